@@ -1,0 +1,53 @@
+"""
+TensorRT Workbench: see what an inference compiler makes of a model.
+
+Start with `Session`:
+
+    from workbench import Session
+    session = Session("tour")
+    engine = session.build("resnet50", target="sm89")
+    engine.plan.to_frame()
+
+Importing this package is quick and loads neither torch nor TensorRT; each name is imported when it is first
+used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.build import Build, Engine
+    from workbench.config import BuildConfig, ShapeProfile, ShapeRange
+    from workbench.errors import WorkbenchError
+    from workbench.events import Event, Selection
+    from workbench.model import Model, samples
+    from workbench.plan import Layer, Plan
+    from workbench.session import Session
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "Build": "workbench.build", "BuildConfig": "workbench.config", "Engine": "workbench.build",
+    "Event": "workbench.events", "Layer": "workbench.plan", "Model": "workbench.model", "Plan": "workbench.plan",
+    "Selection": "workbench.events", "Session": "workbench.session", "ShapeProfile": "workbench.config",
+    "ShapeRange": "workbench.config", "WorkbenchError": "workbench.errors", "samples": "workbench.model",
+}  # fmt: skip
+
+__all__ = [
+    "Build", "BuildConfig", "Engine", "Event", "Layer", "Model", "Plan", "Selection", "Session", "ShapeProfile",
+    "ShapeRange", "WorkbenchError", "samples",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])

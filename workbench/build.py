@@ -1,0 +1,416 @@
+"""
+From a Model and a BuildConfig to an Engine: cast, look up, build in a worker, assemble, keep.
+
+Equal requests share one engine: the key is made of the model's bytes, the config, and the compiler's
+exact version. While one process builds, others that want the same wait for it and take its result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from workbench import compilers
+from workbench.config import BuildConfig, Shape
+from workbench.errors import BuildError, CancelledError, ConfigError, StoreError, WorkbenchError
+from workbench.jobs import Job, Progress, Status
+from workbench.machine import gpus
+from workbench.model.graph import Graph
+from workbench.model.model import Model
+from workbench.plan import Plan, assemble
+from workbench.store import Store
+
+ANALYSIS = 1
+"""Raise it when `workbench.plan.assemble` gives another plan for the same record: kept plans are renewed."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """
+    A built engine and everything known of it.
+
+    Attributes:
+        key: Its identity: model bytes, config, compiler version.
+        folder: Where it lies: ``engine``, ``build.log``, ``record.json``, ``plan.json``, ``build.json``.
+        model: Name of the model that it was built from.
+        config: What was asked, with the compiler and target filled in.
+        created: Seconds since the epoch.
+        seconds: Time that the build took: load, parse, build, total.
+        cached: Whether this call found it ready made.
+    """
+
+    key: str
+    folder: Path
+    model: str
+    config: BuildConfig
+    created: float
+    seconds: Mapping[str, float]
+    cached: bool = False
+
+    @property
+    def id(self) -> str:
+        """A short form of `key` for people."""
+        return self.key[:12]
+
+    @property
+    def path(self) -> Path:
+        """The serialized engine."""
+        return self.folder / "engine"
+
+    @property
+    def bytes(self) -> int:
+        """Size of the serialized engine."""
+        return self.path.stat().st_size
+
+    @cached_property
+    def plan(self) -> Plan:
+        """
+        What the compiler made of the model.
+
+        Raises:
+            StoreError: the engine's folder was removed.
+        """
+        try:
+            data = json.loads((self.folder / "plan.json").read_text())
+        except FileNotFoundError:
+            raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.") from None
+        plan = Plan.from_dict(data)
+        return plan if plan.model["name"] == self.model else replace(plan, model={**plan.model, "name": self.model})
+
+    @property
+    def log(self) -> str:
+        """The whole build log, VERBOSE."""
+        return (self.folder / "build.log").read_text(errors="replace")
+
+    def save(self, path: str | Path) -> Path:
+        """Copy the serialized engine to `path`."""
+        import shutil
+
+        return Path(shutil.copyfile(self.path, path))
+
+    def __repr__(self) -> str:
+        return (
+            f"<Engine {self.id} of {self.model} for {'+'.join(self.config.targets)} {self.config.precision}: "
+            f"{self.bytes / 1e6:.1f} MB, built in {self.seconds['total']:.1f} s{', from the cache' if self.cached else ''}>"
+        )
+
+
+def load_engine(folder: Path, model: str | None = None, *, cached: bool = True) -> Engine:
+    """The engine in a build folder."""
+    note = json.loads((folder / "build.json").read_text())
+    return Engine(
+        key=note["key"], folder=folder, model=model or note["model"]["name"],
+        config=BuildConfig.from_dict(note["config"]), created=note["created"], seconds=note["seconds"], cached=cached,
+    )  # fmt: skip
+
+
+@dataclass
+class Build:
+    """
+    A build under way, in a thread of its own; the work is in a worker process.
+
+    Use `Session.start_build` to make one. `result()` waits; `cancel()` stops it at once.
+    """
+
+    model: Model
+    config: BuildConfig
+    store: Store
+    time_limit: float | None = None
+    status: Status = field(default="running", init=False)
+    message: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        self._job: Job | None = None
+        self._engine: Engine | None = None
+        self._error: WorkbenchError | None = None
+        self._cancelled = threading.Event()
+        self._done = threading.Event()
+        self._listeners: list[Callable[[Build], None]] = []
+        self._begin = time.monotonic()
+        self._end: float | None = None
+        self._thread = threading.Thread(target=self._work, name=f"build {self.model.name}", daemon=True)
+
+    def start(self) -> Build:
+        """Begin; once."""
+        self._thread.start()
+        return self
+
+    @property
+    def progress(self) -> list[Progress]:
+        """Phases of the step under way, in the order in which they began."""
+        return list(self._job.progress.values()) if self._job else []
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, or until the end."""
+        return (self._end or time.monotonic()) - self._begin
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker, once there is one."""
+        return self._job.pid if self._job else None
+
+    @property
+    def error(self) -> WorkbenchError | None:
+        """Why it failed."""
+        return self._error
+
+    @property
+    def engine(self) -> Engine | None:
+        """The result, once there is one."""
+        return self._engine
+
+    def on_change(self, listener: Callable[[Build], None]) -> None:
+        """Call `listener(build)` at each step and at the end, from a thread of the build's."""
+        self._listeners.append(listener)
+
+    def cancel(self) -> None:
+        """Stop it; its worker is ended."""
+        self._cancelled.set()
+        if self._job is not None:
+            self._job.cancel()
+
+    def result(self, timeout: float | None = None) -> Engine:
+        """
+        Wait for the engine.
+
+        Raises:
+            WorkbenchError: why there is none.
+            TimeoutError: `timeout` seconds passed; the build goes on.
+        """
+        try:
+            if not self._done.wait(timeout):
+                raise TimeoutError(f"The build of {self.model.name} is still running.")
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+        if self._error is not None:
+            raise self._error
+        assert self._engine is not None
+        return self._engine
+
+    # --- the work -----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        status: Status = "failed"
+        try:
+            self._engine = self._run()
+            status = "done"
+        except CancelledError as error:
+            self._error, status = error, "cancelled"
+        except WorkbenchError as error:
+            self._error = error
+        except OSError as error:
+            hint = "Free some space, or point WORKBENCH_HOME at a larger disk." if error.errno == 28 else None
+            self._error = StoreError(f"{error}", hint=hint)
+        except Exception as error:  # noqa: BLE001 - the boundary of the thread: result() raises it
+            self._error = WorkbenchError(
+                f"{type(error).__name__}: {error}",
+                hint="This is a fault of the workbench; please report it.",
+            )
+            self._error.__cause__ = error
+        self._end = time.monotonic()
+        self.status = status
+        self._done.set()
+        self._tell()
+
+    def _tell(self, message: str | None = None) -> None:
+        if message is not None:
+            self.message = message
+        for listener in list(self._listeners):
+            listener(self)
+
+    def _use(self, job: Job) -> Job:
+        self._job = job
+        job.on_change(lambda _job: self._tell())
+        if self._cancelled.is_set():
+            job.cancel()
+        return job
+
+    def _run(self) -> Engine:
+        compiler = compilers.get(self.config.compiler)
+        config = compiler.complete(self.config)
+        model = self.model
+        # Start the worker before anything else: it loads the compiler while the model is looked at here.
+        task = Job(
+            compiler.task,
+            {},
+            title=f"build of {model.name}",
+            preload=compiler.preload,
+            time_limit=self.time_limit,
+        )
+        try:
+            check_profiles(model, config)
+            if config.precision != "fp32":
+                from workbench.precision import cast
+
+                self._tell(f"Converting to {config.precision}")
+                model = cast(model, config.precision, self.store, on_job=self._use)
+            sha256 = model.sha256(self.store)
+            key = engine_key(sha256, config, compiler.version())
+            if (found := self._found(key)) is not None:
+                return found
+            with self.store.lock(
+                key,
+                waiting=lambda: self._tell("Another process is building the same engine; waiting"),
+            ):
+                if (found := self._found(key)) is not None:
+                    return found
+                return self._build(task, model, sha256, key, config, compiler)
+        finally:
+            task.cancel()
+
+    def _found(self, key: str) -> Engine | None:
+        folder = self.store.build(key)
+        if folder is None:
+            return None
+        if json.loads((folder / "build.json").read_text()).get("analysis") != ANALYSIS:
+            self._renew(folder)
+        self._tell("Found in the cache")
+        return load_engine(folder, self.model.name)
+
+    def _build(
+        self,
+        task: Job,
+        model: Model,
+        sha256: str,
+        key: str,
+        config: BuildConfig,
+        compiler: compilers.Compiler,
+    ) -> Engine:
+        self._use(task)
+        with self.store.scratch("build") as scratch:
+            folder = scratch / "build"
+            folder.mkdir()
+            renamed = model.graph.needs_renaming()
+            file = _with_names(model, renamed, scratch) if renamed else model.path
+            arguments = compiler.arguments()
+            task.start(
+                model=str(file.resolve() if file is model.path else file), config=config.to_dict(),
+                folder=str(folder), **arguments,
+            )  # fmt: skip
+            # Meanwhile, here: shapes, costs and provenance need only the graph.
+            shapes = opt_shapes(config)
+            graph = model.graph.at(shapes)
+            _ = graph.constants, graph.live, model.provenance
+            try:
+                task.result()
+            except BuildError as error:
+                raise _in_own_names(error, renamed) from None
+            note = {
+                "key": key, "created": time.time(), "analysis": ANALYSIS, "config": config.to_dict(),
+                "model": {"name": self.model.name, "sha256": sha256, "path": str(model.path)},
+                "renamed": renamed, "seconds": {},
+                "original": str(self.model.path) if model is not self.model else None,
+            }  # fmt: skip
+            record = json.loads((folder / "record.json").read_text())
+            record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and "current" in config.targets else None
+            plan = assemble(
+                graph, record, model={"name": self.model.name, "sha256": sha256}, config=config.to_dict(),
+                evidence=compiler.evidence, renamed=renamed, provenance=model.provenance,
+            )  # fmt: skip
+            note["seconds"] = record["seconds"]
+            (folder / "plan.json").write_text(plan.to_json())
+            (folder / "build.json").write_text(json.dumps(note))
+            place = self.store.add_build(folder, key)
+        return load_engine(place, self.model.name, cached=False)
+
+    def _renew(self, folder: Path) -> None:
+        """Assemble the plan again from the record that the compiler left."""
+        note = json.loads((folder / "build.json").read_text())
+        record = json.loads((folder / "record.json").read_text())
+        config = BuildConfig.from_dict(note["config"])
+        model = Model(note["model"]["name"], Path(note["model"]["path"]))
+        if note.get("original"):
+            model = replace(model, original=self.model)
+        plan = assemble(
+            model.graph.at(opt_shapes(config)), record, model={k: note["model"][k] for k in ("name", "sha256")},
+            config=note["config"], evidence=compilers.get(config.compiler).evidence, renamed=note["renamed"],
+            provenance=model.provenance,
+        )  # fmt: skip
+        for name, text in (
+            ("plan.json", plan.to_json()),
+            ("build.json", json.dumps({**note, "analysis": ANALYSIS})),
+        ):
+            fresh = folder / f".{name}.{threading.get_ident()}"
+            fresh.write_text(text)
+            fresh.replace(folder / name)
+
+
+def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
+    """Identity of an engine. A build for the present GPU depends on which one that is."""
+    here = [(g.name, g.sm) for g in gpus()[:1]] if "current" in config.targets or not config.targets else []
+    identity = json.dumps([sha256, config.digest, config.compiler, version, here])
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def opt_shapes(config: BuildConfig) -> dict[str, Shape]:
+    """Shapes at which costs are counted: the opt shapes of the first profile."""
+    return {name: r.opt for name, r in config.profiles[0].inputs.items()} if config.profiles else {}
+
+
+def check_profiles(model: Model, config: BuildConfig) -> None:
+    """
+    Tell wrong or missing shapes before a worker is asked.
+
+    Raises:
+        ConfigError: a profile names no input or does not fit it; a dynamic input has no shape.
+    """
+    graph: Graph = model.graph
+    for profile in config.profiles:
+        for which in ("min", "opt", "max"):
+            graph.check_shapes({name: getattr(r, which) for name, r in profile.inputs.items()})
+    given = set().union(*(p.inputs for p in config.profiles)) if config.profiles else set()
+    missing = {n: s for n, s in graph.dynamic_inputs.items() if n not in given}
+    if missing:
+        listed = ", ".join(
+            f"{n} [{', '.join(str(d if d is not None else '?') for d in s)}]" for n, s in missing.items()
+        )
+        name, shape = next(iter(missing.items()))
+        example = "x".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in shape)
+        raise ConfigError(
+            f"{'Inputs' if len(missing) > 1 else 'Input'} {listed} of {model.name} "
+            f"{'are' if len(missing) > 1 else 'is'} dynamic and {'have' if len(missing) > 1 else 'has'} no shape.",
+            hint=f"Give a shape, --shape {name}={example}, or a range, --shape {name}=MIN:OPT:MAX.",
+            details={"inputs": list(missing)},
+        )
+
+
+def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
+    """
+    A copy of the graph in which the nodes of `renamed` have names that a log can carry.
+
+    Weights are not copied: the copy points into the original file, which is linked beside it.
+    """
+    import onnx
+
+    names = {node_id: name for name, node_id in renamed.items()}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model.graph.proto)
+    found = {node.id: node for node in Graph(copy).nodes}
+    for node_id, name in names.items():
+        found[node_id].proto.name = name
+    place = folder / "named"
+    place.mkdir()
+    for file in [model.path, *model.companions]:
+        (place / file.name).symlink_to(file.resolve())
+    path = place / "workbench-named.onnx"
+    path.write_bytes(copy.SerializeToString())
+    return path
+
+
+def _in_own_names(error: BuildError, renamed: Mapping[str, str]) -> BuildError:
+    """The error with the model's own node names in place of those that the compiler was given."""
+    if not renamed:
+        return error
+    data = json.dumps(error.to_dict())
+    for name in sorted(renamed, key=len, reverse=True):
+        data = data.replace(json.dumps(name)[1:-1], json.dumps(renamed[name])[1:-1])
+    mended = WorkbenchError.from_dict(json.loads(data))
+    return mended if isinstance(mended, BuildError) else error

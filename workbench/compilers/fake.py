@@ -1,0 +1,122 @@
+"""
+A compiler of our own, deterministic and quick, for tests, demos and documentation.
+
+It fuses a chain of pointwise operations into the operation before it, and nothing else. It exists so that
+everything around a compiler can be tried without one; its engines run nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from workbench.compilers.base import Ability, CompilerInfo, LayerRecord, Record, TensorRecord
+from workbench.config import BuildConfig
+from workbench.errors import BuildError
+from workbench.worker import Reporter
+
+
+class Fake:
+    """The description of the fake compiler."""
+
+    name = "fake"
+    evidence = "reported"
+    task = "workbench.compilers.fake:build"
+    preload: tuple[str, ...] = ("workbench.compilers.fake",)
+
+    def version(self) -> str:
+        """Changes when its rule does."""
+        return "1"
+
+    def describe(self) -> CompilerInfo:
+        """It builds everywhere and runs nowhere."""
+        can = frozenset({Ability.BUILD, Ability.PROGRESS, Ability.TARGET})
+        missing = dict.fromkeys(set(Ability) - can, "the fake compiler makes nothing that runs")
+        return CompilerInfo("fake", self.version(), ("sm89",), can, missing)
+
+    def complete(self, config: BuildConfig) -> BuildConfig:
+        """Its only target is sm89."""
+        return config.replace(compiler="fake", targets=config.targets or ("sm89",))
+
+    def arguments(self) -> dict[str, Any]:
+        """Nothing beside the common arguments."""
+        return {}
+
+
+def compiler() -> Fake:
+    """For the registry."""
+    return Fake()
+
+
+def build(reporter: Reporter, *, model: str, config: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Fuse pointwise chains. ``flags`` in the config make it misbehave: crash, hang, fail, full."""
+    from workbench.model.cost import _POINTWISE, VIEWS, node_cost
+    from workbench.model.graph import Graph, Tensor
+    from workbench.model.onnx_file import read_graph
+
+    begin = time.perf_counter()
+    wanted = BuildConfig.from_dict(config)
+    if "crash" in wanted.flags:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    while "hang" in wanted.flags:
+        reporter.progress("Hanging", 0, 1)
+        time.sleep(0.05)
+    if "fail" in wanted.flags:
+        raise BuildError("The fake compiler was told to fail.", hint="Take the flag away.")
+    if "full" in wanted.flags:
+        raise OSError(28, "No space left on device")
+    shapes = {n: r.opt for p in wanted.profiles for n, r in p.inputs.items()}
+    graph = Graph(read_graph(Path(model))).at(shapes)
+
+    def record(tensor: Tensor) -> TensorRecord:
+        return {"name": tensor.name, "shape": [d if isinstance(d, int) else -1 for d in tensor.shape or ()],
+                "strides": None, "dtype": tensor.dtype, "format": "Row major linear"}  # fmt: skip
+
+    layers: list[LayerRecord] = []
+    owner: dict[str, int] = {}
+    nodes = [n for n in graph.nodes if n.parent is None]
+    for i, node in enumerate(nodes):
+        reporter.progress("Fusing", i + 1, len(nodes))
+        if not node_cost(graph, node).launches and node.op not in VIEWS:
+            continue
+        before = owner.get(node.inputs[0]) if node.inputs else None
+        alone = bool(node.inputs) and len(graph.consumers.get(node.inputs[0], [])) == 1
+        if node.op in _POINTWISE and before is not None and alone and node.inputs[0] not in graph.outputs:
+            layer = layers[before]
+            layer["nodes"].append(node.id)
+            layer["name"] += f"+{node.id}"
+            place = before
+        else:
+            place = len(layers)
+            layers.append({"name": node.id, "type": "fake", "nodes": [node.id], "tactic": "", "stream": 0,
+                           "event": None, "metadata": "", "inputs": [], "constants": [], "outputs": []})  # fmt: skip
+            layer = layers[place]
+        for name in node.inputs:
+            if not name or owner.get(name) == place:
+                continue
+            layer["constants" if name in graph.constants else "inputs"].append(record(graph.tensor(name)))
+        layer["outputs"] = [record(graph.tensor(name)) for name in node.outputs if name]
+        owner.update(dict.fromkeys(node.outputs, place))
+    seconds = {
+        "load": 0.0,
+        "parse": 0.0,
+        "build": time.perf_counter() - begin,
+        "total": time.perf_counter() - begin,
+    }
+    out: Record = {
+        "compiler": {"name": "fake", "version": "1", "target": "+".join(wanted.targets)},
+        "seconds": seconds, "layers": layers,
+        "io": [{"name": n, "mode": mode, "dtype": graph.tensor(n).dtype, "profiles": [],
+                "shape": list(record(graph.tensor(n))["shape"])}
+               for mode, names in (("input", graph.inputs), ("output", graph.outputs)) for n in names],
+        "tensors": {}, "facts": {}, "warnings": [], "engine_bytes": 4,
+    }  # fmt: skip
+    place_out = Path(folder)
+    (place_out / "engine").write_bytes(b"fake")
+    (place_out / "build.log").write_text("fused\n")
+    (place_out / "record.json").write_text(json.dumps(out))
+    return {"seconds": seconds["total"]}

@@ -1,0 +1,22 @@
+"""
+TensorRT 10, TensorRT 11 and TensorRT for RTX behind one adapter.
+
+`flavour` finds which of them is installed (without loading it), `build` is what a worker runs, `listing`
+reads the builder's account of its layers.
+"""
+
+from __future__ import annotations
+
+from workbench.compilers.tensorrt.flavour import TensorRT
+
+__all__ = ["TensorRT", "active", "rtx"]
+
+
+def active() -> TensorRT:
+    """The full TensorRT where it is installed, else TensorRT for RTX."""
+    return TensorRT(("tensorrt", "tensorrt_rtx"))
+
+
+def rtx() -> TensorRT:
+    """TensorRT for RTX."""
+    return TensorRT(("tensorrt_rtx",))

@@ -1,0 +1,451 @@
+"""
+The build itself, run in a worker: parse, configure, build, read the layers from the log.
+
+One code path serves `tensorrt` 10 and 11 and `tensorrt_rtx` 1.4 to 1.7. They differ in which attributes
+exist, so attributes are looked for, never version numbers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workbench.compilers.base import Record
+from workbench.compilers.tensorrt.listing import Listing, parse_listing
+from workbench.config import BuildConfig, ShapeProfile
+from workbench.errors import (
+    BuildError,
+    CompilerUnavailableError,
+    ConfigError,
+    ListingError,
+    UnsupportedNodesError,
+)
+from workbench.worker import Reporter
+
+_MEMORY = re.compile(r"(Total Activation Memory|Total Weights Memory|Max Scratch Memory): (\d+) bytes")
+_PHASE = re.compile(
+    r"(Graph construction|Formats and tactics selection|Subgraph compilation|Engine generation) completed in ([\d.eE+-]+) seconds"
+)
+
+
+def build(reporter: Reporter, *, module: str, model: str, config: dict[str, Any], folder: str) -> dict[str, Any]:
+    """
+    Build an engine into `folder`: ``engine``, ``build.log``, ``record.json``.
+
+    Args:
+        reporter: Where progress goes.
+        module: The TensorRT module to use.
+        model: Path of the ONNX file.
+        config: `BuildConfig` as a dict.
+        folder: An existing folder.
+
+    Returns:
+        ``{"seconds": total}``; everything else lies in ``record.json``.
+
+    Raises:
+        ConfigError: an option that this flavour lacks, or shapes that do not fit.
+        UnsupportedNodesError: the parser refused nodes.
+        BuildError: the builder refused the network.
+        ListingError: the log held no listing that can be read.
+    """
+    begin = time.perf_counter()
+    trt = load(module)
+    wanted = BuildConfig.from_dict(config)
+    out = Path(folder)
+    logger = _logger(trt, out / "build.log")
+    builder = trt.Builder(logger)
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    loaded = time.perf_counter()
+
+    reporter.progress("Parsing", 0, 1)
+    if not parser.parse_from_file(model):
+        raise _parse_error(trt, parser, model, logger)
+    fixed = _fix_shapes(network, wanted)
+    reporter.progress("Parsing", 1, 1)
+    parsed = time.perf_counter()
+
+    options = builder.create_builder_config()
+    _configure(trt, builder, network, options, wanted, fixed)
+    if hasattr(options, "progress_monitor"):
+        options.progress_monitor = _monitor(trt, reporter)
+    serialized = builder.build_serialized_network(network, options)
+    if serialized is None:
+        raise _build_error(wanted, logger)
+    built = time.perf_counter()
+
+    with (out / "engine").open("wb") as file:
+        file.write(memoryview(serialized))
+        size = file.tell()
+    version = f"{module} {getattr(trt, '__version__', '')}".strip()
+    listing = _listing(logger, version)
+    seconds = {
+        "load": loaded - begin, "parse": parsed - loaded, "build": built - parsed,
+        "total": time.perf_counter() - begin,
+    }  # fmt: skip
+    record: Record = {
+        "compiler": {
+            "name": module, "version": str(getattr(trt, "__version__", "")),
+            "target": "+".join(wanted.targets),
+        },
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "layers": listing.layers,
+        "io": listing.io,
+        "tensors": _tensors(network),
+        "facts": {
+            "network_layers": network.num_layers,
+            "phases": {phase: float(value) for phase, value in logger.phases},
+            "memory": dict(logger.memory),
+        },
+        "warnings": logger.warnings,
+        "engine_bytes": size,
+    }  # fmt: skip
+    logger.close()
+    (out / "record.json").write_text(json.dumps(record, separators=(",", ":")))
+    return {"seconds": seconds["total"]}
+
+
+def features(_reporter: Reporter, *, module: str) -> dict[str, Any]:
+    """What this flavour offers, asked of the module itself: targets, flags, options, operators' opset."""
+    trt = load(module)
+    names = _members
+    return {
+        "version": str(getattr(trt, "__version__", "")),
+        "targets": [n.lower() for n in names(getattr(trt, "ComputeCapability", None)) if n != "NONE"] or ["current"],
+        "flags": names(trt.BuilderFlag),
+        "options": [n for n in dir(trt.IBuilderConfig) if not n.startswith("_")],
+        "tiling": names(getattr(trt, "TilingOptimizationLevel", None)),
+        "hardware_compatibility": names(getattr(trt, "HardwareCompatibilityLevel", None)),
+    }
+
+
+def load(module: str) -> Any:
+    """
+    Import a TensorRT module.
+
+    Raises:
+        CompilerUnavailableError: it, or a library that it needs, is absent.
+    """
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        raise CompilerUnavailableError(
+            f"{module} can't be loaded: {error}",
+            hint="Run `workbench doctor`; for a machine without a GPU: pip install tensorrt-rtx",
+        ) from None
+
+
+def _members(enum: Any) -> list[str]:
+    return [] if enum is None else [n for n in dir(enum) if not n.startswith("_") and n.isupper()]
+
+
+def _logger(trt: Any, path: Path) -> Any:
+    """An `ILogger` that keeps the whole VERBOSE log in a file and picks out what is needed later."""
+    errors = {int(trt.ILogger.Severity.INTERNAL_ERROR), int(trt.ILogger.Severity.ERROR)}
+    warning = int(trt.ILogger.Severity.WARNING)
+    letters = {0: "F", 1: "E", 2: "W", 3: "I", 4: "V"}
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.min_severity = trt.ILogger.Severity.VERBOSE
+            self.listing: str | None = None
+            self.errors: list[str] = []
+            self.warnings: list[str] = []
+            self.memory: list[tuple[str, int]] = []
+            self.phases: list[tuple[str, str]] = []
+            self._file = path.open("w", encoding="utf-8", errors="surrogateescape", buffering=1 << 16)
+            self.write = self._file.write
+
+        def log(self, severity: Any, message: str) -> None:
+            level = int(severity)
+            self.write(f"[{letters.get(level, level)}] {message}\n")
+            if level <= warning:
+                (self.errors if level in errors else self.warnings).append(message)
+            elif message.startswith("Layers:"):
+                self.listing = message
+            elif " Memory: " in message and (found := _MEMORY.match(message)):
+                self.memory.append((found[1], int(found[2])))
+            elif " completed in " in message and (found := _PHASE.match(message)):
+                self.phases.append((found[1], found[2]))
+
+        def close(self) -> None:
+            self._file.close()
+
+    return Logger()
+
+
+def _monitor(trt: Any, reporter: Reporter) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.sizes: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self.sizes[phase] = steps
+            reporter.progress(phase, 0, steps, parent)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            reporter.progress(phase, step + 1, self.sizes.get(phase, 0))
+            return True  # cancel is a kill: it also stops what does not ask
+
+        def phase_finish(self, phase: str) -> None:
+            size = self.sizes.pop(phase, 0)
+            reporter.progress(phase, size, size)
+
+    return Monitor()
+
+
+def _network_flags(trt: Any) -> int:
+    """Strongly typed everywhere: the graph says the precision, also in TensorRT 10."""
+    flags = trt.NetworkDefinitionCreationFlag
+    return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
+
+
+def _fix_shapes(network: Any, config: BuildConfig) -> set[str]:
+    """
+    Give inputs with only one shape that shape, so that the network is built static.
+
+    Returns:
+        Names of the inputs that are static now.
+    """
+    inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
+    for profile in config.profiles:
+        for name in profile.inputs:
+            if name not in inputs:
+                raise ConfigError(
+                    f"{name} is not an input of the model.",
+                    hint="Its inputs are " + ", ".join(inputs) + ".",
+                )
+    fixed = {name for name, tensor in inputs.items() if all(d >= 0 for d in tensor.shape)}
+    if len(config.profiles) == 1:
+        for name, shapes in config.profiles[0].inputs.items():
+            declared = tuple(inputs[name].shape)
+            fits = len(declared) == len(shapes.opt) and all(
+                d < 0 or low == high == d for d, low, high in zip(declared, shapes.min, shapes.max, strict=True)
+            )
+            if not fits:
+                raise ConfigError(
+                    f"Shape {shapes} does not fit input {name}, which the model declares as {list(declared)}.",
+                    hint="Dimensions that are numbers are fixed in the model; -1 may be chosen.",
+                )
+            if shapes.fixed:
+                inputs[name].shape = shapes.opt
+                fixed.add(name)
+    missing = [
+        f"{name} {list(tensor.shape)}" for name, tensor in inputs.items()
+        if name not in fixed and not any(name in p.inputs for p in config.profiles)
+    ]  # fmt: skip
+    if missing:
+        first = missing[0].split()[0]
+        shape = "x".join("1" if d < 0 else str(d) for d in inputs[first].shape)
+        raise ConfigError(
+            f"Dynamic input{'s' if len(missing) > 1 else ''} without a shape: {', '.join(missing)}.",
+            hint=f"Give each a shape, or min:opt:max shapes, such as --shape {first}={shape}.",
+            details={"inputs": missing},
+        )
+    return fixed
+
+
+def _configure(trt: Any, builder: Any, network: Any, options: Any, config: BuildConfig, fixed: set[str]) -> None:
+    """Set every option that the config names; refuse by name what this flavour lacks."""
+
+    def lacks(what: str, have: list[str]) -> ConfigError:
+        return ConfigError(
+            f"{trt.__name__} {getattr(trt, '__version__', '')} has no {what}.",
+            hint="It has: " + ", ".join(have) + "." if have else None,
+        )
+
+    def prop(name: str, value: Any) -> None:
+        if value is None:
+            return
+        if not hasattr(options, name):
+            raise lacks(name, [])
+        setattr(options, name, value)
+
+    def member(enum: str, name: str) -> Any:
+        kind = getattr(trt, enum, None)
+        if kind is None or not hasattr(kind, name):
+            raise lacks(f"{enum} {name}", _members(kind))
+        return getattr(kind, name)
+
+    options.profiling_verbosity = member("ProfilingVerbosity", config.verbosity.upper())
+    _set_targets(trt, options, config, lacks)
+    if config.workspace is not None:
+        options.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, config.workspace)
+    prop("builder_optimization_level", config.optimization_level)
+    prop("max_aux_streams", config.max_aux_streams)
+    prop("avg_timing_iterations", config.avg_timing_iterations)
+    prop("l2_limit_for_tiling", config.l2_limit)
+    if config.tiling_level is not None:
+        prop(
+            "tiling_optimization_level",
+            member("TilingOptimizationLevel", config.tiling_level.upper()),
+        )
+    if config.hardware_compatibility is not None:
+        prop("hardware_compatibility_level",
+             member("HardwareCompatibilityLevel", config.hardware_compatibility.upper()))  # fmt: skip
+    if config.build_route is not None:
+        routes = getattr(options, "all_build_routes", "")
+        if not routes:
+            raise lacks("build_route", [])
+        options.build_route = config.build_route
+    if config.tf32 is not None:
+        (options.set_flag if config.tf32 else options.clear_flag)(member("BuilderFlag", "TF32"))
+    named = {
+        "SPARSE_WEIGHTS": config.sparse_weights, "STRIP_PLAN": config.strip_plan, "REFIT": config.refit,
+        "WEIGHT_STREAMING": config.weight_streaming, "VERSION_COMPATIBLE": config.version_compatible,
+    }  # fmt: skip
+    for flag in [*(name for name, on in named.items() if on), *(f.upper() for f in config.flags)]:
+        options.set_flag(member("BuilderFlag", flag))
+    inputs = [network.get_input(i).name for i in range(network.num_inputs)]
+    if any(name not in fixed for name in inputs):
+        for index, profile in enumerate(config.profiles):
+            options.add_optimization_profile(_profile(builder, network, profile, fixed, index))
+
+
+def _set_targets(trt: Any, options: Any, config: BuildConfig, lacks: Callable[[str, list[str]], ConfigError]) -> None:
+    targets = [t for t in config.targets if t != "current"]
+    if not targets:
+        return
+    kind = getattr(trt, "ComputeCapability", None)
+    if kind is None or not hasattr(options, "set_compute_capability"):
+        raise lacks(f"choice of target ({'+'.join(targets)}): it builds for the GPU that is present", [])
+    have = [name.lower() for name in _members(kind) if name != "NONE"]
+    for target in config.targets:
+        if target not in have:
+            raise lacks(f"target {target}", have)
+    options.num_compute_capabilities = len(config.targets)
+    for i, target in enumerate(config.targets):
+        options.set_compute_capability(getattr(kind, target.upper()), i)
+
+
+def _profile(builder: Any, network: Any, shapes: ShapeProfile, fixed: set[str], index: int) -> Any:
+    profile = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        wanted = shapes.inputs.get(tensor.name)
+        if wanted is None:
+            if tensor.name in fixed:
+                continue
+            raise ConfigError(f"Shape profile {index} gives no shape for dynamic input {tensor.name}.")
+        try:
+            profile.set_shape(tensor.name, wanted.min, wanted.opt, wanted.max)
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise ConfigError(
+                f"Shape {wanted} does not fit input {tensor.name} {list(tensor.shape)}: {error}"
+            ) from None
+    return profile
+
+
+def _tensors(network: Any) -> dict[str, list[Any]]:
+    """Shape and type of each tensor of the parsed network whose shape is static."""
+    found: dict[str, list[Any]] = {}
+    for i in range(network.num_layers):
+        layer = network.get_layer(i)
+        for j in range(layer.num_outputs):
+            tensor = layer.get_output(j)
+            if tensor is None:
+                continue
+            shape = list(tensor.shape)
+            if all(d >= 0 for d in shape):
+                found[tensor.name] = [shape, ""]
+    return found
+
+
+def _listing(logger: Any, version: str) -> Listing:
+    if logger.listing is None:
+        raise ListingError(
+            f"{version} wrote no layer listing into its VERBOSE log.",
+            hint="On a machine with a GPU the engine inspector can be asked instead.",
+        )
+    return parse_listing(logger.listing, version)
+
+
+def _parse_error(trt: Any, parser: Any, model: str, logger: Any) -> UnsupportedNodesError | BuildError:
+    """Every complaint of the parser with its node, and what would still build."""
+    nodes = []
+    for i in range(parser.num_errors):
+        error = parser.get_error(i)
+        nodes.append(
+            {
+                "node": error.node_name() or f"#{error.node()}",
+                "index": error.node(),
+                "op": error.node_operator(),
+                "code": str(error.code()).rpartition(".")[2],
+                "reason": _reason(error.desc()),
+            }
+        )
+    if not nodes:
+        return BuildError(
+            "TensorRT could not read the model: " + (logger.errors[-1].strip() if logger.errors else "no reason given"),
+            hint="Check it with `python -m onnx.checker FILE`.",
+        )
+    supported, total = _supported(trt, model, logger)
+    lines = [f"  {n['op'] or 'node'} {n['node']}: {n['reason']}" for n in nodes[:20]]
+    hint = "Replace the operation in the model, write a plugin for it, or cut the graph around it."
+    if total and supported is not None:
+        hint += f" The parser accepts the other {len(supported)} of {total} nodes, which would still build."
+    return UnsupportedNodesError(
+        f"TensorRT's parser refused {len(nodes)} node{'s' if len(nodes) > 1 else ''}:\n" + "\n".join(lines),
+        hint=hint,
+        details={"nodes": nodes, "supported": supported, "total": total},
+    )
+
+
+def _reason(text: str) -> str:
+    """The parser's own words without the C++ assertion around them."""
+    quoted = re.findall(r'"([^"]+)"', text)
+    return (quoted[-1] if quoted else text).strip()
+
+
+def _supported(trt: Any, model: str, logger: Any) -> tuple[list[int] | None, int]:
+    """Indices of nodes in the subgraphs that the parser would accept, and how many nodes there are."""
+    builder = trt.Builder(logger)
+    parser = trt.OnnxParser(builder.create_network(0), logger)
+    if not hasattr(parser, "supports_model_v2"):
+        return None, 0
+    from workbench.model.onnx_file import read_graph
+
+    parser.supports_model_v2(Path(model).read_bytes(), model)
+    # The node lists are right; the subgraphs' own "supported" flag was seen false for good ones.
+    inside = sorted({i for k in range(parser.num_subgraphs) for i in parser.get_subgraph_nodes(k)})
+    return inside, len(read_graph(Path(model)).graph.node)
+
+
+def _build_error(config: BuildConfig, logger: Any) -> BuildError | ConfigError:
+    said = [e.strip() for e in logger.errors]
+    text = "\n".join(said)
+    targets = "+".join(config.targets)
+    if "cudaError 35" in text or "CUDA driver version is insufficient" in text:
+        return ConfigError(
+            f"Target {targets or 'current'} means the GPU of this machine, and there is no NVIDIA driver here.",
+            hint="Name the GPU to build for, such as --target sm89 (`workbench doctor` lists them).",
+        )
+    turing = re.search(r"Cannot compile operation '([^']*)' for ([^:]+): (.*?)(?:\)|$)", text)
+    if turing:
+        return BuildError(
+            f"Node {turing[1]} can't be built for {turing[2]} ({targets}): {turing[3].strip()}.",
+            hint="Build with --precision fp16, or for sm80 or later.",
+            details={"nodes": [turing[1]]},
+        )
+    if "compute capability" in text and "cannot run on this GPU" in text:
+        return BuildError(
+            f"This TensorRT does not run on this machine's GPU: {said[-1]}",
+            hint="Install the flavour for it (`workbench doctor`), or name another target to build for.",
+        )
+    if "out of memory" in text.lower() or "OutOfMemory" in text:
+        return BuildError(
+            f"The builder ran out of memory: {said[-1]}",
+            hint="Lower the workspace limit, batch or shapes.",
+        )
+    return BuildError(
+        "TensorRT could not build the engine: " + (" | ".join(said[-3:]) or "it gave no reason"),
+        hint="The build log has the details; `workbench doctor` shows what this install can do.",
+        details={"errors": said[-10:]},
+    )

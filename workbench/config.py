@@ -1,0 +1,187 @@
+"""
+What is asked of a compiler: target, precision, shapes, builder options.
+
+A `BuildConfig` is immutable, validated and hashable. Its `digest` is part of the key under which a
+built engine is kept, so two equal requests share one engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from workbench.errors import ConfigError
+
+Precision = Literal["fp32", "fp16", "bf16"]
+Shape = tuple[int, ...]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise _as_config_error(type(self).__name__, error) from None
+
+
+def _as_config_error(what: str, error: ValidationError) -> ConfigError:
+    lines = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{place}: {what} has no such option")
+        else:
+            lines.append(f"{place}: {item['msg']}" if place else str(item["msg"]).removeprefix("Value error, "))
+    return ConfigError(f"The {what} is not valid. " + "; ".join(lines))
+
+
+class ShapeRange(_Frozen):
+    """The smallest, the usual and the largest shape of one input; the plan is tuned for `opt`."""
+
+    min: Shape
+    opt: Shape
+    max: Shape
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ShapeRange:
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise ValueError(f"min {_x(self.min)}, opt {_x(self.opt)} and max {_x(self.max)} differ in rank")
+        for low, usual, high in zip(self.min, self.opt, self.max, strict=True):
+            if not 0 < low <= usual <= high:
+                raise ValueError(
+                    f"min {_x(self.min)}, opt {_x(self.opt)}, max {_x(self.max)}: each dimension "
+                    "needs 0 < min <= opt <= max"
+                )
+        return self
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is only one shape, so that the network can be built static."""
+        return self.min == self.max
+
+    def __str__(self) -> str:
+        return _x(self.opt) if self.fixed else ":".join(map(_x, (self.min, self.opt, self.max)))
+
+
+def _x(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+class ShapeProfile(_Frozen):
+    """TensorRT's optimization profile: a `ShapeRange` for each dynamic input, by name."""
+
+    inputs: dict[str, ShapeRange]
+
+    @staticmethod
+    def parse(texts: Mapping[str, str] | list[str]) -> ShapeProfile:
+        """
+        Read ``x=1x3x224x224`` or ``x=1x3x224x224:8x3x224x224:32x3x224x224`` (min:opt:max).
+
+        Raises:
+            ConfigError: a text is not of that form, or not 0 < min <= opt <= max.
+        """
+        pairs = list(texts.items()) if isinstance(texts, Mapping) else [_pair(t) for t in texts]
+        inputs: dict[str, ShapeRange] = {}
+        for name, text in pairs:
+            try:
+                shapes = [tuple(int(n) for n in part.split("x")) for part in text.split(":")]
+            except ValueError:
+                shapes = []
+            if len(shapes) not in (1, 3):
+                raise ConfigError(
+                    f"Shape {name}={text} is not understood.",
+                    hint=f"Write {name}=1x3x224x224, or min:opt:max as {name}=1x3x224x224:8x3x224x224:32x3x224x224.",
+                )
+            if name in inputs:
+                raise ConfigError(f"Input {name} has two shapes.")
+            low, usual, high = shapes * 3 if len(shapes) == 1 else shapes
+            inputs[name] = ShapeRange(min=low, opt=usual, max=high)
+        return ShapeProfile(inputs=inputs)
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted(self.inputs.items(), key=lambda item: item[0])))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, shape = text.rpartition("=")
+    if not sign or not name:
+        raise ConfigError(f"Shape {text!r} has no input name.", hint="Write NAME=1x3x224x224.")
+    return name, shape
+
+
+class BuildConfig(_Frozen):
+    """
+    Everything asked of a compiler. ``None`` means the compiler's own default, everywhere.
+
+    Options that a compiler's version lacks are refused by name when the build starts; `workbench
+    doctor` and `workbench.compilers.describe` list what each has.
+    """
+
+    compiler: str = Field("tensorrt", description="Which compiler: see `workbench doctor`.")
+    targets: tuple[str, ...] = Field(
+        (),
+        description="GPU architectures (sm75 ... sm121, current); empty: this machine's GPU, or sm89 without one.",
+    )
+    precision: Precision = Field("fp32", description="fp32 leaves the graph as it is; fp16 and bf16 convert it first.")
+    profiles: tuple[ShapeProfile, ...] = Field((), description="Shapes of dynamic inputs.")
+    workspace: int | None = Field(None, gt=0, description="Scratch memory limit, bytes.")
+    optimization_level: int | None = Field(None, ge=0, le=5, description="Builder effort, 0 to 5.")
+    tf32: bool | None = Field(None, description="TF32 tensor cores for FP32 (on by default).")
+    sparse_weights: bool = Field(False, description="Use 2:4 structured sparsity where found.")
+    strip_plan: bool = Field(False, description="Leave weights out of the engine (needs refit).")
+    refit: bool = Field(False, description="Make weights replaceable after the build.")
+    weight_streaming: bool = Field(False, description="Allow weights to stay in host memory.")
+    version_compatible: bool = Field(False, description="Run on later minor versions too.")
+    hardware_compatibility: str | None = Field(None, description="HardwareCompatibilityLevel name.")
+    max_aux_streams: int | None = Field(None, ge=0, description="Auxiliary CUDA streams at most.")
+    tiling_level: Literal["none", "fast", "moderate", "full"] | None = Field(
+        None, description="TilingOptimizationLevel."
+    )
+    l2_limit: int | None = Field(None, gt=0, description="L2 bytes that tiling may use.")
+    avg_timing_iterations: int | None = Field(None, gt=0, description="Runs averaged per tactic.")
+    build_route: str | None = Field(None, description="Fusion switches, where the flavour has them.")
+    flags: tuple[str, ...] = Field((), description="Further BuilderFlag names.")
+    verbosity: Literal["detailed", "layer_names_only", "none"] = Field(
+        "detailed", description="ProfilingVerbosity; the plan needs detailed."
+    )
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _split_targets(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [part for part in value.replace("+", ",").split(",") if part]
+        return tuple(str(part).lower() for part in value)
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _one_profile(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, ShapeProfile) else value
+
+    def replace(self, **changes: Any) -> BuildConfig:
+        """
+        A copy with some options changed.
+
+        Raises:
+            ConfigError: an option does not exist or its value does not fit.
+        """
+        return BuildConfig(**{**{name: getattr(self, name) for name in BuildConfig.model_fields}, **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Only what differs from the defaults, as JSON-able data; `from_dict` reads it back."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> BuildConfig:
+        """The inverse of `to_dict`."""
+        return BuildConfig(**data)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what differs from the defaults, so that a new option does not unkey old engines."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,93 @@
+"""
+Errors that say what happened and what to do next.
+
+Every error that a user can cause derives from `WorkbenchError`. A compiler runs in another process, so
+an error must survive the trip: `to_dict` and `from_dict` carry it across the pipe.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class WorkbenchError(Exception):
+    """
+    Something that the user can mend.
+
+    Args:
+        message: What happened, in one or two sentences.
+        hint: What to do next; a command where there is one.
+        details: Facts for a program to read (node names, versions); JSON-able.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details or {}
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n{self.hint}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as JSON-able data: ``kind``, ``message``, ``hint``, ``details``."""
+        return {
+            "kind": type(self).__name__,
+            "message": self.message,
+            "hint": self.hint,
+            "details": self.details,
+        }
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> WorkbenchError:
+        """Rebuild an error that `to_dict` wrote; an unknown kind becomes a plain `WorkbenchError`."""
+        known = {cls.__name__: cls for cls in _subclasses(WorkbenchError)}
+        cls = known.get(str(data.get("kind")), WorkbenchError)
+        return cls(str(data.get("message", "")), hint=data.get("hint"), details=data.get("details") or {})
+
+
+def _subclasses(cls: type[WorkbenchError]) -> list[type[WorkbenchError]]:
+    found = [cls]
+    for sub in cls.__subclasses__():
+        found += _subclasses(sub)
+    return found
+
+
+class ModelError(WorkbenchError):
+    """The model cannot be read, exported or rewritten."""
+
+
+class ConfigError(WorkbenchError):
+    """The build configuration asks for something that does not exist or does not fit the model."""
+
+
+class CompilerUnavailableError(WorkbenchError):
+    """The compiler is not installed, or cannot do this on this machine."""
+
+
+class BuildError(WorkbenchError):
+    """The compiler refused the model."""
+
+
+class UnsupportedNodesError(BuildError):
+    """The compiler's parser rejected nodes; ``details["nodes"]`` lists them."""
+
+
+class ListingError(WorkbenchError):
+    """The compiler's listing of layers was absent, or is not in a form that the reader knows."""
+
+
+class CancelledError(WorkbenchError):
+    """The user stopped the job."""
+
+
+class WorkerCrashedError(WorkbenchError):
+    """The worker process ended without an answer; ``details`` holds the signal and the last output."""
+
+
+class TimeLimitError(WorkbenchError):
+    """The job ran longer than its limit and was ended."""
+
+
+class StoreError(WorkbenchError):
+    """The session or its files cannot be read or written."""

@@ -1,0 +1,254 @@
+"""
+Long work: a worker process with progress, a log, cancel, a time limit and a crash report.
+
+A compiler may crash, hang, leak or never return, and a notebook's kernel must survive all of that. So a
+compiler runs in a process of its own, started by `Job`. The worker answers in JSON lines (see
+`workbench.worker`); a thread reads them and calls the listeners. Cancel is a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from workbench.errors import CancelledError, TimeLimitError, WorkbenchError, WorkerCrashedError
+
+Status = Literal["running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a phase. `total` is 0 where it is unknown."""
+
+    phase: str
+    done: int
+    total: int
+    parent: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Job:
+    """
+    A task running in its own process.
+
+    Args:
+        task: ``package.module:function``; called in the worker as ``function(reporter, **arguments)``.
+        arguments: JSON-able keyword arguments.
+        title: What it is, for people.
+        folder: Where the worker's own output is kept (``worker.log``); created if absent.
+        python: The interpreter to use: a worker may live in another virtual environment.
+        preload: Modules that the worker imports while it waits, to save time.
+        time_limit: Seconds after which the job is ended; None for no limit.
+    """
+
+    task: str
+    arguments: dict[str, Any]
+    title: str = ""
+    folder: Path | None = None
+    python: str = sys.executable
+    preload: tuple[str, ...] = ()
+    time_limit: float | None = None
+    progress: dict[str, Progress] = field(default_factory=dict, init=False)
+    status: Status = field(default="running", init=False)
+
+    def __post_init__(self) -> None:
+        self._listeners: list[Callable[[Job], None]] = []
+        self._answer: dict[str, Any] | None = None
+        self._error: WorkbenchError | None = None
+        self._finished = threading.Event()
+        self._cancelled = False
+        self._started = time.monotonic()
+        self._ended: float | None = None
+        log = None
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            log = (self.folder / "worker.log").open("wb")
+        try:
+            self._process = subprocess.Popen(
+                [self.python, "-m", "workbench.worker", *self.preload],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log or subprocess.PIPE,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        finally:
+            if log is not None:
+                log.close()
+        self._tail = bytearray()
+        if log is None:
+            threading.Thread(target=self._drain, name="workbench-stderr", daemon=True).start()
+        self._sent = False
+        self._reader = threading.Thread(target=self._read, name=f"workbench {self.title}", daemon=True)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, or until the end."""
+        return (self._ended or time.monotonic()) - self._started
+
+    def start(self, **more: Any) -> Job:
+        """Send the task to the worker; `more` adds arguments that were not known before."""
+        if not self._sent:
+            self._sent = True
+            request = json.dumps({"task": self.task, "arguments": {**self.arguments, **more}})
+            with contextlib.suppress(BrokenPipeError):  # the worker died; the reader says how
+                assert self._process.stdin is not None
+                self._process.stdin.write(request.encode() + b"\n")
+                self._process.stdin.flush()
+            self._reader.start()
+            if self.time_limit is not None:
+                threading.Thread(target=self._watch, name="workbench-limit", daemon=True).start()
+        return self
+
+    def on_change(self, listener: Callable[[Job], None]) -> None:
+        """Call `listener(job)` at each progress message and at the end, from a thread of the job's."""
+        self._listeners.append(listener)
+
+    def cancel(self) -> None:
+        """Stop the work by ending the worker and whatever it started. Safe to call at any time."""
+        if not self._finished.is_set():
+            self._cancelled = True
+            self._kill()
+            if not self._sent:
+                self._finish("cancelled", CancelledError(f"{self.title or self.task} was cancelled."))
+
+    def result(self, timeout: float | None = None) -> dict[str, Any]:
+        """
+        Wait for the end and return the worker's answer.
+
+        Raises:
+            WorkbenchError: what the task raised; `CancelledError`, `TimeLimitError` or
+                `WorkerCrashedError` where the worker was ended.
+            TimeoutError: `timeout` seconds passed; the job goes on.
+        """
+        self.start()
+        try:
+            if not self._finished.wait(timeout):
+                raise TimeoutError(f"{self.title or self.task} is still running.")
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+        if self._error is not None:
+            raise self._error
+        assert self._answer is not None
+        return self._answer
+
+    @property
+    def output(self) -> str:
+        """The last output of the worker (its stderr, at most 8 kB)."""
+        if self.folder is None:
+            return self._tail.decode(errors="replace")
+        try:
+            with (self.folder / "worker.log").open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 8192))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _drain(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._tail = (self._tail + line)[-8192:]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        answer = failure = None
+        for line in self._process.stdout:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue  # a library wrote past our redirection; its words are no message of ours
+            if message["event"] == "progress":
+                step = Progress(**message["step"])
+                self.progress[step.phase] = step
+                self._tell()
+            elif message["event"] == "result":
+                answer = message["result"]
+            elif message["event"] == "error":
+                failure = WorkbenchError.from_dict(message["error"])
+        code = self._process.wait()
+        if self._cancelled:
+            self._finish("cancelled", CancelledError(f"{self.title or self.task} was cancelled."))
+        elif failure is not None:
+            self._finish("failed", failure)
+        elif answer is not None:
+            self._answer = answer
+            self._finish("done", None)
+        elif self._error is None:
+            self._finish("failed", self._crash(code))
+        else:
+            self._finish("failed", self._error)
+
+    def _crash(self, code: int) -> WorkerCrashedError:
+        if code < 0:
+            try:
+                how = f"was ended by {signal.Signals(-code).name}"
+            except ValueError:
+                how = f"was ended by signal {-code}"
+        else:
+            how = f"exited with code {code}"
+        last = [line for line in self.output.strip().splitlines() if line.strip()][-6:]
+        hint = "The session is unharmed; run it again."
+        if code == -signal.SIGKILL:
+            hint += (
+                " If nobody killed it, the machine may be out of memory: close other work, or build a smaller model."
+            )
+        elif code == -signal.SIGSEGV:
+            hint += " The compiler itself crashed; another optimization level or version may get past it."
+        return WorkerCrashedError(
+            f"The worker process for {self.title or self.task} {how} before it answered."
+            + ("\nIts last words:\n  " + "\n  ".join(last) if last else ""),
+            hint=hint,
+            details={"code": code, "output": last},
+        )
+
+    def _watch(self) -> None:
+        if not self._finished.wait(self.time_limit):
+            self._error = TimeLimitError(
+                f"{self.title or self.task} took longer than its limit of {self.time_limit:g} s and was ended.",
+                hint="Give a larger time limit, or a lower optimization level.",
+            )
+            self._kill()
+
+    def _kill(self) -> None:
+        try:
+            children = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            children = []
+        self._process.kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+    def _finish(self, status: Status, error: WorkbenchError | None) -> None:
+        self._ended = time.monotonic()
+        self._error, self.status = error, status
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._finished.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in list(self._listeners):
+            listener(self)

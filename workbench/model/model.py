@@ -1,0 +1,119 @@
+"""A Model: an ONNX file, its graph, and where its nodes come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ModelError
+from workbench.model.graph import Graph, Node
+from workbench.model.onnx_file import external_files, fingerprint, read_graph
+from workbench.model.provenance import Source, source_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.config import Shape
+    from workbench.store import Store
+
+
+@dataclass(frozen=True)
+class Model:
+    """
+    An ONNX graph with its provenance. Its weights stay on disk.
+
+    Attributes:
+        name: What people call it.
+        path: The ONNX file.
+        origin: How it came to be: ``{"kind": "file" | "sample" | "factory" | "module" | "cast", ...}``.
+        original: The model that this one was rewritten from; provenance is looked up there.
+    """
+
+    name: str
+    path: Path
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    original: Model | None = None
+
+    @cached_property
+    def graph(self) -> Graph:
+        """
+        The graph as declared (shapes may hold symbols); see `Graph.at` for fixed shapes.
+
+        Raises:
+            ModelError: the file can't be read.
+        """
+        return Graph(read_graph(self.path))
+
+    @cached_property
+    def companions(self) -> list[Path]:
+        """Files beside `path` that hold weights, sorted."""
+        return sorted(external_files(self.graph.proto, self.path))
+
+    def sha256(self, store: Store) -> str:
+        """Fingerprint of the file and its external data, remembered by `store`."""
+        return store.fingerprint(self.path, lambda: fingerprint(self.path, set(self.companions)), self.companions)
+
+    @cached_property
+    def provenance(self) -> dict[str, Source]:
+        """Where each node comes from, by node id, for nodes of which it is known."""
+        if self.original is not None:
+            known = self.original.provenance
+            own = {n.id: s for n in self.graph.nodes if n.id not in known and (s := source_of(n))}
+            return {**own, **known}
+        return {node.id: source for node in self.graph.nodes if (source := source_of(node)) is not None}
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk, external data included."""
+        return sum(p.stat().st_size for p in [self.path, *self.companions])
+
+    def operators(self) -> dict[str, int]:
+        """How often each operation occurs, most frequent first."""
+        return dict(Counter(node.op for node in self.graph.nodes).most_common())
+
+    def node(self, name: str) -> Node:
+        """
+        The node with this id.
+
+        Raises:
+            ModelError: there is none.
+        """
+        try:
+            return self.graph.by_id[name]
+        except KeyError:
+            import difflib
+
+            near = difflib.get_close_matches(name, self.graph.by_id, n=3)
+            raise ModelError(
+                f"{self.name} has no node {name!r}.",
+                hint=f"Did you mean {' or '.join(near)}?" if near else None,
+            ) from None
+
+    def to_frame(self, shapes: Mapping[str, Shape] | None = None) -> pd.DataFrame:
+        """One row a node, with its costs at `shapes` (bytes; FLOPs) and its place in the source."""
+        import pandas as pd
+
+        from workbench.model.cost import node_cost
+
+        graph = self.graph.at(shapes or {})
+        rows = []
+        for node in graph.nodes:
+            cost, source = node_cost(graph, node), self.provenance.get(node.id)
+            rows.append(
+                {
+                    "node": node.id, "op": node.op, "flops": cost.flops, "bytes_read": cost.bytes_read,
+                    "bytes_written": cost.bytes_written, "launches": cost.launches,
+                    "module": source.scope if source else "", "class": source.module if source else "",
+                    "torch_op": source.op if source else "",
+                    "source": f"{Path(source.file).name}:{source.line}" if source and source.file else "",
+                    "code": source.code if source else "",
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}: {len(self.graph.nodes)} nodes, {self.bytes / 1e6:.1f} MB, {self.path}>"

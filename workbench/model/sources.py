@@ -1,0 +1,204 @@
+"""From whatever people have to a Model: a file, a sample's name, a factory, a torch module."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from workbench.config import ShapeProfile
+from workbench.errors import CompilerUnavailableError, ModelError
+from workbench.jobs import Job
+from workbench.model.model import Model
+from workbench.model.onnx_file import fingerprint
+from workbench.store import Store
+
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@lru_cache(maxsize=1)
+def sample_folder() -> Path:
+    """Where the sample models lie: in the installed package, or beside it in a checkout."""
+    package = Path(str(importlib.resources.files("workbench")))
+    for place in (package / "_samples", package.parent / "sample_models"):
+        if (place / "manifest.json").is_file():
+            return place
+    raise ModelError("The sample models are not installed.", hint="Reinstall trt-workbench.")
+
+
+@lru_cache(maxsize=1)
+def samples() -> dict[str, dict[str, Any]]:
+    """The sample models by name, as their manifest describes them."""
+    entries = json.loads((sample_folder() / "manifest.json").read_text())
+    entries = entries["samples"] if isinstance(entries, dict) else entries
+    return {entry["name"]: entry for entry in entries}
+
+
+def resolve(
+    source: Any,
+    store: Store,
+    *,
+    inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+    name: str | None = None,
+    profile: ShapeProfile | None = None,
+    on_job: Callable[[Job], None] | None = None,
+) -> Model:
+    """
+    The Model that `source` stands for.
+
+    Args:
+        source: A path to an ONNX file; the name of a sample; ``package.module:factory``, a function
+            that returns ``(module, example inputs)``; a torch module (with `inputs`); an
+            `onnx.ModelProto`; or a Model.
+        store: Where exported models are kept.
+        inputs: Example inputs of a torch module.
+        name: What to call it.
+        profile: Shapes to export at, for what is exported from torch; see `export.export_module`.
+        on_job: Called with each job that is started, to show progress or cancel.
+
+    Raises:
+        ModelError: there is no such model, or it can't be read or exported.
+        CompilerUnavailableError: it must be exported and torch is not installed.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, str | os.PathLike):
+        text = os.fspath(source)
+        path = Path(text).expanduser()
+        if path.is_file() or path.suffix == ".onnx":
+            model = Model(name or path.stem, path, {"kind": "file", "path": str(path.resolve())})
+            _ = model.graph  # a bad file is told here, not at its first use
+            return model
+        if text in samples():
+            return _sample(text, store, name, profile, on_job)
+        if _FACTORY.fullmatch(text):
+            origin = {"kind": "factory", "spec": text, "folder": str(Path.cwd())}
+            return _exported(origin, store, name or text.partition(":")[2], profile, None, on_job)
+        near = difflib.get_close_matches(text, [*samples(), *(p.name for p in Path().glob("*.onnx"))], n=3)
+        raise ModelError(
+            f"There is no model {text!r}: no file, no sample, no package.module:factory of that name.",
+            hint=(f"Did you mean {' or '.join(near)}? " if near else "")
+            + "`workbench samples` lists the sample models.",
+        )
+    if hasattr(source, "forward") and hasattr(source, "parameters"):
+        return _module(source, store, inputs, name, profile)
+    if hasattr(source, "SerializeToString") and hasattr(source, "graph"):
+        return _proto(source, store, name or source.graph.name or "model")
+    raise ModelError(
+        f"A {type(source).__name__} is not a model that the workbench can take.",
+        hint="Pass a path to an ONNX file, a torch module with inputs=, a sample's name or package.module:factory.",
+    )
+
+
+def _sample(
+    key: str,
+    store: Store,
+    name: str | None,
+    profile: ShapeProfile | None,
+    on_job: Callable[[Job], None] | None,
+) -> Model:
+    entry = samples()[key]
+    folder = sample_folder()
+    committed = entry.get("committed_onnx")
+    if committed and (profile is None or entry.get("builder") == "onnx"):
+        return Model(name or key, folder / committed, {"kind": "sample", "name": key})
+    file = folder / entry["file"]
+    origin = {"kind": "sample", "name": key, "file": str(file), "root": str(folder)}
+    made_from = [file.read_bytes(), _versions(), profile.model_dump_json() if profile else ""]
+    identity = hashlib.sha256(repr(made_from).encode()).hexdigest()
+    return _exported(origin, store, name or key, profile, f"sample-{identity}", on_job)
+
+
+def _versions() -> str:
+    try:
+        return f"torch {version('torch')} onnxscript {version('onnxscript')}"
+    except PackageNotFoundError as error:
+        raise CompilerUnavailableError(
+            f"This sample is exported from PyTorch, and {error.name} is not installed.",
+            hint="pip install 'trt-workbench[torch]', or take a small sample: `workbench samples`.",
+        ) from None
+
+
+def _exported(
+    origin: dict[str, Any], store: Store, name: str, profile: ShapeProfile | None, key: str | None,
+    on_job: Callable[[Job], None] | None,
+) -> Model:  # fmt: skip
+    def known() -> Model | None:
+        found = store.derived(key) if key else None
+        return None if found is None else Model(name, found[0], {**_public(origin), **found[1]})
+
+    if (model := known()) is not None:
+        return model
+    with store.lock(f"export-{key or 'factory'}"), store.scratch("export") as folder:
+        if (model := known()) is not None:  # another process made it while this one waited
+            return model
+        work = folder / "model"
+        work.mkdir()
+        job = Job(
+            "workbench.model.export:export_task",
+            {
+                "source": origin,
+                "profile": profile.model_dump(mode="json") if profile else None,
+                "folder": str(work),
+            },
+            title=f"export of {name}",
+            folder=folder / "log",
+        )
+        if on_job is not None:
+            on_job(job)
+        report = job.result()
+        return _keep(work, store, name, {**_public(origin), **report}, key)
+
+
+def _module(
+    module: Any, store: Store, inputs: Sequence[Any] | Mapping[str, Any] | None, name: str | None,
+    profile: ShapeProfile | None,
+) -> Model:  # fmt: skip
+    if inputs is None:
+        raise ModelError(
+            "A torch module needs example inputs to be exported.",
+            hint="Pass inputs=(tensor, ...) or inputs={name: tensor}.",
+        )
+    from workbench.model.export import export_module
+
+    title = name or type(module).__name__
+    # Here and not in a worker: the module lives in this process, and need not be picklable.
+    with store.scratch("export") as folder:
+        work = folder / "model"
+        work.mkdir()
+        report = export_module(module, inputs, work / "model.onnx", profile=profile)
+        return _keep(
+            work,
+            store,
+            title,
+            {"kind": "module", "class": type(module).__qualname__, **report},
+            None,
+        )
+
+
+def _proto(proto: Any, store: Store, name: str) -> Model:
+    import onnx
+
+    with store.scratch("proto") as folder:
+        work = folder / "model"
+        work.mkdir()
+        onnx.save(proto, str(work / "model.onnx"))
+        return _keep(work, store, name, {"kind": "proto"}, None)
+
+
+def _keep(work: Path, store: Store, name: str, info: dict[str, Any], key: str | None) -> Model:
+    draft = Model(name, work / "model.onnx")
+    sha256 = fingerprint(draft.path, set(draft.companions))
+    return Model(name, store.add_model(work, sha256, key, info), info)
+
+
+def _public(origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in origin.items() if k not in {"file", "root", "folder"}}

@@ -1,0 +1,354 @@
+"""
+The Plan: layers in execution order, their tensors, and which ONNX nodes each executes.
+
+A Plan is plain data. It knows nothing of sessions, widgets or the compiler's own objects; `to_dict`
+gives the machine-readable form ``workbench.plan/1``, whose JSON schema is ``schema.json`` beside this
+file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import StoreError
+from workbench.model.provenance import Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "workbench.plan/1"
+
+CONVERSIONS = ("layout", "cast")
+"""Kinds of layers that only move or convert data."""
+
+HOST = ("sync", "shape")
+"""Kinds of layers that launch no kernel: stream events, and shape arithmetic on the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTensor:
+    """
+    A tensor of a layer.
+
+    Attributes:
+        name: The compiler's name for it.
+        shape: Its shape at the profile's opt shapes; None where that can't be told.
+        dtype: ONNX data type, lower case.
+        format: Memory layout in the compiler's words.
+        strides: In elements, where reported.
+        bytes: Size of the dense tensor at `shape`; None where unknown.
+        dynamic: Whether the compiler reported a shape with open dimensions, so that `shape` is
+            inferred from the model's.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    format: str = ""
+    strides: tuple[int, ...] | None = None
+    bytes: int | None = None
+    dynamic: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        out: dict[str, Any] = {
+            "name": self.name, "shape": None if self.shape is None else list(self.shape),
+            "dtype": self.dtype, "format": self.format, "bytes": self.bytes,
+        }  # fmt: skip
+        if self.strides is not None:
+            out["strides"] = list(self.strides)
+        if self.dynamic:
+            out["dynamic"] = True
+        return out
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> PlanTensor:
+        """The inverse of `to_dict`."""
+        return PlanTensor(
+            name=data["name"], shape=None if data["shape"] is None else tuple(data["shape"]),
+            dtype=data["dtype"], format=data.get("format", ""), bytes=data.get("bytes"),
+            strides=tuple(data["strides"]) if data.get("strides") is not None else None,
+            dynamic=data.get("dynamic", False),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """
+    One entry of the plan: a kernel launch, a group of them, or a stream event.
+
+    Attributes:
+        id: Unique in the plan; the compiler's name where that is unique.
+        name: The compiler's name.
+        title: The name in words.
+        type: The compiler's own type.
+        kind: conv, gemm, attention, pointwise, reduction, softmax, norm, pooling, gather, layout, cast,
+            shape, sync, foreign, other.
+        nodes: Ids of the ONNX nodes that it executes, wholly or in part, in the compiler's order.
+        evidence: How `nodes` is known: reported, name, tensor-region, fx-join, module, inferred, or
+            "none" where the layer owns no node.
+        flops: Floating-point operations (of its nodes; see `workbench.model.cost`).
+        bytes_read: Distinct inputs and constants, once each. None where a shape is unknown.
+        bytes_written: Outputs.
+        sources: Places in the user's program, one per distinct line.
+        merged: Groups of sibling nodes that this layer does in one (horizontal merge).
+        partial: Ids among `nodes` that other layers execute parts of.
+        time_ms: Measured milliseconds, where a profile was joined.
+    """
+
+    id: str
+    name: str
+    title: str
+    type: str
+    kind: str
+    nodes: tuple[str, ...]
+    evidence: str
+    inputs: tuple[PlanTensor, ...] = ()
+    outputs: tuple[PlanTensor, ...] = ()
+    constants: tuple[PlanTensor, ...] = ()
+    tactic: str = ""
+    stream: int = 0
+    event: int | None = None
+    flops: int | None = 0
+    bytes_read: int | None = 0
+    bytes_written: int | None = 0
+    sources: tuple[Source, ...] = ()
+    merged: tuple[tuple[str, ...], ...] = ()
+    partial: tuple[str, ...] = ()
+    time_ms: float | None = None
+
+    @property
+    def launches(self) -> bool:
+        """Whether it is work for the GPU rather than a stream event or host arithmetic."""
+        return self.kind not in HOST
+
+    @property
+    def bytes(self) -> int | None:
+        """Bytes read and written."""
+        if self.bytes_read is None or self.bytes_written is None:
+            return None
+        return self.bytes_read + self.bytes_written
+
+    @property
+    def intensity(self) -> float | None:
+        """Arithmetic intensity, FLOPs per byte; None where either is unknown or nothing is moved."""
+        return None if not self.bytes or self.flops is None else self.flops / self.bytes
+
+    @property
+    def precision(self) -> str:
+        """
+        Data type that it computes in: of its first floating-point or integer data input, else output.
+
+        What the tensors show; a tensor core may still accumulate wider (or, as TF32, multiply narrower).
+        """
+        for tensor in (*self.inputs, *self.outputs):
+            if tensor.dtype and tensor.dtype not in {"int64", "int32", "bool"}:
+                return tensor.dtype
+        return next((t.dtype for t in (*self.inputs, *self.outputs)), "")
+
+    @property
+    def converts(self) -> tuple[str, ...]:
+        """What the layer changes between its main input and output: "layout", "precision", both or none."""
+        if not self.inputs or not self.outputs:
+            return ()
+        before, after = self.inputs[0], self.outputs[0]
+        out = []
+        if before.format != after.format and len(before.shape or ()) > 1:
+            out.append("layout")
+        if before.dtype != after.dtype and "bool" not in {before.dtype, after.dtype}:
+            out.append("precision")
+        return tuple(out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        out: dict[str, Any] = {
+            "id": self.id, "name": self.name, "title": self.title, "type": self.type, "kind": self.kind,
+            "nodes": list(self.nodes), "evidence": self.evidence,
+            "inputs": [t.to_dict() for t in self.inputs], "outputs": [t.to_dict() for t in self.outputs],
+            "constants": [t.to_dict() for t in self.constants],
+            "tactic": self.tactic, "stream": self.stream, "event": self.event,
+            "flops": self.flops, "bytes_read": self.bytes_read, "bytes_written": self.bytes_written,
+            "sources": [s.to_dict() for s in self.sources],
+            "merged": [list(group) for group in self.merged], "partial": list(self.partial),
+        }  # fmt: skip
+        if self.time_ms is not None:
+            out["time_ms"] = self.time_ms
+        return out
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Layer:
+        """The inverse of `to_dict`."""
+
+        def tensors(key: str) -> tuple[PlanTensor, ...]:
+            return tuple(PlanTensor.from_dict(t) for t in data[key])
+
+        return Layer(
+            id=data["id"], name=data["name"], title=data.get("title", ""), type=data["type"], kind=data["kind"],
+            nodes=tuple(data["nodes"]), evidence=data["evidence"], inputs=tensors("inputs"),
+            outputs=tensors("outputs"), constants=tensors("constants"), tactic=data["tactic"],
+            stream=data["stream"], event=data.get("event"), flops=data["flops"], bytes_read=data["bytes_read"],
+            bytes_written=data["bytes_written"], sources=tuple(Source(**s) for s in data["sources"]),
+            merged=tuple(tuple(g) for g in data.get("merged", ())), partial=tuple(data.get("partial", ())),
+            time_ms=data.get("time_ms"),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Unclaimed:
+    """
+    A node that no layer claims, with the reason.
+
+    Attributes:
+        node: Its id.
+        reason: constant, shape, dead, view, layout, weights, quantization, cast, duplicate, body or unknown.
+        text: The reason in words.
+    """
+
+    node: str
+    reason: str
+    text: str
+
+    def to_dict(self) -> dict[str, str]:
+        """JSON-able form."""
+        return {"node": self.node, "reason": self.reason, "text": self.text}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What a compiler made of a model.
+
+    Attributes:
+        model: ``name``, ``sha256``, ``nodes`` (how many).
+        compiler: ``name``, ``version``, ``target``, ``gpu``.
+        config: The build configuration, as `BuildConfig.to_dict`.
+        seconds: ``load``, ``parse``, ``build``, ``total``.
+        layers: In execution order.
+        unclaimed: Nodes in no layer.
+        io: Inputs and outputs with their shape profiles.
+        summary: Totals; see `workbench.plan.traffic.summarize`.
+        facts: What else the compiler told: memory, phases.
+    """
+
+    model: Mapping[str, Any]
+    compiler: Mapping[str, Any]
+    config: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    layers: tuple[Layer, ...]
+    unclaimed: tuple[Unclaimed, ...]
+    io: tuple[Mapping[str, Any], ...]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def by_id(self) -> dict[str, Layer]:
+        """Layers by id."""
+        return {layer.id: layer for layer in self.layers}
+
+    @cached_property
+    def layers_of(self) -> dict[str, tuple[Layer, ...]]:
+        """Layers that execute a node, by node id."""
+        found: dict[str, list[Layer]] = {}
+        for layer in self.layers:
+            for node in layer.nodes:
+                found.setdefault(node, []).append(layer)
+        return {node: tuple(layers) for node, layers in found.items()}
+
+    @cached_property
+    def reasons(self) -> dict[str, Unclaimed]:
+        """Why a node is in no layer, by node id."""
+        return {entry.node: entry for entry in self.unclaimed}
+
+    def layer(self, id_or_index: str | int) -> Layer:
+        """
+        A layer by id or by position.
+
+        Raises:
+            StoreError: the plan has no such layer.
+        """
+        try:
+            return self.layers[id_or_index] if isinstance(id_or_index, int) else self.by_id[id_or_index]
+        except (KeyError, IndexError):
+            raise StoreError(
+                f"The plan has no layer {id_or_index!r}.",
+                hint=f"It has {len(self.layers)}; see plan.to_frame().",
+            ) from None
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer, for pandas: sizes in bytes, `intensity` in FLOPs per byte."""
+        import pandas as pd
+
+        rows = [
+            {
+                "id": layer.id, "title": layer.title, "kind": layer.kind, "type": layer.type,
+                "nodes": len(layer.nodes), "node_names": ", ".join(layer.nodes),
+                "precision": layer.precision, "flops": layer.flops, "bytes_read": layer.bytes_read,
+                "bytes_written": layer.bytes_written, "intensity": layer.intensity,
+                "stream": layer.stream, "evidence": layer.evidence,
+                "module": next((s.scope for s in layer.sources if s.scope), ""),
+                "source": next((f"{Path(s.file).name}:{s.line}" for s in layer.sources if s.file), ""),
+                "tactic": layer.tactic, "time_ms": layer.time_ms,
+            }
+            for layer in self.layers
+        ]  # fmt: skip
+        frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
+        return frame.drop(columns="time_ms") if rows and frame["time_ms"].isna().all() else frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine-readable form, ``workbench.plan/1``."""
+        return {
+            "schema": SCHEMA,
+            "model": dict(self.model),
+            "compiler": dict(self.compiler),
+            "config": dict(self.config),
+            "seconds": dict(self.seconds),
+            "layers": [layer.to_dict() for layer in self.layers],
+            "unclaimed": [entry.to_dict() for entry in self.unclaimed],
+            "io": [dict(entry) for entry in self.io],
+            "summary": dict(self.summary),
+            "facts": dict(self.facts),
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Plan:
+        """
+        Read what `to_dict` wrote.
+
+        Raises:
+            StoreError: it is of another kind or of a later version.
+        """
+        if data.get("schema") != SCHEMA:
+            raise StoreError(
+                f"This is not a {SCHEMA} document but {data.get('schema')!r}.",
+                hint="Plans of a later version need a later workbench: pip install -U trt-workbench",
+            )
+        return Plan(
+            model=data["model"], compiler=data["compiler"], config=data["config"], seconds=data["seconds"],
+            layers=tuple(Layer.from_dict(layer) for layer in data["layers"]),
+            unclaimed=tuple(Unclaimed(**entry) for entry in data["unclaimed"]),
+            io=tuple(data["io"]), summary=data["summary"], facts=data.get("facts", {}),
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        s = self.summary
+        kinds = ", ".join(f"{n} {k}" for k, n in Counter(la.kind for la in self.layers).most_common(4))
+        return (
+            f"<Plan of {self.model.get('name')} by {self.compiler.get('name')} {self.compiler.get('version')} for "
+            f"{self.compiler.get('target')}: {s.get('nodes')} nodes in {len(self.layers)} layers ({kinds})>"
+        )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of ``workbench.plan/1``."""
+    loaded: dict[str, Any] = json.loads((Path(__file__).parent / "schema.json").read_text())
+    return loaded

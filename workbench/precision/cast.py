@@ -1,0 +1,306 @@
+"""
+FP32 to FP16 or BF16, in the graph.
+
+Strongly typed compilers (TensorRT 11, TensorRT for RTX) take the precision from the graph, so a request
+for FP16 means rewriting the graph. Which operations may run in the low type is not a list of names kept
+here but ONNX's own operator schemas: where a schema's type constraint admits it, the operation runs
+in it; where it does not, casts are put around it. Inputs and outputs of the model keep their types. Node
+names and metadata are kept; the casts that are added have names of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.jobs import Job
+from workbench.model.model import Model
+from workbench.model.onnx_file import fingerprint
+from workbench.store import Store
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from workbench.worker import Reporter
+
+VERSION = 1
+"""Raise it when the same model is cast differently, so that kept models are made anew."""
+
+EXTERNAL_ABOVE = 1_800_000_000
+
+
+def cast(model: Model, precision: str, store: Store, *, on_job: Callable[[Job], Any] | None = None) -> Model:
+    """
+    `model` with its FP32 tensors in `precision` ("fp16" or "bf16"), made in a worker and kept.
+
+    Raises:
+        ModelError: the model can't be rewritten.
+    """
+    key = f"cast-{VERSION}-{precision}-{model.sha256(store)}"
+
+    def known() -> Model | None:
+        found = store.derived(key)
+        return None if found is None else Model(model.name, found[0], found[1], original=model)
+
+    if (found := known()) is not None:
+        return found
+    with store.lock(hashlib.sha256(key.encode()).hexdigest()), store.scratch("cast") as folder:
+        if (found := known()) is not None:
+            return found
+        work = folder / "model"
+        work.mkdir()
+        job = Job(
+            "workbench.precision.cast:cast_task",
+            {"path": str(model.path.resolve()), "precision": precision, "folder": str(work)},
+            title=f"conversion of {model.name} to {precision}",
+        )
+        if on_job is not None:
+            on_job(job)
+        report = job.result()
+        draft = Model(model.name, work / "model.onnx")
+        sha256 = fingerprint(draft.path, set(draft.companions))
+        info = {"kind": "cast", "precision": precision, **report}
+        return Model(model.name, store.add_model(work, sha256, key, info), info, original=model)
+
+
+def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> dict[str, Any]:
+    """
+    The conversion itself, in a worker; writes ``model.onnx`` into `folder`.
+
+    Returns:
+        ``casts`` (how many were added), ``kept`` (nodes left in FP32, by operation), ``clipped``
+        (constants beyond the type's range, brought to its largest value).
+    """
+    import onnx
+    import onnx_ir as ir
+
+    from workbench.model.onnx_file import read_graph
+
+    reporter.progress("Reading the graph", 0, 1)
+    proto = read_graph(Path(path))
+    known = len(proto.graph.value_info) + len(proto.graph.output)
+    if known < sum(len(n.output) for n in proto.graph.node):
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    model = ir.serde.deserialize_model(proto)
+    ir.external_data.set_base_dir(model.graph, Path(path).parent)
+    reporter.progress("Reading the graph", 1, 1)
+    work = _Cast(model, ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16, reporter)
+    work.run()
+    weights = sum(t.nbytes for v in model.graph.initializers.values() if (t := v.const_value) is not None)
+    out = Path(folder) / "model.onnx"
+    if weights > EXTERNAL_ABOVE:
+        ir.save(model, out, external_data="model.onnx.data")
+    else:
+        ir.save(model, out)
+    return {"casts": work.casts, "kept": work.kept, "clipped": work.clipped}
+
+
+class _Cast:
+    """One pass over the graph in its order. For each FP32 value it knows a low and a high version."""
+
+    def __init__(self, model: ir.Model, low: ir.DataType, reporter: Reporter) -> None:
+        import onnx_ir as ir
+
+        self.ir = ir
+        self.model = model
+        self.low = low
+        self.high = ir.DataType.FLOAT
+        self.reporter = reporter
+        self.casts = 0
+        self.kept: dict[str, int] = {}
+        self.clipped: list[str] = []
+        self._versions: dict[tuple[int, ir.DataType], ir.Value] = {}
+        self._suffix = "fp16" if low == ir.DataType.FLOAT16 else "bf16"
+
+    def run(self) -> None:
+        graph = self.model.graph
+        if self.model.functions:
+            from onnx_ir.passes.common import InlinePass
+
+            InlinePass()(self.model)
+        outputs = list(graph.outputs)
+        nodes = list(graph)
+        for i, node in enumerate(nodes):
+            self._node(node)
+            self.reporter.progress("Converting", i + 1, len(nodes))
+        for place, value in enumerate(outputs):
+            if value.dtype == self.low:
+                self._restore_output(place, value)
+        self._drop_unused()
+
+    # --- nodes --------------------------------------------------------------------------------------
+
+    def _node(self, node: ir.Node) -> None:
+        if any(a.type in (self.ir.AttributeType.GRAPH, self.ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+            self._keep_high(node)
+            return
+        variables = self._low_variables(node)
+        floats = [v for v in (*node.inputs, *node.outputs) if v is not None and self._is_float(v)]
+        if not floats:
+            return
+        if variables is None:
+            self._keep_high(node)
+            return
+        inputs, outputs = variables
+        if not any(outputs) and not any(inputs):
+            self._keep_high(node)
+            return
+        for i, value in enumerate(node.inputs):
+            if value is not None and self._is_float(value):
+                node.replace_input_with(i, self._version(value, self.low if inputs[i] else self.high, node))
+        self._attributes(node)
+        for i, value in enumerate(node.outputs):
+            if outputs[i] and value.dtype in (self.high, None):
+                if value.dtype is None and not any(inputs):
+                    continue
+                value.dtype = self.low
+
+    def _keep_high(self, node: ir.Node) -> None:
+        """Leave the node in FP32, and what its bodies read as well."""
+        touched = False
+        for i, value in enumerate(node.inputs):
+            if value is not None and self._is_float(value):
+                node.replace_input_with(i, self._version(value, self.high, node))
+                touched = True
+        for attribute in node.attributes.values():
+            bodies = []
+            if attribute.type == self.ir.AttributeType.GRAPH:
+                bodies = [attribute.as_graph()]
+            elif attribute.type == self.ir.AttributeType.GRAPHS:
+                bodies = list(attribute.as_graphs())
+            for body in bodies:
+                for inner in self.ir.traversal.RecursiveGraphIterator(body):
+                    for i, value in enumerate(inner.inputs):
+                        outer = value is not None and value.graph is self.model.graph
+                        if outer and value is not None and value.dtype == self.low:
+                            inner.replace_input_with(i, self._version(value, self.high, node))
+        if touched or any(v.dtype == self.high for v in node.outputs):
+            self.kept[node.op_type] = self.kept.get(node.op_type, 0) + 1
+
+    def _low_variables(self, node: ir.Node) -> tuple[list[bool], list[bool]] | None:
+        """For each input and output: may it have the low type? None where the operation is not ONNX's."""
+        import onnx
+
+        version = self.model.graph.opset_imports.get(node.domain, 1)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, version, node.domain or "")
+        except onnx.defs.SchemaError:
+            return None
+        wanted = f"tensor({'float16' if self.low == self.ir.DataType.FLOAT16 else 'bfloat16'})"
+        allowed = {c.type_param_str: wanted in c.allowed_type_strs for c in schema.type_constraints}
+
+        def of(formal: Any, count: int) -> list[bool]:
+            out = []
+            for i in range(count):
+                parameter = formal[min(i, len(formal) - 1)]
+                out.append(allowed.get(parameter.type_str, parameter.type_str == wanted))
+            return out
+
+        return of(schema.inputs, len(node.inputs)), of(schema.outputs, len(node.outputs))
+
+    def _attributes(self, node: ir.Node) -> None:
+        """Types and values that are written into the node itself."""
+        ir = self.ir
+        for name, attribute in list(node.attributes.items()):
+            if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == self.high:
+                node.attributes[name] = ir.AttrTensor(name, self._convert(attribute.as_tensor(), node.name or name))
+            elif attribute.type == ir.AttributeType.INT and name in {"to", "dtype", "output_dtype"}:
+                if attribute.as_int() == int(self.high):
+                    node.attributes[name] = ir.AttrInt64(name, int(self.low))
+            elif node.op_type == "Constant" and name in {"value_float", "value_floats"}:
+                import numpy as np
+
+                value = np.array(attribute.value, dtype=np.float32)
+                del node.attributes[name]
+                tensor = ir.tensor(value, name=name)
+                node.attributes["value"] = ir.AttrTensor("value", self._convert(tensor, node.name or name))
+
+    # --- values -------------------------------------------------------------------------------------
+
+    def _is_float(self, value: ir.Value) -> bool:
+        return value.dtype in (self.high, self.low)
+
+    def _version(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
+        """`value` in `dtype`: itself, a converted constant, or a cast put right after its producer."""
+        if value.dtype == dtype:
+            return value
+        key = (id(value), dtype)
+        if key in self._versions:
+            return self._versions[key]
+        ir, graph = self.ir, self.model.graph
+        if value.const_value is not None and value.is_initializer():
+            name = f"{value.name}_{self._suffix}"
+            made = ir.Value(
+                name=name,
+                shape=value.shape,
+                type=ir.TensorType(dtype),
+                const_value=self._convert(value.const_value, name),
+            )
+            graph.register_initializer(made)
+        else:
+            suffix = self._suffix if dtype == self.low else "fp32"
+            node = ir.Node(
+                "",
+                "Cast",
+                [value],
+                [ir.AttrInt64("to", int(dtype))],
+                name=f"{value.name}_to_{suffix}",
+            )
+            made = node.outputs[0]
+            made.name = f"{value.name}_{suffix}"
+            made.dtype, made.shape = dtype, value.shape
+            producer = value.producer()
+            if producer is not None:
+                graph.insert_after(producer, node)
+            elif len(graph) and graph[0] is not before:
+                graph.insert_before(graph[0], node)
+            else:
+                graph.insert_before(before, node)
+            self.casts += 1
+        self._versions[key] = made
+        return made
+
+    def _restore_output(self, place: int, value: ir.Value) -> None:
+        """Give a model output its type back, under its own name."""
+        ir, graph = self.ir, self.model.graph
+        name = value.name
+        value.name = f"{name}_{self._suffix}"
+        node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(self.high))], name=f"{name}_to_fp32")
+        made = node.outputs[0]
+        made.name, made.dtype, made.shape = name, self.high, value.shape
+        graph.append(node)
+        graph.outputs[place] = made
+        self.casts += 1
+
+    def _convert(self, tensor: Any, name: str) -> Any:
+        """The tensor in the low type, computed when it is saved; what is out of range is clipped and noted."""
+        import ml_dtypes
+        import numpy as np
+
+        ir = self.ir
+        if self.low == ir.DataType.FLOAT16:
+            kind: Any = np.float16
+            limit = float(np.finfo(np.float16).max)
+        else:
+            kind = ml_dtypes.bfloat16
+            limit = float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
+
+        def make() -> Any:
+            values = tensor.numpy().astype(np.float32, copy=False)
+            # An infinity is meant; a finite number beyond the range is not, and would become one.
+            if values.size and bool((np.isfinite(values) & (np.abs(values) > limit)).any()):
+                if name not in self.clipped:
+                    self.clipped.append(name)
+                values = np.where(np.isfinite(values), np.clip(values, -limit, limit), values)
+            return ir.tensor(values.astype(kind), dtype=self.low, name=name)
+
+        return ir.LazyTensor(make, dtype=self.low, shape=tensor.shape, name=name)
+
+    def _drop_unused(self) -> None:
+        graph = self.model.graph
+        outputs = {id(v) for v in graph.outputs}
+        for name, value in list(graph.initializers.items()):
+            if not value.uses() and id(value) not in outputs and value not in graph.inputs:
+                del graph.initializers[name]

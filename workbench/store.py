@@ -1,0 +1,263 @@
+"""
+Where everything lives: one folder, shared by every notebook, script and shell of a user.
+
+``WORKBENCH_HOME`` names the folder; without it the user's data folder is used. In it:
+
+    format              version of this layout
+    index.db            what files were fingerprinted, and which derived models were made (SQLite, WAL)
+    models/<sha256>/    models that the workbench made: exported, cast, imported
+    builds/<key>/       one built engine: engine, build.log, record.json, build.json
+    sessions/<name>.db  one session each (SQLite, WAL)
+    locks/, tmp/        locks of builds under way, and their unfinished folders
+
+A build is made in ``tmp`` and moved into place whole, so a folder in ``builds`` is always complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from platformdirs import user_data_dir
+
+from workbench.errors import StoreError
+
+FORMAT = 1
+"""Version of the layout; a store of a later version is refused, not damaged."""
+
+BUSY_SECONDS = 60.0
+
+
+def home() -> Path:
+    """The folder in use: ``$WORKBENCH_HOME`` or the user's data folder."""
+    return Path(os.environ.get("WORKBENCH_HOME") or user_data_dir("trt-workbench", appauthor=False))
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open an SQLite file that many processes share: WAL, and a wait instead of "database is locked"."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        # Switching to WAL needs the file alone for a moment; with many openers that can be busy.
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode=WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        db.execute("PRAGMA synchronous=NORMAL")
+        return db
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"{path} can't be opened: {error}.",
+            hint="If it is damaged, move it away; what it held is lost, everything else goes on.",
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{path.parent} can't be used: {error}.",
+            hint="Point WORKBENCH_HOME at a folder that you may write to.",
+        ) from None
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """
+    All or nothing, serialized with other writers.
+
+    Raises:
+        StoreError: the disk is full, or another process kept the file locked for a minute.
+    """
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        if "full" in str(error):
+            raise StoreError("The disk is full; nothing was changed.", hint="Free some space and try again.") from None
+        raise StoreError(f"The session could not be written: {error}.", hint="Try again.") from None
+
+
+class Store:
+    """
+    The folder and what is in it.
+
+    Args:
+        path: The folder; created if absent.
+
+    Raises:
+        StoreError: the folder can't be used, or was written by a later version.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = Path(path) if path is not None else home()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._check_format()
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} can't be used: {error}.",
+                hint="Point WORKBENCH_HOME at a folder that you may write to.",
+            ) from None
+        self._index = connect(self.path / "index.db")
+        self._index.executescript(
+            "CREATE TABLE IF NOT EXISTS fingerprints "
+            "(path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL);"
+            "CREATE TABLE IF NOT EXISTS derived (key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, info TEXT NOT NULL);"
+        )
+
+    def _check_format(self) -> None:
+        marker = self.path / "format"
+        try:
+            text = marker.read_text().strip()
+        except FileNotFoundError:
+            marker.write_text(f"{FORMAT}\n")
+            return
+        if not text.isdigit() or int(text) > FORMAT:
+            raise StoreError(
+                f"{self.path} was written by a later version of the workbench (layout {text}, known: {FORMAT}).",
+                hint="Upgrade: pip install -U trt-workbench. Or point WORKBENCH_HOME elsewhere. Nothing was changed.",
+            )
+
+    def sessions(self) -> list[str]:
+        """Names of the sessions, sorted."""
+        return sorted(p.stem for p in (self.path / "sessions").glob("*.db"))
+
+    def session_file(self, name: str) -> Path:
+        """Where the session `name` lives."""
+        return self.path / "sessions" / f"{name}.db"
+
+    @contextlib.contextmanager
+    def scratch(self, prefix: str) -> Iterator[Path]:
+        """A folder for work under way; whatever is still there at the end is removed."""
+        folder = self.path / "tmp" / f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def lock(self, name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """
+        Hold the lock `name` among all processes; `waiting` is called once if another one has it.
+
+        The operating system releases it when its holder dies, however that happens.
+        """
+        (self.path / "locks").mkdir(exist_ok=True)
+        lock = FileLock(self.path / "locks" / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if waiting is not None:
+                waiting()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # --- models -------------------------------------------------------------------------------------
+
+    def fingerprint(self, path: Path, compute: Callable[[], str], companions: list[Path]) -> str:
+        """
+        SHA-256 of a model file, computed once for each state of the file (size, time, inode).
+
+        A file changed within the last two seconds is not remembered: a second change could leave the
+        same stamp.
+        """
+        known = self.known_fingerprint(path, companions)
+        if known is not None:
+            return known
+        before = _stamp(path, companions)
+        sha256 = compute()
+        newest = max(p.stat().st_mtime for p in [path, *companions])
+        if before == _stamp(path, companions) and time.time() - newest > 2:
+            with transaction(self._index) as db:
+                db.execute(
+                    "INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)",
+                    (str(path.resolve()), before, sha256),
+                )
+        return sha256
+
+    def known_fingerprint(self, path: Path, companions: list[Path]) -> str | None:
+        """The remembered SHA-256 of `path`, or None where it is new or changed."""
+        row = self._index.execute(
+            "SELECT stamp, sha256 FROM fingerprints WHERE path = ?", (str(path.resolve()),)
+        ).fetchone()
+        return str(row[1]) if row and row[0] == _stamp(path, companions) else None
+
+    def derived(self, key: str) -> tuple[Path, dict[str, Any]] | None:
+        """The model made under `key` earlier, with what was noted of it; None where there is none."""
+        row = self._index.execute("SELECT sha256, info FROM derived WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        path = self.path / "models" / str(row[0]) / "model.onnx"
+        return (path, json.loads(row[1])) if path.is_file() else None
+
+    def add_model(self, folder: Path, sha256: str, key: str | None, info: dict[str, Any]) -> Path:
+        """
+        Move a finished model folder (``model.onnx`` and its data) into the store.
+
+        Args:
+            folder: A folder from `scratch`.
+            sha256: Fingerprint of the model in it.
+            key: What it was made from; `derived` finds it again by this.
+            info: JSON-able notes kept with it.
+        """
+        place = self.path / "models" / sha256
+        _move(folder, place)
+        if key is not None:
+            with transaction(self._index) as db:
+                db.execute(
+                    "INSERT OR REPLACE INTO derived VALUES (?, ?, ?)",
+                    (key, sha256, json.dumps(info)),
+                )
+        return place / "model.onnx"
+
+    # --- builds -------------------------------------------------------------------------------------
+
+    def build(self, key: str) -> Path | None:
+        """The folder of the engine with this key, or None where it was not built."""
+        place = self.path / "builds" / key
+        return place if (place / "build.json").is_file() else None
+
+    def add_build(self, folder: Path, key: str) -> Path:
+        """Move a finished build folder into the store."""
+        place = self.path / "builds" / key
+        _move(folder, place)
+        return place
+
+
+def _move(folder: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.rename(place)
+    except OSError:
+        if not place.is_dir():
+            raise  # else: another process was first with the same content
+
+
+def _stamp(path: Path, companions: list[Path]) -> str:
+    parts = []
+    for file in [path, *companions]:
+        stat = file.stat()
+        parts.append(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}")
+    return "|".join(parts)

@@ -1,0 +1,20 @@
+"""Numbers with units, for people. Decimal prefixes: 1 MB is a million bytes."""
+
+from __future__ import annotations
+
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def count_text(value: float | None) -> str:
+    """A count with a decimal prefix: 8217637232 -> "8.22 G"."""
+    if value is None:
+        return "?"
+    for size, prefix in _PREFIXES:
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:g} "
+
+
+def bytes_text(value: float | None) -> str:
+    """A size: 261754760 -> "262 MB"."""
+    return "?" if value is None else f"{count_text(value)}B"

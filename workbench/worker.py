@@ -1,0 +1,115 @@
+"""
+The worker's own main: ``python -m workbench.worker [module to import ahead ...]``.
+
+It reads one JSON line ``{"task": "module:function", "arguments": {...}}`` from standard input, runs the
+function, and writes JSON lines to what was standard output: ``progress``, then ``result`` or ``error``.
+Whatever libraries print goes to standard error, also from C++.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from typing import Any, BinaryIO
+
+from workbench.errors import WorkbenchError
+
+_INTERVAL = 0.08  # seconds between two progress messages of one phase
+
+
+class Reporter:
+    """What a task uses to speak while it works."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
+
+    def progress(self, phase: str, done: int, total: int, parent: str | None = None) -> None:
+        """Tell how far `phase` is; too frequent messages are dropped, the first and the last never."""
+        now = time.monotonic()
+        begun = self._begun.setdefault(phase, now)
+        if done < total and now - self._last.get(phase, -1.0) < _INTERVAL:
+            return
+        self._last[phase] = now
+        step = {
+            "phase": phase,
+            "done": done,
+            "total": total,
+            "parent": parent,
+            "seconds": now - begun,
+        }
+        self.send({"event": "progress", "step": step})
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message."""
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            self._out.write(data)
+            self._out.flush()
+
+
+def main() -> None:
+    """Run the one task that standard input names."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    reporter = Reporter(out)
+    for name in sys.argv[1:]:
+        # Only a head start: a module that is absent is reported by the task that needs it.
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            importlib.import_module(name)
+    line = sys.stdin.readline()
+    if not line:
+        return
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    request = json.loads(line)
+    module, _, function = request["task"].partition(":")
+    try:
+        task = getattr(importlib.import_module(module), function)
+        reporter.send({"event": "result", "result": task(reporter, **request["arguments"])})
+    except WorkbenchError as error:
+        reporter.send({"event": "error", "error": error.to_dict()})
+    except OSError as error:
+        reporter.send({"event": "error", "error": _disk(error).to_dict()})
+    except MemoryError:
+        reporter.send({"event": "error", "error": WorkbenchError(
+            "The worker ran out of memory.", hint="Close other work, or build a smaller model.").to_dict()})  # fmt: skip
+    except Exception as error:  # noqa: BLE001 - the boundary of the process: everything is reported
+        traceback.print_exc()
+        reporter.send({"event": "error", "error": WorkbenchError(
+            f"{type(error).__name__}: {error}",
+            hint="This is not an error that the workbench expects; the worker's log has the traceback.",
+            details={"traceback": traceback.format_exc()}).to_dict()})  # fmt: skip
+    out.flush()
+    # Skip interpreter teardown: some compilers crash or take seconds in their destructors.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _disk(error: OSError) -> WorkbenchError:
+    from workbench.errors import StoreError
+
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreError(
+            f"The disk is full: {error}.",
+            hint="Free some space, or point WORKBENCH_HOME at a larger disk; then build again.",
+        )
+    return WorkbenchError(f"{type(error).__name__}: {error}", hint="Check the file and its permissions.")
+
+
+def _end_with_parent() -> None:
+    """A worker whose notebook is gone must not go on: standard input closes with the parent."""
+    sys.stdin.read()
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    main()
