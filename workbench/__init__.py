@@ -1,5 +1,4 @@
-"""
-TensorRT Workbench: see what an inference compiler makes of a model.
+"""TensorRT Workbench: see what an inference compiler makes of a model.
 
 Start with `Session`:
 

@@ -1,5 +1,4 @@
-"""
-From a Model and a BuildConfig to an Engine: cast, look up, build in a worker, assemble, keep.
+"""From a Model and a BuildConfig to an Engine: cast, look up, build in a worker, assemble, keep.
 
 Equal requests share one engine: the key is made of the model's bytes, the config, and the compiler's
 exact version. While one process builds, others that want the same wait for it and take its result.
@@ -32,8 +31,7 @@ ANALYSIS = 1
 
 @dataclass(frozen=True)
 class Engine:
-    """
-    A built engine and everything known of it.
+    """A built engine and everything known of it.
 
     Attributes:
         key: Its identity: model bytes, config, compiler version.
@@ -70,8 +68,7 @@ class Engine:
 
     @cached_property
     def plan(self) -> Plan:
-        """
-        What the compiler made of the model.
+        """What the compiler made of the model.
 
         Raises:
             StoreError: the engine's folder was removed.
@@ -112,8 +109,7 @@ def load_engine(folder: Path, model: str | None = None, *, cached: bool = True) 
 
 @dataclass
 class Build:
-    """
-    A build under way, in a thread of its own; the work is in a worker process.
+    """A build under way, in a thread of its own; the work is in a worker process.
 
     Use `Session.start_build` to make one. `result()` waits; `cancel()` stops it at once.
     """
@@ -177,8 +173,7 @@ class Build:
             self._job.cancel()
 
     def result(self, timeout: float | None = None) -> Engine:
-        """
-        Wait for the engine.
+        """Wait for the engine.
 
         Raises:
             WorkbenchError: why there is none.
@@ -217,8 +212,10 @@ class Build:
             self._error.__cause__ = error
         self._end = time.monotonic()
         self.status = status
-        self._done.set()
-        self._tell()
+        try:
+            self._tell()  # before anyone who waits goes on: the session notes the engine here
+        finally:
+            self._done.set()
 
     def _tell(self, message: str | None = None) -> None:
         if message is not None:
@@ -356,8 +353,7 @@ def opt_shapes(config: BuildConfig) -> dict[str, Shape]:
 
 
 def check_profiles(model: Model, config: BuildConfig) -> None:
-    """
-    Tell wrong or missing shapes before a worker is asked.
+    """Tell wrong or missing shapes before a worker is asked.
 
     Raises:
         ConfigError: a profile names no input or does not fit it; a dynamic input has no shape.
@@ -383,8 +379,7 @@ def check_profiles(model: Model, config: BuildConfig) -> None:
 
 
 def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
-    """
-    A copy of the graph in which the nodes of `renamed` have names that a log can carry.
+    """A copy of the graph in which the nodes of `renamed` have names that a log can carry.
 
     Weights are not copied: the copy points into the original file, which is linked beside it.
     """

@@ -1,5 +1,4 @@
-"""
-The same calls from the shell.
+"""The same calls from the shell.
 
 Exit codes: 0 done, 1 the model or the build failed (the reason on standard error), 2 wrong use. With
 ``--format json`` standard output holds one JSON document and nothing else.

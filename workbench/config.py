@@ -1,5 +1,4 @@
-"""
-What is asked of a compiler: target, precision, shapes, builder options.
+"""What is asked of a compiler: target, precision, shapes, builder options.
 
 A `BuildConfig` is immutable, validated and hashable. Its `digest` is part of the key under which a
 built engine is kept, so two equal requests share one engine.
@@ -80,8 +79,7 @@ class ShapeProfile(_Frozen):
 
     @staticmethod
     def parse(texts: Mapping[str, str] | list[str]) -> ShapeProfile:
-        """
-        Read ``x=1x3x224x224`` or ``x=1x3x224x224:8x3x224x224:32x3x224x224`` (min:opt:max).
+        """Read ``x=1x3x224x224`` or ``x=1x3x224x224:8x3x224x224:32x3x224x224`` (min:opt:max).
 
         Raises:
             ConfigError: a text is not of that form, or not 0 < min <= opt <= max.
@@ -116,8 +114,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 class BuildConfig(_Frozen):
-    """
-    Everything asked of a compiler. ``None`` means the compiler's own default, everywhere.
+    """Everything asked of a compiler. ``None`` means the compiler's own default, everywhere.
 
     Options that a compiler's version lacks are refused by name when the build starts; `workbench
     doctor` and `workbench.compilers.describe` list what each has.
@@ -164,8 +161,7 @@ class BuildConfig(_Frozen):
         return (value,) if isinstance(value, ShapeProfile) else value
 
     def replace(self, **changes: Any) -> BuildConfig:
-        """
-        A copy with some options changed.
+        """A copy with some options changed.
 
         Raises:
             ConfigError: an option does not exist or its value does not fit.

@@ -16,8 +16,7 @@ from workbench.store import Store
 
 
 def examine() -> dict[str, Any]:
-    """
-    Look at everything.
+    """Look at everything.
 
     Returns:
         ``checks``: rows of ``what``, ``state`` (yes, partly, no), ``found``, ``command``;

@@ -1,5 +1,4 @@
-"""
-Errors that say what happened and what to do next.
+"""Errors that say what happened and what to do next.
 
 Every error that a user can cause derives from `WorkbenchError`. A compiler runs in another process, so
 an error must survive the trip: `to_dict` and `from_dict` carry it across the pipe.
@@ -11,8 +10,7 @@ from typing import Any
 
 
 class WorkbenchError(Exception):
-    """
-    Something that the user can mend.
+    """Something that the user can mend.
 
     Args:
         message: What happened, in one or two sentences.

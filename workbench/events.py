@@ -1,5 +1,4 @@
-"""
-Typed events and the shared selection.
+"""Typed events and the shared selection.
 
 Panels, notebooks and scripts talk through these and never to each other. Every event carries its
 `origin`, so that a view can tell its own echo from news.
@@ -24,8 +23,7 @@ PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 @dataclass(frozen=True)
 class Event:
-    """
-    Something that happened in a session.
+    """Something that happened in a session.
 
     Attributes:
         number: Counts up within the session.
@@ -44,8 +42,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Selection:
-    """
-    What is selected, in every view at once.
+    """What is selected, in every view at once.
 
     Attributes:
         kind: Whether `ids` are layers of a plan or nodes of a model.

@@ -1,5 +1,4 @@
-"""
-Long work: a worker process with progress, a log, cancel, a time limit and a crash report.
+"""Long work: a worker process with progress, a log, cancel, a time limit and a crash report.
 
 A compiler may crash, hang, leak or never return, and a notebook's kernel must survive all of that. So a
 compiler runs in a process of its own, started by `Job`. The worker answers in JSON lines (see
@@ -41,8 +40,7 @@ class Progress:
 
 @dataclass
 class Job:
-    """
-    A task running in its own process.
+    """A task running in its own process.
 
     Args:
         task: ``package.module:function``; called in the worker as ``function(reporter, **arguments)``.
@@ -131,8 +129,7 @@ class Job:
                 self._finish("cancelled", CancelledError(f"{self.title or self.task} was cancelled."))
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
-        """
-        Wait for the end and return the worker's answer.
+        """Wait for the end and return the worker's answer.
 
         Raises:
             WorkbenchError: what the task raised; `CancelledError`, `TimeLimitError` or

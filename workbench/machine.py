@@ -27,8 +27,7 @@ class Gpu:
 
 @lru_cache(maxsize=1)
 def gpus() -> tuple[Gpu, ...]:
-    """
-    The NVIDIA GPUs that the driver can see; empty without a driver.
+    """The NVIDIA GPUs that the driver can see; empty without a driver.
 
     Asked of ``nvidia-smi``: initializing CUDA here would tie the notebook to one driver state, and a
     CUDA toolkit on disk says nothing about a GPU.

@@ -1,5 +1,4 @@
-"""
-The Session: the only object a user must know.
+"""The Session: the only object a user must know.
 
 A session is a name. Whoever opens that name, in this notebook, another one, a script or the shell, sees the
 same models, engines and selection, live. It keeps no results in memory only: what was built is found again
@@ -23,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.build import Build, Engine, load_engine
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import ConfigError, StoreError, WorkbenchError
+from workbench.errors import ConfigError, StoreError
 from workbench.events import PROCESS, Event, Selection
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.model.sources import resolve
 from workbench.plan import Plan
-from workbench.store import Store, connect, transaction
+from workbench.store import Database, Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,11 +50,10 @@ class Events:
         return iter(self._session._events_after(0))
 
     def __len__(self) -> int:
-        return int(self._session._db.execute("SELECT COUNT(*) FROM events").fetchone()[0])
+        return int(self._session._db.row("SELECT COUNT(*) FROM events")[0])
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """
-        Call `listener(event)` for each new event, also from other processes; returns the way to stop.
+        """Call `listener(event)` for each new event, also from other processes; returns the way to stop.
 
         Events of this process arrive at once, in the thread that caused them; those of others within
         a fraction of a second, in a thread of the session's.
@@ -64,8 +62,7 @@ class Events:
 
 
 class Session:
-    """
-    Models, engines, profiles and the selection under one name.
+    """Models, engines, profiles and the selection under one name.
 
     Args:
         name: Letters, digits, dots, dashes and underscores. Opened if it exists, else created.
@@ -84,7 +81,7 @@ class Session:
         self.name = name
         self.store = store if isinstance(store, Store) else Store(Path(store) if store else None)
         self._path = self.store.session_file(name)
-        self._db = connect(self._path)
+        self._db = Database(self._path)
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Event], None]] = []
         self._builds: list[Build] = []
@@ -95,7 +92,7 @@ class Session:
         self.events = Events(self)
 
     def _create(self) -> None:
-        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        version = int(self._db.row("PRAGMA user_version")[0])
         if version > FORMAT:
             raise StoreError(
                 f"Session {self.name} was written by a later version of the workbench (format {version}, known: {FORMAT}).",
@@ -103,7 +100,7 @@ class Session:
             )
         if version == FORMAT:
             return
-        with transaction(self._db) as db:
+        with self._db.write() as db:
             for statement in (
                 "CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, data TEXT NOT NULL, added REAL NOT NULL)",
                 "CREATE TABLE IF NOT EXISTS engines (key TEXT PRIMARY KEY, model TEXT NOT NULL, used REAL NOT NULL)",
@@ -125,8 +122,7 @@ class Session:
         shapes: Mapping[str, str] | ShapeProfile | None = None,
         on_job: Callable[[Job], None] | None = None,
     ) -> Model:
-        """
-        Take a model into the session.
+        """Take a model into the session.
 
         Args:
             source: A path to an ONNX file, a sample's name, ``package.module:factory``, a torch module (with
@@ -146,7 +142,7 @@ class Session:
             "origin": dict(model.origin),
             "sha256": model.sha256(self.store),
         }
-        with transaction(self._db) as db:
+        with self._db.write() as db:
             db.execute(
                 "INSERT OR REPLACE INTO models VALUES (?, ?, ?)",
                 (model.name, json.dumps(data), time.time()),
@@ -157,31 +153,29 @@ class Session:
     @property
     def models(self) -> dict[str, Model]:
         """The session's models by name, in the order of adding."""
-        rows = self._db.execute("SELECT name, data FROM models ORDER BY added").fetchall()
+        rows = self._db.rows("SELECT name, data FROM models ORDER BY added")
         return {name: _model(name, json.loads(data)) for name, data in rows}
 
     def model(self, name: str) -> Model:
-        """
-        The model called `name`.
+        """The model called `name`.
 
         Raises:
             StoreError: the session has none of that name.
         """
-        row = self._db.execute("SELECT data FROM models WHERE name = ?", (name,)).fetchone()
+        row = self._db.row("SELECT data FROM models WHERE name = ?", name)
         if row is None:
             known = ", ".join(self.models) or "none yet"
             raise StoreError(f"Session {self.name} has no model {name!r}.", hint=f"It has: {known}.")
         return _model(name, json.loads(row[0]))
 
     def remove(self, name: str) -> None:
-        """
-        Forget the model called `name`; files and engines stay in the store.
+        """Forget the model called `name`; files and engines stay in the store.
 
         Raises:
             StoreError: the session has none of that name.
         """
         self.model(name)
-        with transaction(self._db) as db:
+        with self._db.write() as db:
             db.execute("DELETE FROM models WHERE name = ?", (name,))
         self._emit("model-removed", {"model": name})
 
@@ -212,8 +206,7 @@ class Session:
         time_limit: float | None = None,
         **options: Any,
     ) -> Engine:
-        """
-        Build `model` and wait for the engine.
+        """Build `model` and wait for the engine.
 
         Args:
             model: A Model, the name of one in the session, or anything that `add` takes.
@@ -232,7 +225,7 @@ class Session:
     def _resolve(self, model: Any, config: BuildConfig) -> Model:
         if isinstance(model, Model):
             found = model
-        elif isinstance(model, str) and self._db.execute("SELECT 1 FROM models WHERE name = ?", (model,)).fetchone():
+        elif isinstance(model, str) and self._db.row("SELECT 1 FROM models WHERE name = ?", model):
             found = self.model(model)
         else:
             return self.add(model, shapes=config.profiles[0] if config.profiles else None)
@@ -253,7 +246,7 @@ class Session:
         if build.status == "done" and build.engine is not None and build in self._builds:
             self._builds.remove(build)
             engine = build.engine
-            with transaction(self._db) as db:
+            with self._db.write() as db:
                 db.execute(
                     "INSERT OR REPLACE INTO engines VALUES (?, ?, ?)",
                     (engine.key, engine.model, time.time()),
@@ -275,13 +268,12 @@ class Session:
     @property
     def engines(self) -> list[Engine]:
         """The session's engines, newest last."""
-        rows = self._db.execute("SELECT key, model FROM engines ORDER BY used").fetchall()
+        rows = self._db.rows("SELECT key, model FROM engines ORDER BY used")
         found = ((self.store.build(key), model) for key, model in rows)
         return [load_engine(folder, model) for folder, model in found if folder is not None]
 
     def engine(self, key: str | int = -1) -> Engine:
-        """
-        An engine by (the beginning of) its key, or by position.
+        """An engine by (the beginning of) its key, or by position.
 
         Raises:
             StoreError: there is no such engine.
@@ -329,7 +321,7 @@ class Session:
     @property
     def selection(self) -> Selection:
         """What is selected in every view of this session; may be set to an id, several, or None."""
-        row = self._db.execute("SELECT value FROM state WHERE key = 'selection'").fetchone()
+        row = self._db.row("SELECT value FROM state WHERE key = 'selection'")
         if row is None:
             return Selection()
         data = json.loads(row[0])
@@ -357,7 +349,7 @@ class Session:
         if (now.kind, now.ids) == (chosen.kind, chosen.ids):
             return
         data = {"kind": chosen.kind, "ids": list(chosen.ids), "origin": chosen.origin}
-        with transaction(self._db) as db:
+        with self._db.write() as db:
             db.execute("INSERT OR REPLACE INTO state VALUES ('selection', ?)", (json.dumps(data),))
         self._emit("selection", data, origin=chosen.origin)
 
@@ -366,7 +358,7 @@ class Session:
     def _emit(self, kind: str, data: Mapping[str, Any], origin: str | None = None) -> None:
         origin = origin or f"{PROCESS}/python"
         with self._lock:
-            with transaction(self._db) as db:
+            with self._db.write() as db:
                 db.execute(
                     "INSERT INTO events (kind, origin, time, data) VALUES (?, ?, ?, ?)",
                     (kind, origin, time.time(), json.dumps(data)),
@@ -374,13 +366,12 @@ class Session:
             self._deliver()
 
     def _last_event(self) -> int:
-        return int(self._db.execute("SELECT COALESCE(MAX(number), 0) FROM events").fetchone()[0])
+        return int(self._db.row("SELECT COALESCE(MAX(number), 0) FROM events")[0])
 
     def _events_after(self, number: int) -> list[Event]:
-        rows = self._db.execute(
-            "SELECT number, kind, origin, time, data FROM events WHERE number > ? ORDER BY number",
-            (number,),
-        ).fetchall()
+        rows = self._db.rows(
+            "SELECT number, kind, origin, time, data FROM events WHERE number > ? ORDER BY number", number
+        )
         return [Event(n, kind, origin, when, json.loads(data)) for n, kind, origin, when, data in rows]
 
     def _deliver(self) -> None:
@@ -425,8 +416,7 @@ class Session:
     # --- archive ------------------------------------------------------------------------------------
 
     def export(self, path: str | Path) -> Path:
-        """
-        Write the session with its models and engines into one archive (zip).
+        """Write the session with its models and engines into one archive (zip).
 
         Raises:
             StoreError: a model's file is gone, or the archive can't be written.
@@ -470,8 +460,7 @@ class Session:
 
     @classmethod
     def import_(cls, path: str | Path, name: str | None = None, *, store: Store | Path | str | None = None) -> Session:
-        """
-        Open an archive as a session; what the session already holds stays.
+        """Open an archive as a session; what the session already holds stays.
 
         Args:
             path: What `export` wrote.
@@ -520,7 +509,7 @@ class Session:
                 "origin": entry["origin"],
                 "sha256": entry["sha256"],
             }
-            with transaction(session._db) as db:
+            with session._db.write() as db:
                 db.execute(
                     "INSERT OR REPLACE INTO models VALUES (?, ?, ?)",
                     (model_name, json.dumps(data), time.time()),
@@ -529,7 +518,7 @@ class Session:
             built = folder / "builds" / entry["key"]
             if store.build(entry["key"]) is None:
                 store.add_build(built, entry["key"])
-            with transaction(session._db) as db:
+            with session._db.write() as db:
                 db.execute(
                     "INSERT OR REPLACE INTO engines VALUES (?, ?, ?)",
                     (entry["key"], entry["model"], time.time()),
@@ -556,16 +545,14 @@ def _watch(reference: weakref.ref[Session], closed: threading.Event) -> None:
             return
         try:
             # Changes when another connection has written: far cheaper than a query.
-            now = int(session._db.execute("PRAGMA data_version").fetchone()[0])
+            now = int(session._db.row("PRAGMA data_version")[0])
             if now != version:
                 version = now
                 session._deliver()
-        except (StoreError, OSError):
-            return
-        except Exception as error:
+        except StoreError:
             if closed.is_set():
                 return
-            raise WorkbenchError(f"The session's watcher stopped: {error}") from error
+            raise
         del session
 
 

@@ -1,5 +1,4 @@
-"""
-Where everything lives: one folder, shared by every notebook, script and shell of a user.
+"""Where everything lives: one folder, shared by every notebook, script and shell of a user.
 
 ``WORKBENCH_HOME`` names the folder; without it the user's data folder is used. In it:
 
@@ -20,6 +19,7 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -42,62 +42,98 @@ def home() -> Path:
     return Path(os.environ.get("WORKBENCH_HOME") or user_data_dir("trt-workbench", appauthor=False))
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an SQLite file that many processes share: WAL, and a wait instead of "database is locked"."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        # Switching to WAL needs the file alone for a moment; with many openers that can be busy.
+class Database:
+    """An SQLite file that many processes and threads share: WAL, and a wait instead of "database is locked".
+
+    Args:
+        path: The file; created if absent, with its folder.
+
+    Raises:
+        StoreError: it can't be opened, or is no SQLite file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # One connection, one thread at a time: SQLite's own threading rules are easy to break.
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            self._use_wal()
+            self._db.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"{path} can't be opened: {error}.",
+                hint="If it is damaged, move it away; what it held is lost, everything else goes on.",
+            ) from None
+        except OSError as error:
+            raise StoreError(
+                f"{path.parent} can't be used: {error}.", hint="Point WORKBENCH_HOME at a folder that you may write to."
+            ) from None
+
+    def _use_wal(self) -> None:
+        # Switching to WAL needs the file alone for a moment, and does not wait by itself.
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
-                db.execute("PRAGMA journal_mode=WAL")
-                break
+                self._db.execute("PRAGMA journal_mode=WAL")
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
-        db.execute("PRAGMA synchronous=NORMAL")
-        return db
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path} can't be opened: {error}.",
-            hint="If it is damaged, move it away; what it held is lost, everything else goes on.",
-        ) from None
-    except OSError as error:
-        raise StoreError(
-            f"{path.parent} can't be used: {error}.",
-            hint="Point WORKBENCH_HOME at a folder that you may write to.",
-        ) from None
+            else:
+                return
 
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """All rows of a query.
 
-@contextlib.contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """
-    All or nothing, serialized with other writers.
+        Raises:
+            StoreError: the file can't be read, or is closed.
+        """
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"{self._path.name} can't be read: {error}.", hint="Open the session again.") from None
 
-    Raises:
-        StoreError: the disk is full, or another process kept the file locked for a minute.
-    """
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
-    except sqlite3.OperationalError as error:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        if "full" in str(error):
-            raise StoreError("The disk is full; nothing was changed.", hint="Free some space and try again.") from None
-        raise StoreError(f"The session could not be written: {error}.", hint="Try again.") from None
+    def row(self, query: str, *values: Any) -> Any:
+        """The first row of a query, or None."""
+        found = self.rows(query, *values)
+        return found[0] if found else None
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, serialized with other writers.
+
+        Raises:
+            StoreError: the disk is full, or another process kept the file locked for a minute.
+        """
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if "full" in str(error):
+                    raise StoreError(
+                        "The disk is full; nothing was changed.", hint="Free some space and try again."
+                    ) from None
+                raise StoreError(f"{self._path.name} could not be written: {error}.", hint="Try again.") from None
+
+    def close(self) -> None:
+        """Close the file; later calls raise `StoreError`."""
+        with self._lock:
+            self._db.close()
 
 
 class Store:
-    """
-    The folder and what is in it.
+    """The folder and what is in it.
 
     Args:
         path: The folder; created if absent.
@@ -116,12 +152,15 @@ class Store:
                 f"{self.path} can't be used: {error}.",
                 hint="Point WORKBENCH_HOME at a folder that you may write to.",
             ) from None
-        self._index = connect(self.path / "index.db")
-        self._index.executescript(
-            "CREATE TABLE IF NOT EXISTS fingerprints "
-            "(path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL);"
-            "CREATE TABLE IF NOT EXISTS derived (key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, info TEXT NOT NULL);"
-        )
+        self._index = Database(self.path / "index.db")
+        with self._index.write() as db:
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS fingerprints "
+                "(path TEXT PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL)"
+            )
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS derived (key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, info TEXT NOT NULL)"
+            )
 
     def _check_format(self) -> None:
         marker = self.path / "format"
@@ -156,8 +195,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-        """
-        Hold the lock `name` among all processes; `waiting` is called once if another one has it.
+        """Hold the lock `name` among all processes; `waiting` is called once if another one has it.
 
         The operating system releases it when its holder dies, however that happens.
         """
@@ -177,8 +215,7 @@ class Store:
     # --- models -------------------------------------------------------------------------------------
 
     def fingerprint(self, path: Path, compute: Callable[[], str], companions: list[Path]) -> str:
-        """
-        SHA-256 of a model file, computed once for each state of the file (size, time, inode).
+        """SHA-256 of a model file, computed once for each state of the file (size, time, inode).
 
         A file changed within the last two seconds is not remembered: a second change could leave the
         same stamp.
@@ -190,7 +227,7 @@ class Store:
         sha256 = compute()
         newest = max(p.stat().st_mtime for p in [path, *companions])
         if before == _stamp(path, companions) and time.time() - newest > 2:
-            with transaction(self._index) as db:
+            with self._index.write() as db:
                 db.execute(
                     "INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)",
                     (str(path.resolve()), before, sha256),
@@ -199,22 +236,19 @@ class Store:
 
     def known_fingerprint(self, path: Path, companions: list[Path]) -> str | None:
         """The remembered SHA-256 of `path`, or None where it is new or changed."""
-        row = self._index.execute(
-            "SELECT stamp, sha256 FROM fingerprints WHERE path = ?", (str(path.resolve()),)
-        ).fetchone()
+        row = self._index.row("SELECT stamp, sha256 FROM fingerprints WHERE path = ?", str(path.resolve()))
         return str(row[1]) if row and row[0] == _stamp(path, companions) else None
 
     def derived(self, key: str) -> tuple[Path, dict[str, Any]] | None:
         """The model made under `key` earlier, with what was noted of it; None where there is none."""
-        row = self._index.execute("SELECT sha256, info FROM derived WHERE key = ?", (key,)).fetchone()
+        row = self._index.row("SELECT sha256, info FROM derived WHERE key = ?", key)
         if row is None:
             return None
         path = self.path / "models" / str(row[0]) / "model.onnx"
         return (path, json.loads(row[1])) if path.is_file() else None
 
     def add_model(self, folder: Path, sha256: str, key: str | None, info: dict[str, Any]) -> Path:
-        """
-        Move a finished model folder (``model.onnx`` and its data) into the store.
+        """Move a finished model folder (``model.onnx`` and its data) into the store.
 
         Args:
             folder: A folder from `scratch`.
@@ -225,7 +259,7 @@ class Store:
         place = self.path / "models" / sha256
         _move(folder, place)
         if key is not None:
-            with transaction(self._index) as db:
+            with self._index.write() as db:
                 db.execute(
                     "INSERT OR REPLACE INTO derived VALUES (?, ?, ?)",
                     (key, sha256, json.dumps(info)),

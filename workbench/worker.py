@@ -1,5 +1,4 @@
-"""
-The worker's own main: ``python -m workbench.worker [module to import ahead ...]``.
+"""The worker's own main: ``python -m workbench.worker [module to import ahead ...]``.
 
 It reads one JSON line ``{"task": "module:function", "arguments": {...}}`` from standard input, runs the
 function, and writes JSON lines to what was standard output: ``progress``, then ``result`` or ``error``.

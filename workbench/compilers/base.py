@@ -1,5 +1,4 @@
-"""
-What every compiler offers, whoever made it.
+"""What every compiler offers, whoever made it.
 
 A compiler has a description (what it is, whether it is here, what it can do) and a task that a worker
 runs. The task's answer is a `Record`: plain data in which each layer carries the names that the
@@ -30,8 +29,7 @@ class Ability(str, Enum):
 
 @dataclass(frozen=True)
 class CompilerInfo:
-    """
-    What a compiler is and can do on this machine, found without loading it.
+    """What a compiler is and can do on this machine, found without loading it.
 
     Attributes:
         name: Name of the flavour, such as ``tensorrt_rtx``.
@@ -119,8 +117,7 @@ class Compiler(Protocol):
         ...
 
     def complete(self, config: BuildConfig) -> BuildConfig:
-        """
-        Fill in what the config leaves open (the target), so that equal builds have equal keys.
+        """Fill in what the config leaves open (the target), so that equal builds have equal keys.
 
         Raises:
             ConfigError: the config asks for what this compiler lacks.

@@ -1,5 +1,4 @@
-"""
-A compiler of our own, deterministic and quick, for tests, demos and documentation.
+"""A compiler of our own, deterministic and quick, for tests, demos and documentation.
 
 It fuses a chain of pointwise operations into the operation before it, and nothing else. It exists so that
 everything around a compiler can be tried without one; its engines run nowhere.

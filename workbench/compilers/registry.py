@@ -26,8 +26,7 @@ def compilers() -> list[str]:
 
 @cache
 def get(name: str) -> Compiler:
-    """
-    The compiler called `name`; ``tensorrt`` is the full TensorRT where installed, else RTX.
+    """The compiler called `name`; ``tensorrt`` is the full TensorRT where installed, else RTX.
 
     Raises:
         ConfigError: there is none of that name.

@@ -1,5 +1,4 @@
-"""
-What each ONNX node costs: floating-point operations and bytes moved.
+"""What each ONNX node costs: floating-point operations and bytes moved.
 
 Conventions, used everywhere in the workbench:
 
@@ -112,8 +111,7 @@ _ROWS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Split"})
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """
-    FLOPs and bytes of one node. None: a shape or type that they follow from is unknown.
+    """FLOPs and bytes of one node. None: a shape or type that they follow from is unknown.
 
     `launches` tells whether the node, run on its own, would be a kernel launch.
     """

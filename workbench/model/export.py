@@ -1,5 +1,4 @@
-"""
-From a torch module to an ONNX file that can be trusted.
+"""From a torch module to an ONNX file that can be trusted.
 
 `torch.onnx.export(dynamo=True)` records for every node which module and source line it came from. It has
 one trap: a dimension that was asked to be dynamic can be silently fixed to the example's size when that
@@ -46,8 +45,7 @@ def export_module(
     root: Path | None = None,
     check: bool = True,
 ) -> dict[str, Any]:
-    """
-    Export `module` to `path`, verify it, and say how it went.
+    """Export `module` to `path`, verify it, and say how it went.
 
     Args:
         module: Exported in evaluation mode; its own mode is restored.
@@ -110,8 +108,7 @@ def export_module(
 def export_task(
     reporter: Reporter, *, source: dict[str, Any], profile: dict[str, Any] | None, folder: str
 ) -> dict[str, Any]:
-    """
-    Export a sample or a factory in a worker; writes ``model.onnx`` into `folder`.
+    """Export a sample or a factory in a worker; writes ``model.onnx`` into `folder`.
 
     Args:
         reporter: Where progress goes.
@@ -144,8 +141,7 @@ def export_task(
 
 
 def resize_example(tensor: Any, shape: Shape) -> Any:
-    """
-    `tensor` with another shape of the same rank; values repeat, so token ids and masks stay valid.
+    """`tensor` with another shape of the same rank; values repeat, so token ids and masks stay valid.
 
     Raises:
         ModelError: the rank differs.

@@ -1,5 +1,4 @@
-"""
-The ONNX graph as the rest of the workbench sees it: nodes, tensors, and who feeds whom.
+"""The ONNX graph as the rest of the workbench sees it: nodes, tensors, and who feeds whom.
 
 Built once from a weightless `onnx.ModelProto` (see `onnx_file`). A node is known by its name in the
 original file; where it has none of its own, by its first output.
@@ -109,8 +108,7 @@ class Node:
 
 
 class Graph:
-    """
-    Nodes and tensors of a model, indexed.
+    """Nodes and tensors of a model, indexed.
 
     Args:
         model: The weightless model; kept, never changed.
@@ -175,8 +173,7 @@ class Graph:
 
     @cached_property
     def constants(self) -> frozenset[str]:
-        """
-        Tensors whose value is known before any input arrives.
+        """Tensors whose value is known before any input arrives.
 
         Initializers, and whatever is computed from them alone; also shapes of tensors whose shape is
         known. This is what a compiler can fold.
@@ -220,8 +217,7 @@ class Graph:
         return frozenset(alive)
 
     def at(self, shapes: Mapping[str, Shape]) -> Graph:
-        """
-        The same graph with its inputs fixed to `shapes` and all other shapes inferred from them.
+        """The same graph with its inputs fixed to `shapes` and all other shapes inferred from them.
 
         Raises:
             ConfigError: a name is not an input, or a shape contradicts the declared one.
@@ -280,8 +276,7 @@ class Graph:
                 )
 
     def needs_renaming(self) -> dict[str, str]:
-        """
-        New name -> node id, for each node whose own name a compiler's log could not carry safely.
+        """New name -> node id, for each node whose own name a compiler's log could not carry safely.
 
         Unnamed and duplicate names say nothing in a log, and brackets, commas, control characters or
         characters outside ASCII may be cut or altered in it.

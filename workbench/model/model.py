@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """
-    An ONNX graph with its provenance. Its weights stay on disk.
+    """An ONNX graph with its provenance. Its weights stay on disk.
 
     Attributes:
         name: What people call it.
@@ -40,8 +39,7 @@ class Model:
 
     @cached_property
     def graph(self) -> Graph:
-        """
-        The graph as declared (shapes may hold symbols); see `Graph.at` for fixed shapes.
+        """The graph as declared (shapes may hold symbols); see `Graph.at` for fixed shapes.
 
         Raises:
             ModelError: the file can't be read.
@@ -76,8 +74,7 @@ class Model:
         return dict(Counter(node.op for node in self.graph.nodes).most_common())
 
     def node(self, name: str) -> Node:
-        """
-        The node with this id.
+        """The node with this id.
 
         Raises:
             ModelError: there is none.

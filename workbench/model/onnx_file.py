@@ -1,5 +1,4 @@
-"""
-Read an ONNX graph without its weights.
+"""Read an ONNX graph without its weights.
 
 An ONNX file is a protobuf message, and a protobuf library can only read all of it. A graph viewer needs
 kilobytes of the gigabytes. So the file is walked at the level of protobuf's wire format (tag, length,
@@ -50,8 +49,7 @@ _TENSOR_PAYLOAD = {_RAW_DATA, 4, 10}
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """
-    The model at `path` with every tensor above `INLINE_LIMIT` left on disk.
+    """The model at `path` with every tensor above `INLINE_LIMIT` left on disk.
 
     Time and memory follow the size of the graph, not of the weights; a 2 GB file reads like a small one.
 

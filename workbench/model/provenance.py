@@ -1,5 +1,4 @@
-"""
-Where a node comes from: module scope, class, source file and line, original torch operation.
+"""Where a node comes from: module scope, class, source file and line, original torch operation.
 
 Read from the metadata that ``torch.onnx.export(dynamo=True)`` writes on each node
 (``pkg.torch.onnx.*``). Tools that rewrite a graph often drop it, so it is always looked up in the
@@ -26,8 +25,7 @@ _LIBRARY = re.compile(r"(^|[\\/])torch[\\/](nn|_ops|_dynamo|_refs|_decomp|_highe
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """
-    The place in the user's program that a node stands for.
+    """The place in the user's program that a node stands for.
 
     Attributes:
         scope: Path of the module instance, such as ``encoder.layer.0.attention``.

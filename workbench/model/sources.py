@@ -51,8 +51,7 @@ def resolve(
     profile: ShapeProfile | None = None,
     on_job: Callable[[Job], None] | None = None,
 ) -> Model:
-    """
-    The Model that `source` stands for.
+    """The Model that `source` stands for.
 
     Args:
         source: A path to an ONNX file; the name of a sample; ``package.module:factory``, a function

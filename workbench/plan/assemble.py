@@ -1,5 +1,4 @@
-"""
-From a compiler's record and the model to a Plan.
+"""From a compiler's record and the model to a Plan.
 
 The record says what each layer reads and writes and which nodes it names. Here the rest is worked out:
 kinds and words, concrete shapes, costs, where the nodes come from, and for each node that no layer names,
@@ -61,8 +60,7 @@ def assemble(
     renamed: Mapping[str, str] | None = None,
     provenance: Mapping[str, Source] | None = None,
 ) -> Plan:
-    """
-    Build the Plan.
+    """Build the Plan.
 
     Args:
         graph: The model at the shapes to count at (`Graph.at`).
@@ -130,8 +128,7 @@ def _shares(
     claims: list[tuple[str, ...]],
     costs: Mapping[str, Cost],
 ) -> list[int | None]:
-    """
-    FLOPs of each layer: its nodes' FLOPs, a node in several layers counted in those that fit its kind.
+    """FLOPs of each layer: its nodes' FLOPs, a node in several layers counted in those that fit its kind.
 
     A convolution whose scaling was split off into a pointwise kernel has its FLOPs in the convolution
     kernel. Where several layers fit, each gets an equal part, so that the sum over layers is the sum
@@ -175,8 +172,7 @@ def _merged(graph: Graph, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]
 
 
 class _Shapes:
-    """
-    Concrete shapes of a plan's tensors.
+    """Concrete shapes of a plan's tensors.
 
     With dynamic inputs a compiler reports -1 for open dimensions. The model at its opt shapes knows the
     concrete ones: a layer's tensor is some tensor on the border of the layer's nodes. Among those that
@@ -307,8 +303,7 @@ def _reason(graph: Graph, node: Node, owners: Mapping[str, int], shape_only: set
 
 
 def _value_numbers(graph: Graph) -> dict[str, int]:
-    """
-    A number for each node; two nodes with the same number compute the same values.
+    """A number for each node; two nodes with the same number compute the same values.
 
     Classic value numbering: same operation, same attributes, same inputs by value. Small constants
     count as equal by content.

@@ -1,5 +1,4 @@
-"""
-What kind of work a layer is, and its name in words.
+"""What kind of work a layer is, and its name in words.
 
 TensorRT's names are terse: ``__myl_CorrMulAddRelu_myl0_7`` is a convolution with a multiply, an add and a
 ReLU in its epilogue. Myelin, the compiler inside, builds such names from four-letter words.

@@ -1,5 +1,4 @@
-"""
-Activation memory of a plan, by liveness.
+"""Activation memory of a plan, by liveness.
 
 A tensor lives from the layer that writes it to the last layer that reads it, in execution order. The sum
 of the tensors alive at a layer is what a perfect allocator needs there; the largest sum is the peak.
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Liveness:
-    """
-    Bytes alive at each layer.
+    """Bytes alive at each layer.
 
     Attributes:
         live: Bytes of intermediate tensors alive while each layer runs, in layer order.

@@ -1,5 +1,4 @@
-"""
-The Plan: layers in execution order, their tensors, and which ONNX nodes each executes.
+"""The Plan: layers in execution order, their tensors, and which ONNX nodes each executes.
 
 A Plan is plain data. It knows nothing of sessions, widgets or the compiler's own objects; `to_dict`
 gives the machine-readable form ``workbench.plan/1``, whose JSON schema is ``schema.json`` beside this
@@ -33,8 +32,7 @@ HOST = ("sync", "shape")
 
 @dataclass(frozen=True, slots=True)
 class PlanTensor:
-    """
-    A tensor of a layer.
+    """A tensor of a layer.
 
     Attributes:
         name: The compiler's name for it.
@@ -80,8 +78,7 @@ class PlanTensor:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """
-    One entry of the plan: a kernel launch, a group of them, or a stream event.
+    """One entry of the plan: a kernel launch, a group of them, or a stream event.
 
     Attributes:
         id: Unique in the plan; the compiler's name where that is unique.
@@ -142,8 +139,7 @@ class Layer:
 
     @property
     def precision(self) -> str:
-        """
-        Data type that it computes in: of its first floating-point or integer data input, else output.
+        """Data type that it computes in: of its first floating-point or integer data input, else output.
 
         What the tensors show; a tensor core may still accumulate wider (or, as TF32, multiply narrower).
         """
@@ -201,8 +197,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """
-    A node that no layer claims, with the reason.
+    """A node that no layer claims, with the reason.
 
     Attributes:
         node: Its id.
@@ -221,8 +216,7 @@ class Unclaimed:
 
 @dataclass(frozen=True)
 class Plan:
-    """
-    What a compiler made of a model.
+    """What a compiler made of a model.
 
     Attributes:
         model: ``name``, ``sha256``, ``nodes`` (how many).
@@ -266,8 +260,7 @@ class Plan:
         return {entry.node: entry for entry in self.unclaimed}
 
     def layer(self, id_or_index: str | int) -> Layer:
-        """
-        A layer by id or by position.
+        """A layer by id or by position.
 
         Raises:
             StoreError: the plan has no such layer.
@@ -321,8 +314,7 @@ class Plan:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Plan:
-        """
-        Read what `to_dict` wrote.
+        """Read what `to_dict` wrote.
 
         Raises:
             StoreError: it is of another kind or of a later version.

@@ -1,5 +1,4 @@
-"""
-What fusion saved: kernel launches and bytes moved, before and after.
+"""What fusion saved: kernel launches and bytes moved, before and after.
 
 Before: each node that computes or moves data is one kernel, which reads each distinct input once and
 writes each output once (`workbench.model.cost`). After: each layer that is work for the GPU is one
@@ -45,8 +44,7 @@ def summarize(
     unclaimed: Sequence[Unclaimed],
     io: Sequence[str],
 ) -> dict[str, Any]:
-    """
-    The totals of a plan.
+    """The totals of a plan.
 
     Returns:
         ``nodes``; ``layers``; ``launches_before`` and ``launches_after``; ``bytes_before`` and

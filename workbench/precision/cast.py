@@ -1,5 +1,4 @@
-"""
-FP32 to FP16 or BF16, in the graph.
+"""FP32 to FP16 or BF16, in the graph.
 
 Strongly typed compilers (TensorRT 11, TensorRT for RTX) take the precision from the graph, so a request
 for FP16 means rewriting the graph. Which operations may run in the low type is not a list of names kept
@@ -32,8 +31,7 @@ EXTERNAL_ABOVE = 1_800_000_000
 
 
 def cast(model: Model, precision: str, store: Store, *, on_job: Callable[[Job], Any] | None = None) -> Model:
-    """
-    `model` with its FP32 tensors in `precision` ("fp16" or "bf16"), made in a worker and kept.
+    """`model` with its FP32 tensors in `precision` ("fp16" or "bf16"), made in a worker and kept.
 
     Raises:
         ModelError: the model can't be rewritten.
@@ -66,8 +64,7 @@ def cast(model: Model, precision: str, store: Store, *, on_job: Callable[[Job], 
 
 
 def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> dict[str, Any]:
-    """
-    The conversion itself, in a worker; writes ``model.onnx`` into `folder`.
+    """The conversion itself, in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
         ``casts`` (how many were added), ``kept`` (nodes left in FP32, by operation), ``clipped``

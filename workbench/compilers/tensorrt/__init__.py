@@ -1,5 +1,4 @@
-"""
-TensorRT 10, TensorRT 11 and TensorRT for RTX behind one adapter.
+"""TensorRT 10, TensorRT 11 and TensorRT for RTX behind one adapter.
 
 `flavour` finds which of them is installed (without loading it), `build` is what a worker runs, `listing`
 reads the builder's account of its layers.

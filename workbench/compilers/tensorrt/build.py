@@ -1,5 +1,4 @@
-"""
-The build itself, run in a worker: parse, configure, build, read the layers from the log.
+"""The build itself, run in a worker: parse, configure, build, read the layers from the log.
 
 One code path serves `tensorrt` 10 and 11 and `tensorrt_rtx` 1.4 to 1.7. They differ in which attributes
 exist, so attributes are looked for, never version numbers.
@@ -34,8 +33,7 @@ _PHASE = re.compile(
 
 
 def build(reporter: Reporter, *, module: str, model: str, config: dict[str, Any], folder: str) -> dict[str, Any]:
-    """
-    Build an engine into `folder`: ``engine``, ``build.log``, ``record.json``.
+    """Build an engine into `folder`: ``engine``, ``build.log``, ``record.json``.
 
     Args:
         reporter: Where progress goes.
@@ -125,8 +123,7 @@ def features(_reporter: Reporter, *, module: str) -> dict[str, Any]:
 
 
 def load(module: str) -> Any:
-    """
-    Import a TensorRT module.
+    """Import a TensorRT module.
 
     Raises:
         CompilerUnavailableError: it, or a library that it needs, is absent.
@@ -208,8 +205,7 @@ def _network_flags(trt: Any) -> int:
 
 
 def _fix_shapes(network: Any, config: BuildConfig) -> set[str]:
-    """
-    Give inputs with only one shape that shape, so that the network is built static.
+    """Give inputs with only one shape that shape, so that the network is built static.
 
     Returns:
         Names of the inputs that are static now.
@@ -407,7 +403,8 @@ def _reason(text: str) -> str:
 def _supported(trt: Any, model: str, logger: Any) -> tuple[list[int] | None, int]:
     """Indices of nodes in the subgraphs that the parser would accept, and how many nodes there are."""
     builder = trt.Builder(logger)
-    parser = trt.OnnxParser(builder.create_network(0), logger)
+    network = builder.create_network(_network_flags(trt))  # the parser does not keep it alive
+    parser = trt.OnnxParser(network, logger)
     if not hasattr(parser, "supports_model_v2"):
         return None, 0
     from workbench.model.onnx_file import read_graph
@@ -426,6 +423,12 @@ def _build_error(config: BuildConfig, logger: Any) -> BuildError | ConfigError:
         return ConfigError(
             f"Target {targets or 'current'} means the GPU of this machine, and there is no NVIDIA driver here.",
             hint="Name the GPU to build for, such as --target sm89 (`workbench doctor` lists them).",
+        )
+    if "CUDA_SUCCESS" in text and (config.refit or config.strip_plan):
+        return BuildError(
+            "Refittable and stripped engines need an NVIDIA driver while they are built, and there is none here.",
+            hint="Build without refit and strip_plan, or on a machine with a GPU.",
+            details={"errors": said[-10:]},
         )
     turing = re.search(r"Cannot compile operation '([^']*)' for ([^:]+): (.*?)(?:\)|$)", text)
     if turing:

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.compilers.base import Ability, CompilerInfo
 from workbench.config import BuildConfig
-from workbench.errors import CompilerUnavailableError
+from workbench.errors import CompilerUnavailableError, ConfigError
 from workbench.machine import gpus
 
 DEFAULT_TARGET = "sm89"
@@ -21,8 +21,7 @@ _INSTALL = {
 
 
 class TensorRT:
-    """
-    One or several flavours, the first that is installed taken.
+    """One or several flavours, the first that is installed taken.
 
     Args:
         modules: Python modules to look for, in order of preference.
@@ -45,8 +44,7 @@ class TensorRT:
         return (self.name, self.task.partition(":")[0])
 
     def version(self) -> str:
-        """
-        The installed version.
+        """The installed version.
 
         Raises:
             CompilerUnavailableError: none of the flavours is installed.
@@ -85,6 +83,11 @@ class TensorRT:
         """Name the flavour and the target where the config leaves them open."""
         self.version()
         targets = config.targets
+        if "current" in targets and not gpus():
+            raise ConfigError(
+                "Target current means the GPU of this machine, and no NVIDIA driver answers here.",
+                hint=f"Name the GPU to build for, such as --target {DEFAULT_TARGET} (`workbench doctor` lists them).",
+            )
         if not targets:
             targets = ("current",) if gpus() else (DEFAULT_TARGET,)
         return config.replace(compiler=self.name, targets=targets)

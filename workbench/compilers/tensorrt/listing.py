@@ -1,5 +1,4 @@
-"""
-Read the builder's listing of layers: the ``Layers:`` message of a VERBOSE build log.
+"""Read the builder's listing of layers: the ``Layers:`` message of a VERBOSE build log.
 
 With detailed profiling verbosity, TensorRT's builder logs what the engine inspector would say, as text.
 That text is the only account of the fusions on a machine without a GPU. Its form is undocumented and
@@ -57,8 +56,7 @@ class Listing:
 
 
 def parse_listing(text: str, version: str = "") -> Listing:
-    """
-    Read the whole message.
+    """Read the whole message.
 
     Args:
         text: The message, from ``Layers:`` on.
@@ -157,8 +155,7 @@ def _tensors(line: str, at: int, version: str) -> tuple[list[TensorRecord], int]
 
 
 def split_format(text: str) -> tuple[str, str]:
-    """
-    ``Format/Datatype`` of TensorRT 10 and RTX 1.4: a type alone, or a layout that names the type.
+    """``Format/Datatype`` of TensorRT 10 and RTX 1.4: a type alone, or a layout that names the type.
 
     Examples: ``Float``; ``Row major linear FP16 format``; ``Channel major FP16 format where C == 8``.
     """
