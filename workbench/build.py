@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from workbench import compilers
@@ -24,6 +24,9 @@ from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan import Plan, assemble
 from workbench.store import Store
+
+HASH_FIRST_BELOW = 32_000_000
+"""Bytes of a model up to which its fingerprint is taken before the build begins."""
 
 ANALYSIS = 1
 """Raise it when `workbench.plan.assemble` gives another plan for the same record: kept plans are renewed."""
@@ -105,6 +108,17 @@ def load_engine(folder: Path, model: str | None = None, *, cached: bool = True) 
         key=note["key"], folder=folder, model=model or note["model"]["name"],
         config=BuildConfig.from_dict(note["config"]), created=note["created"], seconds=note["seconds"], cached=cached,
     )  # fmt: skip
+
+
+class _Work:
+    """What one build works on: the model as the compiler gets it, and the folder that becomes the engine's."""
+
+    def __init__(self, model: Model, config: BuildConfig, compiler: compilers.Compiler, scratch: Path) -> None:
+        self.model, self.config, self.compiler = model, config, compiler
+        self.folder = scratch / "build"
+        self.folder.mkdir()
+        self.renamed = model.graph.needs_renaming()
+        self.file = _with_names(model, self.renamed, scratch) if self.renamed else model.path.resolve()
 
 
 @dataclass
@@ -234,14 +248,10 @@ class Build:
         compiler = compilers.get(self.config.compiler)
         config = compiler.complete(self.config)
         model = self.model
+        if (found := self._known(compiler, config)) is not None:
+            return found
         # Start the worker before anything else: it loads the compiler while the model is looked at here.
-        task = Job(
-            compiler.task,
-            {},
-            title=f"build of {model.name}",
-            preload=compiler.preload,
-            time_limit=self.time_limit,
-        )
+        task = self._spawn(compiler)
         try:
             check_profiles(model, config)
             if config.precision != "fp32":
@@ -249,19 +259,41 @@ class Build:
 
                 self._tell(f"Converting to {config.precision}")
                 model = cast(model, config.precision, self.store, on_job=self._use)
-            sha256 = model.sha256(self.store)
-            key = engine_key(sha256, config, compiler.version())
-            if (found := self._found(key)) is not None:
-                return found
-            with self.store.lock(
-                key,
-                waiting=lambda: self._tell("Another process is building the same engine; waiting"),
-            ):
+            with self.store.scratch("build") as scratch:
+                work = _Work(model, config, compiler, scratch)
+                if model.bytes > HASH_FIRST_BELOW:
+                    self._launch(task, work)  # a large file is fingerprinted while it is built, not before
+                sha256 = model.sha256(self.store)
+                key = engine_key(sha256, config, compiler.version())
                 if (found := self._found(key)) is not None:
                     return found
-                return self._build(task, model, sha256, key, config, compiler)
+                with self.store.lock(key, waiting=partial(self._wait, task)):
+                    if (found := self._found(key)) is not None:
+                        return found
+                    if task.status == "cancelled" and not self._cancelled.is_set():
+                        task = self._spawn(compiler)  # the other process gave up; this one's worker was ended
+                    self._launch(task, work)
+                    return self._finish(task, work, sha256, key)
         finally:
             task.cancel()
+
+    def _spawn(self, compiler: compilers.Compiler) -> Job:
+        title = f"build of {self.model.name}"
+        return Job(compiler.task, {}, title=title, preload=compiler.preload, time_limit=self.time_limit)
+
+    def _wait(self, task: Job) -> None:
+        self._tell("Another process is building the same engine; waiting")
+        task.cancel()  # leave the machine to the one that builds
+
+    def _known(self, compiler: compilers.Compiler, config: BuildConfig) -> Engine | None:
+        """The engine of an earlier build of an unchanged file: nothing is opened, nothing is started."""
+        sha256 = self.store.known_fingerprint(self.model.path) if self.model.path.is_file() else None
+        if sha256 is not None and config.precision != "fp32":
+            from workbench.precision.cast import known_cast
+
+            cast = known_cast(self.model, config.precision, sha256, self.store)
+            sha256 = self.store.known_fingerprint(cast.path) if cast is not None else None
+        return None if sha256 is None else self._found(engine_key(sha256, config, compiler.version()))
 
     def _found(self, key: str) -> Engine | None:
         folder = self.store.build(key)
@@ -272,51 +304,48 @@ class Build:
         self._tell("Found in the cache")
         return load_engine(folder, self.model.name)
 
-    def _build(
-        self,
-        task: Job,
-        model: Model,
-        sha256: str,
-        key: str,
-        config: BuildConfig,
-        compiler: compilers.Compiler,
-    ) -> Engine:
+    def _launch(self, task: Job, work: _Work) -> None:
+        if self._job is task:
+            return  # begun before the fingerprint was known
         self._use(task)
-        with self.store.scratch("build") as scratch:
-            folder = scratch / "build"
-            folder.mkdir()
-            renamed = model.graph.needs_renaming()
-            file = _with_names(model, renamed, scratch) if renamed else model.path
-            arguments = compiler.arguments()
-            task.start(
-                model=str(file.resolve() if file is model.path else file), config=config.to_dict(),
-                folder=str(folder), **arguments,
-            )  # fmt: skip
-            # Meanwhile, here: shapes, costs and provenance need only the graph.
-            shapes = opt_shapes(config)
-            graph = model.graph.at(shapes)
-            _ = graph.constants, graph.live, model.provenance
-            try:
-                task.result()
-            except BuildError as error:
-                raise _in_own_names(error, renamed) from None
-            note = {
-                "key": key, "created": time.time(), "analysis": ANALYSIS, "config": config.to_dict(),
-                "model": {"name": self.model.name, "sha256": sha256, "path": str(model.path)},
-                "renamed": renamed, "seconds": {},
-                "original": str(self.model.path) if model is not self.model else None,
-            }  # fmt: skip
-            record = json.loads((folder / "record.json").read_text())
-            record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and "current" in config.targets else None
-            plan = assemble(
-                graph, record, model={"name": self.model.name, "sha256": sha256}, config=config.to_dict(),
-                evidence=compiler.evidence, renamed=renamed, provenance=model.provenance,
-            )  # fmt: skip
-            note["seconds"] = record["seconds"]
-            (folder / "plan.json").write_text(plan.to_json())
-            (folder / "build.json").write_text(json.dumps(note))
-            place = self.store.add_build(folder, key)
-        return load_engine(place, self.model.name, cached=False)
+        task.start(
+            model=str(work.file), config=work.config.to_dict(), folder=str(work.folder), **work.compiler.arguments()
+        )
+
+    def _finish(self, task: Job, work: _Work, sha256: str, key: str) -> Engine:
+        model, config = work.model, work.config
+        # While the worker builds: shapes, costs and provenance need only the graph.
+        graph = model.graph.at(opt_shapes(config))
+        _ = graph.constants, graph.live, model.provenance
+        try:
+            task.result()
+        except BuildError as error:
+            raise _in_own_names(error, work.renamed) from None
+        record = json.loads((work.folder / "record.json").read_text())
+        record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and "current" in config.targets else None
+        head = {"name": self.model.name, "sha256": sha256}
+        plan = assemble(
+            graph,
+            record,
+            model=head,
+            config=config.to_dict(),
+            evidence=work.compiler.evidence,
+            renamed=work.renamed,
+            provenance=model.provenance,
+        )
+        note = {
+            "key": key,
+            "created": time.time(),
+            "analysis": ANALYSIS,
+            "config": config.to_dict(),
+            "model": {**head, "path": str(model.path)},
+            "original": str(self.model.path) if model is not self.model else None,
+            "renamed": work.renamed,
+            "seconds": record["seconds"],
+        }
+        (work.folder / "plan.json").write_text(plan.to_json())
+        (work.folder / "build.json").write_text(json.dumps(note))
+        return load_engine(self.store.add_build(work.folder, key), self.model.name, cached=False)
 
     def _renew(self, folder: Path) -> None:
         """Assemble the plan again from the record that the compiler left."""

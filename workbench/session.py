@@ -140,7 +140,6 @@ class Session:
         data = {
             "path": str(model.path.resolve()),
             "origin": dict(model.origin),
-            "sha256": model.sha256(self.store),
         }
         with self._db.write() as db:
             db.execute(
@@ -507,7 +506,6 @@ class Session:
             data = {
                 "path": str(target / entry["file"]),
                 "origin": entry["origin"],
-                "sha256": entry["sha256"],
             }
             with session._db.write() as db:
                 db.execute(

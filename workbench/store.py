@@ -214,30 +214,44 @@ class Store:
 
     # --- models -------------------------------------------------------------------------------------
 
-    def fingerprint(self, path: Path, compute: Callable[[], str], companions: list[Path]) -> str:
+    def fingerprint(self, path: Path, compute: Callable[[], str], companions: Callable[[], list[Path]]) -> str:
         """SHA-256 of a model file, computed once for each state of the file (size, time, inode).
 
         A file changed within the last two seconds is not remembered: a second change could leave the
         same stamp.
+
+        Args:
+            path: The model file.
+            compute: Computes the fingerprint.
+            companions: The files beside it that hold weights.
         """
-        known = self.known_fingerprint(path, companions)
+        known = self.known_fingerprint(path)
         if known is not None:
             return known
-        before = _stamp(path, companions)
+        files = [path, *companions()]
+        before = _stamp(files)
         sha256 = compute()
-        newest = max(p.stat().st_mtime for p in [path, *companions])
-        if before == _stamp(path, companions) and time.time() - newest > 2:
+        newest = max(file.stat().st_mtime for file in files)
+        if before == _stamp(files) and time.time() - newest > 2:
             with self._index.write() as db:
                 db.execute(
-                    "INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)",
-                    (str(path.resolve()), before, sha256),
+                    "INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", (str(path.resolve()), before, sha256)
                 )
         return sha256
 
-    def known_fingerprint(self, path: Path, companions: list[Path]) -> str | None:
-        """The remembered SHA-256 of `path`, or None where it is new or changed."""
+    def known_fingerprint(self, path: Path) -> str | None:
+        """The remembered SHA-256 of `path`, or None where it is new or changed. Opens no model."""
+        if path.parent.parent == self.path / "models":
+            return path.parent.name  # the store's own models lie under their fingerprint
         row = self._index.row("SELECT stamp, sha256 FROM fingerprints WHERE path = ?", str(path.resolve()))
-        return str(row[1]) if row and row[0] == _stamp(path, companions) else None
+        if row is None:
+            return None
+        names = [name for name, *_ in json.loads(row[0])]
+        try:
+            now = _stamp([path, *(path.parent / name for name in names[1:])])
+        except OSError:
+            return None  # a file is gone: whoever reads the model says so
+        return str(row[1]) if row[0] == now else None
 
     def derived(self, key: str) -> tuple[Path, dict[str, Any]] | None:
         """The model made under `key` earlier, with what was noted of it; None where there is none."""
@@ -289,9 +303,6 @@ def _move(folder: Path, place: Path) -> None:
             raise  # else: another process was first with the same content
 
 
-def _stamp(path: Path, companions: list[Path]) -> str:
-    parts = []
-    for file in [path, *companions]:
-        stat = file.stat()
-        parts.append(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}")
-    return "|".join(parts)
+def _stamp(files: list[Path]) -> str:
+    stats = [(file, file.stat()) for file in files]
+    return json.dumps([(f.name, s.st_size, s.st_mtime_ns, s.st_ino) for f, s in stats])

@@ -53,7 +53,9 @@ class Model:
 
     def sha256(self, store: Store) -> str:
         """Fingerprint of the file and its external data, remembered by `store`."""
-        return store.fingerprint(self.path, lambda: fingerprint(self.path, set(self.companions)), self.companions)
+        return store.fingerprint(
+            self.path, lambda: fingerprint(self.path, set(self.companions)), lambda: self.companions
+        )
 
     @cached_property
     def provenance(self) -> dict[str, Source]:

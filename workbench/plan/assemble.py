@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.model.cost import SHAPES, VIEWS, Cost, node_cost
-from workbench.model.graph import Graph, Node, nbytes
+from workbench.model.graph import RANDOM, Graph, Node, nbytes
 from workbench.model.provenance import Source, source_of
 from workbench.plan.kinds import kind_of, kind_of_ops, title_of
 from workbench.plan.plan import Layer, Plan, PlanTensor, Unclaimed
@@ -322,6 +322,8 @@ def _value_numbers(graph: Graph) -> dict[str, int]:
             attributes,
             tuple(value.get(i, i) for i in node.inputs),
         )
+        if node.op in RANDOM:
+            key = (*key, node.id)  # two draws are two values
         number = seen.setdefault(key, len(seen))
         numbers[node.id] = number
         value.update({name: (number, k) for k, name in enumerate(node.outputs)})

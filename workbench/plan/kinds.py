@@ -7,6 +7,7 @@ ReLU in its epilogue. Myelin, the compiler inside, builds such names from four-l
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection
 
 WORDS = {
@@ -32,7 +33,7 @@ _SUFFIX = re.compile(r"_myl\d+_\d+$|_0x[0-9a-f]{16,}$")
 _BY_TYPE = {
     "signal": "sync", "wait": "sync", "shape_call": "shape", "correlation": "conv", "gemm": "gemm",
     "maxpool": "pooling", "avgpool": "pooling", "convolution": "conv", "caskconvolution": "conv",
-    "caskgemmconvolution": "conv", "caskdeconvolutionv2": "conv", "deconvolution": "conv",
+    "caskgemmconvolution": "conv", "deconv": "conv", "caskdeconvolutionv2": "conv", "deconvolution": "conv",
     "matrixmultiply": "gemm", "caskgemm": "gemm", "fullyconnected": "gemm", "caskpooling": "pooling", "pooling": "pooling",
     "tiledpooling": "pooling", "reformat": "layout", "noop": "layout", "shuffle": "layout", "concatenation": "layout",
     "slice": "layout", "cast": "cast", "quantize": "cast", "dequantize": "cast", "pointwise": "pointwise",
@@ -124,6 +125,7 @@ def title_of(layer_type: str, name: str, kind: str, node_labels: list[str]) -> s
             told = [*told[:6], f"and {len(told) - 6} more"]
         return ", ".join(told)
     if node_labels:
-        shown = list(dict.fromkeys(node_labels))
+        counts = Counter(node_labels)
+        shown = [op if n == 1 else f"{n} × {op}" for op, n in counts.items()]
         return " + ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
     return layer_type

@@ -36,16 +36,12 @@ def cast(model: Model, precision: str, store: Store, *, on_job: Callable[[Job], 
     Raises:
         ModelError: the model can't be rewritten.
     """
-    key = f"cast-{VERSION}-{precision}-{model.sha256(store)}"
-
-    def known() -> Model | None:
-        found = store.derived(key)
-        return None if found is None else Model(model.name, found[0], found[1], original=model)
-
-    if (found := known()) is not None:
+    source = model.sha256(store)
+    if (found := known_cast(model, precision, source, store)) is not None:
         return found
+    key = _key(precision, source)
     with store.lock(hashlib.sha256(key.encode()).hexdigest()), store.scratch("cast") as folder:
-        if (found := known()) is not None:
+        if (found := known_cast(model, precision, source, store)) is not None:
             return found
         work = folder / "model"
         work.mkdir()
@@ -63,6 +59,16 @@ def cast(model: Model, precision: str, store: Store, *, on_job: Callable[[Job], 
         return Model(model.name, store.add_model(work, sha256, key, info), info, original=model)
 
 
+def known_cast(model: Model, precision: str, sha256: str, store: Store) -> Model | None:
+    """The conversion made earlier of the model with this fingerprint, or None."""
+    found = store.derived(_key(precision, sha256))
+    return None if found is None else Model(model.name, found[0], found[1], original=model)
+
+
+def _key(precision: str, sha256: str) -> str:
+    return f"cast-{VERSION}-{precision}-{sha256}"
+
+
 def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> dict[str, Any]:
     """The conversion itself, in a worker; writes ``model.onnx`` into `folder`.
 
@@ -70,16 +76,16 @@ def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> 
         ``casts`` (how many were added), ``kept`` (nodes left in FP32, by operation), ``clipped``
         (constants beyond the type's range, brought to its largest value).
     """
-    import onnx
     import onnx_ir as ir
 
+    from workbench.model.graph import infer_shapes
     from workbench.model.onnx_file import read_graph
 
     reporter.progress("Reading the graph", 0, 1)
     proto = read_graph(Path(path))
     known = len(proto.graph.value_info) + len(proto.graph.output)
     if known < sum(len(n.output) for n in proto.graph.node):
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        proto = infer_shapes(proto)
     model = ir.serde.deserialize_model(proto)
     ir.external_data.set_base_dir(model.graph, Path(path).parent)
     reporter.progress("Reading the graph", 1, 1)

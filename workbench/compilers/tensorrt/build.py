@@ -397,7 +397,8 @@ def _parse_error(trt: Any, parser: Any, model: str, logger: Any) -> UnsupportedN
 def _reason(text: str) -> str:
     """The parser's own words without the C++ assertion around them."""
     quoted = re.findall(r'"([^"]+)"', text)
-    return (quoted[-1] if quoted else text).strip()
+    reason = (quoted[-1] if quoted else text).strip()
+    return "the parser does not know this operation" if reason in {"", "false"} else reason
 
 
 def _supported(trt: Any, model: str, logger: Any) -> tuple[list[int] | None, int]:

@@ -1,0 +1,55 @@
+"""INT8 convolution and ReLU with Q/DQ in the right place.
+
+A QuantizeLinear/DequantizeLinear pair (Q/DQ) says "this tensor may be held as INT8". Here the pairs
+stand on the inputs of each convolution and on its weights, and nowhere else. TensorRT moves
+each pair to where it helps: the convolution reads INT8, and one pointwise kernel after it
+dequantizes, adds the bias, applies the ReLU and quantizes for the next one.
+
+Look for: `correlation` layers with Int8 inputs, and between them one kernel that reads 32 bits and
+writes 8, `__myl_MulAddReluMulMinMaxRounCast`. Compare with conv_relu_qdq_bad.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def fake_quantize(x: Tensor, scale: float = 1 / 16) -> Tensor:
+    """Round to the 256 values of a symmetric INT8 tensor; exported as one Q/DQ pair."""
+    return torch.fake_quantize_per_tensor_affine(x, scale, 0, -128, 127)
+
+
+class QuantizedConvRelu(nn.Module):
+    """A convolution on INT8 input and weights, and a ReLU."""
+
+    def __init__(self, channels: int = 32) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        # One scale an output channel: the largest weight of each becomes 127.
+        scale = self.conv.weight.detach().abs().amax(dim=(1, 2, 3)) / 127
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero", torch.zeros_like(scale, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.fake_quantize_per_channel_affine(self.conv.weight, self.scale, self.zero, 0, -128, 127)
+        x = fake_quantize(x)
+        x = nn.functional.conv2d(x, weight, self.conv.bias, padding=1)
+        return torch.relu(x)
+
+
+class ConvReluQdqGood(nn.Module):
+    """Two blocks, so that there is a tensor between them to look at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = QuantizedConvRelu()
+        self.second = QuantizedConvRelu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def build() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """Return the module and its example inputs."""
+    torch.manual_seed(0)
+    return ConvReluQdqGood().eval(), (torch.randn(1, 32, 28, 28),)

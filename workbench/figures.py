@@ -1,0 +1,281 @@
+"""Charts: pure functions from plans to plotly figures.
+
+They return `plotly.graph_objects.Figure`, never `FigureWidget`: a saved figure costs kilobytes where a
+widget costs megabytes. What is estimated rather than computed or measured is drawn hatched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.plan.memory import liveness
+from workbench.units import bytes_text, count_text
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from workbench.plan import Plan
+
+KIND_COLOURS = {
+    "conv": "#3b6fd4", "gemm": "#5b50c8", "attention": "#a3469e", "pointwise": "#2f9e6e", "norm": "#1f8a8a",
+    "softmax": "#57a639", "reduction": "#7fae2e", "pooling": "#2d9cc4", "gather": "#8a6d3b", "layout": "#d9902f",
+    "cast": "#c9622e", "shape": "#9aa3ad", "sync": "#b9c0c7", "foreign": "#6b7280", "other": "#6b7280",
+}  # fmt: skip
+"""One colour for each kind of layer, told apart in light and dark and by most colour-blind readers."""
+
+PRECISION_COLOURS = {
+    "float32": "#8a94a3", "float16": "#2f9e6e", "bfloat16": "#1f8a8a", "int8": "#3b6fd4", "float8e4m3fn": "#a3469e",
+    "int4": "#5b50c8", "int32": "#c0a15a", "int64": "#c9a227", "bool": "#b9c0c7",
+}  # fmt: skip
+
+_GREY, _ACCENT = "#b9c0c7", "#3b6fd4"
+
+
+def _figure(title: str, *, height: int = 320, **layout: Any) -> go.Figure:
+    """An empty figure in the workbench's style; transparent, so that it sits on light and dark pages."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.update_layout(
+        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 14}},
+        height=height,
+        margin={"l": 8, "r": 8, "t": 40, "b": 8},
+        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 12, "color": "#7a8594"},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"font": {"size": 12}},
+        legend={"orientation": "h", "y": -0.2, "x": 0},
+        **layout,
+    )
+    axis = {"gridcolor": "rgba(128,128,128,0.18)", "zerolinecolor": "rgba(128,128,128,0.3)", "automargin": True}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    return figure
+
+
+def before_and_after(plan: Plan) -> go.Figure:
+    """Kernel launches and bytes moved, one kernel a node against the plan. Computed, not measured."""
+    import plotly.graph_objects as go
+
+    s = plan.summary
+    rows = (
+        ("kernel launches", s["launches_before"], s["launches_after"], count_text),
+        ("bytes moved", s["bytes_before"], s["bytes_after"], bytes_text),
+    )
+    figure = _figure("What fusion saved", height=210, barmode="group", bargap=0.35)
+    for when, index, colour in (("as written, one kernel a node", 1, _GREY), ("as compiled", 2, _ACCENT)):
+        figure.add_trace(
+            go.Bar(
+                name=when,
+                orientation="h",
+                marker_color=colour,
+                y=[row[0] for row in rows],
+                x=[row[index] / max(row[1], row[2], 1) for row in rows],
+                text=[row[3](row[index]).strip() for row in rows],
+                textposition="auto",
+                cliponaxis=False,
+                hovertemplate="%{y}, %{fullData.name}: %{text}<extra></extra>",
+            )
+        )
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.02])
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def kinds(plan: Plan) -> go.Figure:
+    """Bytes moved by kind of layer, with the number of layers."""
+    import plotly.graph_objects as go
+
+    size: dict[str, int] = {}
+    count: dict[str, int] = {}
+    for layer in plan.layers:
+        if layer.launches:
+            size[layer.kind] = size.get(layer.kind, 0) + (layer.bytes or 0)
+            count[layer.kind] = count.get(layer.kind, 0) + 1
+    order = sorted(size, key=lambda kind: size[kind])
+    figure = _figure("Bytes moved by kind of layer", height=60 + 28 * max(len(order), 3), showlegend=False)
+    figure.add_trace(
+        go.Bar(
+            orientation="h",
+            y=order,
+            x=[size[k] for k in order],
+            marker_color=[KIND_COLOURS.get(k, _GREY) for k in order],
+            text=[f"{bytes_text(size[k])} in {count[k]} layer{'s' * (count[k] > 1)}" for k in order],
+            textposition="auto",
+            cliponaxis=False,
+            hovertemplate="%{y}: %{text}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(showticklabels=False)
+    return figure
+
+
+def precisions(plan: Plan) -> go.Figure:
+    """How many layers compute in which data type."""
+    import plotly.graph_objects as go
+
+    counts = plan.summary["precisions"]
+    figure = _figure("Layers by precision", height=150, barmode="stack")
+    for dtype, n in counts.items():
+        figure.add_trace(
+            go.Bar(
+                name=dtype or "unknown",
+                orientation="h",
+                y=["layers"],
+                x=[n],
+                text=[str(n)],
+                textposition="inside",
+                marker_color=PRECISION_COLOURS.get(dtype, _GREY),
+                hovertemplate=f"{dtype or 'unknown'}: %{{x}} layers<extra></extra>",
+            )
+        )
+    figure.update_yaxes(showticklabels=False)
+    return figure
+
+
+def modules(plan: Plan, value: str = "bytes") -> go.Figure:
+    """Treemap of the model's modules by ``bytes``, ``flops`` or ``time_ms`` of the layers that execute them."""
+    import plotly.graph_objects as go
+
+    totals: dict[str, float] = {}
+    parents: dict[str, str] = {}
+    for layer in plan.layers:
+        amount = getattr(layer, value)
+        if not amount:
+            continue
+        scopes = [s.scope for s in layer.sources if s.scope] or ["(no module)"]
+        for scope in scopes:  # a layer over several modules counts in equal parts
+            parts = scope.split(".")
+            for depth in range(len(parts)):
+                path = ".".join(parts[: depth + 1])
+                parents[path] = ".".join(parts[:depth])
+                totals[path] = totals.get(path, 0.0) + amount / len(scopes)
+    told = {"bytes": bytes_text, "flops": lambda v: count_text(v) + "FLOP", "time_ms": lambda v: f"{v:.3g} ms"}[value]
+    title = {"bytes": "Bytes moved", "flops": "Operations", "time_ms": "Time"}[value] + " by module"
+    figure = _figure(title, height=380)
+    ids = list(totals)
+    figure.add_trace(
+        go.Treemap(
+            ids=ids,
+            labels=[i.rpartition(".")[2] for i in ids],
+            parents=[parents[i] for i in ids],
+            values=[totals[i] for i in ids],
+            branchvalues="total",
+            text=[told(totals[i]) for i in ids],
+            hovertemplate="%{id}: %{text}<extra></extra>",
+            marker={"line": {"width": 1}},
+            tiling={"pad": 2},
+        )
+    )
+    return figure
+
+
+def memory(plan: Plan) -> go.Figure:
+    """Activation bytes alive at each layer, and where the peak is. Computed by liveness."""
+    import plotly.graph_objects as go
+
+    live = liveness(plan.layers, [entry["name"] for entry in plan.io])
+    figure = _figure(f"Activation memory by liveness: peak {bytes_text(live.peak)}", height=280, showlegend=False)
+    figure.add_trace(
+        go.Scatter(
+            x=list(range(len(live.live))),
+            y=list(live.live),
+            mode="lines",
+            line={"shape": "hv", "color": _ACCENT, "width": 1.5},
+            fill="tozeroy",
+            fillcolor="rgba(59,111,212,0.15)",
+            customdata=[[layer.title, bytes_text(n)] for layer, n in zip(plan.layers, live.live, strict=True)],
+            hovertemplate="layer %{x}: %{customdata[0]}<br>%{customdata[1]} alive<extra></extra>",
+        )
+    )
+    if live.peak:
+        figure.add_trace(
+            go.Scatter(
+                x=[live.peak_layer],
+                y=[live.peak],
+                mode="markers+text",
+                marker={"size": 9, "color": "#c9622e"},
+                text=[f"peak at layer {live.peak_layer}"],
+                textposition="top center",
+                hoverinfo="skip",
+                cliponaxis=False,
+            )
+        )
+    figure.update_xaxes(title="layer, in execution order")
+    figure.update_yaxes(title="bytes", tickformat="~s", rangemode="tozero", range=[0, live.peak * 1.18 or 1])
+    return figure
+
+
+def streams(plan: Plan) -> go.Figure:
+    """Layers on their streams, in the order of the plan, with the events that one stream waits for."""
+    import plotly.graph_objects as go
+
+    figure = _figure("Layers on their streams, in plan order", height=120 + 46 * int(plan.summary["streams"]))
+    drawn: set[str] = set()
+    for i, layer in enumerate(plan.layers):
+        if layer.kind == "sync":
+            continue
+        figure.add_trace(
+            go.Bar(
+                orientation="h",
+                y=[f"stream {layer.stream}"],
+                x=[1],
+                base=[i],
+                width=0.55,
+                name=layer.kind,
+                legendgroup=layer.kind,
+                showlegend=layer.kind not in drawn,
+                marker={"color": KIND_COLOURS.get(layer.kind, _GREY), "line": {"width": 0}},
+                hovertemplate=f"{i}: {layer.title}<br>{len(layer.nodes)} nodes<extra></extra>",
+            )
+        )
+        drawn.add(layer.kind)
+    signals = {layer.event: (i, layer.stream) for i, layer in enumerate(plan.layers) if layer.type == "signal"}
+    xs: list[float | None] = []
+    ys: list[str | None] = []
+    for i, layer in enumerate(plan.layers):
+        if layer.type == "wait" and layer.event in signals:
+            begin, stream = signals[layer.event]
+            xs += [begin + 0.5, i + 0.5, None]
+            ys += [f"stream {stream}", f"stream {layer.stream}", None]
+    if xs:
+        figure.add_trace(
+            go.Scatter(
+                x=xs, y=ys, mode="lines+markers", name="waits for", line={"color": "#7a8594", "width": 1, "dash": "dot"},
+                marker={"symbol": "circle-open", "size": 5}, hoverinfo="skip",
+            )
+        )  # fmt: skip
+    figure.update_layout(barmode="overlay")
+    figure.update_yaxes(autorange="reversed", categoryorder="category descending")
+    figure.update_xaxes(title="position in the plan (not time)")
+    return figure
+
+
+def operators(counts: dict[str, int], top: int = 24) -> go.Figure:
+    """How often each ONNX operation occurs in a model."""
+    import plotly.graph_objects as go
+
+    names = list(counts)[:top][::-1]
+    figure = _figure("Operations in the graph", height=60 + 20 * max(len(names), 4), showlegend=False)
+    figure.add_trace(
+        go.Bar(orientation="h", y=names, x=[counts[n] for n in names], text=[str(counts[n]) for n in names],
+               marker_color=_ACCENT, textposition="auto", hovertemplate="%{y}: %{x}<extra></extra>")
+    )  # fmt: skip
+    figure.update_xaxes(showticklabels=False)
+    return figure
+
+
+def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") -> go.Figure:
+    """One number of several plans side by side; `value` is a key of their summaries."""
+    import plotly.graph_objects as go
+
+    told = bytes_text if "bytes" in value else count_text
+    figure = _figure(value.replace("_", " "), height=80 + 30 * len(plans), showlegend=False)
+    numbers = [plan.summary[value] for _, plan in plans]
+    figure.add_trace(
+        go.Bar(orientation="h", y=[name for name, _ in plans], x=numbers, text=[told(n).strip() for n in numbers],
+               marker_color=_ACCENT, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>")
+    )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")
+    return figure
