@@ -6,11 +6,14 @@ Panels, notebooks and scripts talk through these and never to each other. Every 
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
 
 EventKind = Literal[
     "model-added", "model-removed", "build-started", "build-finished", "build-failed", "selection",
@@ -71,3 +74,12 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def call(listeners: Iterable[Callable[[T], object]], news: T) -> None:
+    """Tell every listener; one that raises is logged and keeps nobody else from hearing."""
+    for listener in list(listeners):
+        try:
+            listener(news)
+        except Exception:
+            logging.getLogger("workbench").exception("A listener failed on %s", type(news).__name__)

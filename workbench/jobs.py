@@ -23,6 +23,7 @@ from typing import Any, Literal
 import psutil
 
 from workbench.errors import CancelledError, TimeLimitError, WorkbenchError, WorkerCrashedError
+from workbench.events import call
 
 Status = Literal["running", "done", "failed", "cancelled"]
 
@@ -104,7 +105,7 @@ class Job:
 
     def start(self, **more: Any) -> Job:
         """Send the task to the worker; `more` adds arguments that were not known before."""
-        if not self._sent:
+        if not self._sent and not self._finished.is_set():
             self._sent = True
             request = json.dumps({"task": self.task, "arguments": {**self.arguments, **more}})
             with contextlib.suppress(BrokenPipeError):  # the worker died; the reader says how
@@ -126,6 +127,7 @@ class Job:
             self._cancelled = True
             self._kill()
             if not self._sent:
+                self._process.wait()
                 self._finish("cancelled", CancelledError(f"{self.title or self.task} was cancelled."))
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
@@ -174,6 +176,8 @@ class Job:
                 message = json.loads(line)
             except ValueError:
                 continue  # a library wrote past our redirection; its words are no message of ours
+            if not isinstance(message, dict) or "event" not in message:
+                continue
             if message["event"] == "progress":
                 step = Progress(**message["step"])
                 self.progress[step.phase] = step
@@ -247,5 +251,4 @@ class Job:
         self._tell()
 
     def _tell(self) -> None:
-        for listener in list(self._listeners):
-            listener(self)
+        call(self._listeners, self)

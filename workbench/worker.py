@@ -7,9 +7,9 @@ Whatever libraries print goes to standard error, also from C++.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -62,8 +62,8 @@ def main() -> None:
     os.dup2(2, 1)
     reporter = Reporter(out)
     for name in sys.argv[1:]:
-        # Only a head start: a module that is absent is reported by the task that needs it.
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+        # Only a head start: a module that is absent or broken is reported by the task that needs it.
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
     line = sys.stdin.readline()
     if not line:

@@ -155,7 +155,10 @@ def flops(graph: Graph, node: Node) -> int | None:
         if data.elements is None or weight.elements is None or not weight.shape:
             return None
         # Each input element is multiplied by its (C_out / groups, *kernel) weights.
-        return 2 * data.elements * _product(weight.shape[1:])
+        biased = len(node.inputs) > 2 and node.inputs[2]
+        if biased and count is None:
+            return None
+        return 2 * data.elements * _product(weight.shape[1:]) + ((count or 0) if biased else 0)
     if op in {"MatMul", "MatMulInteger", "Gemm", "QLinearMatMul"}:
         left = graph.tensor(node.inputs[0])
         if count is None or left.elements is None or not left.shape:

@@ -34,7 +34,7 @@ BITS = {
 """Bits per element of each ONNX data type, by its lower-case name."""
 
 # Their value does not follow from their inputs alone, so they can't be folded.
-_RANDOM = {
+RANDOM = {
     "RandomNormal",
     "RandomNormalLike",
     "RandomUniform",
@@ -187,7 +187,7 @@ class Graph:
             else:
                 # A body (If, Loop) may read any tensor of the graph around it.
                 folds = (
-                    node.op not in _RANDOM
+                    node.op not in RANDOM
                     and all(name in known for name in node.inputs)
                     and not any(a.HasField("g") or a.graphs for a in node.proto.attribute)
                 )
@@ -243,8 +243,7 @@ class Graph:
         if shapes:
             for value in model.graph.output:
                 value.type.tensor_type.ClearField("shape")
-        # Not strict: a shape that inference can't find stays unknown, and is reported as such.
-        return Graph(onnx.shape_inference.infer_shapes(model, data_prop=True))
+        return Graph(infer_shapes(model))
 
     def with_shapes(self, known: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
         """Fill shapes that inference left open from what a compiler reported, by tensor name."""
@@ -294,11 +293,34 @@ class Graph:
         return out
 
 
-def dtype_name(data_type: int) -> str:
-    """The lower-case ONNX name of a `TensorProto.DataType` value ('' for undefined)."""
+def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with the shapes that ONNX can infer; what it can't stays unknown, and is reported as such.
+
+    Operators of a domain that the model forgot to import are skipped rather than an error.
+    """
     import onnx
 
-    name: str = onnx.TensorProto.DataType.Name(data_type)
+    imported = {entry.domain for entry in model.opset_import}
+    forgotten = {node.domain for node in model.graph.node} - imported - {"", "ai.onnx"}
+    if forgotten:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        copy.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(forgotten))
+        model = copy
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+        return model  # the graph contradicts itself; the compiler says where
+
+
+def dtype_name(data_type: int) -> str:
+    """The lower-case ONNX name of a `TensorProto.DataType` value ('' for undefined or later than this onnx)."""
+    import onnx
+
+    try:
+        name: str = onnx.TensorProto.DataType.Name(data_type)
+    except ValueError:
+        return ""
     return {"FLOAT": "float32", "DOUBLE": "float64", "UNDEFINED": ""}.get(name, name.lower())
 
 

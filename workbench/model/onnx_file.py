@@ -91,7 +91,13 @@ def read_graph(path: Path) -> onnx.ModelProto:
             f"{path} holds no ONNX graph.",
             hint=_what_else(path) or "Pass a file made by torch.onnx.export.",
         )
-    missing = sorted({f.name for f in external_files(model, path) if not f.is_file()})
+    outside = sorted({e for e in _locations(model) if Path(e).is_absolute() or ".." in Path(e).parts})
+    if outside:
+        raise ModelError(
+            f"{path} names weights outside its own folder: {', '.join(outside[:5])}.",
+            hint="ONNX forbids that: save the model again with its data beside it, or do not open it.",
+        )
+    missing = sorted({str(f.relative_to(path.parent)) for f in external_files(model, path) if not f.is_file()})
     if missing:
         raise ModelError(
             f"{path} keeps weights in {', '.join(missing[:5])}, which "
@@ -104,12 +110,12 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 def external_files(model: onnx.ModelProto, path: Path) -> set[Path]:
     """The files beside `path` in which the model keeps weights (`path` itself left out)."""
-    found: set[Path] = set()
-    for tensor in tensors_of(model):
-        for entry in tensor.external_data:
-            if entry.key == "location" and entry.value != path.name:
-                found.add(path.parent / entry.value)
-    return found
+    return {path.parent / location for location in _locations(model) if location != path.name}
+
+
+def _locations(model: onnx.ModelProto) -> set[str]:
+    entries = (entry for tensor in tensors_of(model) for entry in tensor.external_data)
+    return {entry.value for entry in entries if entry.key == "location"}
 
 
 def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

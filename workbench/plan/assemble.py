@@ -79,7 +79,7 @@ def assemble(
     owners = Counter(node for nodes in claims for node in nodes)
     shapes = _Shapes(graph, record, claims)
     sources = _Sources(graph, provenance)
-    used: dict[str, int] = {}
+    ids = _layer_ids([raw["name"] for raw in record["layers"]])
     layers = []
     for i, (raw, nodes) in enumerate(zip(record["layers"], claims, strict=True)):
         ops = [graph.by_id[n].op for n in nodes]
@@ -87,11 +87,9 @@ def assemble(
         inputs = tuple(shapes.tensor(t) for t in raw["inputs"])
         outputs = tuple(shapes.tensor(t) for t in raw["outputs"])
         constants = tuple(shapes.tensor(t) for t in raw.get("constants", []))
-        used[raw["name"]] = used.get(raw["name"], 0) + 1
         layers.append(
             Layer(
-                id=raw["name"] if used[raw["name"]] == 1 else f"{raw['name']}#{used[raw['name']]}",
-                name=raw["name"], title=title_of(raw["type"], raw["name"], kind, ops), type=raw["type"],
+                id=ids[i], name=raw["name"], title=title_of(raw["type"], raw["name"], kind, ops), type=raw["type"],
                 kind=kind, nodes=nodes, evidence=evidence if nodes else "none",
                 inputs=inputs, outputs=outputs, constants=constants, tactic=raw.get("tactic", ""),
                 stream=raw.get("stream", 0), event=raw.get("event"), flops=share[i],
@@ -114,6 +112,21 @@ def assemble(
         facts={**record.get("facts", {}), "warnings": record.get("warnings", []),
                "engine_bytes": record.get("engine_bytes")},
     )  # fmt: skip
+
+
+def _layer_ids(names: list[str]) -> list[str]:
+    """The names, with a number behind those that occurred before."""
+    taken = set(names)
+    used: set[str] = set()
+    ids = []
+    for name in names:
+        unique, k = name, 1
+        while unique in used or (k > 1 and unique in taken):
+            k += 1
+            unique = f"{name}#{k}"
+        used.add(unique)
+        ids.append(unique)
+    return ids
 
 
 def _claimed(graph: Graph, raw: LayerRecord, renamed: Mapping[str, str]) -> tuple[str, ...]:
@@ -315,7 +328,7 @@ def _value_numbers(graph: Graph) -> dict[str, int]:
     numbers = {}
     for node in graph.nodes:
         attributes = tuple(sorted(a.SerializeToString() for a in node.proto.attribute))
-        key = (
+        key: tuple[Any, ...] = (
             node.op,
             node.domain,
             node.parent,

@@ -1,0 +1,83 @@
+"""Fixtures of the whole suite: a private home for each test, small models, and who can build here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from workbench import Session
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "sample_models"
+HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
+HAS_TORCH = importlib.util.find_spec("torch") is not None and importlib.util.find_spec("onnxscript") is not None
+
+needs_rtx = pytest.mark.skipif(not HAS_RTX, reason="tensorrt_rtx is not installed: pip install tensorrt-rtx")
+needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A WORKBENCH_HOME of the test's own; nothing ever touches the user's."""
+    place = tmp_path / "home"
+    monkeypatch.setenv("WORKBENCH_HOME", str(place))
+    return place
+
+
+@pytest.fixture
+def session(home: Path) -> Iterator[Session]:
+    """A session in the private home."""
+    made = Session("test")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One home for expensive builds, shared by all tests of a run."""
+    return tmp_path_factory.mktemp("shared-home")
+
+
+@pytest.fixture(scope="session")
+def shared(shared_home: Path) -> Iterator[Session]:
+    """A session in the shared home: an engine that one test built is found by the next."""
+    made = Session("shared", store=shared_home)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cli(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "200", **options.pop("env", {})}  # type: ignore[dict-item]
+        return subprocess.run(
+            [sys.executable, "-m", "workbench.cli", *map(str, arguments)],
+            capture_output=True, text=True, timeout=300, env=environment, check=False, **options,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def validate() -> Callable[[dict], None]:
+    """Check a document against the plan's JSON schema."""
+    jsonschema = pytest.importorskip("jsonschema")
+    from workbench.plan import schema
+
+    validator = jsonschema.Draft202012Validator(schema())
+
+    def check(document: dict) -> None:
+        # Through text, so that tuples and numpy numbers can't hide.
+        errors = sorted(validator.iter_errors(json.loads(json.dumps(document))), key=lambda e: list(e.path))
+        assert not errors, "\n".join(f"{list(e.path)}: {e.message[:200]}" for e in errors[:5])
+
+    return check

@@ -1,0 +1,60 @@
+"""Tasks that a worker runs in the tests of `workbench.jobs`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from workbench.errors import ModelError
+
+
+def add(reporter: Any, *, a: int, b: int = 0) -> dict[str, Any]:
+    for i in range(3):
+        reporter.progress("Adding", i + 1, 3)
+    print("this must not reach the protocol")
+    os.write(1, b"nor this\n")
+    return {"sum": a + b, "pid": os.getpid()}
+
+
+def steps(reporter: Any, *, count: int) -> dict[str, Any]:
+    for i in range(count):
+        reporter.progress("Counting", i + 1, count)
+    return {}
+
+
+def hang(reporter: Any, *, child: bool = False) -> dict[str, Any]:
+    pid = 0
+    if child:
+        pid = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
+    reporter.progress(f"Hanging {pid}", 0, 1)
+    time.sleep(600)
+    return {}
+
+
+def refuse(reporter: Any) -> dict[str, Any]:
+    raise ModelError("It is no good.", hint="Try another.", details={"why": [1, 2]})
+
+
+def fault(reporter: Any) -> dict[str, Any]:
+    return {"x": 1 // 0}
+
+
+def die(reporter: Any, *, code: int) -> dict[str, Any]:
+    sys.stderr.write("my last words\n")
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def full(reporter: Any) -> dict[str, Any]:
+    raise OSError(28, "No space left on device")
+
+
+def hungry(reporter: Any) -> dict[str, Any]:
+    raise MemoryError
+
+
+def unanswerable(reporter: Any) -> Any:
+    return {"x": object()}

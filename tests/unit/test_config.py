@@ -1,0 +1,93 @@
+"""The build configuration: validation, digest, shapes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workbench import BuildConfig, ShapeProfile, ShapeRange
+from workbench.errors import ConfigError
+
+pytestmark = pytest.mark.tiny
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"precison": "fp16"}, "no such option"), ({"precision": "fp8"}, "precision"), ({"optimization_level": 6}, "5"),
+     ({"optimization_level": -1}, "0"), ({"workspace": 0}, "workspace"), ({"max_aux_streams": -1}, "max_aux_streams"),
+     ({"tiling_level": "extreme"}, "tiling_level"), ({"verbosity": "loud"}, "verbosity"), ({"profiles": "x"}, "profiles")],
+)  # fmt: skip
+def test_a_wrong_option_is_named(options: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        BuildConfig(**options)
+
+
+def test_immutable_and_hashable() -> None:
+    config = BuildConfig(targets="sm89", profiles=ShapeProfile.parse(["x=1x3"]))
+    with pytest.raises(Exception, match="frozen"):
+        config.precision = "fp16"  # type: ignore[misc]
+    assert len({config, config.replace(), BuildConfig.from_dict(config.to_dict())}) == 1
+
+
+def test_the_digest_is_stable() -> None:
+    # A change here unkeys every engine that people have built. Raise it on purpose only.
+    assert BuildConfig().digest == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    config = BuildConfig(targets="sm89", precision="fp16", profiles=ShapeProfile.parse(["x=1x3:2x3:4x3"]), tf32=False)
+    assert config.digest == BuildConfig.from_dict(config.to_dict()).digest
+    assert config.digest == "e010d8472663c209fa574a2c5f35cdb0856257ddda3783ecc9e23167647186a6"
+
+
+def test_the_digest_tells_configs_apart_and_defaults_do_not_count() -> None:
+    assert BuildConfig(precision="fp32", flags=(), workspace=None).digest == BuildConfig().digest
+    others = [BuildConfig(targets="sm89"), BuildConfig(targets="sm86"), BuildConfig(tf32=True), BuildConfig(tf32=False),
+              BuildConfig(precision="bf16"), BuildConfig(profiles=ShapeProfile.parse(["x=1x3"])),
+              BuildConfig(profiles=ShapeProfile.parse(["x=1x3:1x3:2x3"]))]  # fmt: skip
+    assert len({c.digest for c in others}) == len(others)
+
+
+@pytest.mark.parametrize("written", ["sm86+sm89", "SM86,sm89", ["sm86", "sm89"], ("sm86", "SM89")])
+def test_targets_as_people_write_them(written: object) -> None:
+    assert BuildConfig(targets=written).targets == ("sm86", "sm89")
+
+
+def test_replace_keeps_the_rest_and_validates() -> None:
+    config = BuildConfig(targets="sm89").replace(precision="bf16")
+    assert (config.targets, config.precision) == (("sm89",), "bf16")
+    with pytest.raises(ConfigError):
+        config.replace(presicion="bf16")
+
+
+def test_parse_shapes() -> None:
+    profile = ShapeProfile.parse(["x=1x3x8x8", "a=b=1x2:4x2:8x2", "s=7"])
+    assert profile.inputs["x"] == ShapeRange(min=(1, 3, 8, 8), opt=(1, 3, 8, 8), max=(1, 3, 8, 8))
+    assert profile.inputs["a=b"] == ShapeRange(min=(1, 2), opt=(4, 2), max=(8, 2))
+    assert profile.inputs["s"].opt == (7,)
+    assert (profile.inputs["x"].fixed, profile.inputs["a=b"].fixed) == (True, False)
+    assert str(profile.inputs["a=b"]) == "1x2:4x2:8x2"
+    assert ShapeProfile.parse({"x": "1x3"}) == ShapeProfile.parse(["x=1x3"])
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "=1x3", "x=", "x=1x3:2x3", "x=axb", "x=1x3:2x3:4x3:8x3", "x=1,3", "x=1.5x3", "x=-1x3", "x=0x3",
+             "x=4x3:2x3:8x3", "x=1x3:8x3:4x3", "x=1x3:2x3x4:4x3", "x=1x-3"],
+)  # fmt: skip
+def test_shapes_that_make_no_sense(text: str) -> None:
+    with pytest.raises(ConfigError) as info:
+        ShapeProfile.parse([text])
+    assert "Traceback" not in str(info.value)
+
+
+def test_an_input_named_twice() -> None:
+    with pytest.raises(ConfigError, match="two shapes"):
+        ShapeProfile.parse(["x=1x3", "x=2x3"])
+
+
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=8), st.lists(st.integers(1, 99), min_size=1, max_size=4), max_size=4)
+)
+def test_any_profile_survives_the_trip(shapes: dict) -> None:
+    profile = ShapeProfile.parse([f"{n}={'x'.join(map(str, s))}" for n, s in shapes.items()])
+    config = BuildConfig(profiles=profile)
+    assert BuildConfig.from_dict(config.to_dict()) == config
+    assert {n: list(r.opt) for n, r in profile.inputs.items()} == shapes

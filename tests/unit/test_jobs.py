@@ -1,0 +1,226 @@
+"""Jobs: progress, answers, errors, cancel, crash, time limit, and a parent that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+from workbench.errors import (
+    CancelledError,
+    ModelError,
+    StoreError,
+    TimeLimitError,
+    WorkbenchError,
+    WorkerCrashedError,
+)
+from workbench.jobs import Job
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def job(name: str, **options: object) -> Job:
+    arguments = options.pop("arguments", {})
+    return Job(f"tests.tasks:{name}", arguments, title=name, **options)  # type: ignore[arg-type]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_for(condition: object, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_answer_progress_and_listeners() -> None:
+    seen: list[tuple[str, int]] = []
+    work = job("add", arguments={"a": 2})
+    work.on_change(lambda j: seen.append((j.status, sum(p.done for p in j.progress.values()))))
+    answer = work.start(b=3).result()
+    assert answer["sum"] == 5
+    assert answer["pid"] == work.pid != os.getpid()
+    assert work.status == "done"
+    assert wait_for(lambda: seen and seen[-1] == ("done", 3))
+    assert [status for status, _ in seen].count("done") == 1
+    assert "nor this" in work.output
+    assert work.result() == answer
+
+
+def test_progress_is_thinned_but_its_end_never_dropped() -> None:
+    seen: list[int] = []
+    work = job("steps", arguments={"count": 20_000})
+    work.on_change(lambda j: seen.append(j.progress["Counting"].done) if j.progress else None)
+    work.result()
+    assert seen[-1] == 20_000
+    assert len(seen) < 1000
+
+
+def test_an_error_keeps_its_class_hint_and_details() -> None:
+    work = job("refuse")
+    with pytest.raises(ModelError, match="It is no good") as info:
+        work.result()
+    assert info.value.hint == "Try another."
+    assert info.value.details == {"why": [1, 2]}
+    assert work.status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "told"),
+    [("fault", WorkbenchError, "ZeroDivisionError"), ("full", StoreError, "disk is full"),
+     ("hungry", WorkbenchError, "out of memory"), ("unanswerable", WorkbenchError, "TypeError"),
+     ("absent", WorkbenchError, "absent")],
+)  # fmt: skip
+def test_other_ends(task: str, error: type, told: str) -> None:
+    with pytest.raises(error, match=told):
+        job(task).result()
+
+
+def test_a_worker_that_exits_is_a_crash_with_its_last_words() -> None:
+    with pytest.raises(WorkerCrashedError, match="exited with code 7") as info:
+        job("die", arguments={"code": 7}).result()
+    assert "my last words" in info.value.message
+    assert info.value.details["code"] == 7
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_killed_worker_is_a_crash(how: signal.Signals) -> None:
+    work = job("hang").start()
+    assert wait_for(lambda: work.progress)
+    os.kill(work.pid, how)
+    with pytest.raises(WorkerCrashedError, match=how.name):
+        work.result(10)
+
+
+def test_cancel_ends_the_worker_and_its_children() -> None:
+    calls: list[str] = []
+    work = job("hang", arguments={"child": True})
+    work.on_change(lambda j: calls.append(j.status))
+    work.start()
+    assert wait_for(lambda: work.progress)
+    child = int(next(iter(work.progress)).split()[1])
+    begin = time.monotonic()
+    work.cancel()
+    with pytest.raises(CancelledError):
+        work.result(10)
+    assert wait_for(lambda: gone(work.pid) and gone(child), 2)
+    assert time.monotonic() - begin < 2
+    assert wait_for(lambda: calls[-1] == "cancelled")
+    assert calls.count("cancelled") == 1
+    work.cancel()  # again is no error
+
+
+def test_cancel_before_start_and_start_after_cancel() -> None:
+    work = job("add", arguments={"a": 1})
+    work.cancel()
+    assert work.status == "cancelled"
+    assert wait_for(lambda: gone(work.pid), 2)
+    with pytest.raises(CancelledError):
+        work.start().result(5)
+
+
+def test_cancel_after_the_end_changes_nothing() -> None:
+    work = job("add", arguments={"a": 1})
+    work.result()
+    work.cancel()
+    assert work.status == "done"
+    assert work.result()["sum"] == 1
+
+
+def test_the_time_limit_ends_the_worker() -> None:
+    work = job("hang", time_limit=0.5)
+    with pytest.raises(TimeLimitError, match=r"0\.5 s"):
+        work.result(10)
+    assert wait_for(lambda: gone(work.pid), 2)
+    assert work.status == "failed"
+
+
+def test_waiting_for_less_than_it_takes() -> None:
+    work = job("hang").start()
+    with pytest.raises(TimeoutError):
+        work.result(0.1)
+    assert work.status == "running"
+    work.cancel()
+
+
+def test_a_listener_that_raises_does_not_stop_the_job() -> None:
+    heard: list[str] = []
+
+    def bad(_job: Job) -> None:
+        raise RuntimeError("a view of mine broke")
+
+    work = job("add", arguments={"a": 1})
+    work.on_change(bad)
+    work.on_change(lambda j: heard.append(j.status))
+    assert work.result(20)["sum"] == 1
+    assert wait_for(lambda: heard and heard[-1] == "done")
+
+
+PARENT = """
+import sys, time
+from workbench.jobs import Job
+job = Job("tests.tasks:hang", {})
+if sys.argv[1] == "started":
+    job.start()
+    while not job.progress:
+        time.sleep(0.01)
+print(job.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("state", ["started", "waiting"])
+def test_a_worker_whose_parent_dies_ends_too(state: str) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, state], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert not gone(pid)
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: gone(pid), 5)
+
+
+def test_a_module_that_breaks_while_it_is_preloaded_is_reported_by_the_task(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "broken_module.py").write_text("raise OSError('libsomething.so.1: cannot open')")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
+    assert job("add", arguments={"a": 1}, preload=("broken_module", "no_such_module")).result()["sum"] == 1
+
+
+def test_the_worker_log_is_kept_in_the_folder(tmp_path: Path) -> None:
+    work = job("add", arguments={"a": 1}, folder=tmp_path / "log")
+    work.result()
+    assert "nor this" in (tmp_path / "log" / "worker.log").read_text()
+    assert "nor this" in work.output
+
+
+def test_an_interpreter_that_is_absent() -> None:
+    with pytest.raises((WorkbenchError, FileNotFoundError)):
+        job("add", python="/nowhere/python").result()
+
+
+def test_many_jobs_at_once() -> None:
+    jobs = [job("add", arguments={"a": i}) for i in range(6)]
+    threads = [threading.Thread(target=j.start) for j in jobs]
+    for thread in threads:
+        thread.start()
+    assert [j.result()["sum"] for j in jobs] == list(range(6))
+    for thread in threads:
+        thread.join()

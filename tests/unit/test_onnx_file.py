@@ -1,0 +1,321 @@
+"""Reading a graph without its weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
+
+from tests.models_small import constant, mlp, model, node, save, value, weights
+from workbench.errors import ModelError, WorkbenchError
+from workbench.model.onnx_file import INLINE_LIMIT, external_files, fingerprint, read_graph, tensors_of
+
+RELAXED = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+BIG = 3 * INLINE_LIMIT
+
+
+def stripped(proto: onnx.ModelProto) -> bytes:
+    """The model with the payload of every large tensor taken out: what both readings must share."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in tensors_of(copy):
+        payload = max(len(tensor.raw_data), 4 * len(tensor.float_data), 8 * len(tensor.double_data))
+        if payload > INLINE_LIMIT or tensor.external_data:
+            for name in ("raw_data", "external_data", "data_location", "float_data", "double_data"):
+                tensor.ClearField(name)
+    return copy.SerializeToString(deterministic=True)
+
+
+def content(tensor: onnx.TensorProto) -> bytes:
+    return numpy_helper.to_array(tensor).tobytes()
+
+
+def same_weights(path: Path) -> None:
+    """What `read_graph` left on disk is found again by ONNX's own loader, bit for bit."""
+    plain = onnx.load(str(path))
+    light = read_graph(path)
+    load_external_data_for_model(light, str(path.parent))
+    ours, theirs = list(tensors_of(light)), list(tensors_of(plain))
+    assert [t.name for t in ours] == [t.name for t in theirs]
+    for a, b in zip(ours, theirs, strict=True):
+        assert content(a) == content(b), a.name
+
+
+@st.composite
+def random_models(draw: st.DrawFn) -> onnx.ModelProto:
+    size = draw(st.integers(1, 5))
+    tensors, nodes, last = [], [], "x"
+    for i in range(size):
+        count = draw(st.sampled_from([1, 7, 4096, 4097, 20_000]))
+        kind = draw(st.sampled_from(["float32", "float64", "int64", "float16", "int8"]))
+        data = np.arange(count).astype(kind)
+        name = draw(st.text(min_size=0, max_size=5)) + f"w{i}"
+        if kind == "float32" and draw(st.booleans()):
+            tensor = helper.make_tensor(name, TensorProto.FLOAT, [count], data.tolist())
+        elif kind == "float64" and draw(st.booleans()):
+            tensor = helper.make_tensor(name, TensorProto.DOUBLE, [count], data.tolist())
+        else:
+            tensor = numpy_helper.from_array(data, name)
+        if draw(st.booleans()):
+            nodes.append(node("Constant", [], [name], f"c{i}", value=tensor))
+        elif draw(st.booleans()):
+            inner = helper.make_graph(
+                [node("Identity", [name], [f"i{i}"])], "body", [], [value(f"i{i}", None)], [tensor]
+            )
+            nodes.append(node("If", ["cond"], [f"o{i}"], f"if{i}", then_branch=inner, else_branch=inner))
+        else:
+            tensors.append(tensor)
+            nodes.append(node("Add", [last, name], [f"y{i}"], f"add{i}"))
+            last = f"y{i}"
+    made = model(
+        nodes, [value("x", ["n"]), value("cond", [], TensorProto.BOOL)], [value(last, None)], tensors, infer=False
+    )
+    made.doc_string = draw(st.text(max_size=30))
+    entry = made.metadata_props.add()
+    entry.key, entry.value = "k", "v" * draw(st.integers(0, 30_000))
+    return made
+
+
+@pytest.mark.tiny
+@RELAXED
+@given(made=random_models())
+def test_structure_and_weights_survive_for_random_models(made: onnx.ModelProto, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    light = read_graph(path)
+    assert stripped(light) == stripped(onnx.load(str(path), load_external_data=False))
+    same_weights(path)
+    assert light.ByteSize() < 200_000
+
+
+@pytest.mark.tiny
+def test_large_constants_in_attributes_subgraphs_and_functions(tmp_path: Path) -> None:
+    big = [weights(f"big{i}", BIG // 4, seed=i) for i in range(4)]
+    inner = helper.make_graph([node("Identity", ["big1"], ["a"])], "then", [], [value("a", None)], [big[1]])
+    nested = helper.make_graph(
+        [node("If", ["cond"], ["b"], then_branch=inner, else_branch=inner)], "else", [], [value("b", None)]
+    )
+    function = helper.make_function(
+        "own", "F", ["fx"], ["fy"],
+        [node("Constant", [], ["fc"], value=big[2]), node("Add", ["fx", "fc"], ["fy"])], [helper.make_opsetid("", 20)],
+    )  # fmt: skip
+    listed = node("Custom", ["x"], ["z"], domain="own")
+    listed.attribute.append(helper.make_attribute("many", [big[3]]))
+    made = model(
+        [node("Constant", [], ["c"], value=big[0]), node("If", ["cond"], ["d"], then_branch=inner, else_branch=nested),
+         node("F", ["c"], ["e"], domain="own"), listed],
+        [value("x", [4]), value("cond", [], TensorProto.BOOL)], [value("e", None)],
+        functions=[function], domains=["own"], infer=False,
+    )  # fmt: skip
+    path = save(made, tmp_path / "m.onnx")
+    light = read_graph(path)
+    assert light.ByteSize() < 4000
+    assert sum(bool(t.external_data) for t in tensors_of(light)) == 6
+    same_weights(path)
+
+
+@pytest.mark.tiny
+def test_external_data_of_the_file_itself_is_kept(tmp_path: Path) -> None:
+    made = mlp()
+    big = weights("big", BIG)
+    made.graph.initializer.append(big)
+    path = tmp_path / "m.onnx"
+    onnx.save(made, str(path), save_as_external_data=True, location="m.data", size_threshold=0)
+    light = read_graph(path)
+    assert external_files(light, path) == {tmp_path / "m.data"}
+    load_external_data_for_model(light, str(tmp_path))
+    assert content(light.graph.initializer[2]) == content(big)
+    first = fingerprint(path, {tmp_path / "m.data"})
+    with (tmp_path / "m.data").open("r+b") as file:
+        file.seek(3)
+        file.write(b"\xff")
+    assert fingerprint(path, {tmp_path / "m.data"}) != first
+
+
+@pytest.mark.tiny
+def test_missing_external_data_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(mlp(), str(path), save_as_external_data=True, location="m.data", size_threshold=0)
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(ModelError, match=r"m\.data, which is not beside it") as info:
+        read_graph(path)
+    assert str(tmp_path) in str(info.value.hint)
+    assert info.value.details == {"missing": ["m.data"]}
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("location", ["../secret.txt", "/etc/passwd", "a/../../secret.txt"])
+def test_external_data_outside_the_models_folder_is_refused(tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "deep" / "er"
+    folder.mkdir(parents=True)
+    (folder / "a").mkdir()
+    (tmp_path / "deep" / "secret.txt").write_bytes(bytes(1000))
+    made = mlp()
+    tensor = made.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", location
+    (folder / "m.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ModelError, match="outside"):
+        read_graph(folder / "m.onnx")
+
+
+@pytest.mark.tiny
+def test_every_truncation_of_a_file_is_an_error_or_a_shorter_valid_message(tmp_path: Path) -> None:
+    made = mlp()
+    made.graph.initializer.append(weights("big", 5000))
+    whole = made.SerializeToString()
+    path = tmp_path / "m.onnx"
+    points = [*range(600), *range(600, len(whole), 97), *range(len(whole) - 200, len(whole))]
+    refused = 0
+    for point in points:
+        path.write_bytes(whole[:point])
+        try:
+            light = read_graph(path)
+        except ModelError:
+            refused += 1
+            continue
+        # Cut between two top-level fields: protobuf itself can't tell; what is there must be right.
+        assert stripped(light) == stripped(onnx.load_model_from_string(whole[:point]))
+    assert refused > len(points) * 0.98
+
+
+@pytest.mark.tiny
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300))
+def test_random_bytes_are_refused(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelError):
+        read_graph(path)
+
+
+@pytest.mark.tiny
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 400), byte=st.integers(0, 255))
+def test_a_flipped_byte_never_gives_another_kind_of_error(place: int, byte: int, tmp_path: Path) -> None:
+    from workbench.model.graph import Graph
+    from workbench.model.model import Model
+
+    data = bytearray(mlp().SerializeToString())
+    data[place % len(data)] = byte
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    try:
+        graph = Graph(read_graph(path))
+        _ = graph.constants, graph.live, Model("m", path).companions
+        graph.at({})
+    except WorkbenchError:
+        pass
+
+
+WRONG = {
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "tf2onnx"),
+    "zip": (b"PK\x03\x04" + bytes(100), "torch.save"),
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(100), "TFLite"),
+    "html": (b"<!DOCTYPE html><html></html>", "web page"),
+    "engine": (b"ftrt" + bytes(100), "engine"),
+    "text": (b"hello, this is no model\n", ""),
+    "zeros": (bytes(4096), ""),
+}
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_else_a_file_is(tmp_path: Path, kind: str) -> None:
+    data, told = WRONG[kind]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelError) as info:
+        read_graph(path)
+    assert told in (info.value.hint or "")
+    assert str(path) in info.value.message
+
+
+@pytest.mark.tiny
+def test_absent_empty_and_folder(tmp_path: Path) -> None:
+    (tmp_path / "resnet.onnx").write_bytes(b"")
+    with pytest.raises(ModelError, match="is empty"):
+        read_graph(tmp_path / "resnet.onnx")
+    with pytest.raises(ModelError, match="There is no file") as info:
+        read_graph(tmp_path / "resnt.onnx")
+    assert "resnet.onnx" in str(info.value.hint)
+    with pytest.raises(ModelError, match="no file") as info:
+        read_graph(tmp_path / "nowhere" / "m.onnx")
+    assert "no folder" in str(info.value.hint)
+    with pytest.raises(ModelError, match="folder"):
+        read_graph(tmp_path)
+
+
+@pytest.mark.tiny
+def test_a_message_that_is_valid_protobuf_but_no_model(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(constant("t", [1.0, 2.0]).SerializeToString())
+    with pytest.raises(ModelError):
+        read_graph(path)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import onnx
+from workbench.model.onnx_file import read_graph
+from workbench.model.graph import Graph
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+graph = Graph(read_graph(Path(sys.argv[1])))
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((after - before) // 1024, len(graph.nodes), graph.tensor("w0").bytes)
+"""
+
+
+def sparse_model(path: Path, tensors: int, each: int) -> Path:
+    """A valid ONNX file of `tensors` x `each` bytes of weights that are holes: no disk is used."""
+
+    def varint(number: int) -> bytes:
+        out = bytearray()
+        while number > 127:
+            out.append(number & 127 | 128)
+            number >>= 7
+        return bytes([*out, number])
+
+    heads = []
+    for i in range(tensors):
+        tensor = TensorProto(name=f"w{i}", data_type=TensorProto.FLOAT, dims=[each // 4])
+        heads.append(tensor.SerializeToString() + b"\x4a" + varint(each))  # raw_data, its payload follows
+    rest = helper.make_graph(
+        [node("Add", ["x" if i == 0 else f"y{i - 1}", f"w{i}"], [f"y{i}"], f"add{i}") for i in range(tensors)],
+        "g", [value("x", [each // 4])], [value(f"y{tensors - 1}", [each // 4])],
+    ).SerializeToString()  # fmt: skip
+    fields = [b"\x2a" + varint(len(h) + each) + h for h in heads]  # GraphProto.initializer
+    length = sum(len(f) + each for f in fields) + len(rest)
+    head = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 20)]).SerializeToString()
+    with path.open("wb") as file:
+        file.write(head + b"\x3a" + varint(length))  # ModelProto.graph
+        for field in fields:
+            file.write(field)
+            file.seek(each, 1)
+        file.write(rest)
+    return path
+
+
+def test_a_file_over_2_gb_is_read_in_little_memory(tmp_path: Path) -> None:
+    path = sparse_model(tmp_path / "huge.onnx", 6, 500_000_000)
+    assert path.stat().st_size > 2**31
+    if path.stat().st_blocks * 512 > 50_000_000:
+        pytest.skip("this file system makes no holes: the file would take 3 GB")
+    out = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True).stdout
+    megabytes, nodes, first = map(int, out.split())
+    assert (nodes, first) == (6, 500_000_000)
+    assert megabytes < 100
