@@ -83,6 +83,24 @@ class Engine:
         plan = Plan.from_dict(data)
         return plan if plan.model["name"] == self.model else replace(plan, model={**plan.model, "name": self.model})
 
+    def source(self) -> Model:
+        """The model that was built (after a cast, the cast one; its `original` is then the model as written).
+
+        Raises:
+            ModelError: its file is gone.
+        """
+        note = json.loads((self.folder / "build.json").read_text())
+        original = Model(self.model, Path(note["original"])) if note.get("original") else None
+        return Model(self.model, Path(note["model"]["path"]), original=original)
+
+    def graph(self) -> Graph:
+        """The graph at the shapes that the plan was made for.
+
+        Raises:
+            ModelError: the model's file is gone.
+        """
+        return self.source().graph.at(opt_shapes(self.config))
+
     @property
     def log(self) -> str:
         """The whole build log, VERBOSE."""

@@ -6,7 +6,7 @@ widget costs megabytes. What is estimated rather than computed or measured is dr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.plan.memory import liveness
@@ -59,7 +59,7 @@ def before_and_after(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     s = plan.summary
-    rows = (
+    rows: tuple[tuple[str, int, int, Callable[[float | None], str]], ...] = (
         ("kernel launches", s["launches_before"], s["launches_after"], count_text),
         ("bytes moved", s["bytes_before"], s["bytes_after"], bytes_text),
     )
@@ -71,8 +71,8 @@ def before_and_after(plan: Plan) -> go.Figure:
                 orientation="h",
                 marker_color=colour,
                 y=[row[0] for row in rows],
-                x=[row[index] / max(row[1], row[2], 1) for row in rows],
-                text=[row[3](row[index]).strip() for row in rows],
+                x=[(row[1] if index == 1 else row[2]) / max(row[1], row[2], 1) for row in rows],
+                text=[row[3](row[1] if index == 1 else row[2]).strip() for row in rows],
                 textposition="auto",
                 cliponaxis=False,
                 hovertemplate="%{y}, %{fullData.name}: %{text}<extra></extra>",
@@ -151,7 +151,12 @@ def modules(plan: Plan, value: str = "bytes") -> go.Figure:
                 path = ".".join(parts[: depth + 1])
                 parents[path] = ".".join(parts[:depth])
                 totals[path] = totals.get(path, 0.0) + amount / len(scopes)
-    told = {"bytes": bytes_text, "flops": lambda v: count_text(v) + "FLOP", "time_ms": lambda v: f"{v:.3g} ms"}[value]
+    tellers: dict[str, Callable[[float], str]] = {
+        "bytes": bytes_text,
+        "flops": lambda v: count_text(v) + "FLOP",
+        "time_ms": lambda v: f"{v:.3g} ms",
+    }
+    told = tellers[value]
     title = {"bytes": "Bytes moved", "flops": "Operations", "time_ms": "Time"}[value] + " by module"
     figure = _figure(title, height=380)
     ids = list(totals)

@@ -1,0 +1,110 @@
+"""One engine as every view needs it: its plan, its graph, costs by node, and where nodes come from.
+
+Views ask a Lens instead of each working these out anew.
+"""
+
+from __future__ import annotations
+
+import linecache
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.errors import WorkbenchError
+from workbench.model.cost import Cost, node_cost
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.model.graph import Graph
+    from workbench.model.provenance import Source
+    from workbench.plan import Layer, Plan
+
+
+class Lens:
+    """A plan with its model, where that can still be read.
+
+    Args:
+        plan: What to look at.
+        graph: The model at the shapes that the plan was made for; None where the file is gone.
+        provenance: Source by node id.
+        missing: Why there is no graph.
+    """
+
+    def __init__(
+        self, plan: Plan, graph: Graph | None = None, provenance: dict[str, Source] | None = None, missing: str = ""
+    ) -> None:
+        self.plan = plan
+        self.graph = graph
+        self.provenance = provenance or {}
+        self.missing = missing
+
+    @staticmethod
+    def of(engine: Engine) -> Lens:
+        """The lens of an engine; its model is opened if it is still there."""
+        try:
+            model = engine.source()
+            return Lens(engine.plan, engine.graph(), model.provenance)
+        except WorkbenchError as error:
+            return Lens(engine.plan, missing=error.message)
+
+    @cached_property
+    def costs(self) -> dict[str, Cost]:
+        """Costs by node id; empty without a graph."""
+        return {} if self.graph is None else {node.id: node_cost(self.graph, node) for node in self.graph.nodes}
+
+    def bytes_before(self, layer: Layer) -> int | None:
+        """Bytes that the layer's nodes would move as one kernel each; None where one is unknown.
+
+        A node that several layers execute is counted in each, in equal parts.
+        """
+        total = 0.0
+        for node in layer.nodes:
+            cost = self.costs.get(node)
+            if cost is None or cost.bytes_read is None or cost.bytes_written is None:
+                return None
+            total += (cost.bytes_read + cost.bytes_written) / len(self.plan.layers_of.get(node, (layer,)))
+        return round(total)
+
+    def launches_before(self, layer: Layer) -> int | None:
+        """Kernels that the layer's nodes would be, one each."""
+        if self.graph is None:
+            return None
+        return sum(self.costs[node].launches for node in layer.nodes if node in self.costs)
+
+    def scope(self, layer: Layer) -> str:
+        """The module scope that all of the layer's nodes share ("" where there is none)."""
+        scopes = [s.scope.split(".") for s in layer.sources if s.scope]
+        if not scopes:
+            return ""
+        common = scopes[0]
+        for other in scopes[1:]:
+            n = next(
+                (i for i, (a, b) in enumerate(zip(common, other, strict=False)) if a != b), min(len(common), len(other))
+            )
+            common = common[:n]
+        return ".".join(common)
+
+
+def source_lines(source: Source, around: int = 2) -> tuple[str, int, list[str]] | None:
+    """Path, number of the first line, and the lines around a source's line.
+
+    The file is read only if its line is still what the exporter saw; else the recorded line stands alone.
+    """
+    if not source.file or not source.line:
+        return None
+    for path in _places(source.file):
+        lines = linecache.getlines(str(path))
+        if 0 < source.line <= len(lines) and (not source.code or lines[source.line - 1].strip() == source.code):
+            first = max(1, source.line - around)
+            return source.file, first, [line.rstrip("\n") for line in lines[first - 1 : source.line + around]]
+    return (source.file, source.line, [source.code]) if source.code else None
+
+
+def _places(file: str) -> list[Path]:
+    path = Path(file)
+    if path.is_absolute():
+        return [path]
+    from workbench.model.sources import sample_folder
+
+    # Sample models record their paths relative to the folder that holds them, whatever it is called now.
+    return [Path.cwd() / path, sample_folder() / path.name]
