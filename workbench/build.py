@@ -18,6 +18,7 @@ from pathlib import Path
 from workbench import compilers
 from workbench.config import BuildConfig, Shape
 from workbench.errors import BuildError, CancelledError, ConfigError, StoreError, WorkbenchError
+from workbench.events import call
 from workbench.jobs import Job, Progress, Status
 from workbench.machine import gpus
 from workbench.model.graph import Graph
@@ -150,6 +151,7 @@ class Build:
     config: BuildConfig
     store: Store
     time_limit: float | None = None
+    keep: Callable[[Engine], object] | None = None
     status: Status = field(default="running", init=False)
     message: str = field(default="", init=False)
 
@@ -227,7 +229,10 @@ class Build:
     def _work(self) -> None:
         status: Status = "failed"
         try:
-            self._engine = self._run()
+            engine = self._run()
+            if self.keep is not None:
+                self.keep(engine)
+            self._engine = engine
             status = "done"
         except CancelledError as error:
             self._error, status = error, "cancelled"
@@ -244,16 +249,13 @@ class Build:
             self._error.__cause__ = error
         self._end = time.monotonic()
         self.status = status
-        try:
-            self._tell()  # before anyone who waits goes on: the session notes the engine here
-        finally:
-            self._done.set()
+        self._tell()  # before anyone who waits goes on
+        self._done.set()
 
     def _tell(self, message: str | None = None) -> None:
         if message is not None:
             self.message = message
-        for listener in list(self._listeners):
-            listener(self)
+        call(self._listeners, self)
 
     def _use(self, job: Job) -> Job:
         self._job = job
@@ -285,7 +287,7 @@ class Build:
                 key = engine_key(sha256, config, compiler.version())
                 if (found := self._found(key)) is not None:
                     return found
-                with self.store.lock(key, waiting=partial(self._wait, task)):
+                with self.store.lock(key, waiting=partial(self._wait, task), stop=self._cancelled.is_set):
                     if (found := self._found(key)) is not None:
                         return found
                     if task.status == "cancelled" and not self._cancelled.is_set():
@@ -441,7 +443,9 @@ def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
     place = folder / "named"
     place.mkdir()
     for file in [model.path, *model.companions]:
-        (place / file.name).symlink_to(file.resolve())
+        link = place / file.relative_to(model.path.parent)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file.resolve())
     path = place / "workbench-named.onnx"
     path.write_bytes(copy.SerializeToString())
     return path

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.build import Build, Engine, load_engine
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import ConfigError, StoreError
-from workbench.events import PROCESS, Event, Selection
+from workbench.errors import ConfigError, StoreError, WorkbenchError
+from workbench.events import PROCESS, Event, Selection, call
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 ARCHIVE = "workbench.session/1"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _POLL_SECONDS = 0.2
 
 
@@ -55,8 +56,8 @@ class Events:
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener(event)` for each new event, also from other processes; returns the way to stop.
 
-        Events of this process arrive at once, in the thread that caused them; those of others within
-        a fraction of a second, in a thread of the session's.
+        Events of this process arrive at once, in a thread that caused one; those of others within a
+        fraction of a second, in a thread of the session's. A listener that raises is logged.
         """
         return self._session._subscribe(listener)
 
@@ -84,6 +85,7 @@ class Session:
         self._db = Database(self._path)
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Event], None]] = []
+        self._telling = False
         self._builds: list[Build] = []
         self._watcher: threading.Thread | None = None
         self._closed = threading.Event()
@@ -191,7 +193,7 @@ class Session:
         """Begin to build `model`; returns at once. See `build` for the arguments."""
         config = _config(config, options)
         resolved = self._resolve(model, config)
-        build = Build(resolved, config, self.store, time_limit=time_limit)
+        build = Build(resolved, config, self.store, time_limit=time_limit, keep=self._keep)
         build.on_change(self._on_build)
         self._builds.append(build)
         self._emit("build-started", {"model": resolved.name, "config": config.to_dict()})
@@ -241,21 +243,20 @@ class Session:
             return resolve(source, self.store, name=found.name, profile=config.profiles[0])
         return found
 
+    def _keep(self, engine: Engine) -> None:
+        with self._db.write() as db:
+            db.execute("INSERT OR REPLACE INTO engines VALUES (?, ?, ?)", (engine.key, engine.model, time.time()))
+
     def _on_build(self, build: Build) -> None:
-        if build.status == "done" and build.engine is not None and build in self._builds:
-            self._builds.remove(build)
+        if build.status == "running" or build not in self._builds:
+            return
+        self._builds.remove(build)
+        if self._closed.is_set():
+            return
+        if build.engine is not None:
             engine = build.engine
-            with self._db.write() as db:
-                db.execute(
-                    "INSERT OR REPLACE INTO engines VALUES (?, ?, ?)",
-                    (engine.key, engine.model, time.time()),
-                )
-            self._emit(
-                "build-finished",
-                {"engine": engine.key, "model": engine.model, "cached": engine.cached},
-            )
-        elif build.status in {"failed", "cancelled"} and build in self._builds:
-            self._builds.remove(build)
+            self._emit("build-finished", {"engine": engine.key, "model": engine.model, "cached": engine.cached})
+        else:
             error = build.error.to_dict() if build.error else {}
             self._emit("build-failed", {"model": build.model.name, "status": build.status, "error": error})
 
@@ -355,14 +356,12 @@ class Session:
     # --- events -------------------------------------------------------------------------------------
 
     def _emit(self, kind: str, data: Mapping[str, Any], origin: str | None = None) -> None:
-        origin = origin or f"{PROCESS}/python"
-        with self._lock:
-            with self._db.write() as db:
-                db.execute(
-                    "INSERT INTO events (kind, origin, time, data) VALUES (?, ?, ?, ?)",
-                    (kind, origin, time.time(), json.dumps(data)),
-                )
-            self._deliver()
+        with self._db.write() as db:
+            db.execute(
+                "INSERT INTO events (kind, origin, time, data) VALUES (?, ?, ?, ?)",
+                (kind, origin or f"{PROCESS}/python", time.time(), json.dumps(data)),
+            )
+        self._deliver()
 
     def _last_event(self) -> int:
         return int(self._db.row("SELECT COALESCE(MAX(number), 0) FROM events")[0])
@@ -374,15 +373,25 @@ class Session:
         return [Event(n, kind, origin, when, json.loads(data)) for n, kind, origin, when, data in rows]
 
     def _deliver(self) -> None:
-        """Tell the listeners what is new, in order, each event once."""
-        with self._lock:
-            fresh = self._events_after(self._seen)
-            if fresh:
+        """Tell the listeners what is new, in order, each event once.
+
+        One thread tells at a time, and no lock is held meanwhile, so that a listener may do anything, also
+        wait for a build. What happens while it speaks is told by the thread that is at it already.
+        """
+        while True:
+            with self._lock:
+                fresh = [] if self._telling else self._events_after(self._seen)
+                if not fresh:
+                    return
                 self._seen = fresh[-1].number
-            listeners = list(self._listeners)
-        for event in fresh:
-            for listener in listeners:
-                listener(event)
+                self._telling = True
+                listeners = list(self._listeners)
+            try:
+                for event in fresh:
+                    call(listeners, event)
+            finally:
+                with self._lock:
+                    self._telling = False
 
     def _subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         with self._lock:
@@ -438,7 +447,7 @@ class Session:
                         "origin": dict(model.origin),
                     }
                     for file in [model.path, *model.companions]:
-                        archive.write(file, f"models/{sha256}/{file.name}")
+                        archive.write(file, f"models/{sha256}/{file.relative_to(model.path.parent)}")
                 engines = []
                 for engine in self.engines:
                     engines.append({"key": engine.key, "model": engine.model})
@@ -471,57 +480,63 @@ class Session:
         """
         place = store if isinstance(store, Store) else Store(Path(store) if store else None)
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(path) as archive, place.scratch("import") as scratch:
                 head = json.loads(archive.read("session.json"))
                 if head.get("format") != ARCHIVE:
                     raise StoreError(
                         f"{path} has format {head.get('format')!r}; this version reads {ARCHIVE}.",
                         hint="Upgrade: pip install -U trt-workbench.",
                     )
-                bad = archive.testzip()
-                if bad is not None:
-                    raise StoreError(f"{path} is damaged at {bad}.", hint="Copy it again.")
-                with place.scratch("import") as scratch:
-                    _extract(archive, scratch)
-                    return cls._take(scratch, head, name, place)
-        except (zipfile.BadZipFile, KeyError, ValueError) as error:
-            raise StoreError(
-                f"{path} is not a session archive ({error}).",
-                hint="Make one with session.export(path).",
-            ) from None
+                _extract(archive, scratch)
+                return cls._take(scratch, head, name, place)
         except FileNotFoundError:
             raise StoreError(f"There is no file {path}.") from None
+        except WorkbenchError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a damaged archive may break in any way
+            raise StoreError(
+                f"{path} is not a session archive, or is damaged ({type(error).__name__}: {error}).",
+                hint="Make one with session.export(path), or copy it again.",
+            ) from None
 
     @classmethod
     def _take(cls, folder: Path, head: Mapping[str, Any], name: str | None, store: Store) -> Session:
-        session = cls(name or head["name"], store=store)
-        for model_name, entry in head["models"].items():
-            source = folder / "models" / entry["sha256"] / entry["file"]
-            draft = Model(model_name, source)
-            if fingerprint(source, set(draft.companions)) != entry["sha256"]:
-                raise StoreError(f"Model {model_name} in the archive is damaged.", hint="Copy the archive again.")
+        """Everything is looked at before anything is kept: a bad archive leaves no half session."""
+        models: dict[str, Mapping[str, Any]] = dict(head["models"])
+        engines: list[tuple[str, str]] = [(str(e["key"]), str(e["model"])) for e in head["engines"]]
+        selection = Selection(head["selection"]["kind"], tuple(head["selection"]["ids"]))
+        name = name or str(head["name"])
+        for title, entry in models.items():
+            sha256, file = str(entry["sha256"]), PurePosixPath(entry["file"])
+            if not _SHA256.fullmatch(sha256) or len(file.parts) != 1 or file.name in {"", ".."}:
+                raise StoreError(f"Model {title} in the archive has an unsafe path.", hint="Do not open it.")
+            source = folder / "models" / sha256 / file.name
+            if fingerprint(source, set(Model(title, source).companions)) != sha256:
+                raise StoreError(f"Model {title} in the archive is damaged.", hint="Copy the archive again.")
+        for key, title in engines:
+            if not _SHA256.fullmatch(key):
+                raise StoreError(f"An engine of {title} in the archive has an unsafe path.", hint="Do not open it.")
+            if load_engine(folder / "builds" / key).key != key:
+                raise StoreError(f"An engine of {title} in the archive is damaged.", hint="Copy the archive again.")
+        session = cls(name, store=store)
+        now = time.time()
+        rows = []
+        for title, entry in models.items():
+            source = folder / "models" / entry["sha256"]
             target = store.path / "models" / entry["sha256"]
             if not target.is_dir():
-                store.add_model(source.parent, entry["sha256"], None, {})
-            data = {
-                "path": str(target / entry["file"]),
-                "origin": entry["origin"],
-            }
-            with session._db.write() as db:
-                db.execute(
-                    "INSERT OR REPLACE INTO models VALUES (?, ?, ?)",
-                    (model_name, json.dumps(data), time.time()),
-                )
-        for entry in head["engines"]:
-            built = folder / "builds" / entry["key"]
-            if store.build(entry["key"]) is None:
-                store.add_build(built, entry["key"])
-            with session._db.write() as db:
-                db.execute(
-                    "INSERT OR REPLACE INTO engines VALUES (?, ?, ?)",
-                    (entry["key"], entry["model"], time.time()),
-                )
-        session.select(Selection(head["selection"]["kind"], tuple(head["selection"]["ids"])))
+                store.add_model(source, entry["sha256"], None, {})
+            elif not (target / entry["file"]).exists():  # known, under another file name
+                shutil.copyfile(source / entry["file"], target / entry["file"])
+            data = {"path": str(target / entry["file"]), "origin": entry["origin"]}
+            rows.append((title, json.dumps(data), now))
+        for key, _ in engines:
+            if store.build(key) is None:
+                store.add_build(folder / "builds" / key, key)
+        with session._db.write() as db:
+            db.executemany("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", rows)
+            db.executemany("INSERT OR REPLACE INTO engines VALUES (?, ?, ?)", [(*e, now) for e in engines])
+        session.select(selection)
         return session
 
     def delete(self) -> None:

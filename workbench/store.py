@@ -15,6 +15,7 @@ A build is made in ``tmp`` and moved into place whole, so a folder in ``builds``
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from platformdirs import user_data_dir
 
-from workbench.errors import StoreError
+from workbench.errors import CancelledError, StoreError
 
 FORMAT = 1
 """Version of the layout; a store of a later version is refused, not damaged."""
@@ -114,7 +115,8 @@ class Database:
                 try:
                     yield self._db
                 except BaseException:
-                    self._db.execute("ROLLBACK")
+                    if self._db.in_transaction:  # a full disk has rolled back by itself
+                        self._db.execute("ROLLBACK")
                     raise
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
@@ -167,7 +169,12 @@ class Store:
         try:
             text = marker.read_text().strip()
         except FileNotFoundError:
-            marker.write_text(f"{FORMAT}\n")
+            text = ""
+        if not text:
+            # Replaced whole, so that another process that looks at the same moment sees all or nothing.
+            draft = self.path / f".format-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+            draft.write_text(f"{FORMAT}\n")
+            draft.replace(marker)
             return
         if not text.isdigit() or int(text) > FORMAT:
             raise StoreError(
@@ -187,17 +194,29 @@ class Store:
     def scratch(self, prefix: str) -> Iterator[Path]:
         """A folder for work under way; whatever is still there at the end is removed."""
         folder = self.path / "tmp" / f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        folder.mkdir(parents=True)
         try:
+            folder.mkdir(parents=True)
             yield folder
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+                raise StoreError(
+                    f"{self.path} can't be written: {error.strerror}.",
+                    hint="Free some space, or point WORKBENCH_HOME at a larger disk.",
+                ) from None
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def lock(self, name: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    def lock(
+        self, name: str, waiting: Callable[[], None] | None = None, stop: Callable[[], bool] | None = None
+    ) -> Iterator[None]:
         """Hold the lock `name` among all processes; `waiting` is called once if another one has it.
 
         The operating system releases it when its holder dies, however that happens.
+
+        Raises:
+            CancelledError: `stop` said so while another process had it.
         """
         (self.path / "locks").mkdir(exist_ok=True)
         lock = FileLock(self.path / "locks" / f"{name}.lock")
@@ -206,7 +225,11 @@ class Store:
         except Timeout:
             if waiting is not None:
                 waiting()
-            lock.acquire()
+            while not lock.is_locked:
+                if stop is not None and stop():
+                    raise CancelledError("Cancelled while another process was at work.") from None
+                with contextlib.suppress(Timeout):
+                    lock.acquire(timeout=0.2)
         try:
             yield
         finally:
