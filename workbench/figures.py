@@ -63,6 +63,7 @@ def before_and_after(plan: Plan) -> go.Figure:
         ("kernel launches", s["launches_before"], s["launches_after"], count_text),
         ("bytes moved", s["bytes_before"], s["bytes_after"], bytes_text),
     )
+    rows = tuple(row for row in rows if row[1] is not None)  # not known of an engine read without its model
     figure = _figure("What fusion saved", height=210, barmode="group", bargap=0.35)
     for when, index, colour in (("as written, one kernel a node", 1, _GREY), ("as compiled", 2, _ACCENT)):
         figure.add_trace(
