@@ -376,7 +376,7 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
     # An engine read without its model has names for nodes and no sources: such columns would say nothing.
     by_name = not modelled and all(layer.title == " + ".join(layer.nodes) for layer in plan.layers if layer.nodes)
     placed = any(layer.sources for layer in plan.layers)
-    table.add_column("layer", overflow="fold", **({"ratio": 1} if by_name else {"max_width": 44}))
+    table.add_column("layer", overflow="fold", ratio=1 if by_name else None, max_width=None if by_name else 44)
     if not by_name:
         table.add_column("nodes", overflow="fold", ratio=1)
     if placed:

@@ -9,6 +9,7 @@ engines, which is an error that lists the first differences. Nothing is matched 
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import statistics
 from collections import Counter
@@ -98,8 +99,7 @@ class Times:
     def percentile(self, percent: float) -> float:
         """The latency that `percent` of the iterations stay within (nearest rank)."""
         ordered = sorted(self.latency)
-        rank = max(0, min(len(ordered) - 1, round(percent / 100 * len(ordered) + 0.5) - 1))
-        return ordered[rank]
+        return ordered[max(0, math.ceil(percent * len(ordered) / 100) - 1)]
 
     @property
     def transfers_ms(self) -> float:

@@ -298,8 +298,8 @@ def _metadata(layer: Mapping[str, Any], where: str) -> str:
 
 
 def _is_new(layer: Mapping[str, Any]) -> bool:
-    tensors = [t for key in ("Inputs", "Outputs") for t in layer.get(key) or [] if isinstance(t, Mapping)]
-    return any("Datatype" in t for t in tensors)
+    lists = [tensors for key in ("Inputs", "Outputs") if isinstance(tensors := layer.get(key), list)]
+    return any("Datatype" in t for tensors in lists for t in tensors if isinstance(t, Mapping))
 
 
 def _tensors(layer: Mapping[str, Any], key: str, where: str) -> list[TensorRecord]:
