@@ -192,6 +192,8 @@ def fusion_data(lens: Lens) -> Json:
 
 
 def _fate(lens: Lens, node: Node) -> str:
+    if not lens.compiled:
+        return "not compiled yet"
     if node.id in lens.plan.layers_of:
         owners = lens.plan.layers_of[node.id]
         if len(owners) > 1:
@@ -256,6 +258,8 @@ def node_table(lens: Lens) -> Json:
     owners = lens.plan.layers_of
 
     def became(n: Node) -> str:
+        if not lens.compiled:
+            return ""
         if n.id in owners:
             return ", ".join(_capital(la.title) for la in owners[n.id])
         return lens.plan.reasons[n.id].text if n.id in lens.plan.reasons else REASONS["unknown"]
@@ -367,6 +371,8 @@ def _node_details(lens: Lens, node: Node) -> Json:
         words = f"Executed by {len(owners)} layers." if len(owners) > 1 else (
             "Executed by a kernel of its own." if len(owners[0].nodes) == 1
             else f"Fused with {len(owners[0].nodes) - 1} other nodes into one kernel.")  # fmt: skip
+    elif not lens.compiled:
+        words = "Nothing was built from this model yet."
     else:
         reason = lens.plan.reasons.get(node.id)
         words = f"In no layer: {reason.text if reason else REASONS['unknown']}."
