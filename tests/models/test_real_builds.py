@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import onnx
@@ -12,7 +15,7 @@ from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
 from tests.contract.test_compilers import check
 from tests.models_small import chain, model, node, save, value, weights
 from workbench import Plan, Session
-from workbench.errors import BuildError, ConfigError
+from workbench.errors import BuildError, CancelledError, ConfigError, WorkerCrashedError
 from workbench.model import samples
 
 pytestmark = needs_rtx
@@ -161,6 +164,29 @@ def test_cached_builds_need_no_worker(shared: Session) -> None:
     engine = build.result()
     assert engine.cached
     assert engine.seconds["total"] > 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "kill"])
+def test_a_real_build_ended_in_the_middle(session: Session, how: str) -> None:
+    build = session.start_build(next(p for p in LIGHT if "densenet" in p.stem), **SM89)
+    end = time.monotonic() + 30
+    while not any(p.phase != "Parsing" for p in build.progress) and time.monotonic() < end:
+        time.sleep(0.01)
+    pid = build.pid
+    assert pid is not None
+    assert build.status == "running"
+    begin = time.monotonic()
+    if how == "cancel":
+        build.cancel()
+    else:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(CancelledError if how == "cancel" else WorkerCrashedError):
+        build.result(20)
+    assert time.monotonic() - begin < 2
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert session.engines == []
+    assert not session.build(SAMPLES / "pointwise_chain.onnx", **SM89).cached
 
 
 # Nodes that RTX does not account for, by model, with what they are. Anything not in it fails the test.
