@@ -65,6 +65,8 @@ class NetronHandler(JupyterHandler):  # type: ignore[misc]
             self.write(_graph(session, model))
         elif file == "":
             self.set_header("Content-Type", _TYPES[".html"])
+            # Netron asks an address service whether to ask for consent to be counted; this answers it.
+            self.set_cookie("consent", "no", path=url_path_join(self.base_url, "workbench/netron"), samesite="Strict")
             self.write(_page(folder, model))
         else:
             path = folder / Path(file).name  # Netron's files lie flat

@@ -32,6 +32,10 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
 .wbp-head { border-bottom: 1px solid var(--wbp-line); padding: 0 0 6px; margin: 0 0 8px; align-items: center; }
 .wbp h3.wbp-title { margin: 0; font-size: 15px; font-weight: 600; line-height: 28px; color: var(--wbp-text); }
 .wbp .wbp-quiet { color: var(--wbp-quiet); }
+.wbp .widget-html, .wbp .widget-html-content { line-height: 1.45; height: auto; }
+.wbp .widget-html-content p { margin: 8px 0; }
+.wbp .jupyter-widget-tab-contents, .wbp .widget-tab-contents { padding: 10px 0 0; border: 0; overflow: visible; }
+.wbp .wbp-scroll { overflow-x: auto; }
 .wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 4px 0 8px; }
 .wbp .wbp-fact b { display: block; font-size: 17px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .wbp .wbp-fact span { color: var(--wbp-quiet); font-size: 12px; }
@@ -43,7 +47,8 @@ body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
   margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }
 .wbp table.wbp-table { border-collapse: collapse; font-size: 12px; width: 100%; }
 .wbp table.wbp-table th { text-align: left; font-weight: 600; color: var(--wbp-quiet); }
-.wbp table.wbp-table th, .wbp table.wbp-table td { padding: 4px 12px 4px 0; border-bottom: 1px solid var(--wbp-line); }
+.wbp table.wbp-table th, .wbp table.wbp-table td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--wbp-line);
+  white-space: nowrap; line-height: 1.5; }
 .wbp table.wbp-table td.n, .wbp table.wbp-table th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .wbp .wbp-empty { border: 1px dashed var(--wbp-line); border-radius: 8px; padding: 28px; text-align: center; color: var(--wbp-quiet); }
 .wbp .wbp-empty code { color: var(--wbp-text); }
@@ -210,6 +215,15 @@ def empty(text: str) -> w.HTML:
     return w.HTML(f"<div class='wbp-empty'>{text}</div>", layout=w.Layout(width="100%"))
 
 
+def beside(view: w.Widget, details: w.Widget) -> w.HBox:
+    """A wide view with its details to the right, or below where there is no room for both."""
+    view.layout = w.Layout(flex="1 1 680px", min_width="0")
+    details.layout = w.Layout(flex="1 1 300px", min_width="0", max_width="100%")
+    return w.HBox(
+        [view, details], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="stretch", grid_gap="10px")
+    )
+
+
 NO_ENGINE = (
     'No engine yet. Build one in the Build panel, or in a cell: <code>session.build("resnet50", target="sm89")</code>'
 )
@@ -233,7 +247,7 @@ def table_html(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: 
 
     head = "".join(cell("th", i, h) for i, h in enumerate(headings))
     body = "".join("<tr>" + "".join(cell("td", i, c) for i, c in enumerate(row)) + "</tr>" for row in rows)
-    return f"<table class='wbp-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div class='wbp-scroll'><table class='wbp-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def chart(figure: go.Figure) -> dict[str, Any]:

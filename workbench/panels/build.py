@@ -46,7 +46,7 @@ class BuildPanel(Panel):
         )  # fmt: skip
         self.precision = w.ToggleButtons(
             options=["fp32", "fp16", "bf16"], value="fp32", description="Precision",
-            style={"button_width": "64px", **style},
+            style={"button_width": "64px", **style}, layout=wide,
         )  # fmt: skip
         self._shapes = w.VBox()
         self._shape_fields: dict[str, tuple[w.Text, w.Text, w.Text]] = {}
@@ -68,10 +68,11 @@ class BuildPanel(Panel):
         left = w.VBox(
             [self.model, self.precision, self.targets, self._shapes, self.compiler, more,
              w.HBox([self.button, self.cancel], layout=w.Layout(padding="6px 0 0 96px"))],
-            layout=w.Layout(flex="0 0 430px", width="430px", min_width="0", padding="0 24px 0 0"),
+            layout=w.Layout(flex="1 1 400px", max_width="520px", min_width="0"),
         )  # fmt: skip
-        right = w.VBox([self.status, self.bars, self._engines, log], layout=w.Layout(flex="1 1 0%", min_width="0"))
-        self.body.children = [w.HBox([left, right], layout=w.Layout(width="100%", align_items="flex-start"))]
+        right = w.VBox([self.status, self.bars, self._engines, log], layout=w.Layout(flex="1 1 420px", min_width="0"))
+        columns = w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="8px 32px")
+        self.body.children = [w.HBox([left, right], layout=columns)]
         self.button.on_click(self.guard(self._start))
         self.cancel.on_click(self.guard(self._cancel))
         self.model.observe(self.guard(self._model_changed), "value")

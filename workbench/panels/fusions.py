@@ -8,7 +8,7 @@ import ipywidgets as w
 
 from workbench import figures
 from workbench.errors import WorkbenchError
-from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row, lens_of
+from workbench.panels.base import NO_ENGINE, Panel, beside, chart, empty, fact_row, lens_of
 from workbench.widgets import DetailsView, FusionView, GraphView, Lens, TableView
 from workbench.widgets.static import facts
 
@@ -68,9 +68,7 @@ class FusionsPanel(Panel):
         self._nodes = (
             TableView(session, lens, what="nodes", on_error=fail, height=560) if lens.graph is not None else None
         )
-        self._map.layout = w.Layout(flex="1 1 0%", min_width="0")
-        self._details.layout = w.Layout(flex="0 0 340px", width="340px", min_width="0")
-        together = w.HBox([self._map, self._details], layout=w.Layout(width="100%", align_items="stretch"))
+        together = beside(self._map, self._details)
         tabs: list[tuple[str, w.Widget]] = [("Map", together), ("Layers", self._table)]
         if self._nodes is not None:
             tabs.append(("ONNX nodes", self._nodes))

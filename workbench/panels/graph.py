@@ -9,7 +9,7 @@ import anywidget
 import ipywidgets as w
 import traitlets
 
-from workbench.panels.base import Panel, empty
+from workbench.panels.base import Panel, beside, empty
 from workbench.widgets import DetailsView, GraphView, Lens
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ class GraphPanel(Panel):
             fail = self.show_error
             self._graph = GraphView(self.session, lens, what="model", on_error=fail, height=640)
             self._details = DetailsView(self.session, lens, on_error=fail, height=640)
-            self._graph.layout = w.Layout(flex="1 1 0%", min_width="0")
-            self._details.layout = w.Layout(flex="0 0 340px", width="340px", min_width="0")
-            ours = w.HBox([self._graph, self._details], layout=w.Layout(width="100%"))
+            ours = beside(self._graph, self._details)
             self._tabs.children = [ours, self._netron]
             self._tabs.set_title(0, "Workbench")
             self._tabs.set_title(1, "Netron")

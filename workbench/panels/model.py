@@ -27,7 +27,7 @@ class ModelPanel(Panel):
     title = "Model"
 
     def __init__(self, session: Session) -> None:
-        self.models = w.Dropdown(options=[], description="Show", layout=w.Layout(width="320px"))
+        self.models = w.Dropdown(options=[], description="Model", layout=w.Layout(width="320px"))
         self.source = w.Combobox(
             options=list(samples()), placeholder="a sample, path/to/model.onnx, or package.module:factory",
             description="Add", ensure_option=False, layout=w.Layout(width="460px"),
@@ -43,7 +43,11 @@ class ModelPanel(Panel):
         self._table: TableView | None = None
         self._place = w.VBox(layout=w.Layout(width="100%"))
         super().__init__(session, engines=False)
-        self.body.children = [w.HBox([self.source, self.shapes, self.button, self.status]), self.models, self._place]
+        self.body.children = [
+            w.HBox([self.source, self.shapes, self.button, self.status], layout=w.Layout(flex_flow="row wrap")),
+            self.models,
+            self._place,
+        ]
         self.button.on_click(self.guard(self._add))
         self.on_choice(self.models, self._show)
         self._fill()
@@ -112,9 +116,11 @@ class ModelPanel(Panel):
             self._table = TableView(self.session, lens, what="nodes", on_error=self.show_error, height=420)
         else:
             self._table.show(lens)
-        left = w.VBox([self._inputs], layout=w.Layout(flex="1 1 0%", min_width="0", padding="0 24px 0 0"))
-        right = w.VBox([self._charts], layout=w.Layout(flex="1 1 0%", min_width="0"))
-        self._place.children = [self._facts, w.HBox([left, right], layout=w.Layout(width="100%")), self._table]
+        halves = [
+            w.VBox([half], layout=w.Layout(flex="1 1 340px", min_width="0")) for half in (self._inputs, self._charts)
+        ]
+        columns = w.HBox(halves, layout=w.Layout(width="100%", flex_flow="row wrap", grid_gap="8px 32px"))
+        self._place.children = [self._facts, columns, self._table]
         if not getattr(self, "code", ""):
             self.set_code([f"model = session.model({name!r})", "model.to_frame()"])
 
