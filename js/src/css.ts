@@ -18,7 +18,7 @@ const CSS = `
 .wb-root :focus-visible{outline:2px solid ${v("accent")};outline-offset:1px}
 .wb-icon{width:16px;height:16px;flex:none;fill:none;stroke:currentColor;stroke-width:1.5;stroke-linecap:round;stroke-linejoin:round}
 .wb-bar{display:flex;align-items:center;gap:6px;padding:7px 10px;border-bottom:1px solid ${v("line")};flex-wrap:wrap;min-height:46px}
-.wb-title{font-weight:600;font-size:13px;white-space:nowrap;overflow:hidden;text-overflow:ellipsis;max-width:220px;margin-right:4px}
+.wb-title{font-weight:600;font-size:13px;line-height:1.3;overflow:hidden;overflow-wrap:anywhere;display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:2;max-width:240px;margin-right:4px}
 .wb-grow{flex:1 1 8px}
 .wb-button{display:inline-flex;align-items:center;justify-content:center;gap:6px;height:30px;min-width:30px;padding:0 6px;border:1px solid transparent;border-radius:7px;background:transparent;color:${v("muted")}!important;cursor:pointer;white-space:nowrap}
 .wb-button:hover{background:${v("hover")};color:${v("text")}!important}
@@ -96,6 +96,11 @@ const CSS = `
 .wb-dot{width:8px;height:8px;border-radius:2px;flex:none}
 .wb-details{flex:0 0 330px;border-left:1px solid ${v("line")};overflow:auto;padding:12px 14px 18px;background:${v("bg")};min-height:0;font-size:12.5px}
 .wb-details.wb-alone{flex:1 1 auto;border-left:0}
+.wb-blank{min-height:100%;display:flex;flex-direction:column;align-items:center;justify-content:center;gap:6px;text-align:center;color:${v("muted")};padding:20px 10px;line-height:1.5}
+.wb-details .wb-blank p{margin:0;max-width:34ch;color:inherit}
+.wb-blank b{color:${v("text")};font-size:13.5px;font-weight:600}
+.wb-blank .wb-icon{width:30px;height:30px;stroke-width:1;color:${v("faint")};margin-bottom:4px}
+.wb-blank kbd{border:1px solid ${v("lineStrong")};border-radius:4px;padding:0 4px;font:inherit;font-size:11px;background:${v("canvas")};color:inherit}
 .wb-details h3{font-size:13.5px;font-weight:600;margin:0 0 3px;line-height:1.35;overflow-wrap:anywhere;color:inherit}
 .wb-details h4{font-size:11.5px;font-weight:600;margin:16px 0 5px;color:${v("muted")}}
 .wb-details p{margin:4px 0 6px;color:${v("text")}}
@@ -136,6 +141,12 @@ const CSS = `
 .wb-swatch[data-border=dashed]{border-style:dashed}.wb-swatch[data-border=dotted]{border-style:dotted}.wb-swatch[data-border=double]{border:3px double ${v("edgeStrong")}}
 .wb-table{flex:1;min-height:0;overflow:auto;position:relative;font-size:12.5px;font-variant-numeric:tabular-nums}
 .wb-table:focus-visible{outline-offset:-2px}
+.wb-table::-webkit-scrollbar{width:11px;height:11px}
+.wb-table::-webkit-scrollbar-thumb{background:${v("lineStrong")};border:3px solid ${v("bg")};border-radius:6px}
+.wb-table::-webkit-scrollbar-corner,.wb-table::-webkit-scrollbar-track{background:${v("bg")}}
+.wb-sheet{flex:1;min-height:0;display:flex;position:relative}
+.wb-sheet::after{content:"";position:absolute;z-index:4;right:0;top:0;bottom:0;width:26px;pointer-events:none;opacity:0;transition:opacity .15s;background:linear-gradient(90deg,transparent,${v("shadow")})}
+.wb-sheet.wb-more::after{opacity:1}
 .wb-thead{position:sticky;top:0;z-index:3;display:flex;background:${v("bg")};border-bottom:1px solid ${v("lineStrong")};min-width:max-content;height:34px}
 .wb-th{all:unset;box-sizing:border-box;display:flex;align-items:center;gap:5px;padding:0 12px;font-weight:600;font-size:12px;color:${v("muted")};cursor:pointer;white-space:nowrap;overflow:hidden;flex:none}
 .wb-th>span{overflow:hidden;text-overflow:ellipsis}
@@ -161,12 +172,12 @@ const CSS = `
 .wb-figure{background:${v("bg")};border:1px solid ${v("line")};border-radius:10px;padding:12px 14px;margin:0;min-width:0}
 .wb-figure small{display:block;color:${v("muted")};font-size:12px}
 .wb-figure strong{display:block;font-size:19px;font-weight:600;margin-top:2px;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
-.wb-figure img{max-width:100%;height:auto;display:block;margin-top:8px;background:#fff;border-radius:6px}
+.wb-figure img{max-width:100%;height:auto;display:block}
 .wb-images{display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:14px}
 .wb-page>footer{color:${v("muted")};font-size:12px}
 @container (max-width:1020px){.wb-page{padding:18px 14px}}
 @container (max-width:760px){.wb-outline{position:absolute;z-index:12;left:0;top:0;bottom:0;width:236px;box-shadow:6px 0 20px ${v("shadow")}}.wb-field>span{display:none}.wb-details{position:absolute;z-index:12;right:0;top:0;bottom:0;width:min(330px,88%);box-shadow:-6px 0 20px ${v("shadow")}}.wb-details.wb-alone{position:static;width:auto;box-shadow:none}}
-@container (max-width:1000px){.wb-tools>.wb-title{flex:1 1 60px;max-width:none}.wb-tools>.wb-grow{display:none}.wb-tools>.wb-field,.wb-tools>.wb-search{order:3}.wb-tools>.wb-break{display:block}.wb-tools>.wb-search{flex:1 1 90px;min-width:90px;max-width:none}}
+@container (max-width:1000px){.wb-tools>.wb-title{flex:1 1 90px;min-width:70px;max-width:none}.wb-tools>.wb-grow{display:none}.wb-tools>.wb-field,.wb-tools>.wb-search{order:3}.wb-tools>.wb-break{display:block}.wb-tools>.wb-search{flex:1 1 90px;min-width:90px;max-width:none}}
 @container (max-width:620px){.wb-bar.wb-tools{gap:6px 4px}.wb-tools .wb-zoom,.wb-tools>.wb-rule{display:none}.wb-tools>.wb-field{flex:0 1 auto;min-width:0}.wb-field select{max-width:124px}}
 @container (max-width:430px){.wb-field select{max-width:104px}}
 `;

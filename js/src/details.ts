@@ -1,5 +1,5 @@
 /** The details panel: draws whatever record it is given; it knows no compiler. */
-import { button, h, Scope, type ErrorSink } from "./dom";
+import { button, h, icon, Scope, type ErrorSink } from "./dom";
 import { injectCss } from "./css";
 import { newOrigin, type SelectionLink } from "./selection";
 import { detectTheme, watchTheme, type ThemeName } from "./theme";
@@ -47,7 +47,9 @@ export class DetailsPanel {
   }
 
   private clear(): void {
-    this.fill(h("p", { class: "wb-id" }, "Select a layer or a node to see what it is, where it comes from and what it costs."));
+    this.fill(h("div", { class: "wb-blank" }, icon("search"), h("b", {}, "Nothing is selected"),
+      h("p", {}, "Click a kernel or a node in the map, or a row of a table, to see what it is, where it comes from and what it costs."),
+      h("p", {}, "In the map ", h("kbd", {}, "/"), " searches and ", h("kbd", {}, "Enter"), " opens a box.")));
   }
 
   private several(selection: Selection): void {

@@ -87,12 +87,12 @@ export class FusionView {
 
     const viewOptions: ViewOptions = { ...options, outline: options.outline ?? false, details: false };
     this.original = new GraphView({
-      element: before, data: { ...data.original, title: data.original.title || "Original graph" }, link: translatedLink(link, "node", this.links), options: viewOptions,
+      element: before, heading: "As written", data: { ...data.original, title: data.original.title || "Original graph" }, link: translatedLink(link, "node", this.links), options: viewOptions,
       flags: model.nodeFlag.map(style), extraLegend: flagLegend(model.nodeFlag), onError: params.onError,
       events: { hover: (ids) => this.plan.lightIds(this.across(ids, "node")) },
     });
     this.plan = new GraphView({
-      element: after, data: { ...data.plan, title: data.plan.title || "Plan" }, link: translatedLink(link, "layer", this.links), options: viewOptions, state: params.state,
+      element: after, heading: "As compiled", data: { ...data.plan, title: data.plan.title || "Plan" }, link: translatedLink(link, "layer", this.links), options: viewOptions, state: params.state,
       flags: model.layerFlag.map(style), extraLegend: flagLegend(model.layerFlag), onError: params.onError,
       events: { ...params.events, hover: (ids) => this.original.lightIds(this.across(ids, "layer")) },
     });

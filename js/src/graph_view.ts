@@ -35,6 +35,8 @@ export interface GraphViewEvents {
 export interface GraphViewParams {
   element: HTMLElement;
   data: GraphData;
+  /** Shown instead of the data's title, where that would be too long; the title stays the tooltip. */
+  heading?: string;
   link: SelectionLink;
   options?: ViewOptions;
   /** What was open, coloured and grouped before; names that do not exist are ignored. */
@@ -283,7 +285,7 @@ export class GraphView {
     const zoomButton = (b: HTMLButtonElement): HTMLButtonElement => { b.classList.add("wb-zoom"); return b; };
     return h("div", { class: "wb-bar wb-tools", role: "toolbar", "aria-label": `Tools of ${label}` },
       this.outlineButton,
-      h("div", { class: "wb-title", title: label }, label),
+      h("div", { class: "wb-title", title: label }, this.params.heading ?? label),
       h("label", { class: "wb-field" }, h("span", {}, "Colour"), this.overlaySelect),
       h("label", { class: "wb-field" }, h("span", {}, "Group"), this.groupingSelect),
       this.search.element,

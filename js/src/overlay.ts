@@ -2,7 +2,7 @@
  * What colours the map: scales and legends. An overlay is a column, never a special case of the
  * renderer. Colour is always doubled: a letter code for categories, a bar and a figure for numbers.
  */
-import { kindColour, letterCodes, mix, type Palette } from "./theme";
+import { categoryColours, kindColours, letterCodes, mix, type Palette } from "./theme";
 import type { GraphData, Overlay, Source } from "./types";
 import { formatValue } from "./units";
 import { leavesOf, type Tree, type VisibleGraph } from "./visible";
@@ -43,12 +43,11 @@ export function overlayNames(data: GraphData): { name: string; label: string }[]
 export function paintOverlay(data: GraphData, name: string, tree: Tree, visible: VisibleGraph, palette: Palette): Painted {
   const overlay = data.overlays.find((o) => o.name === name && o.name !== KIND_OVERLAY);
   const cards = visible.items.filter((i) => !visible.open.has(i));
-  const kind = categorical(data.nodes.kind, data.kinds.map((_, i) => kindColour(palette, data.kinds, i)), data.kinds, "Kind", null, tree, cards, palette);
+  const kind = categorical(data.nodes.kind, kindColours(palette, data.kinds), data.kinds, "Kind", null, tree, cards, palette);
   if (!overlay) return kind;
   if (overlay.type === "categorical") {
     const names = overlay.categories ?? [];
-    const colours = names.map((_, i) => palette.categories[i % palette.categories.length]!);
-    return categorical(overlay.values, colours, names, overlay.label, overlay.source, tree, cards, palette);
+    return categorical(overlay.values, categoryColours(palette, overlay.name, names), names, overlay.label, overlay.source, tree, cards, palette);
   }
   return numeric(overlay, tree, cards, palette, kind.marks);
 }

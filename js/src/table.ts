@@ -19,8 +19,10 @@ export interface TableViewParams {
 const ROW = 30;
 const HEAD = 34;
 const SPARE = 10;
-const NARROW = 84;
+const NARROW = 52;
 const WIDE = 380;
+/** A text column gives way down to this before the table scrolls sideways. */
+const LEAST_TEXT = 104;
 /** Rows looked at to find the width of a column. */
 const SAMPLE = 400;
 
@@ -30,12 +32,16 @@ export class TableView {
   private readonly origin: string;
   private readonly data: TableData;
   private readonly grid: HTMLElement;
+  private readonly sheet: HTMLElement;
   private readonly space: HTMLElement;
   private readonly heads: HTMLButtonElement[] = [];
   private readonly filter: HTMLInputElement;
   private readonly count: HTMLElement;
   private readonly errorSlot = h("div", { role: "alert" });
-  private readonly widths: number[];
+  /** What each column would like, and what it needs at least. */
+  private readonly wanted: number[];
+  private readonly least: number[];
+  private widths: number[];
   private readonly maxima: number[];
   private readonly id = newId("wb-table");
   private readonly rowOf: Map<string, number>;
@@ -48,7 +54,6 @@ export class TableView {
   private chosen = new Set<string>();
   private cursor = -1;
   private anchor = -1;
-  private grown = 0;
 
   constructor(private readonly params: TableViewParams) {
     const { element, data, link, options = {} } = params;
@@ -57,7 +62,9 @@ export class TableView {
     this.scope = new Scope((where, error) => this.fail(where, error));
     injectCss(element);
     this.rowOf = new Map(data.id.map((id, i) => [id, i]));
-    this.widths = data.columns.map((_, c) => this.widthOf(c));
+    this.least = data.columns.map((_, c) => this.leastOf(c));
+    this.wanted = data.columns.map((_, c) => Math.max(this.least[c]!, this.wantedOf(c)));
+    this.widths = this.wanted;
     this.maxima = data.rows.map(largest);
     this.filter = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter rows", spellcheck: "false", autocomplete: "off", title: `Words, or ${data.columns[0]?.name ?? "column"}:word, time>5, kind=conv, -word` });
     this.count = h("span", { class: "wb-count", role: "status", "aria-live": "polite" });
@@ -65,6 +72,7 @@ export class TableView {
     this.grid = h("div", {
       class: "wb-table", role: "grid", tabindex: 0, "aria-label": data.title || "Table", "aria-multiselectable": "true", "aria-colcount": data.columns.length,
     }, this.head(), this.space);
+    this.sheet = h("div", { class: "wb-sheet" }, this.grid);
     this.draw = this.scope.perFrame("table", () => this.render());
     this.send = this.scope.debounce("selection", 60, () => link.set({ ids: this.ids, origin: this.origin, kind: data.of }));
     const clear = button("clear", "Clear filter and selection");
@@ -73,7 +81,7 @@ export class TableView {
         data.title ? h("div", { class: "wb-title", title: data.title }, data.title) : null,
         h("div", { class: "wb-search" }, icon("search"), this.filter, h("kbd", { class: "wb-key" }, "/")),
         clear, h("div", { class: "wb-grow" }), this.count),
-      this.errorSlot, this.grid);
+      this.errorSlot, this.sheet);
     this.root.style.height = `${options.height ?? 420}px`;
     const themed = (): void => { this.root.dataset["theme"] = options.theme && options.theme !== "auto" ? options.theme : detectTheme(element); };
     themed();
@@ -90,7 +98,7 @@ export class TableView {
       event.preventDefault();
     });
     this.scope.listen(clear, "click", () => { this.filter.value = ""; this.arrange(); this.setIds([], true); });
-    this.scope.listen(this.grid, "scroll", () => this.draw(), { passive: true });
+    this.scope.listen(this.grid, "scroll", () => { this.sayMore(); this.draw(); }, { passive: true });
     this.scope.listen(this.grid, "keydown", (event) => this.key(event));
     this.scope.listen(this.grid, "click", (event) => this.click(event));
     this.scope.listen(this.root, "keydown", (event) => {
@@ -126,27 +134,52 @@ export class TableView {
     return row;
   }
 
-  private widthOf(c: number): number {
+  /** The widest of a sample of cells; lengths are measured once at the column's making. */
+  private cellsOf(c: number): number {
     const { columns, id } = this.data;
-    let width = measure(`${columns[c]!.label} ${columns[c]!.source ?? ""}`, SUB_FONT) * 1.2 + 44;
+    const room = columns[c]!.type === "tag" ? 46 : 28;
     const step = Math.max(1, Math.floor(id.length / SAMPLE));
-    for (let r = 0; r < id.length; r += step) width = Math.max(width, measure(cellText(this.data, c, r), SUB_FONT) * 1.16 + (columns[c]!.type === "tag" ? 46 : 28));
-    return Math.ceil(Math.min(WIDE, Math.max(NARROW, width)));
+    let width = 0;
+    for (let r = 0; r < id.length; r += step) width = Math.max(width, measure(cellText(this.data, c, r), SUB_FONT) * 1.16 + room);
+    return width;
   }
 
-  /** Spare room goes to the text columns, so that the table fills its box. */
+  private wantedOf(c: number): number {
+    const { label, source } = this.data.columns[c]!;
+    const head = measure(source ? `${label} ${source}` : label, SUB_FONT) * 1.2 + 44;
+    return Math.ceil(Math.min(WIDE, Math.max(NARROW, head, this.cellsOf(c))));
+  }
+
+  /** Figures and tags are never cut; text is, and so is the word after a heading that says how a figure came to be. */
+  private leastOf(c: number): number {
+    const { label, type } = this.data.columns[c]!;
+    const head = measure(label, SUB_FONT) * 1.16 + 38;
+    const cells = this.cellsOf(c);
+    return Math.ceil(Math.min(WIDE, Math.max(NARROW, head, type === "text" ? Math.min(LEAST_TEXT, cells) : cells)));
+  }
+
+  /** Text columns take the spare room, and give way where there is too little; then the table scrolls sideways. */
   private fitWidth(): void {
-    const total = this.widths.reduce((a, b) => a + b, 0);
-    const spare = Math.max(0, this.grid.clientWidth - total);
-    const texts = this.data.columns.filter((k) => k.type === "text").length;
-    this.grown = spare / Math.max(1, texts || this.data.columns.length);
-    this.heads.forEach((cellHead, c) => { cellHead.style.width = `${this.width(c)}px`; });
+    const sum = (widths: number[]): number => widths.reduce((a, b) => a + b, 0);
+    const spare = this.grid.clientWidth - sum(this.wanted);
+    if (spare >= 0) {
+      const text = this.data.columns.map((k) => k.type === "text");
+      const takers = text.filter(Boolean).length || text.length;
+      this.widths = this.wanted.map((w, c) => w + (takers === text.length || text[c] ? spare / takers : 0));
+    } else {
+      const slack = sum(this.wanted) - sum(this.least);
+      const share = slack > 0 ? Math.min(1, -spare / slack) : 0;
+      this.widths = this.wanted.map((w, c) => w - (w - this.least[c]!) * share);
+    }
+    this.heads.forEach((cellHead, c) => { cellHead.style.width = `${this.widths[c]!}px`; });
+    this.sayMore();
     this.draw();
   }
 
-  private width(c: number): number {
-    const texts = this.data.columns.some((k) => k.type === "text");
-    return this.widths[c]! + (!texts || this.data.columns[c]!.type === "text" ? this.grown : 0);
+  /** A shade at the right edge says that there are more columns. */
+  private sayMore(): void {
+    const { scrollLeft, clientWidth, scrollWidth } = this.grid;
+    this.sheet.classList.toggle("wb-more", scrollLeft + clientWidth < scrollWidth - 2);
   }
 
   private arrange(): void {
@@ -257,7 +290,7 @@ export class TableView {
       const numeric = isNumeric(this.data, c);
       const td = h("div", { class: `wb-td${numeric ? " wb-num" : ""}`, role: "gridcell", "aria-colindex": c + 1, title: text },
         column.type === "tag" && text ? h("span", { class: "wb-tag" }, text) : numeric ? h("em", { class: column.source === "estimated" ? "wb-est" : "" }, text) : text);
-      td.style.width = `${this.width(c)}px`;
+      td.style.width = `${this.widths[c]!}px`;
       const value = cell(this.data, c, r);
       if (numeric && typeof value === "number" && value !== 0 && this.maxima[c]! > 0) {
         const meter = h("span", { class: "wb-meter", "aria-hidden": "true" });

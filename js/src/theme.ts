@@ -60,23 +60,38 @@ const DARK: Palette = {
 
 export const PALETTES: Record<ThemeName, Palette> = { light: LIGHT, dark: DARK };
 
-/** Kinds keep their colour from one model to the next. */
-const KIND_COLOUR: Record<string, number> = {
-  conv: 0, gemm: 1, attention: 3, pointwise: 2, reduction: 4, pooling: 6, norm: 9, layout: 5, sync: 8,
+/** Kinds and precisions keep their colour from one model to the next; the same as in workbench/figures.py, whose charts stand beside the maps. */
+const KIND_COLOUR: Record<string, string> = {
+  conv: "#3b6fd4", gemm: "#5b50c8", attention: "#a3469e", pointwise: "#2f9e6e", norm: "#1f8a8a", softmax: "#57a639", reduction: "#7fae2e",
+  pooling: "#2d9cc4", gather: "#8a6d3b", layout: "#d9902f", cast: "#c9622e", shape: "#9aa3ad", sync: "#b9c0c7", foreign: "#6b7280", other: "#6b7280",
 };
+const PRECISION_COLOUR: Record<string, string> = {
+  fp32: "#8a94a3", fp16: "#2f9e6e", bf16: "#1f8a8a", int8: "#3b6fd4", fp8: "#a3469e", int4: "#5b50c8", int32: "#c0a15a", int64: "#c9a227", bool: "#b9c0c7",
+};
+/** How much lighter the same colour is on a dark page. */
+const DARK_LIFT = 0.28;
+
 const KIND_CODE: Record<string, string> = {
-  conv: "Cv", gemm: "Mm", attention: "At", pointwise: "Pw", reduction: "Rd", pooling: "Po", norm: "No", layout: "Ly", sync: "Sy",
+  conv: "Cv", gemm: "Mm", attention: "At", pointwise: "Pw", reduction: "Rd", pooling: "Po", norm: "No", layout: "Ly", cast: "Ca", softmax: "Sm", gather: "Ga", sync: "Sy",
 };
 
-export function kindColour(palette: Palette, kinds: string[], kind: number): string {
-  const known = KIND_COLOUR[(kinds[kind] ?? "").toLowerCase()];
-  if (known !== undefined) return palette.categories[known]!;
-  // The colours that no known kind of this graph uses, in order.
-  const taken = new Set(kinds.map((k) => KIND_COLOUR[k.toLowerCase()]).filter((c) => c !== undefined));
-  const free = palette.categories.map((_, i) => i).filter((i) => !taken.has(i));
-  const unknownKinds = kinds.map((k, i) => ({ k, i })).filter(({ k }) => KIND_COLOUR[k.toLowerCase()] === undefined);
-  const place = unknownKinds.findIndex(({ i }) => i === kind);
-  return palette.categories[free[Math.max(0, place) % Math.max(1, free.length)] ?? 8]!;
+export function kindColours(palette: Palette, kinds: string[]): string[] {
+  return named(palette, kinds, KIND_COLOUR);
+}
+
+/** Colours of a categorical overlay. */
+export function categoryColours(palette: Palette, overlay: string, names: string[]): string[] {
+  return named(palette, names, overlay === "precision" ? PRECISION_COLOUR : {});
+}
+
+/** The colour of each name; names that have none of their own share out the palette in order. */
+function named(palette: Palette, names: string[], known: Record<string, string>): string[] {
+  let next = 0;
+  return names.map((name) => {
+    const own = known[name.toLowerCase()];
+    if (own !== undefined) return palette.name === "light" ? own : mix(own, "#ffffff", DARK_LIFT);
+    return palette.categories[next++ % palette.categories.length]!;
+  });
 }
 
 /** Two letters for each name, no two alike, so that colour is never needed to read the map. */

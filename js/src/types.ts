@@ -67,7 +67,7 @@ export interface Overlay {
   /** Value of the `overlay` trait. */
   name: string;
   label: string;
-  /** "us", "ms", "B", "FLOP", "%", ... or "" (B and FLOP are written with SI or binary prefixes). */
+  /** "us", "ms", "B", "FLOP", "%", ... or "" (B, FLOP and times are written with decimal prefixes). */
   unit: string;
   type: "categorical" | "sequential" | "diverging";
   /** One per node; null is "not known". Categorical: index into `categories`. */
@@ -121,7 +121,7 @@ export interface TableColumn {
   name: string;
   label: string;
   unit?: string | null;
-  /** bytes: a count of bytes, written as KiB, MiB; tag: a short word drawn as a chip. */
+  /** bytes: a count of bytes, written as kB, MB; tag: a short word drawn as a chip. */
   type: "text" | "number" | "bytes" | "tag";
   /** Numbers only; "estimated" is written with "≈". */
   source?: Source | null;
@@ -245,7 +245,7 @@ export interface ReportPayload {
   tables?: TableData[] | null;
   /** Keyed "layer:" + id and "node:" + id. */
   details?: Record<string, DetailsRecord> | null;
-  /** Static charts as SVG text; they are shown as images, so nothing in them runs. */
+  /** Static charts as SVG text; they are shown as images, so nothing in them runs. Each draws its own title. */
   figures?: { title: string; svg: string; alt: string }[] | null;
   /** Small print: machine, versions, method. */
   footer?: string[] | null;

@@ -1,8 +1,8 @@
-/** Numbers in words people read: 12.4 µs, 3.1 MiB, 2.2 GFLOP. */
+/** Numbers in words people read: 12.4 µs, 3.1 MB, 2.2 GFLOP. Decimal prefixes, as in workbench/units.py. */
 import type { Source } from "./types";
 
 const TIME = ["ns", "us", "ms", "s"];
-const BINARY = ["B", "KiB", "MiB", "GiB", "TiB"];
+const BYTES = ["B", "kB", "MB", "GB", "TB"];
 const SI = ["", "k", "M", "G", "T", "P"];
 
 export function formatValue(value: number | null | undefined, unit = "", source?: Source | null): string {
@@ -14,21 +14,22 @@ export function formatValue(value: number | null | undefined, unit = "", source?
 function formatPlain(value: number, unit: string): string {
   const sign = value < 0 ? "−" : "";
   const size = Math.abs(value);
-  if (unit === "B" || unit === "bytes") return sign + climb(size, BINARY, 0, 1024);
-  if (TIME.includes(unit)) return sign + (size === 0 ? `0 ${unit === "us" ? "µs" : unit}` : climb(size, TIME, TIME.indexOf(unit), 1000)).replace("us", "µs");
+  if (unit === "B" || unit === "bytes") return sign + climb(size, BYTES, 0);
+  if (TIME.includes(unit)) return sign + (size === 0 ? `0 ${unit === "us" ? "µs" : unit}` : climb(size, TIME, TIME.indexOf(unit))).replace("us", "µs");
   if (unit === "FLOP" || unit === "FLOPs" || unit === "FLOP/s") {
-    const [figure, si] = climb(size, SI, 0, 1000).split(" ");
+    const [figure, si] = climb(size, SI, 0).split(" ");
     return `${sign}${figure} ${si ?? ""}${unit}`;
   }
   if (unit === "%") return `${sign}${figures(size)} %`;
   return sign + figures(size) + (unit ? ` ${unit}` : "");
 }
 
-function climb(size: number, steps: string[], from: number, base: number): string {
+function climb(size: number, steps: string[], from: number): string {
   let at = from;
   let value = size;
-  while (value >= base && at < steps.length - 1) { value /= base; at++; }
-  while (value > 0 && value < 1 && at > 0 && from > 0) { value *= base; at--; }
+  // 999.5 and above would be written as 1000.
+  while (value >= 999.5 && at < steps.length - 1) { value /= 1000; at++; }
+  while (value > 0 && value < 1 && at > 0 && from > 0) { value *= 1000; at--; }
   return `${figures(value)} ${steps[at]!}`.trimEnd();
 }
 

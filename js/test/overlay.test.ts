@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { resnetPlan } from "../demo/data";
 import { aggregate, domain, paintOverlay, position, ramp, spread } from "../src/overlay";
-import { kindColour, letterCodes, luminance, PALETTES } from "../src/theme";
+import { categoryColours, kindColours, letterCodes, luminance, PALETTES } from "../src/theme";
 import { figures, formatValue } from "../src/units";
 import { buildTree, groupingOf, visibleGraph } from "../src/visible";
 
@@ -60,9 +60,13 @@ describe("letters and colours", () => {
     expect(new Set(codes).size).toBe(codes.length);
   });
   it("give kinds that are not known colours that no known kind has", () => {
-    const kinds = ["conv", "gemm", "weird", "other"];
-    const colours = kinds.map((_, i) => kindColour(PALETTES.light, kinds, i));
+    const colours = kindColours(PALETTES.light, ["conv", "gemm", "weird", "odd"]);
     expect(new Set(colours).size).toBe(4);
+  });
+  it("are the same for a kind in every model, and lighter on a dark page", () => {
+    expect(kindColours(PALETTES.light, ["conv"])).toEqual([kindColours(PALETTES.light, ["gemm", "conv"])[1]]);
+    expect(luminance(kindColours(PALETTES.dark, ["conv"])[0]!)).toBeGreaterThan(luminance(kindColours(PALETTES.light, ["conv"])[0]!));
+    expect(categoryColours(PALETTES.light, "precision", ["fp16"])).not.toEqual(categoryColours(PALETTES.light, "precision", ["fp32"]));
   });
   it("can be read: contrast of text on its ground is at least 4.5", () => {
     for (const p of Object.values(PALETTES)) {
@@ -81,7 +85,9 @@ describe("figures", () => {
     expect(formatValue(1500, "us")).toBe("1.5 ms");
     expect(formatValue(0.5, "us")).toBe("500 ns");
     expect(formatValue(0, "us")).toBe("0 µs");
-    expect(formatValue(3_145_728, "B")).toBe("3 MiB");
+    expect(formatValue(3_145_728, "B")).toBe("3.15 MB");
+    expect(formatValue(999_600, "B")).toBe("1 MB");
+    expect(formatValue(512, "B")).toBe("512 B");
     expect(formatValue(1.21e9, "FLOP")).toBe("1.21 GFLOP");
     expect(formatValue(-2.5, "%")).toBe("−2.5 %");
     expect(formatValue(7, "", "estimated")).toBe("≈ 7");

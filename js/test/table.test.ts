@@ -47,7 +47,7 @@ describe("filtering", () => {
 describe("cells", () => {
   it("are written with unit and source", () => {
     expect(cellText(table, 2, 0)).toBe("5 µs");
-    expect(cellText(table, 3, 1)).toBe("≈ 2 KiB");
+    expect(cellText(table, 3, 1)).toBe("≈ 2.05 kB");
     expect(cellText(table, 2, 1)).toBe("–");
     expect(cell(table, 1, 3)).toBe("gemm");
     expect(largest(table.rows[2]!)).toBe(50);
