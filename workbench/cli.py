@@ -468,6 +468,10 @@ def main() -> None:
         app(standalone_mode=True)
     except WorkbenchError as error:
         _fail(error)
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read the output has gone
+    except OSError as error:
+        _fail(WorkbenchError(f"{error}.", hint="Check the path and its permissions."))
     except KeyboardInterrupt:
         sys.stderr.write("Cancelled.\n")
         sys.exit(130)

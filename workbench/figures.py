@@ -45,7 +45,7 @@ def _figure(title: str, *, height: int = 320, **layout: Any) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         hoverlabel={"font": {"size": 12}},
-        legend={"orientation": "h", "y": -0.2, "x": 0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "xanchor": "right", "x": 1},
         **layout,
     )
     axis = {"gridcolor": "rgba(128,128,128,0.18)", "zerolinecolor": "rgba(128,128,128,0.3)", "automargin": True}
@@ -75,6 +75,7 @@ def before_and_after(plan: Plan) -> go.Figure:
                 x=[(row[1] if index == 1 else row[2]) / max(row[1], row[2], 1) for row in rows],
                 text=[row[3](row[1] if index == 1 else row[2]).strip() for row in rows],
                 textposition="auto",
+                textangle=0,
                 cliponaxis=False,
                 hovertemplate="%{y}, %{fullData.name}: %{text}<extra></extra>",
             )
@@ -104,6 +105,7 @@ def kinds(plan: Plan) -> go.Figure:
             marker_color=[KIND_COLOURS.get(k, _GREY) for k in order],
             text=[f"{bytes_text(size[k])} in {count[k]} layer{'s' * (count[k] > 1)}" for k in order],
             textposition="auto",
+            textangle=0,
             cliponaxis=False,
             hovertemplate="%{y}: %{text}<extra></extra>",
         )
@@ -266,7 +268,7 @@ def operators(counts: dict[str, int], top: int = 24) -> go.Figure:
     figure = _figure("Operations in the graph", height=60 + 20 * max(len(names), 4), showlegend=False)
     figure.add_trace(
         go.Bar(orientation="h", y=names, x=[counts[n] for n in names], text=[str(counts[n]) for n in names],
-               marker_color=_ACCENT, textposition="auto", hovertemplate="%{y}: %{x}<extra></extra>")
+               marker_color=_ACCENT, textposition="auto", textangle=0, hovertemplate="%{y}: %{x}<extra></extra>")
     )  # fmt: skip
     figure.update_xaxes(showticklabels=False)
     return figure
@@ -281,7 +283,7 @@ def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") ->
     numbers = [plan.summary[value] for _, plan in plans]
     figure.add_trace(
         go.Bar(orientation="h", y=[name for name, _ in plans], x=numbers, text=[told(n).strip() for n in numbers],
-               marker_color=_ACCENT, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>")
+               marker_color=_ACCENT, textposition="auto", textangle=0, hovertemplate="%{y}: %{text}<extra></extra>")
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     return figure

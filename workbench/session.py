@@ -255,6 +255,7 @@ class Session:
             return
         if build.engine is not None:
             engine = build.engine
+            self.current = engine
             self._emit("build-finished", {"engine": engine.key, "model": engine.model, "cached": engine.cached})
         else:
             error = build.error.to_dict() if build.error else {}
@@ -344,6 +345,69 @@ class Session:
                 }
             )  # fmt: skip
         return pd.DataFrame(rows)
+
+    @property
+    def current(self) -> Engine | None:
+        """The engine that panels show: the newest one, or the one that was chosen; None without engines.
+
+        May be set to an Engine, (the beginning of) its key, or None for the newest.
+        """
+        row = self._db.row("SELECT value FROM state WHERE key = 'current'")
+        if row is not None:
+            place = self.store.build(json.loads(row[0]))
+            model = self._db.row("SELECT model FROM engines WHERE key = ?", json.loads(row[0]))
+            if place is not None and model is not None:
+                return load_engine(place, model[0])
+        engines = self.engines
+        return engines[-1] if engines else None
+
+    @current.setter
+    def current(self, value: Engine | str | None) -> None:
+        key = value.key if isinstance(value, Engine) else None if value is None else self.engine(value).key
+        row = self._db.row("SELECT value FROM state WHERE key = 'current'")
+        if row is not None and json.loads(row[0]) == key:
+            return
+        with self._db.write() as db:
+            if key is None:
+                db.execute("DELETE FROM state WHERE key = 'current'")
+            else:
+                db.execute("INSERT OR REPLACE INTO state VALUES ('current', ?)", (json.dumps(key),))
+        self._emit("current", {"engine": key})
+
+    # --- views --------------------------------------------------------------------------------------
+
+    def panel(self, name: str) -> Any:
+        """A panel for a notebook: model, graph, fusions, build, memory or streams.
+
+        Raises:
+            StoreError: there is no panel of that name.
+            CompilerUnavailableError: ipywidgets is not installed.
+        """
+        from workbench.panels import panel
+
+        return panel(self, name)
+
+    def app(self) -> Any:
+        """All panels in one, as tabs."""
+        from workbench.panels import app
+
+        return app(self)
+
+    def report(self, path: str | Path, engine: str | int | None = None) -> Path:
+        """Write one HTML file with the map, tables and charts of an engine; it needs no kernel and no network.
+
+        Args:
+            path: The .html file to write.
+            engine: Which engine (see `engine`); the current one by default.
+
+        Raises:
+            StoreError: there is no such engine, or the file can't be written.
+        """
+        from workbench.report import report
+        from workbench.widgets.lens import Lens
+
+        chosen = self.current if engine is None else self.engine(engine)
+        return report(Lens.of(chosen or self.engine()), path)
 
     # --- selection ----------------------------------------------------------------------------------
 

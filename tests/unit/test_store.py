@@ -59,7 +59,7 @@ def test_add_build_and_find_again(session: Session, small: Path) -> None:
     assert (engine.cached, again.cached, engine.key == again.key) == (False, True, True)
     assert [layer.nodes for layer in engine.plan.layers] == [("mm1", "act"), ("mm2",)]
     kinds = ["model-added", "build-started", "build-finished", "build-started", "build-finished"]
-    assert [e.kind for e in session.events] == kinds
+    assert [e.kind for e in session.events if e.kind != "current"] == kinds
     session.close()
     later = Session("test")
     assert [e.key for e in later.engines] == [engine.key]
@@ -182,7 +182,7 @@ def test_a_listener_of_events_that_raises_does_not_silence_the_others(session: S
     session.events.subscribe(lambda e: heard.append(e.kind))
     session.add(small)
     session.build("small", **FAKE)
-    assert heard == ["model-added", "build-started", "build-finished"]
+    assert [kind for kind in heard if kind != "current"] == ["model-added", "build-started", "build-finished"]
 
 
 def test_a_listener_may_build_and_wait(session: Session, small: Path) -> None:

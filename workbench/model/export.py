@@ -14,8 +14,9 @@ import inspect
 import os
 import re
 import sys
+import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,10 +206,22 @@ def _export(
             input_names=names, opset_version=opset,
         )  # fmt: skip
     except Exception as error:
-        raise _export_error(error) from error
+        raise _export_error(error, lambda op: _line_of(torch, module, examples, op)) from error
 
 
-def _export_error(error: Exception) -> WorkbenchError:
+def _line_of(torch: Any, module: Any, examples: Mapping[str, Any], op: str) -> str:
+    """Where the user's code calls `op`: the exporter's own error does not say."""
+    try:
+        program = torch.export.export(module, (), kwargs=dict(examples)).run_decompositions()
+        traces = (n.meta.get("stack_trace") or "" for n in program.graph.nodes if str(n.target).startswith(op))
+        trace = next((t for t in traces if t), "")
+    except Exception:  # noqa: BLE001 - only a help for the message
+        return ""
+    frames = [m for m in re.findall(r'File "([^"]+)", line (\d+), in', trace) if "/torch/" not in m[0]]
+    return f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""
+
+
+def _export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchError:
     """Torch's long report cut down to the cause and the user's own line."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
@@ -220,6 +233,7 @@ def _export_error(error: Exception) -> WorkbenchError:
     where = [m for m in re.findall(r'File "([^"]+)", line (\d+), in (\w+)', text) if "/torch/" not in m[0]]
     place = f" at {where[-1][0]}:{where[-1][1]}" if where else ""
     if missing:
+        place = place or line_of(missing[1])
         return ModelError(
             f"The torch operation {missing[1]}{place} has no ONNX form.",
             hint="Rewrite that line with operations that have one, or register a translation "
@@ -270,7 +284,17 @@ def _verify(
     wanted = {i.name for i in session.get_inputs()}
     errors: dict[str, Any] = {}
     for label, values in sets.items():
-        expected = _flat(module(**values))
+        try:
+            expected = list(_flat(module(**values)))
+        except Exception as error:
+            if label == "example":
+                raise
+            shapes = ", ".join(f"{n} {list(t.shape)}" for n, t in values.items() if n in dynamic)
+            raise ModelError(
+                f"The module itself does not run at {shapes}, which its shape range allows: "
+                f"{(str(error).splitlines() or [type(error).__name__])[0][:200]}",
+                hint="Give a range of shapes that it takes, or fixed shapes.",
+            ) from error
         try:
             got = session.run(None, {n: t.detach().numpy() for n, t in values.items() if n in wanted})
         except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises is told as our own error
@@ -352,7 +376,16 @@ def _call_factory(spec: str, folder: str) -> Any:
     factory = getattr(module, name, None)
     if not callable(factory):
         raise ModelError(f"{module_name} has no function {name}.", hint="Write package.module:factory.")
-    return factory()
+    try:
+        return factory()
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise ModelError(
+            f"{spec} failed at {frame.filename}:{frame.lineno}: {type(error).__name__}: {error}.",
+            hint=f"Does it run from {folder}?",
+        ) from error
 
 
 def _pair(made: Any, what: str) -> tuple[Any, Any]:

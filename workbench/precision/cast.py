@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from workbench.worker import Reporter
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same model is cast differently, so that kept models are made anew."""
 
 EXTERNAL_ABOVE = 1_800_000_000
@@ -76,18 +76,25 @@ def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> 
         ``casts`` (how many were added), ``kept`` (nodes left in FP32, by operation), ``clipped``
         (constants beyond the type's range, brought to its largest value).
     """
+    import onnx
+    import onnx.inliner
     import onnx_ir as ir
 
-    from workbench.model.graph import infer_shapes
+    from workbench.model.graph import Graph, infer_shapes
     from workbench.model.onnx_file import read_graph
 
     reporter.progress("Reading the graph", 0, 1)
     proto = read_graph(Path(path))
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    for node in Graph(proto).nodes:
+        node.proto.name = node.id  # a node known by its output keeps its id when that output is renamed
     known = len(proto.graph.value_info) + len(proto.graph.output)
     if known < sum(len(n.output) for n in proto.graph.node):
         proto = infer_shapes(proto)
     model = ir.serde.deserialize_model(proto)
     ir.external_data.set_base_dir(model.graph, Path(path).parent)
+    _bring_attributes(model, Path(path).parent)
     reporter.progress("Reading the graph", 1, 1)
     work = _Cast(model, ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16, reporter)
     work.run()
@@ -96,8 +103,31 @@ def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> 
     if weights > EXTERNAL_ABOVE:
         ir.save(model, out, external_data="model.onnx.data")
     else:
+        ir.external_data.load_to_model(model)
         ir.save(model, out)
     return {"casts": work.casts, "kept": work.kept, "clipped": work.clipped}
+
+
+def _bring_attributes(model: ir.Model, folder: Path) -> None:
+    """Load tensors of attributes and of nested graphs that still point into the original file."""
+    import onnx_ir as ir
+
+    def own(tensor: Any) -> Any:
+        if not isinstance(tensor, ir.ExternalTensor):
+            return tensor
+        tensor.base_dir = folder
+        return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+
+    for graph in model.graphs():
+        if graph is not model.graph:
+            for value in graph.initializers.values():
+                value.const_value = own(value.const_value)
+        for node in graph:
+            for name, attribute in list(node.attributes.items()):
+                if attribute.type == ir.AttributeType.TENSOR:
+                    tensor = attribute.as_tensor()
+                    if isinstance(tensor, ir.ExternalTensor):
+                        node.attributes[name] = ir.AttrTensor(name, own(tensor))
 
 
 class _Cast:
@@ -115,14 +145,15 @@ class _Cast:
         self.kept: dict[str, int] = {}
         self.clipped: list[str] = []
         self._versions: dict[tuple[int, ir.DataType], ir.Value] = {}
+        self._exact: dict[int, Any] = {}
+        self._names = {v.name for g in model.graphs() for n in g for v in n.outputs if v.name}
+        self._names |= {name for g in model.graphs() for name in g.initializers}
+        self._names |= {v.name for g in model.graphs() for v in g.inputs if v.name}
+        self._node_names = {n.name for g in model.graphs() for n in g if n.name}
         self._suffix = "fp16" if low == ir.DataType.FLOAT16 else "bf16"
 
     def run(self) -> None:
         graph = self.model.graph
-        if self.model.functions:
-            from onnx_ir.passes.common import InlinePass
-
-            InlinePass()(self.model)
         outputs = list(graph.outputs)
         nodes = list(graph)
         for i, node in enumerate(nodes):
@@ -208,6 +239,8 @@ class _Cast:
         ir = self.ir
         for name, attribute in list(node.attributes.items()):
             if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == self.high:
+                if node.op_type == "Constant":
+                    self._exact[id(node.outputs[0])] = attribute.as_tensor()
                 node.attributes[name] = ir.AttrTensor(name, self._convert(attribute.as_tensor(), node.name or name))
             elif attribute.type == ir.AttributeType.INT and name in {"to", "dtype", "output_dtype"}:
                 if attribute.as_int() == int(self.high):
@@ -218,6 +251,7 @@ class _Cast:
                 value = np.array(attribute.value, dtype=np.float32)
                 del node.attributes[name]
                 tensor = ir.tensor(value, name=name)
+                self._exact[id(node.outputs[0])] = ir.tensor(value, name=name)
                 node.attributes["value"] = ir.AttrTensor("value", self._convert(tensor, node.name or name))
 
     # --- values -------------------------------------------------------------------------------------
@@ -233,8 +267,15 @@ class _Cast:
         if key in self._versions:
             return self._versions[key]
         ir, graph = self.ir, self.model.graph
-        if value.const_value is not None and value.is_initializer():
-            name = f"{value.name}_{self._suffix}"
+        if dtype == self.high and id(value) in self._exact:
+            # Written into the node that makes it: take the number itself, not one that was rounded.
+            tensor = self._exact[id(value)]
+            name = self._free(f"{value.name}_fp32")
+            made = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype), const_value=tensor)
+            tensor.name = name
+            graph.register_initializer(made)
+        elif value.const_value is not None and value.is_initializer():
+            name = self._free(f"{value.name}_{self._suffix}")
             made = ir.Value(
                 name=name,
                 shape=value.shape,
@@ -249,10 +290,10 @@ class _Cast:
                 "Cast",
                 [value],
                 [ir.AttrInt64("to", int(dtype))],
-                name=f"{value.name}_to_{suffix}",
+                name=self._free(f"{value.name}_to_{suffix}", self._node_names),
             )
             made = node.outputs[0]
-            made.name = f"{value.name}_{suffix}"
+            made.name = self._free(f"{value.name}_{suffix}")
             made.dtype, made.shape = dtype, value.shape
             producer = value.producer()
             if producer is not None:
@@ -265,12 +306,23 @@ class _Cast:
         self._versions[key] = made
         return made
 
+    def _free(self, name: str, taken: set[str] | None = None) -> str:
+        """`name`, with a number behind it where something else has it."""
+        taken = self._names if taken is None else taken
+        unique, k = name, 1
+        while unique in taken:
+            k += 1
+            unique = f"{name}_{k}"
+        taken.add(unique)
+        return unique
+
     def _restore_output(self, place: int, value: ir.Value) -> None:
         """Give a model output its type back, under its own name."""
         ir, graph = self.ir, self.model.graph
         name = value.name
-        value.name = f"{name}_{self._suffix}"
-        node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(self.high))], name=f"{name}_to_fp32")
+        value.name = self._free(f"{name}_{self._suffix}")
+        title = self._free(f"{name}_to_fp32", self._node_names)
+        node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(self.high))], name=title)
         made = node.outputs[0]
         made.name, made.dtype, made.shape = name, self.high, value.shape
         graph.append(node)

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError
 from workbench.model.cost import Cost, node_cost
+from workbench.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.build import Engine
     from workbench.model.graph import Graph
+    from workbench.model.model import Model
     from workbench.model.provenance import Source
-    from workbench.plan import Layer, Plan
+    from workbench.plan import Layer
 
 
 class Lens:
@@ -46,6 +48,24 @@ class Lens:
             return Lens(engine.plan, engine.graph(), model.provenance)
         except WorkbenchError as error:
             return Lens(engine.plan, missing=error.message)
+
+    @staticmethod
+    def of_model(model: Model) -> Lens:
+        """A lens of a model that nothing was built from yet: its plan is empty.
+
+        Raises:
+            ModelError: the model's file can't be read.
+        """
+        graph = model.graph if model.graph.dynamic_inputs else model.graph.at({})
+        head = {"name": model.name, "sha256": "", "nodes": len(graph.nodes)}
+        nobody = {"name": "", "version": "", "target": "", "gpu": None}
+        plan = Plan(model=head, compiler=nobody, config={}, seconds={}, layers=(), unclaimed=(), io=())
+        return Lens(plan, graph, model.provenance)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether there is a plan."""
+        return bool(self.plan.layers)
 
     @cached_property
     def costs(self) -> dict[str, Cost]:

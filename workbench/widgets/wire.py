@@ -192,6 +192,8 @@ def fusion_data(lens: Lens) -> Json:
 
 
 def _fate(lens: Lens, node: Node) -> str:
+    if not lens.compiled:
+        return "not compiled yet"
     if node.id in lens.plan.layers_of:
         owners = lens.plan.layers_of[node.id]
         if len(owners) > 1:
@@ -261,29 +263,31 @@ def node_table(lens: Lens) -> Json:
         return lens.plan.reasons[n.id].text if n.id in lens.plan.reasons else REASONS["unknown"]
 
     sources = [lens.provenance.get(n.id) for n in graph.nodes]
+    columns: list[tuple[Json, Any]] = [
+        ({"name": "op", "label": "Operation", "type": "tag"}, _column(n.op for n in graph.nodes)),
+        ({"name": "id", "label": "Node", "type": "text"}, [n.id for n in graph.nodes]),
+        (
+            {"name": "source", "label": "Source", "type": "text"},
+            _column(f"{Path(s.file).name}:{s.line}" if s and s.file else "" for s in sources),
+        ),
+        ({"name": "module", "label": "Module", "type": "text"}, _column(s.scope if s else "" for s in sources)),
+        (
+            {"name": "flops", "label": "Operations", "type": "number", "unit": "FLOP", "source": "computed"},
+            [lens.costs[n.id].flops for n in graph.nodes],
+        ),
+    ]
+    if lens.compiled:
+        columns[2:2] = [
+            ({"name": "fate", "label": "Became", "type": "tag"}, _column(_fate(lens, n) for n in graph.nodes)),
+            ({"name": "layer", "label": "Layer or reason", "type": "text"}, _column(became(n) for n in graph.nodes)),
+        ]
     return {
         "version": 1,
         "title": "ONNX nodes",
         "of": "node",
         "id": [n.id for n in graph.nodes],
-        "columns": [
-            {"name": "op", "label": "Operation", "type": "tag"},
-            {"name": "id", "label": "Node", "type": "text"},
-            {"name": "fate", "label": "Became", "type": "tag"},
-            {"name": "layer", "label": "Layer or reason", "type": "text"},
-            {"name": "module", "label": "Module", "type": "text"},
-            {"name": "source", "label": "Source", "type": "text"},
-            {"name": "flops", "label": "Operations", "type": "number", "unit": "FLOP", "source": "computed"},
-        ],
-        "rows": [
-            _column(n.op for n in graph.nodes),
-            [n.id for n in graph.nodes],
-            _column(_fate(lens, n) for n in graph.nodes),
-            _column(became(n) for n in graph.nodes),
-            _column(s.scope if s else "" for s in sources),
-            _column(f"{Path(s.file).name}:{s.line}" if s and s.file else "" for s in sources),
-            [lens.costs[n.id].flops for n in graph.nodes],
-        ],
+        "columns": [c for c, _ in columns],
+        "rows": [r for _, r in columns],
     }
 
 
@@ -367,6 +371,8 @@ def _node_details(lens: Lens, node: Node) -> Json:
         words = f"Executed by {len(owners)} layers." if len(owners) > 1 else (
             "Executed by a kernel of its own." if len(owners[0].nodes) == 1
             else f"Fused with {len(owners[0].nodes) - 1} other nodes into one kernel.")  # fmt: skip
+    elif not lens.compiled:
+        words = "Nothing was built from this model yet."
     else:
         reason = lens.plan.reasons.get(node.id)
         words = f"In no layer: {reason.text if reason else REASONS['unknown']}."

@@ -1,0 +1,168 @@
+/**
+ * What colours the map: scales and legends. An overlay is a column, never a special case of the
+ * renderer. Colour is always doubled: a letter code for categories, a bar and a figure for numbers.
+ */
+import { categoryColours, kindColours, letterCodes, mix, type Palette } from "./theme";
+import type { GraphData, Overlay, Source } from "./types";
+import { formatValue } from "./units";
+import { leavesOf, type Tree, type VisibleGraph } from "./visible";
+
+export const KIND_OVERLAY = "kind";
+
+/** How one card shows the overlay. */
+export interface Mark {
+  colour: string;
+  /** Letters in the badge: the category under a categorical overlay, the kind otherwise. */
+  code: string;
+  badge: string;
+  /** Figure at the right of the second line; empty under a categorical overlay. */
+  text: string;
+  /** Length of the bar, 0 to 1; for a diverging overlay -1 to 1. Null: no bar. */
+  bar: number | null;
+  diverging: boolean;
+  hatched: boolean;
+  known: boolean;
+  /** Shares of the categories in a closed group, largest first. */
+  parts: { colour: string; share: number }[];
+}
+
+export type Legend =
+  | { type: "categorical"; label: string; source: Source | null; entries: { colour: string; code: string; label: string; count: number }[] }
+  | { type: "sequential" | "diverging"; label: string; source: Source; colours: string[]; low: string; /** At the middle of the ramp. */ middle: string; high: string; unknown: number };
+
+export interface Painted {
+  /** By item index; only visible cards are present. */
+  marks: Map<number, Mark>;
+  legend: Legend;
+}
+
+export function overlayNames(data: GraphData): { name: string; label: string }[] {
+  return [{ name: KIND_OVERLAY, label: "Kind" }, ...data.overlays.filter((o) => o.name !== KIND_OVERLAY).map(({ name, label }) => ({ name, label }))];
+}
+
+export function paintOverlay(data: GraphData, name: string, tree: Tree, visible: VisibleGraph, palette: Palette): Painted {
+  const overlay = data.overlays.find((o) => o.name === name && o.name !== KIND_OVERLAY);
+  const cards = visible.items.filter((i) => !visible.open.has(i));
+  const kind = categorical(data.nodes.kind, kindColours(palette, data.kinds), data.kinds, "Kind", null, tree, cards, palette);
+  if (!overlay) return kind;
+  if (overlay.type === "categorical") {
+    const names = overlay.categories ?? [];
+    return categorical(overlay.values, categoryColours(palette, overlay.name, names), names, overlay.label, overlay.source, tree, cards, palette);
+  }
+  return numeric(overlay, tree, cards, palette, kind.marks);
+}
+
+function categorical(
+  values: (number | null)[], colours: string[], names: string[], label: string, source: Source | null,
+  tree: Tree, cards: number[], palette: Palette,
+): Painted {
+  const codes = letterCodes(names);
+  const marks = new Map<number, Mark>();
+  for (const card of cards) {
+    const counts = new Map<number, number>();
+    const leaves = leavesOf(tree, card);
+    for (const leaf of leaves) {
+      const v = values[leaf];
+      const c = v === null || v === undefined || v < 0 || v >= names.length ? -1 : v;
+      counts.set(c, (counts.get(c) ?? 0) + 1);
+    }
+    const order = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+    const main = order[0]?.[0] ?? -1;
+    const colour = colours[main] ?? palette.unknown;
+    marks.set(card, {
+      colour, code: codes[main] ?? "?", badge: colour, text: "", bar: null,
+      diverging: false, hatched: source === "estimated", known: main >= 0,
+      parts: tree.items[card]!.node >= 0 ? [] : order.map(([c, count]) => ({ colour: colours[c] ?? palette.unknown, share: count / leaves.length })),
+    });
+  }
+  const total = new Map<number, number>();
+  let unknown = 0;
+  for (const v of values) {
+    if (v === null || v < 0 || v >= names.length) unknown++;
+    else total.set(v, (total.get(v) ?? 0) + 1);
+  }
+  const entries = names
+    .map((n, i) => ({ colour: colours[i]!, code: codes[i]!, label: n, count: total.get(i) ?? 0 }))
+    .filter((e) => e.count > 0);
+  if (unknown > 0) entries.push({ colour: palette.unknown, code: "?", label: "not known", count: unknown });
+  return { marks, legend: { type: "categorical", label, source, entries } };
+}
+
+/** Value of a group; null where none of its nodes has one. */
+export function aggregate(overlay: Overlay, leaves: number[]): number | null {
+  const how = overlay.aggregate ?? (overlay.type === "diverging" ? "mean" : "sum");
+  let sum = 0, count = 0, max = -Infinity;
+  for (const leaf of leaves) {
+    const v = overlay.values[leaf];
+    if (v === null || v === undefined) continue;
+    sum += v;
+    count++;
+    if (v > max) max = v;
+  }
+  if (count === 0) return null;
+  return how === "sum" ? sum : how === "mean" ? sum / count : max;
+}
+
+function numeric(overlay: Overlay, tree: Tree, cards: number[], palette: Palette, kinds: Map<number, Mark>): Painted {
+  const diverging = overlay.type === "diverging";
+  const values = new Map(cards.map((c) => [c, aggregate(overlay, leavesOf(tree, c))]));
+  const known = [...values.values()].filter((v): v is number => v !== null);
+  const [low, high] = domain(known, diverging);
+  const colours = diverging ? palette.diverging : palette.sequential;
+  const hatched = overlay.source === "estimated";
+  const marks = new Map<number, Mark>();
+  for (const card of cards) {
+    const value = values.get(card) ?? null;
+    const kind = kinds.get(card)!;
+    const share = value === null ? null : position(value, low, high);
+    marks.set(card, {
+      colour: share === null ? palette.unknown : ramp(colours, diverging ? share : spread(share)),
+      code: kind.code, badge: kind.badge,
+      text: value === null ? "–" : formatValue(value, overlay.unit, overlay.source),
+      bar: share === null ? null : diverging ? share * 2 - 1 : share,
+      diverging, hatched, known: share !== null, parts: [],
+    });
+  }
+  return {
+    marks,
+    legend: {
+      type: diverging ? "diverging" : "sequential", label: overlay.label, source: overlay.source, colours,
+      low: formatValue(low, overlay.unit), middle: formatValue(diverging ? 0 : low + (high - low) / 4, overlay.unit), high: formatValue(high, overlay.unit),
+      unknown: overlay.values.filter((v) => v === null).length,
+    },
+  };
+}
+
+/** From zero for amounts; symmetric about zero for differences. */
+export function domain(values: number[], diverging: boolean): [number, number] {
+  let low = Infinity, high = -Infinity;
+  for (const v of values) {
+    if (v < low) low = v;
+    if (v > high) high = v;
+  }
+  if (values.length === 0) return diverging ? [-1, 1] : [0, 1];
+  if (diverging) {
+    const reach = Math.max(Math.abs(low), Math.abs(high)) || 1;
+    return [-reach, reach];
+  }
+  const from = Math.min(0, low);
+  return high > from ? [from, high] : [from, from + 1];
+}
+
+export function position(value: number, low: number, high: number): number {
+  return Math.min(1, Math.max(0, (value - low) / (high - low)));
+}
+
+/**
+ * Times and bytes have a few large values and many small ones; a square root keeps the small ones
+ * apart. Only the colour is spread: the bar stays proportional, and the legend names the middle.
+ */
+export function spread(share: number): number {
+  return Math.sqrt(share);
+}
+
+export function ramp(colours: string[], share: number): string {
+  const at = share * (colours.length - 1);
+  const from = Math.min(colours.length - 2, Math.floor(at));
+  return mix(colours[from]!, colours[from + 1]!, at - from);
+}

@@ -1,0 +1,98 @@
+import { describe, expect, it } from "vitest";
+import { resnetPlan } from "../demo/data";
+import { aggregate, domain, paintOverlay, position, ramp, spread } from "../src/overlay";
+import { categoryColours, kindColours, letterCodes, luminance, PALETTES } from "../src/theme";
+import { figures, formatValue } from "../src/units";
+import { buildTree, groupingOf, visibleGraph } from "../src/visible";
+
+const data = resnetPlan();
+const tree = buildTree(data, groupingOf(data, ""));
+const visible = visibleGraph(data, tree, ["layer1"]);
+
+describe("scales", () => {
+  it("start at zero for amounts and are symmetric for differences", () => {
+    expect(domain([3, 9], false)).toEqual([0, 9]);
+    expect(domain([-1, 4], true)).toEqual([-4, 4]);
+    expect(domain([], false)).toEqual([0, 1]);
+    expect(domain([0, 0], false)).toEqual([0, 1]);
+  });
+  it("run through the colours from end to end", () => {
+    const { sequential } = PALETTES.light;
+    expect(ramp(sequential, 0)).toBe(sequential[0]);
+    expect(ramp(sequential, 1)).toBe(sequential.at(-1));
+    expect(position(5, 0, 10)).toBe(0.5);
+    expect(spread(0.25)).toBe(0.5);
+  });
+  it("add up, average or take the largest, and say when nothing is known", () => {
+    const overlay = { name: "t", label: "T", unit: "us", type: "sequential" as const, values: [1, 3, null], source: "measured" as const };
+    expect(aggregate(overlay, [0, 1, 2])).toBe(4);
+    expect(aggregate({ ...overlay, aggregate: "mean" }, [0, 1, 2])).toBe(2);
+    expect(aggregate({ ...overlay, aggregate: "max" }, [0, 1, 2])).toBe(3);
+    expect(aggregate(overlay, [2])).toBeNull();
+  });
+});
+
+describe("marks", () => {
+  it("never rely on colour alone", () => {
+    for (const name of ["kind", "time", "bytes", "precision", "error"]) {
+      for (const mark of paintOverlay(data, name, tree, visible, PALETTES.light).marks.values()) {
+        expect(mark.code.length, name).toBeGreaterThan(0);
+        if (["time", "bytes", "error"].includes(name)) expect(mark.text).not.toBe("");
+      }
+    }
+  });
+  it("hatch estimates, and only estimates", () => {
+    expect([...paintOverlay(data, "bytes", tree, visible, PALETTES.light).marks.values()].every((m) => m.hatched && m.text.startsWith("≈"))).toBe(true);
+    expect([...paintOverlay(data, "time", tree, visible, PALETTES.light).marks.values()].some((m) => m.hatched)).toBe(false);
+  });
+  it("show the make-up of a closed group", () => {
+    const mark = paintOverlay(data, "kind", tree, visible, PALETTES.light).marks.get(tree.ofGroup.get("stem")!)!;
+    expect(mark.parts.map((p) => p.share)).toEqual([0.5, 0.5]);
+  });
+  it("fall back to kinds for an overlay that does not exist", () => {
+    expect(paintOverlay(data, "nonsense", tree, visible, PALETTES.light).legend.label).toBe("Kind");
+  });
+});
+
+describe("letters and colours", () => {
+  it("give every category its own letters", () => {
+    const codes = letterCodes(["conv", "gemm", "concat", "convert", "c", "c", "", "fp16", "fp32"]);
+    expect(new Set(codes).size).toBe(codes.length);
+  });
+  it("give kinds that are not known colours that no known kind has", () => {
+    const colours = kindColours(PALETTES.light, ["conv", "gemm", "weird", "odd"]);
+    expect(new Set(colours).size).toBe(4);
+  });
+  it("are the same for a kind in every model, and lighter on a dark page", () => {
+    expect(kindColours(PALETTES.light, ["conv"])).toEqual([kindColours(PALETTES.light, ["gemm", "conv"])[1]]);
+    expect(luminance(kindColours(PALETTES.dark, ["conv"])[0]!)).toBeGreaterThan(luminance(kindColours(PALETTES.light, ["conv"])[0]!));
+    expect(categoryColours(PALETTES.light, "precision", ["fp16"])).not.toEqual(categoryColours(PALETTES.light, "precision", ["fp32"]));
+  });
+  it("can be read: contrast of text on its ground is at least 4.5", () => {
+    for (const p of Object.values(PALETTES)) {
+      const pairs: [string, string][] = [[p.text, p.card], [p.muted, p.card], [p.muted, p.canvas], [p.faint, p.card], [p.accent, p.card], [p.amber, p.amberSoft], [p.onAccent, p.accent], [p.danger, p.dangerSoft]];
+      for (const [ink, ground] of pairs) {
+        const [a, b] = [luminance(ink), luminance(ground)].sort((x, y) => y - x) as [number, number];
+        expect((a + 0.05) / (b + 0.05), `${p.name} ${ink} on ${ground}`).toBeGreaterThanOrEqual(4.5);
+      }
+    }
+  });
+});
+
+describe("figures", () => {
+  it("are written as people read them", () => {
+    expect(formatValue(12.42, "us")).toBe("12.4 µs");
+    expect(formatValue(1500, "us")).toBe("1.5 ms");
+    expect(formatValue(0.5, "us")).toBe("500 ns");
+    expect(formatValue(0, "us")).toBe("0 µs");
+    expect(formatValue(3_145_728, "B")).toBe("3.15 MB");
+    expect(formatValue(999_600, "B")).toBe("1 MB");
+    expect(formatValue(512, "B")).toBe("512 B");
+    expect(formatValue(1.21e9, "FLOP")).toBe("1.21 GFLOP");
+    expect(formatValue(-2.5, "%")).toBe("−2.5 %");
+    expect(formatValue(7, "", "estimated")).toBe("≈ 7");
+    expect(formatValue(null, "us")).toBe("–");
+    expect(formatValue(Number.NaN)).toBe("–");
+    expect(figures(10_000)).toBe("10\u2009000");
+  });
+});

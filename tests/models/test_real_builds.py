@@ -1,0 +1,260 @@
+"""Real builds: odd names, shapes, samples, the onnx package's models, and transformers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
+from tests.contract.test_compilers import check
+from tests.models_small import chain, model, node, save, value, weights
+from workbench import Plan, Session
+from workbench.errors import BuildError, CancelledError, ConfigError, WorkerCrashedError
+from workbench.model import samples
+
+pytestmark = needs_rtx
+LIGHT = sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("light_*.onnx"))
+SM89 = {"compiler": "tensorrt_rtx", "targets": "sm89"}
+
+
+def claimed(plan: Plan) -> set[str]:
+    return {n for layer in plan.layers for n in layer.nodes}
+
+
+ODD = {
+    "empty": ["", "", "", ""],
+    "duplicate": ["same", "same", "same", "other"],
+    "punctuation": ["a, b", "x[0]", "{n}", "], Outputs: ["],
+    "unicode": ["sprød", "層", "🙂", "ü ö"],
+    "control": ["a\tb", "c\nd", "\x1e", "e\x1ff"],
+    "spaces": [" lead", "trail ", "in side", "  "],
+    "shadow": ["Sigmoid_2", "t1", "", "Relu_1"],
+    "metadata": ["[ONNX Layer: x]", "Name: n, LayerType: t", "a]\x1e[ONNX Layer: b", "^"],
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_node_names(session: Session, tmp_path: Path, kind: str, validate) -> None:
+    path = save(chain(ODD[kind]), tmp_path / "odd.onnx")
+    engine = session.build(path, **SM89)
+    check(engine.plan, engine.folder, validate)
+    ids = {n.id for n in session.model("odd").graph.nodes}
+    assert len(ids) == 5
+    assert claimed(engine.plan) == ids
+
+
+def test_odd_names_of_tensors_files_and_models(session: Session, tmp_path: Path) -> None:
+    made = model(
+        [node("MatMul", ["in, put]", "w x"], ["h[0]: {"], "mm"), node("Softmax", ["h[0]: {"], ["größe"], "sm")],
+        [value("in, put]", [4, 64])], [value("größe", [4, 64])], [weights("w x", 64, 64)],
+    )  # fmt: skip
+    engine = session.build(save(made, tmp_path / "my modél, v1.onnx"), **SM89)
+    assert claimed(engine.plan) == {"mm", "sm"}
+    assert engine.plan.model["name"] == "my modél, v1"
+    assert {entry["name"] for entry in engine.plan.io} == {"in, put]", "größe"}
+
+
+def test_an_error_speaks_of_the_models_own_names(session: Session, tmp_path: Path) -> None:
+    made = chain(["a, b", "", "ü"])
+    made.graph.node.insert(2, node("Det", ["t1"], ["d"], "the [Det], node"))
+    made.graph.node[3].input[0] = "d"
+    with pytest.raises(BuildError, match=r"the \[Det\], node"):
+        session.build(save(made, tmp_path / "m.onnx"), **SM89)
+
+
+def test_large_weights_in_a_renamed_copy_are_found(session: Session, tmp_path: Path) -> None:
+    made = chain(["", ""])
+    made.graph.initializer[0].CopyFrom(weights("w", 8, 8))
+    big = model(
+        [node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"], ["y"])], [value("x", [4, 256])], [value("y", [4, 256])],
+        [weights("w", 256, 256)],
+    )  # fmt: skip
+    inside = session.build(save(big, tmp_path / "inside.onnx"), **SM89)
+    (tmp_path / "ext" / "data").mkdir(parents=True)
+    onnx.save(
+        big, str(tmp_path / "ext" / "m.onnx"), save_as_external_data=True, location="data/m.bin", size_threshold=0
+    )
+    outside = session.build(tmp_path / "ext" / "m.onnx", **SM89)
+    for engine in (inside, outside):
+        assert claimed(engine.plan) == {"h", "y"}
+        assert engine.plan.summary["weight_bytes"] >= 256 * 256 * 4
+        assert engine.bytes > 256 * 256 * 4
+
+
+def test_q_k_and_v_become_one_product(shared: Session) -> None:
+    plan = shared.build(SAMPLES / "attention.onnx", **SM89).plan
+    merged = [group for layer in plan.layers for group in layer.merged]
+    assert [len(g) for g in merged] == [3]
+    assert plan.summary["merged"] == 1
+    assert plan.summary["launches_after"] == 9
+
+
+@pytest.mark.parametrize(("name", "batch"), [("conv_bn_relu", "16x32x32"), ("linear_bias_gelu", "128x64")])
+def test_bytes_are_known_at_the_opt_shape(shared: Session, tmp_path: Path, name: str, batch: str) -> None:
+    made = onnx.load(str(SAMPLES / f"{name}.onnx"))
+    for item in (*made.graph.input, *made.graph.output):
+        item.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del made.graph.value_info[:]
+    path = save(made, tmp_path / f"{name}_dynamic.onnx")
+    engine = shared.build(path, shapes={"x": f"1x{batch}:4x{batch}:8x{batch}"}, **SM89)
+    s = engine.plan.summary
+    assert s["bytes_unknown"] == s["flops_unknown"] == 0
+    static = shared.build(SAMPLES / f"{name}.onnx", **SM89).plan.summary
+    assert s["flops"] == 4 * static["flops"]
+    assert any(
+        t.dynamic and t.shape and t.shape[0] == 4 for la in engine.plan.layers for t in (*la.inputs, *la.outputs)
+    )
+    fixed = shared.build(path, shapes={"x": f"4x{batch}"}, **SM89).plan.summary
+    assert fixed["bytes_before"] == s["bytes_before"]
+
+
+def test_two_profiles(session: Session, tmp_path: Path) -> None:
+    from tests.models_small import mlp
+    from workbench import BuildConfig, ShapeProfile
+
+    path = save(mlp("n"), tmp_path / "m.onnx")
+    profiles = tuple(ShapeProfile.parse([t]) for t in ("x=1x8:1x8:4x8", "x=8x8:16x8:32x8"))
+    plan = session.build(path, BuildConfig(**SM89, profiles=profiles)).plan
+    assert [p["opt"] for p in plan.io[0]["profiles"]] == [[1, 8], [16, 8]]
+
+
+def test_options_that_rtx_offers_and_lacks(session: Session) -> None:
+    path = SAMPLES / "layernorm_mlp.onnx"
+    keys = {session.build(path, **SM89, **o).key for o in (
+        {}, {"tf32": False}, {"workspace": 1 << 28}, {"optimization_level": 1}, {"max_aux_streams": 0}, {"sparse_weights": True})}  # fmt: skip
+    assert len(keys) == 6
+    assert session.build(path, compiler="tensorrt_rtx", targets="sm86+sm89").plan.compiler["target"] == "sm86+sm89"
+    with pytest.raises(ConfigError, match="NONSENSE"):
+        session.build(path, **SM89, flags=("nonsense",))
+    with pytest.raises(ConfigError, match="build_route"):
+        session.build(path, **SM89, build_route="x")
+
+
+def test_control_flow_and_functions(session: Session, tmp_path: Path, validate) -> None:
+    then = helper.make_graph([node("Relu", ["x"], ["a"], "in")], "t", [], [value("a", [4, 8])])
+    other = helper.make_graph([node("Exp", ["x"], ["b"], "in2")], "e", [], [value("b", [4, 8])])
+    made = model(
+        [node("If", ["c"], ["i"], "if", then_branch=then, else_branch=other), node("MatMul", ["i", "w"], ["y"], "mm")],
+        [value("c", [], TensorProto.BOOL), value("x", [4, 8])], [value("y", [4, 8])], [weights("w", 8, 8)],
+    )  # fmt: skip
+    engine = session.build(save(made, tmp_path / "if.onnx"), **SM89)
+    check(engine.plan, engine.folder, validate)
+    function = helper.make_function(
+        "own", "F", ["fx"], ["fy"], [node("Relu", ["fx"], ["fr"], "fn"), node("Exp", ["fr"], ["fy"], "fe")],
+        [helper.make_opsetid("", 20)],
+    )  # fmt: skip
+    made = model(
+        [node("F", ["x"], ["h"], "call", domain="own"), node("MatMul", ["h", "w"], ["y"], "mm")], [value("x", [4, 8])],
+        [value("y", [4, 8])], [weights("w", 8, 8)], functions=[function], domains=["own"],
+    )  # fmt: skip
+    engine = session.build(save(made, tmp_path / "fn.onnx"), **SM89)
+    check(engine.plan, engine.folder, validate)
+    assert "mm" in claimed(engine.plan)
+
+
+def test_cached_builds_need_no_worker(shared: Session) -> None:
+    shared.build(SAMPLES / "attention.onnx", **SM89)
+    build = shared.start_build(SAMPLES / "attention.onnx", **SM89)
+    engine = build.result()
+    assert engine.cached
+    assert engine.seconds["total"] > 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "kill"])
+def test_a_real_build_ended_in_the_middle(session: Session, how: str) -> None:
+    build = session.start_build(next(p for p in LIGHT if "densenet" in p.stem), **SM89)
+    end = time.monotonic() + 30
+    while not any(p.phase != "Parsing" for p in build.progress) and time.monotonic() < end:
+        time.sleep(0.01)
+    pid = build.pid
+    assert pid is not None
+    assert build.status == "running"
+    begin = time.monotonic()
+    if how == "cancel":
+        build.cancel()
+    else:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(CancelledError if how == "cancel" else WorkerCrashedError):
+        build.result(20)
+    assert time.monotonic() - begin < 2
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert session.engines == []
+    assert not session.build(SAMPLES / "pointwise_chain.onnx", **SM89).cached
+
+
+# Nodes that RTX does not account for, by model, with what they are. Anything not in it fails the test.
+UNKNOWN: dict[str, str] = {}
+
+
+def accounted(plan: Plan, name: str) -> None:
+    unknown = [u.node for u in plan.unclaimed if u.reason == "unknown"]
+    assert len(unknown) == 0 or name in UNKNOWN, unknown[:10]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", LIGHT, ids=lambda p: p.stem)
+def test_light_models_of_the_onnx_package(shared: Session, path: Path, validate) -> None:
+    engine = shared.build(path, **SM89)
+    check(engine.plan, engine.folder, validate)
+    accounted(engine.plan, path.stem)
+    assert engine.plan.summary["bytes_unknown"] == 0
+
+
+def test_there_are_nine_light_models() -> None:
+    assert len(LIGHT) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+@pytest.mark.parametrize("name", [n for n, e in samples().items() if not e["committed_onnx"]])
+def test_reference_models(shared: Session, name: str, validate) -> None:
+    engine = shared.build(name, **SM89)
+    check(engine.plan, engine.folder, validate)
+    accounted(engine.plan, name)
+    s = engine.plan.summary
+    assert s["bytes_unknown"] == s["flops_unknown"] == 0
+    assert s["launches_after"] < s["launches_before"]
+    assert all(la.sources for la in engine.plan.layers if la.nodes)
+    if name == "resnet50":
+        assert s["flops"] == pytest.approx(8.2e9, rel=0.01)
+        assert s["kinds"]["conv"] == 53
+
+
+def transformer(kind: str):
+    import torch
+    import transformers as tf
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    ids = {"input_ids": torch.arange(32).reshape(2, 16)}
+    image = {"pixel_values": torch.randn(1, 3, 64, 64)}
+    if kind == "bert":
+        return tf.BertModel(tf.BertConfig(**small, vocab_size=100)), ids
+    if kind == "gpt2":
+        config = tf.GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=100, use_cache=False)
+        return tf.GPT2Model(config), ids
+    if kind == "vit":
+        return tf.ViTModel(tf.ViTConfig(**small, image_size=64, patch_size=16)), image
+    config = tf.ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1])
+    return tf.ResNetModel(config), image
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "vit", "resnet"])
+def test_transformers(shared: Session, kind: str, validate) -> None:
+    pytest.importorskip("transformers")
+    module, inputs = transformer(kind)
+    shared.add(module, inputs, name=kind)
+    for precision in ("fp32", "fp16"):
+        engine = shared.build(kind, precision=precision, **SM89)
+        check(engine.plan, engine.folder, validate)
+        accounted(engine.plan, kind)
+        assert any("transformers" in s.file for la in engine.plan.layers for s in la.sources)

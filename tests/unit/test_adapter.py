@@ -1,0 +1,255 @@
+"""The TensorRT adapter against the real names of versions that can't be installed here.
+
+A module is made from a recorded list of classes, methods, properties and enum members. It has exactly those
+names, so that touching any other is an AttributeError. The build runs through it from parsing to the record.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.models_small import mlp, save
+from workbench import BuildConfig, ShapeProfile
+from workbench.compilers.tensorrt import build as adapter
+from workbench.errors import BuildError, ConfigError, ListingError, UnsupportedNodesError
+
+API = ROOT.parent / "shared" / "facts" / "api"
+VERSIONS = {"10": "tensorrt_10.13.json", "11": "tensorrt_11.4.json", "rtx": "tensorrt_rtx_1.7.json"}
+LISTINGS = ROOT / "tests" / "data" / "listings"
+LISTING = {"10": "1.4.0.76", "11": "1.7.1.116", "rtx": "1.7.1.116"}
+
+
+class Silent:
+    def progress(self, *args: object) -> None:
+        pass
+
+
+class State:
+    """What the pretended library does, and what was asked of it."""
+
+    def __init__(self, listing: str) -> None:
+        self.listing = listing
+        self.parses = True
+        self.errors: list[Any] = []
+        self.complaint = ""
+        self.calls: list[tuple[str, tuple]] = []
+        self.sets: dict[str, Any] = {}
+
+
+def fake_module(version: str, state: State) -> types.ModuleType:
+    api = json.loads((API / VERSIONS[version]).read_text())
+    module = types.ModuleType(f"pretended_{version}")
+    module.__version__ = api["version"]
+    for name, members in api["enums"].items():
+        owner = enum.IntEnum(name, {m: i for i, m in enumerate(members)})
+        setattr(module, name.rpartition(".")[2], owner)
+
+    def behaviour(owner: str, name: str) -> Any:
+        special = SPECIAL.get((owner, name))
+
+        def method(self: Any, *args: Any) -> Any:
+            state.calls.append((f"{owner}.{name}", args))
+            return special(module, state, self, *args) if special else None
+
+        return method
+
+    for name, parts in api["classes"].items():
+        own: dict[str, Any] = {}
+        for method in parts["methods"]:
+            if not method.startswith("_"):
+                own[method] = behaviour(name, method)
+        slots = {p for p in parts["properties"] if not p.startswith("_")}
+
+        def getter(self: Any, attribute: str, known: set[str] = slots, title: str = name) -> Any:
+            if attribute in known:
+                return DEFAULTS.get(attribute)
+            raise AttributeError(f"{title} of {version} has no {attribute}")
+
+        def setter(self: Any, attribute: str, value: Any, known: set[str] = slots, title: str = name) -> None:
+            if title.startswith("I") and type(self).__name__ == title and attribute not in known:
+                raise AttributeError(f"{title} of {version} has no {attribute}")
+            state.sets[attribute] = value
+            object.__setattr__(self, attribute, value)
+
+        own["__getattr__"], own["__setattr__"] = getter, setter
+        own["__init__"] = lambda self, *args: None
+        setattr(module, name.rpartition(".")[2], type(name, (), own))
+    nested = {"Severity": "ILogger"}
+    for name, owner in nested.items():
+        if not hasattr(getattr(module, owner), name):
+            levels = ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"]
+            setattr(getattr(module, owner), name, enum.IntEnum(name, {m: i for i, m in enumerate(levels)}))
+    return module
+
+
+class Shaped:
+    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
+        self.name, self.shape = name, shape
+
+
+def _build(module: Any, state: State, builder: Any, network: Any, options: Any) -> Any:
+    logger = state.logger
+    if state.complaint:
+        logger.log(module.ILogger.Severity.ERROR, state.complaint)
+        return None
+    monitor = state.sets.get("progress_monitor")
+    if monitor is not None:
+        monitor.phase_start("Building", None, 2)
+        assert monitor.step_complete("Building", 0)
+        monitor.phase_finish("Building")
+    if state.listing:
+        logger.log(module.ILogger.Severity.VERBOSE, state.listing)
+    return b"engine"
+
+
+def _network(module: Any, state: State, builder: Any, flags: int = 0) -> Any:
+    return module.INetworkDefinition()
+
+
+SPECIAL = {
+    ("Builder", "create_network"): _network,
+    ("Builder", "create_builder_config"): lambda m, s, b: m.IBuilderConfig(),
+    ("Builder", "create_optimization_profile"): lambda m, s, b: m.IOptimizationProfile(),
+    ("Builder", "build_serialized_network"): _build,
+    ("OnnxParser", "parse_from_file"): lambda m, s, p, path: s.parses,
+    ("OnnxParser", "get_error"): lambda m, s, p, i: s.errors[i],
+    ("OnnxParser", "get_subgraph_nodes"): lambda m, s, p, i: [0],
+    ("INetworkDefinition", "get_input"): lambda m, s, n, i: Shaped("x", (-1, 8)),
+    ("INetworkDefinition", "get_layer"): lambda m, s, n, i: None,
+}
+DEFAULTS: dict[str, Any] = {"num_inputs": 1, "num_layers": 0, "num_errors": 0, "num_subgraphs": 1}
+
+
+@pytest.fixture(params=VERSIONS)
+def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    if not (API / VERSIONS[request.param]).is_file():
+        pytest.skip(f"{API / VERSIONS[request.param]} is not here")
+    state = State((LISTINGS / LISTING[request.param] / "attention.txt").read_text())
+    module = fake_module(request.param, state)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    original = adapter._logger
+    monkeypatch.setattr(
+        adapter, "_logger", lambda trt, path: setattr(state, "logger", original(trt, path)) or state.logger
+    )
+    return request.param, module, state
+
+
+def run(module: types.ModuleType, tmp_path: Path, **options: Any) -> dict[str, Any]:
+    path = save(mlp("n"), tmp_path / "m.onnx")
+    options.setdefault("profiles", ShapeProfile.parse(["x=1x8:2x8:4x8"]))
+    config = BuildConfig(compiler="tensorrt", **options).to_dict()
+    adapter.build(Silent(), module=module.__name__, model=str(path), config=config, folder=str(tmp_path))
+    return json.loads((tmp_path / "record.json").read_text())
+
+
+def test_a_plain_build_touches_only_names_that_exist(made, tmp_path: Path) -> None:
+    version, module, state = made
+    record = run(module, tmp_path)
+    assert len(record["layers"]) == 9
+    assert record["compiler"]["version"] == module.__version__
+    assert (tmp_path / "engine").read_bytes() == b"engine"
+    called = [name for name, _ in state.calls]
+    assert "IBuilderConfig.add_optimization_profile" in called
+    flags = next(args for name, args in state.calls if name == "Builder.create_network")
+    # Strongly typed is a flag in TensorRT 10 and the only way later.
+    assert flags == ((1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED),) if version == "10" else flags)
+
+
+OPTIONS = {
+    "workspace": 1 << 30, "optimization_level": 4, "tf32": False, "sparse_weights": True, "strip_plan": True, "refit": True,
+    "weight_streaming": True, "version_compatible": True, "hardware_compatibility": "ampere_plus", "max_aux_streams": 2,
+    "tiling_level": "fast", "l2_limit": 1 << 20, "avg_timing_iterations": 2, "verbosity": "layer_names_only", "flags": ("disable_timing_cache",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_is_set_or_refused_by_name(made, tmp_path: Path, option: str) -> None:
+    _, module, _ = made
+    try:
+        run(module, tmp_path, **{option: OPTIONS[option]})
+    except ConfigError as error:
+        refusal = error.message
+    else:
+        return  # set: every name that was touched exists
+    assert "has no" in refusal
+    assert module.__version__ in refusal
+
+
+def test_targets_are_set_where_they_can_be_chosen(made, tmp_path: Path) -> None:
+    version, module, state = made
+    if version == "rtx":
+        run(module, tmp_path, targets="sm86+sm89")
+        assert state.sets["num_compute_capabilities"] == 2
+        with pytest.raises(ConfigError, match="sm42"):
+            run(module, tmp_path, targets="sm42")
+    else:
+        with pytest.raises(ConfigError, match="choice of target"):
+            run(module, tmp_path, targets="sm89")
+
+
+def test_build_routes_are_refused_where_there_are_none(made, tmp_path: Path) -> None:
+    _, module, _ = made
+    with pytest.raises(ConfigError, match="build_route"):
+        run(module, tmp_path, build_route="x")
+
+
+def test_errors_of_the_builder(made, tmp_path: Path) -> None:
+    _, module, state = made
+    for text, kind, told in (
+        ("cudaError 35: CUDA driver version is insufficient", ConfigError, "no NVIDIA driver"),
+        ("Cannot compile operation 'n174' for Turing (SM75): FP32 GEMM is not supported)", BuildError, "n174"),
+        ("OutOfMemory (Requested size)", BuildError, "out of memory"), ("Something else", BuildError, "Something else"),
+    ):  # fmt: skip
+        state.complaint = text
+        with pytest.raises(kind, match=told):
+            run(module, tmp_path)
+
+
+def test_no_listing_and_a_foreign_listing_name_the_version(made, tmp_path: Path) -> None:
+    _, module, state = made
+    for text in ("", "Layers:\nof another form"):
+        state.listing = text
+        with pytest.raises(ListingError, match=module.__version__):
+            run(module, tmp_path)
+
+
+class Complaint:
+    def node(self) -> int:
+        return 1
+
+    def code(self) -> str:
+        return "ErrorCode.UNSUPPORTED_NODE"
+
+    def node_name(self) -> str:
+        return "foo1"
+
+    def node_operator(self) -> str:
+        return "FooBar"
+
+    def desc(self) -> str:
+        return 'creator && "Plugin not found, are the plugin name right?"'
+
+
+def test_errors_of_the_parser_name_the_nodes(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, module, state = made
+    state.parses, state.errors = False, [Complaint()]
+    monkeypatch.setitem(DEFAULTS, "num_errors", 1)
+    with pytest.raises(UnsupportedNodesError, match="FooBar foo1: Plugin not found") as info:
+        run(module, tmp_path)
+    assert info.value.details["nodes"][0]["code"] == "UNSUPPORTED_NODE"
+
+
+def test_features(made) -> None:
+    version, module, _ = made
+    found = adapter.features(Silent(), module=module.__name__)
+    known = {"sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "current"}
+    assert set(found["targets"]) == (known if version == "rtx" else {"current"})
+    assert "TF32" in found["flags"]

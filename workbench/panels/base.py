@@ -1,0 +1,278 @@
+"""What all panels share: a frame with a title, the engine chooser, errors in sight, and "show as code"."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import ipywidgets as w
+
+from workbench.errors import WorkbenchError
+from workbench.events import Event
+from workbench.widgets.lens import Lens
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from workbench.build import Engine
+    from workbench.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Every colour has a fallback: Voila's page may not define Jupyter's variables.
+_STYLE = """<style>
+.wbp { --wbp-text: var(--jp-content-font-color1, #1f2933); --wbp-quiet: var(--jp-content-font-color2, #6b7785);
+  --wbp-line: var(--jp-border-color2, #dfe3e8); --wbp-face: var(--jp-layout-color1, #fff);
+  --wbp-accent: #3b6fd4; font-size: 13px; color: var(--wbp-text); }
+body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
+.wbp.widget-box, .wbp .widget-box { overflow: visible; }
+.wbp-head { border-bottom: 1px solid var(--wbp-line); padding: 0 0 6px; margin: 0 0 8px; align-items: center; }
+.wbp h3.wbp-title { margin: 0; font-size: 15px; font-weight: 600; line-height: 28px; color: var(--wbp-text); }
+.wbp .wbp-quiet { color: var(--wbp-quiet); }
+.wbp .widget-html, .wbp .widget-html-content { line-height: 1.45; height: auto; }
+.wbp .widget-html-content p { margin: 8px 0; }
+.wbp .jupyter-widget-tab-contents, .wbp .widget-tab-contents { padding: 10px 0 0; border: 0; overflow: visible; }
+.wbp .wbp-scroll { overflow-x: auto; }
+.wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 4px 0 8px; }
+.wbp .wbp-fact b { display: block; font-size: 17px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
+.wbp .wbp-fact span { color: var(--wbp-quiet); font-size: 12px; }
+.wbp .wbp-error { border: 1px solid #c0392b; border-left-width: 4px; border-radius: 6px; padding: 8px 12px; margin: 6px 0;
+  background: rgba(192, 57, 43, .08); white-space: pre-wrap; overflow-wrap: anywhere; }
+.wbp .wbp-error b { color: #c0392b; }
+body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
+.wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
+  margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }
+.wbp table.wbp-table { border-collapse: collapse; font-size: 12px; width: 100%; }
+.wbp table.wbp-table th { text-align: left; font-weight: 600; color: var(--wbp-quiet); }
+.wbp table.wbp-table th, .wbp table.wbp-table td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--wbp-line);
+  white-space: nowrap; line-height: 1.5; }
+.wbp table.wbp-table td.n, .wbp table.wbp-table th.n { text-align: right; font-variant-numeric: tabular-nums; }
+.wbp .wbp-empty { border: 1px dashed var(--wbp-line); border-radius: 8px; padding: 28px; text-align: center; color: var(--wbp-quiet); }
+.wbp .wbp-empty code { color: var(--wbp-text); }
+.wbp pre.wbp-log { margin: 0; font-size: 11px; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 260px;
+  overflow-y: auto; color: var(--wbp-text); background: transparent; }
+</style>"""
+
+
+class Panel(w.VBox):  # type: ignore[misc]
+    """A frame around a panel's own widgets.
+
+    Subclasses set `title` and `name`, build their widgets in `body`, and give the code of what was clicked
+    with `set_code`. Callbacks are wrapped with `guard`, so that an error shows in the panel.
+    """
+
+    title = ""
+
+    def __init__(self, session: Session, *, engines: bool = True) -> None:
+        self.session = session
+        self._errors = w.HTML()
+        self._code = w.HTML(layout=w.Layout(display="none"))
+        self._show_code = w.ToggleButton(
+            value=False, description="Show as code", icon="code", tooltip="The Python that repeats what was clicked",
+            layout=w.Layout(width="140px"),
+        )  # fmt: skip
+        self._show_code.observe(self._toggle_code, "value")
+        self.chooser = w.Dropdown(
+            options=[], layout=w.Layout(width="auto", max_width="460px"), tooltip="Engine to show"
+        )
+        heading = w.HTML(f"{_STYLE}<h3 class='wbp-title'>{escape(self.title)}</h3>")
+        head = w.HBox(
+            [heading, *([self.chooser] if engines else []), w.HBox(layout=w.Layout(flex="1")), self._show_code]
+        )
+        head.add_class("wbp-head")
+        self.body = w.VBox()
+        super().__init__([head, self._code, self._errors, self.body], layout=w.Layout(width="100%", padding="4px 0"))
+        self.add_class("wbp")
+        self._stop: Callable[[], None] | None = None
+        self._listen()
+        if engines:
+            self._fill_chooser()
+            self.on_choice(self.chooser, self._choose)
+
+    # --- errors and code ----------------------------------------------------------------------------
+
+    def guard(self, function: F) -> F:
+        """`function` with its errors shown in the panel instead of lost in a log."""
+
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - a callback has no caller who could handle it
+                self.show_error(error)
+                return None
+
+        return guarded  # type: ignore[return-value]
+
+    def show_error(self, error: BaseException | str) -> None:
+        """Show what went wrong and what to do next; empty text clears it."""
+        if isinstance(error, WorkbenchError):
+            hint = f"\n{escape(error.hint)}" if error.hint else ""
+            self._errors.value = f"<div class='wbp-error' role='alert'><b>{escape(error.message)}</b>{hint}</div>"
+        elif error:
+            text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+            self._errors.value = f"<div class='wbp-error' role='alert'><b>{escape(text)}</b></div>"
+        else:
+            self._errors.value = ""
+
+    @property
+    def error(self) -> str:
+        """The error that is shown, as HTML; "" where there is none."""
+        return str(self._errors.value)
+
+    def set_code(self, lines: Sequence[str]) -> None:
+        """The exact Python that repeats what was clicked."""
+        text = "\n".join(["from workbench import Session", f"session = Session({self.session.name!r})", *lines])
+        self.code = text
+        self._code.value = f"<pre class='wbp-code' tabindex='0'>{escape(text)}</pre>"
+
+    def _toggle_code(self, change: dict[str, Any]) -> None:
+        self._code.layout.display = None if change["new"] else "none"
+
+    # --- the session --------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        receive = weakref.WeakMethod(self._heard)
+
+        def listener(event: Event) -> None:
+            method = receive()
+            if method is not None:
+                method(event)
+
+        self._stop = self.session.events.subscribe(listener)
+
+    def _heard(self, event: Event) -> None:
+        self.guard(self.heard)(event)
+
+    def heard(self, event: Event) -> None:
+        """React to the session's events; subclasses extend it."""
+        if event.kind in {"build-finished", "current"}:
+            self._fill_chooser()
+
+    def _fill_chooser(self) -> None:
+        engines = self.session.engines[::-1]
+        current = self.session.current
+        options = [(_label(e), e.key) for e in engines]
+        value = current.key if current else None
+        self.fill(self.chooser, options, value)
+        self._shown(current)
+
+    def _choose(self, key: str | None) -> None:
+        if key and (self.session.current is None or self.session.current.key != key):
+            self.session.current = key
+
+    def fill(self, box: w.Dropdown, options: Sequence[Any], value: Any) -> None:
+        """Give `box` new options and a value without that counting as a reader's choice."""
+        self._filling = True
+        try:
+            if tuple(box.options) != tuple(options):
+                box.options = options
+            if box.value != value:
+                box.value = value
+        finally:
+            self._filling = False
+
+    _filling = False
+
+    def on_choice(self, box: w.Dropdown, function: Callable[[Any], None]) -> None:
+        """Call `function(value)` when a reader chooses in `box`."""
+
+        def chosen(change: dict[str, Any]) -> None:
+            if not self._filling:
+                function(change["new"])
+
+        box.observe(self.guard(chosen), "value")
+
+    _shown_key: str | None = "unset"
+
+    def _shown(self, engine: Engine | None) -> None:
+        key = engine.key if engine else None
+        if key != self._shown_key:
+            self._shown_key = key
+            self.show_error("")
+            self.guard(self.show_engine)(engine)
+
+    def show_engine(self, engine: Engine | None) -> None:
+        """Show another engine (None: there is none yet); subclasses override it."""
+
+    def close(self) -> None:
+        """Leave the session and the page."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+        super().close()
+
+
+def _label(engine: Engine) -> str:
+    return f"{engine.model}   {'+'.join(engine.config.targets)}   {engine.config.precision}   {engine.id[:6]}"
+
+
+def empty(text: str) -> w.HTML:
+    """What a panel shows before there is something to show."""
+    return w.HTML(f"<div class='wbp-empty'>{text}</div>", layout=w.Layout(width="100%"))
+
+
+def beside(view: w.Widget, details: w.Widget) -> w.HBox:
+    """A wide view with its details to the right, or below where there is no room for both."""
+    view.layout = w.Layout(flex="1 1 680px", min_width="0")
+    details.layout = w.Layout(flex="1 1 300px", min_width="0", max_width="100%")
+    return w.HBox(
+        [view, details], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="stretch", grid_gap="10px")
+    )
+
+
+NO_ENGINE = (
+    'No engine yet. Build one in the Build panel, or in a cell: <code>session.build("resnet50", target="sm89")</code>'
+)
+
+
+def fact_row(facts: Sequence[dict[str, Any]]) -> str:
+    """Headline figures, as HTML."""
+    cells = "".join(
+        f"<div class='wbp-fact'><b>{escape(str(f['value']))}</b><span>{escape(str(f['name']))}"
+        f"{', ' + escape(str(f['note'])) if f.get('note') else ''}</span></div>"
+        for f in facts
+    )
+    return f"<div class='wbp-facts'>{cells}</div>"
+
+
+def table_html(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
+    """A small table, as HTML; columns in `numeric` are set right."""
+
+    def cell(tag: str, i: int, text: str) -> str:
+        return f"<{tag}{' class=n' if i in numeric else ''}>{escape(text)}</{tag}>"
+
+    head = "".join(cell("th", i, h) for i, h in enumerate(headings))
+    body = "".join("<tr>" + "".join(cell("td", i, c) for i, c in enumerate(row)) + "</tr>" for row in rows)
+    return f"<div class='wbp-scroll'><table class='wbp-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def chart(figure: go.Figure) -> dict[str, Any]:
+    """A plotly figure as a display output; kilobytes, where a FigureWidget is megabytes."""
+    data = figure.to_plotly_json()
+    import json
+
+    from plotly.utils import PlotlyJSONEncoder
+
+    plain = json.loads(
+        json.dumps({**data, "config": {"displaylogo": False, "responsive": True}}, cls=PlotlyJSONEncoder)
+    )
+    title = (figure.layout.title.text or "chart") if figure.layout.title else "chart"
+    return {
+        "output_type": "display_data",
+        "data": {"application/vnd.plotly.v1+json": plain, "text/plain": title},
+        "metadata": {},
+    }
+
+
+def chart_area(*figures: go.Figure) -> w.Output:
+    """Figures one under the other."""
+    return w.Output(outputs=tuple(chart(f) for f in figures), layout=w.Layout(width="100%"))
+
+
+def lens_of(engine: Engine) -> Lens:
+    """The lens of an engine, for views."""
+    return Lens.of(engine)

@@ -1,0 +1,301 @@
+"""Build: a form made from `BuildConfig`, live phases, the log, cancel, and the engines so far."""
+
+from __future__ import annotations
+
+import threading
+import time
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from workbench import compilers
+from workbench.config import BuildConfig, ShapeProfile
+from workbench.errors import WorkbenchError
+from workbench.model import samples
+from workbench.panels.base import Panel, table_html
+from workbench.units import bytes_text
+
+if TYPE_CHECKING:
+    from workbench.build import Build
+    from workbench.events import Event
+    from workbench.session import Session
+
+TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "current")
+_LOG_LINES = 300
+
+
+class BuildPanel(Panel):
+    """Ask a compiler for an engine."""
+
+    title = "Build"
+
+    def __init__(self, session: Session) -> None:
+        self._build: Build | None = None
+        wide = w.Layout(width="100%")
+        style = {"description_width": "92px"}
+        self.model = w.Combobox(
+            options=self._names(session), placeholder="a model, a sample, or path/to/model.onnx", description="Model",
+            ensure_option=False, continuous_update=False, layout=wide, style=style,
+        )  # fmt: skip
+        names = [n for n in compilers.compilers() if n != "fake"]
+        self.compiler = w.Dropdown(options=names, value="tensorrt", description="Compiler", layout=wide, style=style)
+        self.targets = w.SelectMultiple(
+            options=TARGETS, value=("sm89",), rows=len(TARGETS), description="Targets", layout=wide, style=style,
+            tooltip="GPU architectures; several go into one engine",
+        )  # fmt: skip
+        self.precision = w.ToggleButtons(
+            options=["fp32", "fp16", "bf16"], value="fp32", description="Precision",
+            style={"button_width": "64px", **style}, layout=wide,
+        )  # fmt: skip
+        self._shapes = w.VBox()
+        self._shape_fields: dict[str, tuple[w.Text, w.Text, w.Text]] = {}
+        self._options = _option_fields()
+        more = w.Accordion([w.VBox(list(self._options.values()))], layout=wide)
+        more.set_title(0, "Builder options")
+        self.button = w.Button(description="Build", button_style="primary", icon="play", layout=w.Layout(width="120px"))
+        self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="110px"))
+        self.status = w.HTML()
+        self.bars = w.VBox(layout=wide)
+        self._filter = w.Text(
+            placeholder="filter the log, such as Warning or Memory", continuous_update=False, layout=wide
+        )
+        self._log = w.HTML(layout=wide)
+        log = w.Accordion([w.VBox([self._filter, self._log])], layout=wide)
+        log.set_title(0, "Build log")
+        self._engines = w.HTML(layout=wide)
+        super().__init__(session, engines=False)
+        left = w.VBox(
+            [self.model, self.precision, self.targets, self._shapes, self.compiler, more,
+             w.HBox([self.button, self.cancel], layout=w.Layout(padding="6px 0 0 96px"))],
+            layout=w.Layout(flex="1 1 400px", max_width="520px", min_width="0"),
+        )  # fmt: skip
+        right = w.VBox([self.status, self.bars, self._engines, log], layout=w.Layout(flex="1 1 420px", min_width="0"))
+        columns = w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="8px 32px")
+        self.body.children = [w.HBox([left, right], layout=columns)]
+        self.button.on_click(self.guard(self._start))
+        self.cancel.on_click(self.guard(self._cancel))
+        self.model.observe(self.guard(self._model_changed), "value")
+        self._filter.observe(self.guard(lambda _: self._show_log()), "value")
+        for field in (self.precision, self.targets, self.compiler, *self._options.values()):
+            field.observe(self.guard(lambda _: self._update_code()), "value")
+        models = list(session.models)
+        self.model.value = models[-1] if models else "resnet50"
+        self._update_code()
+        self._show_engines()
+        self._idle("Ready.")
+
+    @staticmethod
+    def _names(session: Session) -> list[str]:
+        return list(dict.fromkeys([*session.models, *samples()]))
+
+    # --- the form -----------------------------------------------------------------------------------
+
+    def _model_changed(self, _change: dict[str, Any]) -> None:
+        """Offer a shape for each input of a model that the session knows, with its open dimensions."""
+        self._shape_fields = {}
+        rows: list[w.Widget] = []
+        name = self.model.value
+        models = self.session.models
+        if name in models:
+            dynamic = models[name].graph.dynamic_inputs
+            if dynamic:
+                rows.append(w.HTML("<span class='wbp-quiet'>Shapes of dynamic inputs: smallest, usual, largest</span>"))
+            for tensor, shape in dynamic.items():
+                usual = "x".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in shape)
+                fields = tuple(
+                    w.Text(value=usual, layout=w.Layout(width="30%"), continuous_update=False) for _ in range(3)
+                )
+                for field in fields:
+                    field.observe(self.guard(lambda _: self._update_code()), "value")
+                self._shape_fields[tensor] = fields
+                label = w.HTML(f"<b>{escape(tensor)}</b> <span class='wbp-quiet'>{escape(str(list(shape)))}</span>")
+                rows += [label, w.HBox(list(fields))]
+        self._shapes.children = rows
+        self._update_code()
+
+    def config(self) -> BuildConfig:
+        """What the form asks for.
+
+        Raises:
+            ConfigError: a field does not fit.
+        """
+        options: dict[str, Any] = {}
+        for name, field in self._options.items():
+            value = field.value
+            if value in {"", None, "default"} or value is False:
+                continue
+            options[name] = {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
+            if name in _NUMBERS:
+                options[name] = _number(name, str(value))
+        profiles: tuple[ShapeProfile, ...] = ()
+        if self._shape_fields:
+            texts = {n: ":".join(f.value.strip() for f in fields) for n, fields in self._shape_fields.items()}
+            profiles = (ShapeProfile.parse(texts),)
+        return BuildConfig(
+            compiler=self.compiler.value, targets=self.targets.value, precision=self.precision.value,
+            profiles=profiles, **options,
+        )  # fmt: skip
+
+    def _update_code(self) -> None:
+        try:
+            arguments = arguments_of(self.config())
+        except WorkbenchError as error:
+            self.show_error(error)
+            return
+        self.show_error("")
+        self.set_code([f"engine = session.build({self.model.value!r}{arguments})", "engine.plan"])
+
+    # --- a build ------------------------------------------------------------------------------------
+
+    def _start(self, _button: Any) -> None:
+        self.show_error("")
+        if not self.model.value.strip():
+            raise WorkbenchError(
+                "No model is named.", hint="Choose one from the list, or write the path of an ONNX file."
+            )
+        config = self.config()
+        self.button.disabled, self.cancel.disabled = True, False
+        self.bars.children = []
+        self.status.value = "<b>Looking at the model</b>"
+        # Opening or exporting a model takes seconds: not in the kernel's own thread, which must stay free
+        # to hear the cancel button.
+        threading.Thread(target=self.guard(self._run), args=(self.model.value.strip(), config), daemon=True).start()
+
+    def _run(self, name: str, config: BuildConfig) -> None:
+        try:
+            build = self._build = self.session.start_build(name, config)
+        except Exception:
+            self._idle("<b>Failed.</b>")
+            raise
+        while build.status == "running":
+            self._show_progress(build)
+            time.sleep(0.15)
+        self._show_progress(build)
+        try:
+            engine = build.result()
+        except WorkbenchError as error:
+            self._idle("<b>Cancelled.</b>" if build.status == "cancelled" else "<b>Failed.</b>")
+            if build.status != "cancelled":
+                self.show_error(error)
+            return
+        how = "Found in the cache" if engine.cached else f"Built in {build.seconds:.1f} s"
+        self._idle(f"<b>{how}.</b> {engine.bytes / 1e6:.1f} MB, {len(engine.plan.layers)} layers.")
+        self._show_log()
+
+    def _show_progress(self, build: Build) -> None:
+        self.status.value = (
+            f"<b>{escape(build.message or 'Building')}</b> <span class='wbp-quiet'>{build.seconds:.1f} s</span>"
+        )
+        steps = [p for p in build.progress if p.total > 0][-6:]
+        rows = []
+        for step in steps:
+            bar = w.FloatProgress(
+                value=step.done, max=max(step.total, 1), bar_style="success" if step.done >= step.total else "info",
+                layout=w.Layout(width="100%", height="14px", margin="6px 0"),
+            )  # fmt: skip
+            label = w.HTML(
+                f"<span class='wbp-quiet'>{escape(step.phase)} {step.done}/{step.total}</span>",
+                layout=w.Layout(flex="0 0 290px", width="290px"),
+            )
+            rows.append((label, bar))
+        if len(self.bars.children) == len(rows):
+            # Update in place: new widgets at every step would flicker and pile up.
+            for box, (label, bar) in zip(self.bars.children, rows, strict=True):
+                box.children[0].value = label.value
+                box.children[1].max, box.children[1].value = bar.max, bar.value
+                box.children[1].bar_style = bar.bar_style
+                label.close()
+                bar.close()
+        else:
+            self.bars.children = [w.HBox([label, bar], layout=w.Layout(width="100%")) for label, bar in rows]
+
+    def _cancel(self, _button: Any) -> None:
+        if self._build is not None:
+            self._build.cancel()
+
+    def _idle(self, text: str) -> None:
+        self.status.value = text
+        self.button.disabled, self.cancel.disabled = False, True
+
+    # --- what there is ------------------------------------------------------------------------------
+
+    def heard(self, event: Event) -> None:
+        """News of models and engines."""
+        if event.kind in {"model-added", "model-removed"}:
+            self.model.options = self._names(self.session)
+        if event.kind in {"build-finished", "current"}:
+            self._show_engines()
+
+    def _show_engines(self) -> None:
+        engines = self.session.engines[::-1]
+        current = self.session.current
+        rows = [
+            [
+                "● " if current and e.key == current.key else "", e.model, "+".join(e.config.targets), e.config.precision,
+                str(e.plan.summary["launches_after"]), bytes_text(e.plan.summary["bytes_after"]), bytes_text(e.bytes),
+                f"{e.seconds['total']:.1f} s", e.id,
+            ]
+            for e in engines[:12]
+        ]  # fmt: skip
+        headings = ["", "engine of", "target", "precision", "kernels", "moves", "size", "built in", "key"]
+        self._engines.value = table_html(headings, rows, numeric=(4, 5, 6, 7)) if rows else (
+            "<span class='wbp-quiet'>No engines in this session yet.</span>")  # fmt: skip
+
+    def _show_log(self) -> None:
+        engine = self.session.current
+        if engine is None:
+            return
+        wanted = self._filter.value.lower()
+        lines = [line for line in engine.log.splitlines() if wanted in line.lower()]
+        head = f"{len(lines)} lines" + (f", the last {_LOG_LINES} shown" if len(lines) > _LOG_LINES else "")
+        text = "\n".join(line[:400] for line in lines[-_LOG_LINES:])
+        self._log.value = f"<span class='wbp-quiet'>{head}</span><pre class='wbp-log' tabindex='0'>{escape(text)}</pre>"
+
+
+_NUMBERS = {"workspace", "optimization_level", "max_aux_streams", "l2_limit", "avg_timing_iterations"}
+_SKIP = {"compiler", "targets", "precision", "profiles", "verbosity", "flags"}
+
+
+def _option_fields() -> dict[str, w.Widget]:
+    """One field for each further option of `BuildConfig`, from its own schema."""
+    fields: dict[str, w.Widget] = {}
+    for name, info in BuildConfig.model_fields.items():
+        if name in _SKIP:
+            continue
+        common = {
+            "description": name.replace("_", " "), "tooltip": info.description or "", "layout": w.Layout(width="100%"),
+            "style": {"description_width": "150px"},
+        }  # fmt: skip
+        if info.annotation is bool:
+            fields[name] = w.Checkbox(value=False, indent=True, **common)
+        elif name == "tf32":
+            fields[name] = w.Dropdown(options=["default", "on", "off"], **common)
+        elif name == "tiling_level":
+            fields[name] = w.Dropdown(options=["default", "none", "fast", "moderate", "full"], **common)
+        else:
+            fields[name] = w.Text(placeholder="default", continuous_update=False, **common)
+    return fields
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text.replace("_", ""))
+    except ValueError:
+        raise WorkbenchError(f"{name.replace('_', ' ')} must be a whole number, not {text!r}.") from None
+
+
+def arguments_of(config: BuildConfig) -> str:
+    """A config as keyword arguments of `Session.build`, with a leading comma."""
+    data = config.to_dict()
+    data.pop("profiles", None)
+    parts = []
+    if data.get("compiler") == "tensorrt_rtx":
+        data.pop("compiler")  # what "tensorrt" stands for here
+    if "targets" in data:
+        parts.append(f"target={'+'.join(data.pop('targets'))!r}")
+    parts += [f"{name}={tuple(value) if isinstance(value, list) else value!r}" for name, value in data.items()]
+    if config.profiles:
+        shapes = {n: str(r) for n, r in config.profiles[0].inputs.items()}
+        parts.append(f"shapes={shapes!r}")
+    return "".join(f", {part}" for part in parts)

@@ -1,0 +1,109 @@
+"""Fusions: the map, the table, the charts, and details of what is selected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from workbench import figures
+from workbench.errors import WorkbenchError
+from workbench.panels.base import NO_ENGINE, Panel, beside, chart, empty, fact_row, lens_of
+from workbench.widgets import DetailsView, FusionView, GraphView, Lens, TableView
+from workbench.widgets.static import facts
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.events import Event
+    from workbench.session import Session
+
+
+class FusionsPanel(Panel):
+    """Which operations became one kernel."""
+
+    title = "Fusions"
+
+    def __init__(self, session: Session) -> None:
+        self._facts = w.HTML()
+        self._tabs = w.Tab(layout=w.Layout(width="100%"))
+        self._map: FusionView | GraphView | None = None
+        self._table: TableView | None = None
+        self._nodes: TableView | None = None
+        self._details: DetailsView | None = None
+        self._charts = w.Output()
+        self._lens: Lens | None = None
+        super().__init__(session)
+
+    def show_engine(self, engine: Engine | None) -> None:
+        """Show the fusions of `engine`."""
+        if engine is None:
+            self.body.children = [empty(NO_ENGINE)]
+            return
+        self._lens = lens = lens_of(engine)
+        if lens.graph is None:
+            self.show_error(
+                WorkbenchError(
+                    f"Only the plan can be shown: {lens.missing}", hint="Bring the model's file back for the rest."
+                )
+            )
+        self._facts.value = fact_row(facts(lens.plan)[:5])
+        wanted: type[FusionView | GraphView] = GraphView if lens.graph is None else FusionView
+        if isinstance(self._map, wanted) and self._table is not None and self._details is not None:
+            # The same views, other data: what the reader has arranged stays.
+            for view in (self._map, self._table, self._details, *([self._nodes] if self._nodes and lens.graph else [])):
+                view.show(lens)
+        else:
+            self._make_views(lens, wanted)
+        self._draw_charts(lens)
+        self._code_for(engine)
+
+    def _make_views(self, lens: Lens, kind: type[FusionView | GraphView]) -> None:
+        session, fail = self.session, self.show_error
+        for view in (self._map, self._table, self._nodes, self._details):
+            if view is not None:
+                view.close()
+        self._map = kind(session, lens, on_error=fail, height=600)
+        self._details = DetailsView(session, lens, on_error=fail, height=600)
+        self._table = TableView(session, lens, on_error=fail, height=560)
+        self._nodes = (
+            TableView(session, lens, what="nodes", on_error=fail, height=560) if lens.graph is not None else None
+        )
+        together = beside(self._map, self._details)
+        tabs: list[tuple[str, w.Widget]] = [("Map", together), ("Layers", self._table)]
+        if self._nodes is not None:
+            tabs.append(("ONNX nodes", self._nodes))
+        tabs.append(("Charts", self._charts))
+        self._tabs.children = [child for _, child in tabs]
+        for i, (title, _) in enumerate(tabs):
+            self._tabs.set_title(i, title)
+        self.body.children = [self._facts, self._tabs]
+
+    def _draw_charts(self, lens: Lens) -> None:
+        plan = lens.plan
+        drawn = [figures.before_and_after(plan), figures.kinds(plan), figures.precisions(plan)]
+        if any(s.scope for layer in plan.layers for s in layer.sources):
+            drawn.append(figures.modules(plan))
+        self._charts.outputs = tuple(chart(figure) for figure in drawn)
+
+    def heard(self, event: Event) -> None:
+        """A selection changes the code as well."""
+        super().heard(event)
+        if event.kind == "selection" and (engine := self.session.current) is not None:
+            self._code_for(engine)
+
+    def _code_for(self, engine: Engine) -> None:
+        lines: list[Any] = [build_line(engine), "engine.plan.to_frame()"]
+        selection = self.session.selection
+        if selection.ids:
+            shown = list(selection.ids[:8])
+            lines.append(f"session.selection = {shown!r}")
+            lines.append("[engine.plan.by_id[i] for i in session.selection]" if selection.kind == "layer"
+                         else "[engine.plan.layers_of.get(i) for i in session.selection]")  # fmt: skip
+        self.set_code([*lines, "session.panel('fusions')"])
+
+
+def build_line(engine: Engine) -> str:
+    """The call that builds (or finds) `engine` again."""
+    from workbench.panels.build import arguments_of
+
+    return f"engine = session.build({engine.model!r}{arguments_of(engine.config)})"

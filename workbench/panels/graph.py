@@ -1,0 +1,84 @@
+"""Graph: the model's ONNX graph in our own view, and in Netron's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import ipywidgets as w
+import traitlets
+
+from workbench.panels.base import Panel, beside, empty
+from workbench.widgets import DetailsView, GraphView, Lens
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.events import Event
+    from workbench.session import Session
+
+
+class NetronView(anywidget.AnyWidget):  # type: ignore[misc]
+    """Netron's page in a frame; served by `workbench.server` from Jupyter's own origin."""
+
+    _esm = (Path(__file__).parent.parent / "widgets" / "netron.js").read_text()
+    path = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    height = traitlets.Int(640).tag(sync=True)
+
+
+class GraphPanel(Panel):
+    """The graph as written."""
+
+    title = "Graph"
+
+    def __init__(self, session: Session) -> None:
+        self.models = w.Dropdown(options=[], description="Model", layout=w.Layout(width="360px"))
+        self._graph: GraphView | None = None
+        self._details: DetailsView | None = None
+        self._netron = NetronView()
+        self._tabs = w.Tab(layout=w.Layout(width="100%"))
+        super().__init__(session, engines=False)
+        self.on_choice(self.models, self._show)
+        self._fill()
+
+    def heard(self, event: Event) -> None:
+        """Models come and go."""
+        if event.kind in {"model-added", "model-removed"}:
+            self._fill(event.data.get("model"))
+        elif event.kind in {"current", "build-finished"}:
+            self._fill()
+
+    def _fill(self, wanted: str | None = None) -> None:
+        names = list(self.session.models)[::-1]
+        value: Any = (
+            wanted if wanted in names else self.models.value if self.models.value in names else next(iter(names), None)
+        )
+        self.fill(self.models, names, value)
+        self._show(value)
+
+    def _engine_of(self, name: str) -> Engine | None:
+        return next((e for e in self.session.engines[::-1] if e.model == name), None)
+
+    def _show(self, name: str | None) -> None:
+        if name is None:
+            self.body.children = [empty('No model yet. Add one: <code>session.add("resnet50")</code>')]
+            return
+        # With an engine, the graph also tells what became of each node.
+        engine = self._engine_of(name)
+        lens = Lens.of(engine) if engine is not None else Lens.of_model(self.session.model(name))
+        if lens.graph is None:
+            lens = Lens.of_model(self.session.model(name))
+        if self._graph is None or self._details is None:
+            fail = self.show_error
+            self._graph = GraphView(self.session, lens, what="model", on_error=fail, height=640)
+            self._details = DetailsView(self.session, lens, on_error=fail, height=640)
+            ours = beside(self._graph, self._details)
+            self._tabs.children = [ours, self._netron]
+            self._tabs.set_title(0, "Workbench")
+            self._tabs.set_title(1, "Netron")
+        else:
+            self._graph.show(lens)
+            self._details.show(lens)
+        self._netron.path = [self.session.name, name]
+        self.body.children = [self.models, self._tabs]
+        self.set_code([f"model = session.model({name!r})", "model.graph.nodes", "session.panel('graph')"])

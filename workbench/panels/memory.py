@@ -1,0 +1,62 @@
+"""Memory: activation memory over the plan by liveness, weights, and what sets the peak."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import ipywidgets as w
+
+from workbench import figures
+from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row, table_html
+from workbench.panels.fusions import build_line
+from workbench.plan import liveness
+from workbench.units import bytes_text
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.session import Session
+
+
+class MemoryPanel(Panel):
+    """What the plan needs in memory."""
+
+    title = "Memory"
+
+    def __init__(self, session: Session) -> None:
+        self._facts = w.HTML()
+        self._chart = w.Output(layout=w.Layout(width="100%"))
+        self._peak = w.HTML(layout=w.Layout(width="100%"))
+        super().__init__(session)
+
+    def show_engine(self, engine: Engine | None) -> None:
+        """Show the memory of `engine`'s plan."""
+        if engine is None:
+            self.body.children = [empty(NO_ENGINE)]
+            return
+        plan = engine.plan
+        live = liveness(plan.layers, [entry["name"] for entry in plan.io])
+        reported = plan.facts.get("memory", {})
+        facts = [
+            {"name": "peak activations", "value": bytes_text(live.peak), "note": "computed by liveness"},
+            {"name": "activations", "value": bytes_text(reported.get("Total Activation Memory")), "note": "reported by the compiler"},
+            {"name": "weights", "value": bytes_text(plan.summary["weight_bytes"]), "note": "constants of the layers"},
+            {"name": "engine file", "value": bytes_text(engine.bytes), "note": "on disk"},
+        ]  # fmt: skip
+        self._facts.value = fact_row(facts)
+        self._chart.outputs = (chart(figures.memory(plan)),)
+        peak = plan.layers[live.peak_layer] if live.peak_layer >= 0 else None
+        rows = [
+            [name, bytes_text(size), f"{size / live.peak:.0%}" if live.peak else ""] for name, size in live.at_peak[:12]
+        ]
+        where = f"Alive at layer {live.peak_layer}, {peak.title}" if peak else ""
+        unknown = f" Sizes of {len(live.unknown)} tensors are not known and not counted." if live.unknown else ""
+        self._peak.value = (
+            f"<p class='wbp-quiet'>{where}.{unknown} Layers on several streams may overlap, and kernels may ask for scratch "
+            "memory on top, which is why the compiler's own figure can be larger.</p>"
+            + table_html(["tensor at the peak", "size", "share"], rows, numeric=(1, 2))
+        )
+        self.body.children = [self._facts, self._chart, self._peak]
+        self.set_code([
+            build_line(engine), "from workbench.plan import liveness",
+            'live = liveness(engine.plan.layers, [io["name"] for io in engine.plan.io])', "live.peak, live.at_peak",
+        ])  # fmt: skip

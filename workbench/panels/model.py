@@ -1,0 +1,141 @@
+"""Model: where it comes from, what is in it, and from which source lines."""
+
+from __future__ import annotations
+
+import threading
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from workbench import figures
+from workbench.config import ShapeProfile
+from workbench.errors import WorkbenchError
+from workbench.model import Model, samples
+from workbench.panels.base import Panel, chart, empty, fact_row, table_html
+from workbench.units import bytes_text, count_text
+from workbench.widgets import Lens, TableView
+
+if TYPE_CHECKING:
+    from workbench.events import Event
+    from workbench.session import Session
+
+
+class ModelPanel(Panel):
+    """Take a model in, and look at it."""
+
+    title = "Model"
+
+    def __init__(self, session: Session) -> None:
+        self.models = w.Dropdown(options=[], description="Model", layout=w.Layout(width="320px"))
+        self.source = w.Combobox(
+            options=list(samples()), placeholder="a sample, path/to/model.onnx, or package.module:factory",
+            description="Add", ensure_option=False, layout=w.Layout(width="460px"),
+        )  # fmt: skip
+        self.shapes = w.Text(
+            placeholder="shapes, as x=1x3x224x224:8x3x224x224:32x3x224x224", layout=w.Layout(width="360px")
+        )
+        self.button = w.Button(description="Add", icon="plus", layout=w.Layout(width="90px"))
+        self.status = w.HTML()
+        self._facts = w.HTML()
+        self._inputs = w.HTML(layout=w.Layout(width="100%"))
+        self._charts = w.Output(layout=w.Layout(width="100%"))
+        self._table: TableView | None = None
+        self._place = w.VBox(layout=w.Layout(width="100%"))
+        super().__init__(session, engines=False)
+        self.body.children = [
+            w.HBox([self.source, self.shapes, self.button, self.status], layout=w.Layout(flex_flow="row wrap")),
+            self.models,
+            self._place,
+        ]
+        self.button.on_click(self.guard(self._add))
+        self.on_choice(self.models, self._show)
+        self._fill()
+
+    def _add(self, _button: Any) -> None:
+        text = self.source.value.strip()
+        if not text:
+            raise WorkbenchError("No source is named.", hint="Choose a sample, or write the path of an ONNX file.")
+        profile = ShapeProfile.parse(self.shapes.value.split()) if self.shapes.value.strip() else None
+        self.show_error("")
+        self.button.disabled = True
+        self.status.value = "<span class='wbp-quiet'>Opening or exporting …</span>"
+        # An export takes seconds; the kernel stays free meanwhile.
+        threading.Thread(target=self.guard(self._take), args=(text, profile), daemon=True).start()
+
+    def _take(self, text: str, profile: ShapeProfile | None) -> None:
+        try:
+            model = self.session.add(text, shapes=profile)
+        finally:
+            self.button.disabled = False
+            self.status.value = ""
+        shapes = f", shapes={ {n: str(r) for n, r in profile.inputs.items()} }" if profile else ""
+        self.set_code([f"model = session.add({text!r}{shapes})", "model.to_frame()"])
+        self._fill(model.name)
+
+    def heard(self, event: Event) -> None:
+        """Another view or notebook added or removed a model."""
+        if event.kind in {"model-added", "model-removed"}:
+            self._fill(event.data.get("model"))
+
+    def _fill(self, wanted: str | None = None) -> None:
+        names = list(self.session.models)[::-1]
+        value = (
+            wanted if wanted in names else self.models.value if self.models.value in names else next(iter(names), None)
+        )
+        self.fill(self.models, names, value)
+        self._show(value)
+
+    def _show(self, name: str | None) -> None:
+        if name is None:
+            self._place.children = [
+                empty('No model yet. Add a sample or a file above, or in a cell: <code>session.add("resnet50")</code>')
+            ]
+            return
+        model = self.session.model(name)
+        lens = Lens.of_model(model)
+        graph = lens.graph
+        assert graph is not None
+        flops = sum(c.flops or 0 for c in lens.costs.values())
+        parts: list[dict[str, Any]] = [
+            {"name": "ONNX nodes", "value": len(graph.nodes)},
+            {"name": "kernels if none were fused", "value": sum(c.launches for c in lens.costs.values())},
+            {"name": "operations" + ("" if not graph.dynamic_inputs else ", shapes open"), "value": f"{count_text(flops)}FLOP"},
+            {"name": "on disk", "value": bytes_text(model.bytes)},
+            {"name": "nodes with a source line", "value": f"{sum(bool(s.line) for s in model.provenance.values())} of {len(graph.nodes)}"},
+            {"name": "opset", "value": graph.opset.get("ai.onnx", "?")},
+        ]  # fmt: skip
+        self._facts.value = fact_row(parts)
+        rows = [
+            [role, n, "×".join(str(d) if d is not None else "?" for d in graph.tensor(n).shape or ()), graph.tensor(n).dtype]
+            for role, names in (("input", graph.inputs), ("output", graph.outputs)) for n in names
+        ]  # fmt: skip
+        self._inputs.value = table_html(["", "name", "shape", "type"], rows) + _origin(model)
+        self._charts.outputs = (chart(figures.operators(model.operators())),)
+        if self._table is None:
+            self._table = TableView(self.session, lens, what="nodes", on_error=self.show_error, height=420)
+        else:
+            self._table.show(lens)
+        halves = [
+            w.VBox([half], layout=w.Layout(flex="1 1 340px", min_width="0")) for half in (self._inputs, self._charts)
+        ]
+        columns = w.HBox(halves, layout=w.Layout(width="100%", flex_flow="row wrap", grid_gap="8px 32px"))
+        self._place.children = [self._facts, columns, self._table]
+        if not getattr(self, "code", ""):
+            self.set_code([f"model = session.model({name!r})", "model.to_frame()"])
+
+
+def _origin(model: Model) -> str:
+    origin = dict(model.origin)
+    lines = [
+        f"{key}: {value}"
+        for key, value in origin.items()
+        if key in {"kind", "name", "spec", "class", "torch", "dynamic"} and value
+    ]
+    error = origin.get("error")
+    if isinstance(error, dict):
+        lines += [
+            f"compared with torch, {where}: {'largest difference ' + format(value, '.1e') if isinstance(value, float) else value}"
+            for where, value in error.items()
+        ]
+    return f"<p class='wbp-quiet'>{escape(str(model.path))}<br>{'<br>'.join(escape(line) for line in lines)}</p>"

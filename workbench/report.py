@@ -1,0 +1,105 @@
+"""One self-contained HTML file with the same map, tables and charts: no kernel, no network, no CDN."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import time
+from html import escape
+from pathlib import Path
+
+from workbench import __version__
+from workbench.errors import StoreError
+from workbench.widgets import static, wire
+from workbench.widgets.bundle import bundle
+from workbench.widgets.lens import Lens
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; worker-src blob:">
+<title>{title}</title>
+<style>html,body{{margin:0;height:100%}} noscript{{display:block;padding:16px}}</style>
+</head>
+<body>
+<div id="report"></div>
+<noscript>{fallback}</noscript>
+<script id="payload" type="text/plain">{payload}</script>
+<script id="bundle" type="text/plain">{bundle}</script>
+<script type="module">
+const unpack = async (id) => {{
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}};
+try {{
+  const url = URL.createObjectURL(new Blob([await unpack("bundle")], {{ type: "text/javascript" }}));
+  const {{ mountReport }} = await import(url);
+  URL.revokeObjectURL(url);
+  mountReport(document.getElementById("report"), JSON.parse(await unpack("payload")));
+}} catch (error) {{
+  document.getElementById("report").textContent = `This report could not be drawn: ${{error.message}}`;
+}}
+</script>
+</body>
+</html>
+"""
+
+
+def report(lens: Lens, path: str | Path) -> Path:
+    """Write the report of one engine.
+
+    Args:
+        lens: What to report on; without its model only the plan is shown.
+        path: The .html file to write.
+
+    Raises:
+        StoreError: the file can't be written.
+    """
+    plan = lens.plan
+    # Details hold the raw record, which the report's reader can also have as JSON; without it they are small.
+    records = {f"layer:{layer.id}": _slim(wire.details(lens, "layer", layer.id)) for layer in wire.shown(plan)}
+    tables = [wire.layer_table(lens)]
+    if lens.graph is not None:
+        records.update({f"node:{n.id}": _slim(wire.details(lens, "node", n.id)) for n in lens.graph.nodes})
+        tables.append(wire.node_table(lens))
+    name = str(plan.model["name"])
+    payload = {
+        "title": name,
+        "subtitle": f"compiled for {plan.compiler['target']} by {plan.compiler['name']} {plan.compiler['version']}, "
+        f"{plan.config.get('precision', 'fp32')}",
+        "facts": static.facts(plan),
+        **({"fusion": wire.fusion_data(lens)} if lens.graph is not None else {"graph": wire.plan_data(lens)}),
+        "tables": tables,
+        "details": records,
+        "figures": static.charts(lens),
+        "footer": [
+            f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}. "
+            f"Model SHA-256 {str(plan.model.get('sha256', ''))[:16]}….",
+            "Bytes and operations are computed from shapes and types; they are not measured.",
+            *([f"The model could not be opened: {lens.missing}"] if lens.graph is None else []),
+        ],
+    }
+    text = _PAGE.format(
+        title=escape(f"{name} · TensorRT Workbench"),
+        fallback=static.html(lens),
+        payload=_packed(json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()),
+        bundle=_packed(bundle()),
+    )
+    path = Path(path)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path} can't be written: {error}.", hint="Name a file in a folder that exists.") from None
+    return path
+
+
+def _slim(record: wire.Json) -> wire.Json:
+    return {**record, "sections": [s for s in record["sections"] if s["type"] != "raw"]}
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()

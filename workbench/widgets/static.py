@@ -1,0 +1,195 @@
+"""What a page without widgets shows of a plan, and the charts of the report: plain SVG and HTML.
+
+No script, no font, no address: it can be mailed, committed or printed. Colours work on light and dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from workbench.figures import KIND_COLOURS, PRECISION_COLOURS
+from workbench.plan import Plan, liveness
+from workbench.units import bytes_text, count_text
+from workbench.widgets.lens import Lens
+from workbench.widgets.wire import _capital, _short, shown, source_text
+
+_FONT = "font-family='system-ui,-apple-system,Segoe UI,Roboto,sans-serif'"
+_TEXT, _QUIET, _LINE, _GREY, _ACCENT = "#5a6472", "#8a94a3", "#8a94a355", "#b9c0c7", "#3b6fd4"
+ROWS = 60
+"""Layers that the static picture and table show."""
+
+
+def html(lens: Lens, rows: int = ROWS) -> str:
+    """An SVG of the plan and a table of its layers."""
+    plan = lens.plan
+    s = plan.summary
+    head = (
+        f"<p><b>{escape(str(plan.model['name']))}</b> for {escape(str(plan.compiler['target']))} by "
+        f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "
+        f"{s['launches_before']} → {s['launches_after']} kernel launches, "
+        f"{bytes_text(s['bytes_before'])} → {bytes_text(s['bytes_after'])} moved (computed).</p>"
+    )
+    cells = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left;padding:2px 8px'>{escape(c)}</td>" for c in row) + "</tr>"
+        for row in _rows(plan, rows)
+    )
+    table = (
+        "<table><thead><tr>"
+        + "".join(f"<th style='text-align:left;padding:2px 8px'>{h}</th>" for h in ("#", "kind", "layer", "ONNX nodes", "source", "type", "moves"))
+        + f"</tr></thead><tbody>{cells}</tbody></table>"
+    )  # fmt: skip
+    rest = len(shown(plan)) - rows
+    more = f"<p>{rest} more layers are not shown here.</p>" if rest > 0 else ""
+    return f"<div>{head}{strip(plan, rows)}{table}{more}</div>"
+
+
+def _rows(plan: Plan, rows: int) -> list[list[str]]:
+    position = {layer.id: i for i, layer in enumerate(plan.layers)}
+    return [
+        [
+            str(position[la.id]), la.kind, _capital(la.title),
+            ", ".join(la.nodes[:4]) + (f" and {len(la.nodes) - 4} more" if len(la.nodes) > 4 else "") or "none",
+            source_text(la), _short(la.precision), bytes_text(la.bytes),
+        ]
+        for la in shown(plan)[:rows]
+    ]  # fmt: skip
+
+
+def strip(plan: Plan, rows: int = ROWS) -> str:
+    """The plan as a strip of kernels: height 1 row, width by bytes moved, colour by kind; and a legend."""
+    layers = shown(plan)[: max(rows, 1)]
+    total = sum(max(la.bytes or 0, 1) for la in layers) or 1
+    width, height, gap = 880.0, 46.0, 1.0
+    x = 0.0
+    boxes = []
+    usable = width - gap * len(layers)
+    smallest = 3.0
+    spare = max(usable - smallest * len(layers), 0.0)
+    for la in layers:
+        w = smallest + spare * max(la.bytes or 0, 1) / total
+        title = escape(f"{_capital(la.title)}: {len(la.nodes)} nodes, {bytes_text(la.bytes)}")
+        boxes.append(
+            f"<rect x='{x:.1f}' y='4' width='{w:.1f}' height='{height:.0f}' rx='2' "
+            f"fill='{KIND_COLOURS.get(la.kind, _GREY)}'><title>{title}</title></rect>"
+        )
+        x += w + gap
+    kinds = list(dict.fromkeys(la.kind for la in layers))
+    legend, at = [], 0.0
+    for kind in kinds:
+        legend.append(
+            f"<rect x='{at:.0f}' y='62' width='10' height='10' rx='2' fill='{KIND_COLOURS.get(kind, _GREY)}'/>"
+            f"<text x='{at + 15:.0f}' y='71' font-size='11' fill='{_TEXT}'>{escape(kind)}</text>"
+        )
+        at += 28 + 6.6 * len(kind)
+    label = escape(f"{len(layers)} kernels in order; width is bytes moved, colour is kind")
+    return _svg(width, 80, label, "".join(boxes + legend))
+
+
+def bars(title: str, rows: Sequence[tuple[str, float, str, str]], *, width: float = 420.0) -> str:
+    """Horizontal bars. Each row: label, value, text of the value, colour."""
+    top, step = 26.0, 24.0
+    largest = max((value for _, value, _, _ in rows), default=1) or 1
+    left, right = 150.0, 110.0
+    parts = [f"<text x='0' y='12' font-size='13' font-weight='600' fill='{_TEXT}'>{escape(title)}</text>"]
+    for i, (label, value, text, colour) in enumerate(rows):
+        y = top + i * step
+        w = max((width - left - right) * value / largest, 1.0)
+        parts.append(
+            f"<text x='{left - 8:.0f}' y='{y + 12:.0f}' font-size='11' text-anchor='end' fill='{_TEXT}'>{escape(label[:24])}</text>"
+            f"<rect x='{left:.0f}' y='{y:.0f}' width='{w:.1f}' height='16' rx='2' fill='{colour}'/>"
+            f"<text x='{left + w + 6:.1f}' y='{y + 12:.0f}' font-size='11' fill='{_QUIET}'>{escape(text)}</text>"
+        )
+    return _svg(width, top + step * len(rows) + 4, title, "".join(parts))
+
+
+def charts(lens: Lens) -> list[dict[str, str]]:
+    """The report's charts: ``title``, ``svg``, ``alt``."""
+    plan, s = lens.plan, lens.plan.summary
+    size: dict[str, int] = {}
+    count: dict[str, int] = {}
+    for layer in plan.layers:
+        if layer.launches:
+            size[layer.kind] = size.get(layer.kind, 0) + (layer.bytes or 0)
+            count[layer.kind] = count.get(layer.kind, 0) + 1
+    by_kind = [
+        (f"{kind} ({count[kind]})", float(n), bytes_text(n), KIND_COLOURS.get(kind, _GREY))
+        for kind, n in sorted(size.items(), key=lambda item: -item[1])
+    ]
+    by_type = [
+        (_short(dtype) or "unknown", float(n), f"{n} layers", PRECISION_COLOURS.get(dtype, _GREY))
+        for dtype, n in s["precisions"].items()
+    ]
+    modules: dict[str, float] = {}
+    for layer in plan.layers:
+        scope = lens.scope(layer)
+        if scope:
+            parts = scope.split(".")
+            block = ".".join(parts[: next((i + 1 for i, p in enumerate(parts) if p.isdigit()), 1)])
+            modules[block] = modules.get(block, 0.0) + (layer.bytes or 0)
+    by_module = [
+        (name, value, bytes_text(value), _ACCENT)
+        for name, value in sorted(modules.items(), key=lambda item: -item[1])[:12]
+    ]
+    out = [
+        ("Kernel launches", bars("Kernel launches", [
+            ("as written", float(s["launches_before"]), str(s["launches_before"]), _GREY),
+            ("as compiled", float(s["launches_after"]), str(s["launches_after"]), _ACCENT)])),
+        ("Bytes moved", bars("Bytes moved, computed", [
+            ("as written", float(s["bytes_before"]), bytes_text(s["bytes_before"]), _GREY),
+            ("as compiled", float(s["bytes_after"]), bytes_text(s["bytes_after"]), _ACCENT)])),
+        ("Bytes by kind", bars("Bytes moved by kind of layer", by_kind)),
+        ("Layers by precision", bars("Layers by precision", by_type)),
+        ("Activation memory", memory(plan)),
+    ]  # fmt: skip
+    if by_module:
+        out.insert(4, ("Bytes by module", bars("Bytes moved by module", by_module)))
+    return [{"title": title, "svg": svg, "alt": title} for title, svg in out]
+
+
+def memory(plan: Plan, *, width: float = 420.0, height: float = 150.0) -> str:
+    """Activation bytes alive at each layer as a step line."""
+    live = liveness(plan.layers, [entry["name"] for entry in plan.io])
+    title = f"Activation memory by liveness, peak {bytes_text(live.peak)}"
+    parts = [f"<text x='0' y='12' font-size='13' font-weight='600' fill='{_TEXT}'>{escape(title)}</text>"]
+    if live.peak and len(live.live) > 1:
+        top, bottom = 28.0, height - 18.0
+        step = width / len(live.live)
+        points = []
+        for i, value in enumerate(live.live):
+            y = bottom - (bottom - top) * value / live.peak
+            points.append(f"{i * step:.1f},{y:.1f} {(i + 1) * step:.1f},{y:.1f}")
+        line = " ".join(points)
+        parts.append(
+            f"<polygon points='0,{bottom:.1f} {line} {width:.1f},{bottom:.1f}' fill='{_ACCENT}' fill-opacity='0.18'/>"
+        )
+        parts.append(f"<polyline points='{line}' fill='none' stroke='{_ACCENT}' stroke-width='1.5'/>")
+        parts.append(f"<line x1='0' x2='{width:.0f}' y1='{bottom:.1f}' y2='{bottom:.1f}' stroke='{_LINE}'/>")
+        parts.append(f"<text x='0' y='{height - 4:.0f}' font-size='11' fill='{_QUIET}'>layer 0</text>")
+        parts.append(
+            f"<text x='{width:.0f}' y='{height - 4:.0f}' font-size='11' text-anchor='end' fill='{_QUIET}'>layer {len(live.live) - 1}</text>"
+        )
+    return _svg(width, height, title, "".join(parts))
+
+
+def _svg(width: float, height: float, label: str, body: str) -> str:
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:.0f} {height:.0f}' width='{width:.0f}' "
+        f"height='{height:.0f}' style='max-width:100%;height:auto' role='img' aria-label='{escape(label)}' {_FONT}>{body}</svg>"
+    )
+
+
+def facts(plan: Plan) -> list[dict[str, object]]:
+    """Headline figures of a plan, as `Fact` of the wire format."""
+    s = plan.summary
+    saved = 1 - s["bytes_after"] / s["bytes_before"] if s["bytes_before"] else 0.0
+    rows: list[tuple[str, object, str | None, str, str | None]] = [
+        ("Kernel launches", f"{s['launches_before']} → {s['launches_after']}", None, "computed", "one kernel a node → plan"),
+        ("Bytes moved", f"{bytes_text(s['bytes_before'])} → {bytes_text(s['bytes_after'])}", None, "computed",
+         f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more"),
+        ("Operations", f"{count_text(s['flops'])}FLOP", None, "computed", None),
+        ("Peak activations", bytes_text(s["peak_activation_bytes"]), None, "computed", "by liveness"),
+        ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
+        ("Build", f"{plan.seconds.get('total', 0):.1f} s", None, "measured", None),
+    ]  # fmt: skip
+    return [{"name": n, "value": v, "unit": u, "source": source, "note": note} for n, v, u, source, note in rows]
