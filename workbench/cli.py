@@ -116,6 +116,7 @@ def inspect(
         list[Path] | None, typer.Option("--metadata", help="JSON that says which GPU it was. Repeat for more.")
     ] = None,
     output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a report that needs no server.")] = None,
     session: SessionOption = "default",
     full: Annotated[bool, typer.Option("--full", help="Every node name, and layers that own no node.")] = False,
     estimate: EstimateOption = None,
@@ -127,7 +128,18 @@ def inspect(
     from workbench.session import Session
 
     device = _device(estimate)
-    plan = Session(session).inspect(layers, profile=profile, times=times, metadata=metadata or (), model=model)
+    work = Session(session)
+    found = None if model is None else work.add(model)
+    plan = work.inspect(layers, profile=profile, times=times, metadata=metadata or (), model=found)
+    if html is not None:
+        from workbench.plan.from_layers import input_shapes
+        from workbench.report import report
+        from workbench.widgets.lens import Lens
+
+        if found is None:
+            report(Lens(plan, missing="it was not given (--model)"), html)
+        else:
+            report(Lens(plan, found.graph.at(input_shapes(plan.io)), found.provenance), html)
     if output is not Format.TABLE:
         _write_plan(plan, output, device)
         return

@@ -561,3 +561,18 @@ def test_any_one_field_lost_or_replaced_gives_a_plan_or_an_error_in_words(tmp_pa
             path.write_text(json.dumps(data))
             with contextlib.suppress(ProfileError, ListingError):
                 trtexec.inspect(path).to_json()
+
+
+@pytest.mark.tiny
+def test_a_report_needs_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Callable[..., dict[str, Path]]
+) -> None:
+    from workbench import report
+    from workbench.widgets.lens import Lens
+
+    monkeypatch.setattr(report, "bundle", lambda: b"export const mountReport = () => {}")
+    paths = files()
+    plan = trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])
+    text = report.report(Lens(plan, missing="it was not given"), tmp_path / "report.html").read_text()
+    assert "3 kernel launches" in text
+    assert "None" not in text.split("<noscript>")[1].split("</noscript>")[0]

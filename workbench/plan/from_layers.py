@@ -85,6 +85,16 @@ def from_layers(
     )
 
 
+def input_shapes(io: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of an engine's inputs: those that are fixed, and the opt shapes of the first profile of the others."""
+    found = {}
+    for entry in io:
+        shape = tuple(entry["profiles"][0]["opt"] if entry.get("profiles") else entry["shape"])
+        if entry["mode"] == "input" and shape and -1 not in shape:
+            found[entry["name"]] = shape
+    return found
+
+
 def with_times(plan: Plan, times: Sequence[float | None], measured: Mapping[str, Any]) -> Plan:
     """The plan with measured milliseconds on its layers, and where they come from in ``facts["measured"]``."""
     layers = tuple(replace(layer, time_ms=t) for layer, t in zip(plan.layers, times, strict=True))
@@ -110,18 +120,13 @@ def _with_model(record: Record, model: Model, sha256: str | None, evidence: str,
             f"{', '.join(named[:4])}; the model has {', '.join(list(graph.by_id)[:4])}.",
             details={"engine": named[:20], "model": list(graph.by_id)[:20]},
         )
-    shapes = {
-        io["name"]: shape
-        for io in inputs
-        if (shape := tuple(io["profiles"][0]["opt"] if io.get("profiles") else io["shape"])) and -1 not in shape
-    }
     warnings = list(record.get("warnings", []))
     if unknown:
         warnings.append(
             f"{len(unknown)} names that the layers report are no nodes of the model, such as {', '.join(unknown[:3])}"
         )
     return assemble(
-        graph.at(shapes), {**record, "warnings": warnings}, model={"name": model.name, "sha256": sha256},
+        graph.at(input_shapes(record["io"])), {**record, "warnings": warnings}, model={"name": model.name, "sha256": sha256},
         config=config, evidence=evidence, provenance=model.provenance,
     )  # fmt: skip
 
