@@ -122,7 +122,7 @@ def precisions(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     counts = plan.summary["precisions"]
-    figure = _figure("Layers by precision", height=150, barmode="stack")
+    figure = _figure("Layers by precision", height=130, barmode="stack", showlegend=True)
     for dtype, n in counts.items():
         figure.add_trace(
             go.Bar(
