@@ -82,14 +82,15 @@ def fusions(
     optimization_level: Annotated[int | None, typer.Option(help="Builder effort, 0 to 5.")] = None,
     engine: Annotated[Path | None, typer.Option("--engine", help="Also save the serialized engine here.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which the build is stopped.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write the self-contained report here.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Every node name, and layers that own no node.")] = False,
     estimate: EstimateOption = None,
 ) -> None:
     """Show which operations of MODEL the compiler turns into one kernel."""
-    device = _device(estimate)
     from workbench.config import BuildConfig, ShapeProfile
     from workbench.session import Session
 
+    device = _device(estimate)
     profiles = (ShapeProfile.parse(shape),) if shape else ()
     config = BuildConfig(
         compiler=compiler, targets=target or (), precision=precision.value, profiles=profiles,
@@ -100,6 +101,8 @@ def fusions(
     built = _watched(lambda: work.start_build(model, config, time_limit=time_limit), show=with_progress)
     if engine is not None:
         built.save(engine)
+    if html is not None:
+        work.report(html, built.key)
     if output is not Format.TABLE:
         _write_plan(built.plan, output, device)
     else:
@@ -296,7 +299,10 @@ def _tour() -> Path:
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 140  # a pipe has no width; tables need room
+    return console
 
 
 def _watched(start: Callable[[], Build], *, show: bool) -> Engine:

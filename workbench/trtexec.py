@@ -437,7 +437,8 @@ def layers_document(plan: Plan) -> dict[str, Any]:
                 "Inputs": [_tensor(t) for t in layer.inputs], "Constants": [_tensor(t) for t in layer.constants],
                 "Outputs": [_tensor(t) for t in layer.outputs], "TacticName": layer.tactic, "StreamId": layer.stream,
                 **({} if layer.event is None else {"EventId": layer.event}),
-                "Metadata": "\x1e".join(f"[ONNX Layer: {node}]" for node in layer.nodes),
+                # Metadata is the compiler's own word: nodes that are known in another way are not passed off as that.
+                "Metadata": "\x1e".join(f"[ONNX Layer: {n}]" for n in layer.nodes if layer.evidence == "reported"),
             }
             for layer in plan.layers
         ],
@@ -494,7 +495,7 @@ def _write(document: Any, path: str | Path) -> Path:
 
 
 def _tensor(tensor: PlanTensor) -> dict[str, Any]:
-    out: dict[str, Any] = {"Name": tensor.name, "Dimensions": list(tensor.shape or ())}
+    out: dict[str, Any] = {"Name": tensor.name, "Dimensions": [-1] if tensor.shape is None else list(tensor.shape)}
     if tensor.strides is not None:
         out["Strides"] = list(tensor.strides)
     return {**out, "Datatype": _TYPES.get(tensor.dtype, tensor.dtype), "Format": tensor.format}

@@ -16,7 +16,7 @@ from workbench.widgets.lens import Lens
 from workbench.widgets.wire import _capital, _short, shown, source_text
 
 _FONT = "font-family='system-ui,-apple-system,Segoe UI,Roboto,sans-serif'"
-_TEXT, _QUIET, _LINE, _GREY, _ACCENT = "#5a6472", "#8a94a3", "#8a94a355", "#b9c0c7", "#3b6fd4"
+_TEXT, _QUIET, _LINE, _GREY, _ACCENT = "#6f7a89", "#7d8796", "#8a94a355", "#b9c0c7", "#3b6fd4"
 ROWS = 60
 """Layers that the static picture and table show."""
 
