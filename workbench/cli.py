@@ -249,15 +249,16 @@ def doctor(
 
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
     else:
+        from rich.markup import escape
         from rich.table import Table
 
         out = _console()
         table = Table(box=None, pad_edge=False, show_header=False)
         for row in report["checks"]:
             mark = {"yes": "[green]yes[/]", "no": "[red]no[/] ", "partly": "[yellow]partly[/]"}[row["state"]]
-            table.add_row(mark, f"[bold]{row['what']}[/]", row["found"])
+            table.add_row(mark, f"[bold]{row['what']}[/]", escape(row["found"]))
             if row.get("command"):
-                table.add_row("", "", f"[cyan]{row['command']}[/]")
+                table.add_row("", "", f"[cyan]{escape(row['command'])}[/]")
         out.print(table)
     if not report["can_build"]:
         raise typer.Exit(1)
