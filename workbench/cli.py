@@ -237,6 +237,42 @@ def demo() -> None:
 
 
 @app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Sample models.")],
+    batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "1,32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, with commas.")] = "fp32,fp16",
+    output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="File to keep results in; a run goes on from it.")
+    ] = None,
+    session: SessionOption = "bench",
+) -> None:
+    """Time models through PyTorch, torch.compile, Torch-TensorRT and TensorRT on this machine's GPU, with errors."""
+    from workbench.measure.bench import WAYS, Bench, table
+    from workbench.session import Session
+
+    if not batch.replace(",", "").isdigit():
+        raise typer.BadParameter("batch sizes are whole numbers with commas between", param_hint="--batch")
+    sizes = [int(b) for b in batch.split(",") if b]
+    work = Bench(Session(session), models, sizes, precision.split(","), results)
+    console = _console(stderr=True)
+    document = work.run(lambda row: console.print(f"{row['model']}, batch {row['batch']}, {row['precision']}: done"))
+    if output is Format.JSON:
+        import json
+
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold dim")
+    for heading in ("model", "batch", "precision", *WAYS):
+        shown.add_column(heading, justify="left" if heading == "model" else "right")
+    for cells in table(document):
+        shown.add_row(*cells)
+    _console().print(shown)
+
+
+@app.command()
 def doctor(
     output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
 ) -> None:

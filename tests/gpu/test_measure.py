@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ pytestmark = [
 ]
 TASK = "workbench.measure.run:profile"
 MODELS = ("residual_block", "attention", "layernorm_mlp")
+REFERENCE = ("resnet50", "unet", "bert-base", "gpt2-small")
 
 
 def target(session: Session) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def test_a_sample_runs_and_is_right(session: Session, tmp_path: Path, model: str
     assert all(layer.time_ms is not None for layer in plan.layers if layer.launches)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, *REFERENCE])
 def test_the_inspector_agrees_with_the_build_log(session: Session, tmp_path: Path, model: str) -> None:
     engine = session.build(model, **target(session))
     found = measured(engine, tmp_path, layer_iterations=0, graph=False)
@@ -97,3 +101,23 @@ def test_an_engine_of_another_version_is_told_before_it_is_touched(session: Sess
     engine = session.build("residual_block", **target(session))
     with pytest.raises(BuildError, match="not portable between versions"):
         measured(engine, tmp_path, built={**engine.plan.compiler, "version": "0.0"})
+
+
+@pytest.mark.parametrize(("model", "shape"), [("resnet50", "32x3x224x224"), ("unet", "1x3x256x256")])
+def test_as_quick_as_a_bare_script(session: Session, tmp_path: Path, model: str, shape: str) -> None:
+    """The same engine, timed here by the workbench and by a script of a few lines: within 3 percent."""
+    engine = session.build(model, precision="fp16", shapes={"x": shape}, **target(session))
+    bare, ours = [], []
+    for _ in range(3):  # in turn, so that a drifting clock meets both
+        document = measured(engine, tmp_path, reference=None, layer_iterations=0, duration_ms=500.0)
+        ours.append(document["latency"]["graph"]["median_ms"])
+        out = subprocess.run(
+            [sys.executable, str(Path(__file__).parent / "bare_run.py"), str(engine.path), shape],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        bare.append(float(out))
+    ratio = statistics.median(ours) / statistics.median(bare)
+    print(
+        f"{model} {shape} fp16: workbench {statistics.median(ours):.4f} ms, bare {statistics.median(bare):.4f} ms, {ratio:.3f}"
+    )
+    assert 0.97 <= ratio <= 1.03

@@ -120,9 +120,9 @@ def profile(
 
         ways["transfers"] = whole
         methods["transfers"] = methods["plain"] + ", with inputs copied in and outputs copied out, pinned memory"
-    latency = {}
+    figures = {}
     for name, step in ways.items():
-        latency[name] = _latency(device, step, methods[name], warm_up_ms, duration_ms, name, reporter).to_dict()
+        figures[name] = latency(device, step, methods[name], warm_up_ms, duration_ms, name, reporter).to_dict()
     layers = []
     if layer_iterations:
 
@@ -148,7 +148,7 @@ def profile(
         "time": time.time(),
         "shapes": {name: list(device.describe(value)[0]) for name, value in host.items()},
         "first_ms": first,
-        "latency": latency,
+        "latency": figures,
         "layers": layers,
         "layer_iterations": layer_iterations,
         "error": wrong,
@@ -192,9 +192,10 @@ def apply(plan: Plan, document: Mapping[str, Any]) -> Plan:
     return with_times(plan, times, measured)
 
 
-def _latency(
+def latency(
     device: Any, step: Callable[[], None], method: str, warm_up: float, duration: float, name: str, reporter: Reporter
 ) -> Latency:
+    """Times of `step`: warmed up for `warm_up` ms, measured for `duration` ms and until steady (at most 4 times that)."""
     spent = 0.0
     while spent < warm_up:
         spent += max(sum(device.times(step, BATCH)), 1e-3)
