@@ -145,12 +145,12 @@ const CSS = `
 .wb-table::-webkit-scrollbar-thumb{background:${v("lineStrong")};border:3px solid ${v("bg")};border-radius:6px}
 .wb-table::-webkit-scrollbar-corner,.wb-table::-webkit-scrollbar-track{background:${v("bg")}}
 .wb-sheet{flex:1;min-height:0;display:flex;position:relative}
-.wb-sheet::after{content:"";position:absolute;z-index:4;right:0;top:0;bottom:0;width:26px;pointer-events:none;opacity:0;transition:opacity .15s;background:linear-gradient(90deg,transparent,${v("shadow")})}
+.wb-sheet::after{content:"";position:absolute;z-index:4;right:0;top:0;bottom:0;width:18px;pointer-events:none;opacity:0;transition:opacity .15s;background:linear-gradient(90deg,transparent,${v("shadow")})}
 .wb-sheet.wb-more::after{opacity:1}
 .wb-thead{position:sticky;top:0;z-index:3;display:flex;background:${v("bg")};border-bottom:1px solid ${v("lineStrong")};min-width:max-content;height:34px}
 .wb-th{all:unset;box-sizing:border-box;display:flex;align-items:center;gap:5px;padding:0 12px;font-weight:600;font-size:12px;color:${v("muted")};cursor:pointer;white-space:nowrap;overflow:hidden;flex:none}
-.wb-th>span{overflow:hidden;text-overflow:ellipsis}
-.wb-th small{font-weight:400;color:${v("faint")}}
+.wb-th>span{flex:0 0 auto;max-width:100%;overflow:hidden;text-overflow:ellipsis}
+.wb-th small{font-weight:400;color:${v("faint")};min-width:0;overflow:hidden;text-overflow:ellipsis}
 .wb-th:hover{color:${v("text")};background:${v("hover")}}
 .wb-th:focus-visible{outline:2px solid ${v("accent")};outline-offset:-2px}
 .wb-th i{font-style:normal;color:${v("accent")};width:10px}
@@ -166,6 +166,7 @@ const CSS = `
 .wb-count{color:${v("muted")};font-size:12px;white-space:nowrap}
 .wb-report{border:0;border-radius:0;overflow:visible;background:${v("canvas")};min-height:100vh}
 .wb-page{width:100%;max-width:1560px;margin:0 auto;padding:26px 28px 40px;display:flex;flex-direction:column;gap:18px}
+.wb-page>:empty{display:none}
 .wb-page>header h1{font-size:22px;line-height:1.25;font-weight:650;margin:0;overflow-wrap:anywhere;color:inherit}
 .wb-page>header p{margin:4px 0 0;color:${v("muted")}}
 .wb-cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px}

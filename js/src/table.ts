@@ -22,7 +22,7 @@ const SPARE = 10;
 const NARROW = 52;
 const WIDE = 380;
 /** A text column gives way down to this before the table scrolls sideways. */
-const LEAST_TEXT = 104;
+const LEAST_TEXT = 92;
 /** Rows looked at to find the width of a column. */
 const SAMPLE = 400;
 
@@ -153,7 +153,7 @@ export class TableView {
   /** Figures and tags are never cut; text is, and so is the word after a heading that says how a figure came to be. */
   private leastOf(c: number): number {
     const { label, type } = this.data.columns[c]!;
-    const head = measure(label, SUB_FONT) * 1.16 + 38;
+    const head = measure(label, SUB_FONT) * 1.16 + 34;
     const cells = this.cellsOf(c);
     return Math.ceil(Math.min(WIDE, Math.max(NARROW, head, type === "text" ? Math.min(LEAST_TEXT, cells) : cells)));
   }
@@ -292,7 +292,8 @@ export class TableView {
         column.type === "tag" && text ? h("span", { class: "wb-tag" }, text) : numeric ? h("em", { class: column.source === "estimated" ? "wb-est" : "" }, text) : text);
       td.style.width = `${this.widths[c]!}px`;
       const value = cell(this.data, c, r);
-      if (numeric && typeof value === "number" && value !== 0 && this.maxima[c]! > 0) {
+      // A bar says something of an amount, and nothing of a position or a stream.
+      if (column.source && typeof value === "number" && value !== 0 && this.maxima[c]! > 0) {
         const meter = h("span", { class: "wb-meter", "aria-hidden": "true" });
         meter.style.setProperty("--wb-share", `${(Math.abs(value) / this.maxima[c]!) * 100}%`);
         td.append(meter);
