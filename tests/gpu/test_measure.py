@@ -37,13 +37,13 @@ def _rtx() -> bool:
     return compilers.get("tensorrt").name == "tensorrt_rtx"
 
 
-def measured(engine: Any, folder: Path, **options: Any) -> dict[str, Any]:
+def measured(made: Any, folder: Path, **options: Any) -> dict[str, Any]:
     from workbench import compilers
 
-    source = engine.source()
+    source = made.source()
     arguments = {
-        **compilers.get(engine.config.compiler).arguments(), "engine": str(engine.path), "folder": str(folder),
-        "built": dict(engine.plan.compiler), "reference": str((source.original or source).path), "duration_ms": 200.0,
+        **compilers.get(made.config.compiler).arguments(), "engine": str(made.path), "folder": str(folder),
+        "built": dict(made.plan.compiler), "reference": str((source.original or source).path), "duration_ms": 200.0,
         **options,
     }  # fmt: skip
     job = Job(TASK, {}, title="measure", time_limit=300)
