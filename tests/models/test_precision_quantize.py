@@ -200,3 +200,26 @@ def test_cancel(session: Session, tmp_path: Path) -> None:
     with pytest.raises(CancelledError):
         quantize(exact, session.store, data="random:8", on_job=lambda job: job.cancel())
     assert quantize(exact, session.store, data="random:8").origin["pairs"] == 3
+
+
+@needs_rtx
+@needs_big
+@pytest.mark.slow
+def test_the_librarys_placement_requantizes_twice_and_the_audit_shows_it(shared: Session) -> None:
+    from workbench.precision.audit import compare, verdict
+
+    exact = shared.add("resnet50")
+    ours = shared.build(quantize(exact, shared.store, data="random:8"), target="sm89").plan
+    low = quantize(exact, shared.store, data="random:8", placement="onnxruntime", rest="fp32", method="minmax")
+    theirs = shared.build(low, target="sm89").plan
+    fp16 = shared.build(exact, target="sm89", precision="fp16").plan
+    frame = compare({"ours": ours, "onnxruntime": theirs, "fp16": fp16})
+    assert frame.loc["double_requantization", "ours"] == 0
+    assert frame.loc["double_requantization", "onnxruntime"] > 40
+    assert frame.loc["products_fp32", "ours"] == 0
+    assert frame.loc["wide_output", "ours"] == 0
+    assert frame.loc["products_quantized"].tolist()[:2] == [54, 54]
+    for figure in ("kernels", "fused_steps", "requantizations", "bytes"):
+        assert frame.loc[figure, "ours"] <= frame.loc[figure, "onnxruntime"], figure
+    assert "less." in verdict(ours, fp16)
+    assert "more." in verdict(theirs, fp16)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workbench.config import Shape
     from workbench.worker import Reporter
 
-VERSION = 4
+VERSION = 5
 """Raise it when the same request gives another graph, so that kept models are made anew."""
 
 
@@ -56,8 +56,10 @@ class Scheme(BaseModel):
     weights: Literal["channel-after", "channel", "tensor"] = Field(
         "channel-after", description="A scale for each output channel (of a convolution: behind it), or one for all."
     )
-    residual: bool = Field(
-        True, description="Additions behind a convolution read a branch that is quantized anyway as quantized."
+    residual: bool | None = Field(
+        None,
+        description="Additions behind a convolution read a branch that is quantized anyway as quantized; by default "
+        "unless weights='tensor', where the addition is part of the convolution.",
     )
     keep: tuple[str, ...] = Field((), description="Names or patterns of nodes left in the rest's precision.")
     only: tuple[str, ...] | None = Field(None, description="The only nodes to quantize; None for all.")
@@ -90,6 +92,11 @@ class Scheme(BaseModel):
     def ranging(self) -> str:
         """The method in use."""
         return self.method or ("minmax" if self.to == "fp8" else "entropy")
+
+    @property
+    def shares_residuals(self) -> bool:
+        """`residual`, or its default."""
+        return self.weights != "tensor" if self.residual is None else self.residual
 
     @property
     def calibrated(self) -> bool:
@@ -297,7 +304,14 @@ def quantize_task(
             ranges.update(dict.fromkeys(dead, 1.0))
     reporter.progress("Inserting Q/DQ", 0, 1)
     work = Insertion(
-        model, choices, ranges, to=how.to, rest=how.rest, weights=how.weights, residual=how.residual, block=how.block
+        model,
+        choices,
+        ranges,
+        to=how.to,
+        rest=how.rest,
+        weights=how.weights,
+        residual=how.shares_residuals,
+        block=how.block,
     )
     work.run()
     reporter.progress("Inserting Q/DQ", 1, 1)
