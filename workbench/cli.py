@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from workbench.build import Build, Engine
-    from workbench.plan import Layer
+    from workbench.plan import Layer, Plan
+    from workbench.plan.roofline import Device
 
 app = typer.Typer(
     add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -54,6 +55,11 @@ TargetOption = Annotated[
     str | None,
     typer.Option("--target", "-t", help="GPU to build for: sm75 ... sm121, current; several with +."),
 ]
+EstimateOption = Annotated[
+    str | None,
+    typer.Option("--estimate", metavar="GPU", help="Add each layer's least time on a GPU (a100, rtx-4090, sm89 ...), "
+                 "estimated from its datasheet."),
+]  # fmt: skip
 SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]
 
 
@@ -77,12 +83,15 @@ def fusions(
     optimization_level: Annotated[int | None, typer.Option(help="Builder effort, 0 to 5.")] = None,
     engine: Annotated[Path | None, typer.Option("--engine", help="Also save the serialized engine here.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which the build is stopped.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write the self-contained report here.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Every node name, and layers that own no node.")] = False,
+    estimate: EstimateOption = None,
 ) -> None:
     """Show which operations of MODEL the compiler turns into one kernel."""
     from workbench.config import BuildConfig, ShapeProfile
     from workbench.session import Session
 
+    device = _device(estimate)
     profiles = (ShapeProfile.parse(shape),) if shape else ()
     config = BuildConfig(
         compiler=compiler, targets=target or (), precision=precision.value, profiles=profiles,
@@ -93,12 +102,97 @@ def fusions(
     built = _watched(lambda: work.start_build(model, config, time_limit=time_limit), show=with_progress)
     if engine is not None:
         built.save(engine)
-    if output is Format.JSON:
-        sys.stdout.write(built.plan.to_json() + "\n")
-    elif output is Format.CSV:
-        sys.stdout.write(built.plan.to_frame().to_csv(index=False))
+    if html is not None:
+        work.report(html, built.key)
+    if output is not Format.TABLE:
+        _write_plan(built.plan, output, device)
     else:
-        _print_plan(built, full=full)
+        _print_plan(built, full=full, device=device)
+
+
+@app.command()
+def inspect(
+    layers: Annotated[Path, typer.Argument(metavar="LAYERS.json", help="File of trtexec --exportLayerInfo.")],
+    profile: Annotated[Path | None, typer.Option("--profile", help="File of --exportProfile.")] = None,
+    times: Annotated[Path | None, typer.Option("--times", help="File of --exportTimes.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The ONNX model that the engine was built from.")] = None,
+    metadata: Annotated[
+        list[Path] | None, typer.Option("--metadata", help="JSON that says which GPU it was. Repeat for more.")
+    ] = None,
+    output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a report that needs no server.")] = None,
+    session: SessionOption = "default",
+    full: Annotated[bool, typer.Option("--full", help="Every node name, and layers that own no node.")] = False,
+    estimate: EstimateOption = None,
+) -> None:
+    """Show an engine that trtexec built: its layers, and their times where they were measured."""
+    from rich.markup import escape
+
+    from workbench import trtexec
+    from workbench.session import Session
+
+    device = _device(estimate)
+    work = Session(session)
+    found = None if model is None else work.add(model)
+    plan = work.inspect(layers, profile=profile, times=times, metadata=metadata or (), model=found)
+    if html is not None:
+        from workbench.plan.from_layers import input_shapes
+        from workbench.report import report
+        from workbench.widgets.lens import Lens
+
+        if found is None:
+            report(Lens(plan, missing="it was not given (--model)"), html)
+        else:
+            report(Lens(plan, found.graph.at(input_shapes(plan.io)), found.provenance), html)
+    if output is not Format.TABLE:
+        _write_plan(plan, output, device)
+        return
+    out = _console()
+    known = [plan.facts.get("schema"), (plan.facts.get("device") or {}).get("name"), plan.facts.get("file")]
+    out.print(f"\n[bold]{escape(str(plan.model['name']))}[/] " + escape(", ".join(str(k) for k in known if k)))
+    _print_layers(plan, full=full, device=device)
+    for line in trtexec.explain(plan):
+        out.print(escape(line))
+    for line in plan.facts.get("warnings", []):
+        out.print(f"[yellow]{escape(line)}[/]")
+
+
+@app.command(name="trtexec")
+def trtexec_command(
+    model: ModelArgument,
+    version: Annotated[int, typer.Option("--for", help="trtexec's version: 10 or 11.")] = 11,
+    precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
+    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", metavar="NAME=SHAPE")] = None,
+    session: SessionOption = "default",
+    optimization_level: Annotated[int | None, typer.Option(help="Builder effort, 0 to 5.")] = None,
+    workspace: Annotated[int | None, typer.Option(help="Scratch memory limit, bytes.")] = None,
+    measure: Annotated[bool, typer.Option(help="Also run and profile the engine.")] = True,
+) -> None:
+    """Print the trtexec command that builds MODEL as the workbench would; notes go to standard error."""
+    from rich.markup import escape
+
+    from workbench import trtexec
+    from workbench.build import check_profiles
+    from workbench.config import BuildConfig, ShapeProfile
+    from workbench.session import Session
+
+    profiles = (ShapeProfile.parse(shape),) if shape else ()
+    config = BuildConfig(
+        precision=precision.value, profiles=profiles, optimization_level=optimization_level, workspace=workspace
+    )
+    work = Session(session)
+    found = work.add(model, shapes=profiles[0] if profiles else None)
+    check_profiles(found, config)
+    if config.precision != "fp32":
+        from workbench.precision import cast
+
+        found = cast(found, config.precision, work.store)
+    command = trtexec.command(
+        found.path, config, version, engine=f"{found.name}.engine", outputs=found.name, measure=measure
+    )
+    sys.stdout.write(f"{command}\n")
+    for note in command.notes:
+        _console(stderr=True).print(f"[dim]{escape(note)}[/]", soft_wrap=True)
 
 
 @app.command()
@@ -144,6 +238,42 @@ def demo() -> None:
 
 
 @app.command()
+def bench(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Sample models.")],
+    batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "1,32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, with commas.")] = "fp32,fp16",
+    output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    results: Annotated[
+        Path | None, typer.Option("--results", help="File to keep results in; a run goes on from it.")
+    ] = None,
+    session: SessionOption = "bench",
+) -> None:
+    """Time models through PyTorch, torch.compile, Torch-TensorRT and TensorRT on this machine's GPU, with errors."""
+    from workbench.measure.bench import WAYS, Bench, table
+    from workbench.session import Session
+
+    if not batch.replace(",", "").isdigit():
+        raise typer.BadParameter("batch sizes are whole numbers with commas between", param_hint="--batch")
+    sizes = [int(b) for b in batch.split(",") if b]
+    work = Bench(Session(session), models, sizes, precision.split(","), results)
+    console = _console(stderr=True)
+    document = work.run(lambda row: console.print(f"{row['model']}, batch {row['batch']}, {row['precision']}: done"))
+    if output is Format.JSON:
+        import json
+
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold dim")
+    for heading in ("model", "batch", "precision", *WAYS):
+        shown.add_column(heading, justify="left" if heading == "model" else "right")
+    for cells in table(document):
+        shown.add_row(*cells)
+    _console().print(shown)
+
+
+@app.command()
 def doctor(
     output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
 ) -> None:
@@ -156,15 +286,16 @@ def doctor(
 
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
     else:
+        from rich.markup import escape
         from rich.table import Table
 
         out = _console()
         table = Table(box=None, pad_edge=False, show_header=False)
         for row in report["checks"]:
             mark = {"yes": "[green]yes[/]", "no": "[red]no[/] ", "partly": "[yellow]partly[/]"}[row["state"]]
-            table.add_row(mark, f"[bold]{row['what']}[/]", row["found"])
+            table.add_row(mark, f"[bold]{row['what']}[/]", escape(row["found"]))
             if row.get("command"):
-                table.add_row("", "", f"[cyan]{row['command']}[/]")
+                table.add_row("", "", f"[cyan]{escape(row['command'])}[/]")
         out.print(table)
     if not report["can_build"]:
         raise typer.Exit(1)
@@ -206,7 +337,10 @@ def _tour() -> Path:
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 140  # a pipe has no width; tables need room
+    return console
 
 
 def _watched(start: Callable[[], Build], *, show: bool) -> Engine:
@@ -227,48 +361,120 @@ def _watched(start: Callable[[], Build], *, show: bool) -> Engine:
         return build.result()
 
 
-def _print_plan(engine: Engine, *, full: bool) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+def _device(name: str | None) -> Device | None:
+    from workbench.plan import roofline
 
-    from workbench.units import bytes_text, count_text
+    return None if name is None else roofline.device(name)
+
+
+def _write_plan(plan: Plan, output: Format, device: Device | None) -> None:
+    """The plan on standard output, as JSON or CSV; estimates are columns of the CSV and facts of the JSON."""
+    from workbench.plan import roofline
+
+    found = roofline.estimates(plan, device) if device else {}
+    if output is Format.JSON:
+        import json
+
+        document = plan.to_dict()
+        if device:
+            document["facts"]["estimate"] = roofline.document(found, device)
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    frame = plan.to_frame()
+    if device:
+        frame["estimated_ms"] = [found[layer.id].time_ms for layer in plan.layers]
+        frame["efficiency"] = [found[layer.id].efficiency for layer in plan.layers]
+    sys.stdout.write(frame.to_csv(index=False))
+
+
+def _print_plan(engine: Engine, *, full: bool, device: Device | None = None) -> None:
+    from rich.markup import escape
 
     plan, out = engine.plan, _console()
-    s = plan.summary
-    names = {name for layer in plan.layers for name in layer.nodes}
     how = "from the cache" if engine.cached else f"built in {plan.seconds['total']:.1f} s"
     out.print(
         f"\n[bold]{escape(str(plan.model['name']))}[/] for {plan.compiler['target']} by {plan.compiler['name']} "
         f"{plan.compiler['version']}, {engine.config.precision}, {how}"
     )
+    _print_layers(plan, full=full, device=device)
+
+
+def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> None:
+    """What the plan sums up to, its layers as a table, and notes. Times and estimates have columns where known."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from workbench.plan import roofline
+    from workbench.units import bytes_text, count_text
+
+    out = _console()
+    s = plan.summary
+    names = {name for layer in plan.layers for name in layer.nodes}
+    modelled = s["launches_before"] is not None
+    before = (f"{s['launches_before']} → ", f"{bytes_text(s['bytes_before'])} → ") if modelled else ("", "")
+    told = any(layer.bytes is not None for layer in plan.layers)
     out.print(
-        f"[bold]{s['launches_before']} → {s['launches_after']}[/] kernel launches   "
-        f"[bold]{bytes_text(s['bytes_before'])} → {bytes_text(s['bytes_after'])}[/] moved   "
-        f"{count_text(s['flops'])}FLOP   peak activations {bytes_text(s['peak_activation_bytes'])}   "
-        f"weights {bytes_text(s['weight_bytes'])}"
+        f"[bold]{before[0]}{s['launches_after']}[/] kernel launches   "
+        + (f"[bold]{before[1]}{bytes_text(s['bytes_after'])}[/] moved   " if told else "")
+        + (f"{count_text(s['flops'])}FLOP   " if modelled else "")
+        + (
+            f"peak activations {bytes_text(s['peak_activation_bytes'])}   weights {bytes_text(s['weight_bytes'])}"
+            if told
+            else ""
+        )
     )
+    total = sum(layer.time_ms or 0.0 for layer in plan.layers)
+    timed = any(layer.time_ms is not None for layer in plan.layers)
+    found = roofline.estimates(plan, device) if device else {}
     table = Table(box=None, pad_edge=False, header_style="bold dim")
     table.add_column("#", justify="right", style="dim")
     table.add_column("kind")
-    table.add_column("layer", overflow="fold", max_width=44)
-    table.add_column("nodes", overflow="fold", ratio=1)
-    table.add_column("source", overflow="fold", max_width=36)
+    # An engine read without its model has names for nodes and no sources: such columns would say nothing.
+    by_name = not modelled and all(layer.title == " + ".join(layer.nodes) for layer in plan.layers if layer.nodes)
+    placed = any(layer.sources for layer in plan.layers)
+    table.add_column("layer", overflow="fold", ratio=1 if by_name else None, max_width=None if by_name else 44)
+    if not by_name:
+        table.add_column("nodes", overflow="fold", ratio=1)
+    if placed:
+        table.add_column("source", overflow="fold", max_width=36)
     table.add_column("type")
     table.add_column("moves", justify="right")
+    if timed:
+        table.add_column("ms", justify="right")
+        table.add_column("%", justify="right")
+    if device:
+        table.add_column("est. ms", justify="right", style="italic")
+        if timed:
+            table.add_column("of peak", justify="right", style="italic")
     hidden = 0
     for i, layer in enumerate(plan.layers):
-        if layer.kind == "sync" and not full:
+        if layer.kind in {"sync", "noop"} and not full:
             hidden += 1
             continue
+        more = []
+        if timed:
+            share = "" if layer.time_ms is None or not total else f"{100 * layer.time_ms / total:.1f}"
+            more += ["" if layer.time_ms is None else f"{layer.time_ms:.4f}", share]
+        if device:
+            least, efficiency = found[layer.id].time_ms, found[layer.id].efficiency
+            more.append("" if least is None else f"{least:.4f}")
+            more += [("" if efficiency is None else f"{efficiency:.0%}")] if timed else []
+        nodes = escape(_nodes(layer, full=full)) or "[dim]none: overhead[/]"
         table.add_row(
             str(i), f"[{_COLOURS.get(layer.kind, 'default')}]{layer.kind}[/]", escape(layer.title),
-            escape(_nodes(layer, full=full)) or "[dim]none: overhead[/]", escape(_where(layer)), _short(layer.precision),
-            bytes_text(layer.bytes) if layer.bytes is not None else "?",
+            *([] if by_name else [nodes]), *([escape(_where(layer))] if placed else []), _short(layer.precision),
+            bytes_text(layer.bytes) if layer.bytes is not None else "?", *more,
         )  # fmt: skip
     out.print(table)
     notes = []
     if hidden:
-        notes.append(f"{hidden} stream signals and waits are not shown (--full)")
+        notes.append(f"{hidden} layers that launch nothing (stream events, no-operations) are not shown (--full)")
+    if device:
+        notes += roofline.notes(found, device)
+    if not modelled:
+        notes.append(
+            "without the model (--model) nodes are the names that the compiler reports, and operations are not counted"
+        )
     if plan.unclaimed:
         reasons = ", ".join(f"{n} {reason}" for reason, n in s["unclaimed"].items())
         notes.append(f"{len(plan.unclaimed)} of {s['nodes']} nodes need no kernel of their own: {reasons}")

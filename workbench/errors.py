@@ -79,6 +79,10 @@ class ListingError(WorkbenchError):
     """The compiler's listing of layers was absent, or is not in a form that the reader knows."""
 
 
+class ProfileError(WorkbenchError):
+    """A file of layers or times can't be read, is of another kind, or does not belong to the others."""
+
+
 class CancelledError(WorkbenchError):
     """The user stopped the job."""
 

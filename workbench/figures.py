@@ -54,6 +54,19 @@ def _figure(title: str, *, height: int = 320, **layout: Any) -> go.Figure:
     return figure
 
 
+def _beside_bars(figure: go.Figure, x: Sequence[float], y: Sequence[str], text: Sequence[str], **place: Any) -> None:
+    """Values written to the right of horizontal bars.
+
+    A bar's own text is turned sideways where the bar is low.
+    """
+    import plotly.graph_objects as go
+
+    figure.add_trace(
+        go.Scatter(x=x, y=y, text=[f" {t}" for t in text], mode="text", textposition="middle right", hoverinfo="skip",
+                   showlegend=False, cliponaxis=False, **place)
+    )  # fmt: skip
+
+
 def before_and_after(plan: Plan) -> go.Figure:
     """Kernel launches and bytes moved, one kernel a node against the plan. Computed, not measured."""
     import plotly.graph_objects as go
@@ -63,23 +76,17 @@ def before_and_after(plan: Plan) -> go.Figure:
         ("kernel launches", s["launches_before"], s["launches_after"], count_text),
         ("bytes moved", s["bytes_before"], s["bytes_after"], bytes_text),
     )
-    figure = _figure("What fusion saved", height=210, barmode="group", bargap=0.35)
-    for when, index, colour in (("as written, one kernel a node", 1, _GREY), ("as compiled", 2, _ACCENT)):
-        figure.add_trace(
-            go.Bar(
-                name=when,
-                orientation="h",
-                marker_color=colour,
-                y=[row[0] for row in rows],
-                x=[(row[1] if index == 1 else row[2]) / max(row[1], row[2], 1) for row in rows],
-                text=[row[3](row[1] if index == 1 else row[2]).strip() for row in rows],
-                textposition="auto",
-                textangle=0,
-                cliponaxis=False,
-                hovertemplate="%{y}, %{fullData.name}: %{text}<extra></extra>",
-            )
-        )
-    figure.update_xaxes(tickformat=".0%", range=[0, 1.02])
+    rows = tuple(row for row in rows if row[1] is not None)  # not known of an engine read without its model
+    figure = _figure("What fusion saved", height=230, bargap=0.3)
+    labels = [f"{row[0]}, {when}" for row in rows for when in ("as written", "as compiled")]
+    shares = [value / max(row[1], row[2], 1) for row in rows for value in row[1:3]]
+    texts = [row[3](value).strip() for row in rows for value in row[1:3]]
+    figure.add_trace(
+        go.Bar(orientation="h", y=labels, x=shares, marker_color=[_GREY, _ACCENT] * len(rows), customdata=texts,
+               hovertemplate="%{y}: %{customdata}<extra></extra>", showlegend=False)
+    )  # fmt: skip
+    _beside_bars(figure, shares, labels, texts)
+    figure.update_xaxes(showticklabels=False, range=[0, 1.25])
     figure.update_yaxes(autorange="reversed")
     return figure
 
@@ -102,14 +109,12 @@ def kinds(plan: Plan) -> go.Figure:
             y=order,
             x=[size[k] for k in order],
             marker_color=[KIND_COLOURS.get(k, _GREY) for k in order],
-            text=[f"{bytes_text(size[k])} in {count[k]} layer{'s' * (count[k] > 1)}" for k in order],
-            textposition="auto",
-            textangle=0,
-            cliponaxis=False,
-            hovertemplate="%{y}: %{text}<extra></extra>",
+            hovertemplate="%{y}: %{x} bytes<extra></extra>",
         )
     )
-    figure.update_xaxes(showticklabels=False)
+    told = [f"{bytes_text(size[k])} in {count[k]} layer{'s' * (count[k] > 1)}" for k in order]
+    _beside_bars(figure, [size[k] for k in order], order, told)
+    figure.update_xaxes(showticklabels=False, range=[0, 1.35 * max(size.values(), default=1)])
     return figure
 
 
@@ -118,16 +123,14 @@ def precisions(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     counts = plan.summary["precisions"]
-    figure = _figure("Layers by precision", height=150, barmode="stack")
+    figure = _figure("Layers by precision", height=130, barmode="stack", showlegend=True)
     for dtype, n in counts.items():
         figure.add_trace(
             go.Bar(
-                name=dtype or "unknown",
+                name=f"{dtype or 'unknown'}: {n}",
                 orientation="h",
                 y=["layers"],
                 x=[n],
-                text=[str(n)],
-                textposition="inside",
                 marker_color=PRECISION_COLOURS.get(dtype, _GREY),
                 hovertemplate=f"{dtype or 'unknown'}: %{{x}} layers<extra></extra>",
             )
@@ -266,10 +269,11 @@ def operators(counts: dict[str, int], top: int = 24) -> go.Figure:
     names = list(counts)[:top][::-1]
     figure = _figure("Operations in the graph", height=60 + 20 * max(len(names), 4), showlegend=False)
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=[counts[n] for n in names], text=[str(counts[n]) for n in names],
-               marker_color=_ACCENT, textposition="auto", textangle=0, hovertemplate="%{y}: %{x}<extra></extra>")
+        go.Bar(orientation="h", y=names, x=[counts[n] for n in names], marker_color=_ACCENT,
+               hovertemplate="%{y}: %{x}<extra></extra>")
     )  # fmt: skip
-    figure.update_xaxes(showticklabels=False)
+    _beside_bars(figure, [counts[n] for n in names], names, [str(counts[n]) for n in names])
+    figure.update_xaxes(showticklabels=False, range=[0, 1.15 * max((counts[n] for n in names), default=1)])
     return figure
 
 
@@ -281,8 +285,10 @@ def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") ->
     figure = _figure(value.replace("_", " "), height=80 + 30 * len(plans), showlegend=False)
     numbers = [plan.summary[value] for _, plan in plans]
     figure.add_trace(
-        go.Bar(orientation="h", y=[name for name, _ in plans], x=numbers, text=[told(n).strip() for n in numbers],
-               marker_color=_ACCENT, textposition="auto", textangle=0, hovertemplate="%{y}: %{text}<extra></extra>")
+        go.Bar(orientation="h", y=[name for name, _ in plans], x=numbers, marker_color=_ACCENT,
+               hovertemplate="%{y}: %{x}<extra></extra>")
     )  # fmt: skip
+    _beside_bars(figure, numbers, [name for name, _ in plans], [told(n).strip() for n in numbers])
     figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(showticklabels=False, range=[0, 1.2 * max(numbers, default=1)])
     return figure

@@ -77,8 +77,8 @@ def report(lens: Lens, path: str | Path) -> Path:
         "details": records,
         "figures": static.charts(lens),
         "footer": [
-            f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}. "
-            f"Model SHA-256 {str(plan.model.get('sha256', ''))[:16]}….",
+            f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}."
+            + (f" Model SHA-256 {plan.model['sha256'][:16]}…." if plan.model.get("sha256") else ""),
             "Bytes and operations are computed from shapes and types; they are not measured.",
             *([f"The model could not be opened: {lens.missing}"] if lens.graph is None else []),
         ],

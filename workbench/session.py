@@ -318,6 +318,35 @@ class Session:
         """The plan of an engine: the newest by default; see `engine`."""
         return self.engine(key).plan
 
+    def inspect(
+        self,
+        layers: str | Path,
+        *,
+        profile: str | Path | None = None,
+        times: str | Path | None = None,
+        metadata: Sequence[str | Path] = (),
+        model: Any = None,
+    ) -> Plan:
+        """The plan of an engine that was built elsewhere, from the files that trtexec wrote of it.
+
+        Args:
+            layers: File of ``--exportLayerInfo`` (TensorRT 8 to 11, RTX), or a plan as JSON.
+            profile: File of ``--exportProfile``, for the time of each layer.
+            times: File of ``--exportTimes``, for the end-to-end latency.
+            metadata: Files that say which GPU it was and how it was built.
+            model: The model that it was built from, or anything that `add` takes. Without it the costs before
+                fusion and the nodes in no layer are unknown.
+
+        Raises:
+            ProfileError: a file can't be read or belongs to another engine or model.
+            ListingError: the layers do not follow a known schema.
+        """
+        from workbench import trtexec
+
+        found = None if model is None else self._resolve(model, BuildConfig())
+        sha256 = None if found is None else found.sha256(self.store)
+        return trtexec.inspect(layers, profile=profile, times=times, metadata=metadata, model=found, sha256=sha256)
+
     def to_frame(self) -> pd.DataFrame:
         """One row an engine: what was asked, what it took, what fusion saved."""
         import pandas as pd

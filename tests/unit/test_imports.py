@@ -45,8 +45,8 @@ for name in sys.argv[1:]:
         bad.append(f"{name}: {type(error).__name__}: {error}")
 print("\\n".join(bad))
 """
-# Only Jupyter loads these, and a report that draws with the widgets.
-NEEDS_JUPYTER = ("workbench.widgets", "workbench.panels", "workbench.server", "workbench.report")
+# Only Jupyter loads these.
+NEEDS_JUPYTER = ("workbench.widgets.views", "workbench.panels", "workbench.server")
 
 
 def test_every_module_imports_without_optional_packages() -> None:

@@ -64,7 +64,11 @@ class TensorRecord(TypedDict, total=False):
 
 
 class LayerRecord(TypedDict, total=False):
-    """One layer, as the compiler reported it. `nodes` holds names as the compiler was given them."""
+    """One layer, as the compiler reported it. `nodes` holds names as the compiler was given them.
+
+    `evidence` says how `nodes` is known where layers of one record differ. `detailed` is False where only the
+    layer's name is known, so that its tensors are unknown rather than none.
+    """
 
     name: str
     type: str
@@ -76,6 +80,8 @@ class LayerRecord(TypedDict, total=False):
     event: int | None
     nodes: list[str]
     metadata: str
+    evidence: str
+    detailed: bool
 
 
 class IORecord(TypedDict, total=False):

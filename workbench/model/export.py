@@ -121,13 +121,7 @@ def export_task(
     reporter.progress("Loading the module", 0, 1)
     _torch()
     if source["kind"] == "sample":
-        file = Path(source["file"])
-        spec = importlib.util.spec_from_file_location(file.stem, file)
-        assert spec is not None
-        assert spec.loader is not None
-        loaded = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded)
-        made = loaded.build()
+        made = load_sample(source["file"])
         root = Path(source["root"])
     else:
         made = _call_factory(source["spec"], source["folder"])
@@ -139,6 +133,17 @@ def export_task(
     report = export_module(module, inputs, Path(folder) / "model.onnx", profile=shapes, root=root)
     reporter.progress("Exporting to ONNX", 1, 1)
     return report
+
+
+def load_sample(file: str) -> Any:
+    """What ``build()`` of a sample model's file returns: the module and its example inputs."""
+    path = Path(file)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded.build()
 
 
 def resize_example(tensor: Any, shape: Shape) -> Any:

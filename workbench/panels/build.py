@@ -44,10 +44,10 @@ class BuildPanel(Panel):
             options=TARGETS, value=("sm89",), rows=len(TARGETS), description="Targets", layout=wide, style=style,
             tooltip="GPU architectures; several go into one engine",
         )  # fmt: skip
-        self.precision = w.ToggleButtons(
-            options=["fp32", "fp16", "bf16"], value="fp32", description="Precision",
-            style={"button_width": "64px", **style}, layout=wide,
-        )  # fmt: skip
+        self.precision = w.ToggleButtons(options=["fp32", "fp16", "bf16"], value="fp32", style={"button_width": "64px"})
+        # The buttons put a description above themselves; the other fields have it to the left.
+        label = w.Label("Precision", layout=w.Layout(width="92px", justify_content="flex-end", margin="2px 4px 2px 0"))
+        precision = w.HBox([label, self.precision])
         self._shapes = w.VBox()
         self._shape_fields: dict[str, tuple[w.Text, w.Text, w.Text]] = {}
         self._options = _option_fields()
@@ -66,7 +66,7 @@ class BuildPanel(Panel):
         self._engines = w.HTML(layout=wide)
         super().__init__(session, engines=False)
         left = w.VBox(
-            [self.model, self.precision, self.targets, self._shapes, self.compiler, more,
+            [self.model, precision, self.targets, self._shapes, self.compiler, more,
              w.HBox([self.button, self.cancel], layout=w.Layout(padding="6px 0 0 96px"))],
             layout=w.Layout(flex="1 1 400px", max_width="520px", min_width="0"),
         )  # fmt: skip

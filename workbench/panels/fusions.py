@@ -30,9 +30,10 @@ class FusionsPanel(Panel):
         self._table: TableView | None = None
         self._nodes: TableView | None = None
         self._details: DetailsView | None = None
-        self._charts = w.Output()
+        self._charts = w.Output(layout=w.Layout(width="100%"))
         self._lens: Lens | None = None
         super().__init__(session)
+        self._tabs.observe(self.guard(self._draw_charts), "selected_index")
 
     def show_engine(self, engine: Engine | None) -> None:
         """Show the fusions of `engine`."""
@@ -54,7 +55,8 @@ class FusionsPanel(Panel):
                 view.show(lens)
         else:
             self._make_views(lens, wanted)
-        self._draw_charts(lens)
+        self._charts.outputs = ()
+        self._draw_charts()
         self._code_for(engine)
 
     def _make_views(self, lens: Lens, kind: type[FusionView | GraphView]) -> None:
@@ -63,7 +65,7 @@ class FusionsPanel(Panel):
             if view is not None:
                 view.close()
         self._map = kind(session, lens, on_error=fail, height=600)
-        self._details = DetailsView(session, lens, on_error=fail, height=600)
+        self._details = DetailsView(session, lens, on_error=fail, height=480)
         self._table = TableView(session, lens, on_error=fail, height=560)
         self._nodes = (
             TableView(session, lens, what="nodes", on_error=fail, height=560) if lens.graph is not None else None
@@ -78,8 +80,12 @@ class FusionsPanel(Panel):
             self._tabs.set_title(i, title)
         self.body.children = [self._facts, self._tabs]
 
-    def _draw_charts(self, lens: Lens) -> None:
-        plan = lens.plan
+    def _draw_charts(self, _change: object = None) -> None:
+        """Draw the charts once their tab is open: in a hidden place plotly finds no room and computes nonsense."""
+        hidden = self._tabs.selected_index is None or self._tabs.children[self._tabs.selected_index] is not self._charts
+        if self._lens is None or hidden or self._charts.outputs:
+            return
+        plan = self._lens.plan
         drawn = [figures.before_and_after(plan), figures.kinds(plan), figures.precisions(plan)]
         if any(s.scope for layer in plan.layers for s in layer.sources):
             drawn.append(figures.modules(plan))

@@ -37,8 +37,10 @@ class GraphPanel(Panel):
         self._details: DetailsView | None = None
         self._netron = NetronView()
         self._tabs = w.Tab(layout=w.Layout(width="100%"))
+        self._name: str | None = None
         super().__init__(session, engines=False)
         self.on_choice(self.models, self._show)
+        self._tabs.observe(self.guard(self._show_netron), "selected_index")
         self._fill()
 
     def heard(self, event: Event) -> None:
@@ -56,6 +58,11 @@ class GraphPanel(Panel):
         self.fill(self.models, names, value)
         self._show(value)
 
+    def _show_netron(self, _change: object = None) -> None:
+        """Load Netron's page once its tab is open: in a hidden frame it can't measure its labels."""
+        if self._tabs.selected_index == 1 and self._name is not None:
+            self._netron.path = [self.session.name, self._name]
+
     def _engine_of(self, name: str) -> Engine | None:
         return next((e for e in self.session.engines[::-1] if e.model == name), None)
 
@@ -71,7 +78,7 @@ class GraphPanel(Panel):
         if self._graph is None or self._details is None:
             fail = self.show_error
             self._graph = GraphView(self.session, lens, what="model", on_error=fail, height=640)
-            self._details = DetailsView(self.session, lens, on_error=fail, height=640)
+            self._details = DetailsView(self.session, lens, on_error=fail, height=480)
             ours = beside(self._graph, self._details)
             self._tabs.children = [ours, self._netron]
             self._tabs.set_title(0, "Workbench")
@@ -79,6 +86,7 @@ class GraphPanel(Panel):
         else:
             self._graph.show(lens)
             self._details.show(lens)
-        self._netron.path = [self.session.name, name]
+        self._name = name
+        self._show_netron()
         self.body.children = [self.models, self._tabs]
         self.set_code([f"model = session.model({name!r})", "model.graph.nodes", "session.panel('graph')"])

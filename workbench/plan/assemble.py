@@ -79,7 +79,7 @@ def assemble(
     owners = Counter(node for nodes in claims for node in nodes)
     shapes = _Shapes(graph, record, claims)
     sources = _Sources(graph, provenance)
-    ids = _layer_ids([raw["name"] for raw in record["layers"]])
+    ids = layer_ids([raw["name"] for raw in record["layers"]])
     layers = []
     for i, (raw, nodes) in enumerate(zip(record["layers"], claims, strict=True)):
         ops = [graph.by_id[n].op for n in nodes]
@@ -87,14 +87,15 @@ def assemble(
         inputs = tuple(shapes.tensor(t) for t in raw["inputs"])
         outputs = tuple(shapes.tensor(t) for t in raw["outputs"])
         constants = tuple(shapes.tensor(t) for t in raw.get("constants", []))
+        known = raw.get("detailed", True)
         layers.append(
             Layer(
                 id=ids[i], name=raw["name"], title=title_of(raw["type"], raw["name"], kind, ops), type=raw["type"],
-                kind=kind, nodes=nodes, evidence=evidence if nodes else "none",
+                kind=kind, nodes=nodes, evidence=raw.get("evidence", evidence) if nodes else "none",
                 inputs=inputs, outputs=outputs, constants=constants, tactic=raw.get("tactic", ""),
                 stream=raw.get("stream", 0), event=raw.get("event"), flops=share[i],
-                bytes_read=_sum({t.name: gathered(graph, nodes, t) for t in (*inputs, *constants)}),
-                bytes_written=_sum({t.name: t.bytes for t in outputs}),
+                bytes_read=total({t.name: gathered(graph, nodes, t) for t in (*inputs, *constants)}) if known else None,
+                bytes_written=total({t.name: t.bytes for t in outputs}) if known else None,
                 sources=sources.of(nodes), merged=_merged(graph, nodes),
                 partial=tuple(n for n in nodes if owners[n] > 1),
             )
@@ -114,7 +115,7 @@ def assemble(
     )  # fmt: skip
 
 
-def _layer_ids(names: list[str]) -> list[str]:
+def layer_ids(names: list[str]) -> list[str]:
     """The names, with a number behind those that occurred before."""
     taken = set(names)
     used: set[str] = set()
@@ -359,6 +360,7 @@ def _shape_only(graph: Graph) -> set[str]:
     return nodes
 
 
-def _sum(parts: Mapping[str, int | None]) -> int | None:
+def total(parts: Mapping[str, int | None]) -> int | None:
+    """The sum, or None where a part is unknown."""
     known = [p for p in parts.values() if p is not None]
     return sum(known) if len(known) == len(parts) else None

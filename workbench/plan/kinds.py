@@ -28,6 +28,7 @@ WORDS = {
 _MOVES = {"Move", "Tran", "Repl", "Conc", "Slic", "Resh", "Rest", "Pad"}
 _REDUCE = {"Sum", "Mean", "Maxr", "Minr", "Prod", "Argm", "Cums", "Topk", "Sort"}
 _WORD = re.compile(r"[A-Z][a-z0-9]*")
+_REFORMAT = re.compile(r"Reformatting CopyNode for (Input|Output) Tensor (\d+) to (.*)", re.DOTALL)
 _SUFFIX = re.compile(r"_myl\d+_\d+$|_0x[0-9a-f]{16,}$")
 
 _BY_TYPE = {
@@ -35,7 +36,8 @@ _BY_TYPE = {
     "maxpool": "pooling", "avgpool": "pooling", "convolution": "conv", "caskconvolution": "conv",
     "caskgemmconvolution": "conv", "deconv": "conv", "caskdeconvolutionv2": "conv", "deconvolution": "conv",
     "matrixmultiply": "gemm", "caskgemm": "gemm", "fullyconnected": "gemm", "caskpooling": "pooling", "pooling": "pooling",
-    "tiledpooling": "pooling", "reformat": "layout", "noop": "layout", "shuffle": "layout", "concatenation": "layout",
+    "tiledpooling": "pooling", "cudapooling": "pooling", "convactpool": "conv", "cudnnconvolution": "conv",
+    "cudaelementwise": "pointwise", "einsum": "gemm", "parametricrelu": "pointwise", "reformat": "layout", "noop": "noop", "shuffle": "layout", "concatenation": "layout",
     "slice": "layout", "cast": "cast", "quantize": "cast", "dequantize": "cast", "pointwise": "pointwise",
     "pointwisev2": "pointwise", "elementwise": "pointwise", "activation": "pointwise", "scale": "pointwise",
     "unary": "pointwise", "select": "pointwise", "softmax": "softmax", "softmaxv2": "softmax", "casksoftmaxv2": "softmax",
@@ -118,6 +120,8 @@ def title_of(layer_type: str, name: str, kind: str, node_labels: list[str]) -> s
         return "signal a stream event" if layer_type == "signal" else "wait for a stream event"
     if "mha" in name.lower():
         return "fused multi-head attention"
+    if reformat := _REFORMAT.fullmatch(name):
+        return f"another layout for {reformat[1].lower()} {reformat[2]} of {reformat[3]}"
     words = words_of(name)
     if words:
         told = [WORDS.get(w, w) for w in words]

@@ -26,8 +26,8 @@ SCHEMA = "workbench.plan/1"
 CONVERSIONS = ("layout", "cast")
 """Kinds of layers that only move or convert data."""
 
-HOST = ("sync", "shape")
-"""Kinds of layers that launch no kernel: stream events, and shape arithmetic on the host."""
+HOST = ("sync", "shape", "noop")
+"""Kinds of layers that launch no kernel: stream events, shape arithmetic on the host, and layers that do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Layer:
         title: The name in words.
         type: The compiler's own type.
         kind: conv, gemm, attention, pointwise, reduction, softmax, norm, pooling, gather, layout, cast,
-            shape, sync, foreign, other.
+            shape, sync, noop, foreign, other.
         nodes: Ids of the ONNX nodes that it executes, wholly or in part, in the compiler's order.
         evidence: How `nodes` is known: reported, name, tensor-region, fx-join, module, inferred, or
             "none" where the layer owns no node.
@@ -336,7 +336,7 @@ class Plan:
         kinds = ", ".join(f"{n} {k}" for k, n in Counter(la.kind for la in self.layers).most_common(4))
         return (
             f"<Plan of {self.model.get('name')} by {self.compiler.get('name')} {self.compiler.get('version')} for "
-            f"{self.compiler.get('target')}: {s.get('nodes')} nodes in {len(self.layers)} layers ({kinds})>"
+            f"{self.compiler.get('target')}: {s.get('nodes') if s.get('nodes') is not None else '?'} nodes in {len(self.layers)} layers ({kinds})>"
         )
 
 

@@ -38,13 +38,13 @@ def gathered(graph: Graph, nodes: Sequence[str], tensor: PlanTensor) -> int | No
 
 
 def summarize(
-    graph: Graph,
+    graph: Graph | None,
     costs: Mapping[str, Cost],
     layers: Sequence[Layer],
     unclaimed: Sequence[Unclaimed],
     io: Sequence[str],
 ) -> dict[str, Any]:
-    """The totals of a plan.
+    """The totals of a plan; what only the model tells is None without a `graph`.
 
     Returns:
         ``nodes``; ``layers``; ``launches_before`` and ``launches_after``; ``bytes_before`` and
@@ -65,15 +65,15 @@ def summarize(
         weights.update({t.name: t.bytes for t in layer.constants if t.bytes is not None})
     memory = liveness(layers, io)
     return {
-        "nodes": len(graph.nodes),
+        "nodes": None if graph is None else len(graph.nodes),
         "layers": len(layers),
-        "launches_before": len(before),
+        "launches_before": None if graph is None else len(before),
         "launches_after": len(after),
-        "bytes_before": sum(known_before),
+        "bytes_before": None if graph is None else sum(known_before),
         "bytes_after": sum(known_after),
         "bytes_unknown": len(before) - len(known_before) + len(after) - len(known_after),
-        "flops": sum(c.flops or 0 for c in costs.values()),
-        "flops_unknown": sum(c.flops is None for c in costs.values()),
+        "flops": None if graph is None else sum(c.flops or 0 for c in costs.values()),
+        "flops_unknown": None if graph is None else sum(c.flops is None for c in costs.values()),
         "layout_conversions": sum(layer.kind in CONVERSIONS and "precision" not in layer.converts for layer in after),
         "precision_conversions": sum(layer.kind in CONVERSIONS and "precision" in layer.converts for layer in after),
         "merged": sum(bool(layer.merged) for layer in layers),

@@ -5,8 +5,9 @@ No script, no font, no address: it can be mailed, committed or printed. Colours 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
 
 from workbench.figures import KIND_COLOURS, PRECISION_COLOURS
 from workbench.plan import Plan, liveness
@@ -15,7 +16,7 @@ from workbench.widgets.lens import Lens
 from workbench.widgets.wire import _capital, _short, shown, source_text
 
 _FONT = "font-family='system-ui,-apple-system,Segoe UI,Roboto,sans-serif'"
-_TEXT, _QUIET, _LINE, _GREY, _ACCENT = "#5a6472", "#8a94a3", "#8a94a355", "#b9c0c7", "#3b6fd4"
+_TEXT, _QUIET, _LINE, _GREY, _ACCENT = "#6f7a89", "#7d8796", "#8a94a355", "#b9c0c7", "#3b6fd4"
 ROWS = 60
 """Layers that the static picture and table show."""
 
@@ -27,8 +28,8 @@ def html(lens: Lens, rows: int = ROWS) -> str:
     head = (
         f"<p><b>{escape(str(plan.model['name']))}</b> for {escape(str(plan.compiler['target']))} by "
         f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "
-        f"{s['launches_before']} → {s['launches_after']} kernel launches, "
-        f"{bytes_text(s['bytes_before'])} → {bytes_text(s['bytes_after'])} moved (computed).</p>"
+        f"{_change(s['launches_before'], s['launches_after'], str)} kernel launches, "
+        f"{_change(s['bytes_before'], s['bytes_after'], bytes_text)} moved (computed).</p>"
     )
     cells = "".join(
         "<tr>" + "".join(f"<td style='text-align:left;padding:2px 8px'>{escape(c)}</td>" for c in row) + "</tr>"
@@ -133,10 +134,10 @@ def charts(lens: Lens) -> list[dict[str, str]]:
     ]
     out = [
         ("Kernel launches", bars("Kernel launches", [
-            ("as written", float(s["launches_before"]), str(s["launches_before"]), _GREY),
+            *_written(s["launches_before"], str),
             ("as compiled", float(s["launches_after"]), str(s["launches_after"]), _ACCENT)])),
         ("Bytes moved", bars("Bytes moved, computed", [
-            ("as written", float(s["bytes_before"]), bytes_text(s["bytes_before"]), _GREY),
+            *_written(s["bytes_before"], bytes_text),
             ("as compiled", float(s["bytes_after"]), bytes_text(s["bytes_after"]), _ACCENT)])),
         ("Bytes by kind", bars("Bytes moved by kind of layer", by_kind)),
         ("Layers by precision", bars("Layers by precision", by_type)),
@@ -179,17 +180,34 @@ def _svg(width: float, height: float, label: str, body: str) -> str:
     )
 
 
+def _change(before: Any, after: Any, text: Callable[[Any], str]) -> str:
+    return text(after) if before is None else f"{text(before)} → {text(after)}"
+
+
+def _written(value: Any, text: Callable[[Any], str]) -> list[tuple[str, float, str, str]]:
+    return [] if value is None else [("as written", float(value), text(value), _GREY)]
+
+
 def facts(plan: Plan) -> list[dict[str, object]]:
     """Headline figures of a plan, as `Fact` of the wire format."""
     s = plan.summary
+    known = s["launches_before"] is not None  # else the engine was read without its model
     saved = 1 - s["bytes_after"] / s["bytes_before"] if s["bytes_before"] else 0.0
     rows: list[tuple[str, object, str | None, str, str | None]] = [
-        ("Kernel launches", f"{s['launches_before']} → {s['launches_after']}", None, "computed", "one kernel a node → plan"),
-        ("Bytes moved", f"{bytes_text(s['bytes_before'])} → {bytes_text(s['bytes_after'])}", None, "computed",
-         f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more"),
-        ("Operations", f"{count_text(s['flops'])}FLOP", None, "computed", None),
+        ("Kernel launches", _change(s["launches_before"], s["launches_after"], str), None, "computed",
+         "one kernel a node → plan" if known else None),
+        ("Bytes moved", _change(s["bytes_before"], s["bytes_after"], bytes_text), None, "computed",
+         (f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more") if known else None),
+        *([("Operations", f"{count_text(s['flops'])}FLOP", None, "computed", None)] if known else []),
         ("Peak activations", bytes_text(s["peak_activation_bytes"]), None, "computed", "by liveness"),
         ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
-        ("Build", f"{plan.seconds.get('total', 0):.1f} s", None, "measured", None),
+        *([("Build", f"{plan.seconds['total']:.1f} s", None, "measured", None)] if "total" in plan.seconds else []),
     ]  # fmt: skip
+    measured = plan.facts.get("measured") or {}
+    if latency := measured.get("latency"):
+        rows.append(
+            ("Latency", f"{latency['median_ms']:.3f} ms", None, "measured", f"median of {latency['iterations']}")
+        )
+    if "sum_ms" in measured:
+        rows.append(("Sum of layers", f"{measured['sum_ms']:.3f} ms", None, "measured", "profiled one by one"))
     return [{"name": n, "value": v, "unit": u, "source": source, "note": note} for n, v, u, source, note in rows]

@@ -100,7 +100,7 @@ class TensorRT:
 def _version(module: str) -> str | None:
     if importlib.util.find_spec(module) is None:
         return None
-    for distribution in (module, module.replace("_", "-"), f"{module}_cu13", f"{module}_cu12"):
+    for distribution in (module, f"{module}_cu13", f"{module}_cu12", f"{module}_cu13_bindings"):
         try:
             return version(distribution)
         except PackageNotFoundError:

@@ -1,0 +1,390 @@
+"""Measuring, on a pretended GPU and TensorRT modules that have exactly the names of the real ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit import test_adapter
+from tests.unit.test_adapter import API, VERSIONS, Silent, State, fake_module
+from workbench import trtexec
+from workbench.compilers.tensorrt.runtime import Runner, check_file, need_gpu
+from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, ProfileError
+from workbench.jobs import Job
+from workbench.machine import gpus
+from workbench.measure import compare, steady
+from workbench.measure.latency import Latency
+from workbench.measure.run import apply, profile
+
+pytestmark = pytest.mark.tiny
+SAMPLES = Path(__file__).parent.parent / "data" / "inspector"
+LAYERS = {"10": "trt10.json", "11": "trt11.json", "rtx": "rtx_1_7.json"}
+
+
+class Pretended:
+    """A GPU made of NumPy: pointers are keys, one step takes as long as it is told."""
+
+    stream = 77
+
+    def __init__(self) -> None:
+        self.memory: dict[int, np.ndarray] = {}
+        self.milliseconds = [2.0]
+        self.fails_to_capture = False
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        return np.zeros(shape, dtype)
+
+    def upload(self, array: np.ndarray, dtype: str) -> np.ndarray:
+        return np.ascontiguousarray(array)
+
+    def download(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor.copy()
+
+    def describe(self, value: np.ndarray) -> tuple[tuple[int, ...], str]:
+        return value.shape, str(value.dtype)
+
+    def finite(self, tensor: np.ndarray) -> bool:
+        return bool(np.isfinite(tensor).all())
+
+    def pointer(self, tensor: np.ndarray) -> int:
+        self.memory[id(tensor)] = tensor
+        return id(tensor)
+
+    def synchronize(self) -> None:
+        pass
+
+    def times(self, step: Callable[[], None], count: int) -> list[float]:
+        step()
+        return [self.milliseconds[i % len(self.milliseconds)] for i in range(count)]
+
+    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        if self.fails_to_capture:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        step()
+        return step
+
+    def copies(self, host: dict, inputs: dict, outputs: dict) -> tuple[Callable[[], None], Callable[[], None]]:
+        return (lambda: None), (lambda: None)
+
+    def facts(self) -> dict[str, Any]:
+        return {"name": "pretended", "sm": "sm90"}
+
+    def used(self) -> int:
+        return 0
+
+
+class Engine:
+    """What the pretended library does: y = x + 1, two to four layers."""
+
+    def __init__(self, version: str, device: Pretended) -> None:
+        self.document = json.loads((SAMPLES / LAYERS[version]).read_text())
+        self.device = device
+        self.shape = (-1, 3, 8, 8)
+        self.addresses: dict[str, int] = {}
+        self.given: dict[str, tuple[int, ...]] = {}
+        self.deserializes = True
+        self.complaint = ""
+        self.runs = True
+        self.validity = ("VALID", 0)
+        self.other_names = False
+        self.count = 0
+
+
+@pytest.fixture(params=VERSIONS)
+def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    version = request.param
+    if not (API / VERSIONS[version]).is_file():
+        pytest.skip(f"{API / VERSIONS[version]} is not here")
+    device = Pretended()
+    engine = Engine(version, device)
+    state = State("")
+    loggers: list[Any] = []
+
+    def deserialize(module: Any, state: State, runtime: Any, data: bytes) -> Any:
+        if engine.complaint:
+            runtime.logger_given.log(module.ILogger.Severity.ERROR, engine.complaint)
+        return module.ICudaEngine() if engine.deserializes else None
+
+    def execute(module: Any, state: State, context: Any, stream: int) -> bool:
+        assert stream == device.stream
+        if not engine.runs:
+            return False
+        x, y = (device.memory[engine.addresses[n]] for n in ("x", "y"))
+        y[...] = np.resize(x + 1, y.shape)
+        engine.count += 1
+        profiler = state.sets.get("profiler")
+        if profiler is not None:
+            for i, layer in enumerate(engine.document["Layers"]):
+                odd = engine.other_names and engine.count % 2
+                profiler.report_layer_time(layer["Name"] + ("?" if odd else ""), 0.5 * (i + 1))
+        return True
+
+    def validity(module: Any, state: State, runtime: Any, data: bytes) -> Any:
+        return getattr(module.EngineValidity, engine.validity[0]), engine.validity[1]
+
+    special = {
+        ("Runtime", "deserialize_cuda_engine"): deserialize,
+        ("Runtime", "get_engine_validity"): validity,
+        ("ICudaEngine", "create_execution_context"): lambda m, s, e: m.IExecutionContext(),
+        ("ICudaEngine", "create_engine_inspector"): lambda m, s, e: m.EngineInspector(),
+        ("ICudaEngine", "get_tensor_name"): lambda m, s, e, i: ("x", "y")[i],
+        ("ICudaEngine", "get_tensor_mode"): lambda m, s, e, n: (
+            m.TensorIOMode.INPUT if n == "x" else m.TensorIOMode.OUTPUT
+        ),
+        ("ICudaEngine", "get_tensor_shape"): lambda m, s, e, n: engine.shape if n == "x" else (-1, 8, 8, 8),
+        ("ICudaEngine", "get_tensor_dtype"): lambda m, s, e, n: "DataType.FLOAT",
+        ("ICudaEngine", "get_tensor_profile_shape"): lambda m, s, e, n, k: [(1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8)],
+        ("IExecutionContext", "set_input_shape"): lambda m, s, c, n, v: engine.given.update({n: v}) or True,
+        ("IExecutionContext", "get_tensor_shape"): lambda m, s, c, n: (engine.given["x"][0], 8, 8, 8),
+        ("IExecutionContext", "set_tensor_address"): lambda m, s, c, n, v: engine.addresses.update({n: v}),
+        ("IExecutionContext", "execute_async_v3"): execute,
+        ("EngineInspector", "get_engine_information"): lambda m, s, i, kind: json.dumps(engine.document),
+    }
+    for key, value in special.items():
+        monkeypatch.setitem(test_adapter.SPECIAL, key, value)
+    for key, value in {
+        "num_io_tensors": 2,
+        "num_optimization_profiles": 1,
+        "device_memory_size_v2": 4096,
+        "device_memory_size": 4096,
+        "streamable_weights_size": 0,
+    }.items():
+        monkeypatch.setitem(test_adapter.DEFAULTS, key, value)
+    module = fake_module(version, state)
+    start = module.Runtime.__init__
+    module.Runtime.__init__ = lambda self, logger: (
+        start(self, logger),
+        object.__setattr__(self, "logger_given", logger),
+    )[0]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    path = tmp_path / "engine"
+    path.write_bytes(b"e" * 200)
+    engine.loggers = loggers
+    return module, engine, device, path
+
+
+X = np.arange(2 * 3 * 64, dtype="float32").reshape(2, 3, 8, 8)
+
+
+def test_an_engine_runs_on_the_real_names(made: Any) -> None:
+    module, engine, device, path = made
+    runner = Runner(module, path, device)
+    assert [(p.name, p.input, p.dtype, p.shape) for p in runner.ports.values()] == [
+        ("x", True, "float32", (-1, 3, 8, 8)), ("y", False, "float32", (-1, 8, 8, 8)),
+    ]  # fmt: skip
+    assert runner.opt_shapes() == {"x": (2, 3, 8, 8)}
+    outputs = runner.bind({"x": X})
+    runner.run()
+    assert outputs["y"].shape == (2, 8, 8, 8)
+    assert outputs["y"].ravel()[:3].tolist() == [1, 2, 3]
+    assert runner.memory()["device_memory_size_v2"] == 4096
+    assert len(runner.inspect().layers) == len(engine.document["Layers"])
+
+
+def test_a_profile_has_times_error_and_layers_and_fits_the_plan(made: Any, tmp_path: Path) -> None:
+    module, engine, device, path = made
+    np.savez(tmp_path / "in.npz", x=X)
+    np.savez(tmp_path / "right.npz", y=np.resize(X + 1, (2, 8, 8, 8)))
+    document = profile(
+        Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), inputs=str(tmp_path / "in.npz"),
+        reference=str(tmp_path / "right.npz"), device=device, transfers=True,
+    )  # fmt: skip
+    assert set(document["latency"]) == {"plain", "graph", "transfers"}
+    for found in document["latency"].values():
+        assert (found["median_ms"], found["p99_ms"], found["steady"]) == (2.0, 2.0, True)
+        assert found["iterations"] >= 500
+    assert document["error"]["relative_l2"] == 0
+    assert document["error"]["reference"] == "right.npz"
+    assert document["shapes"] == {"x": [2, 3, 8, 8]}
+    assert json.loads((tmp_path / "profile.json").read_text())["schema"] == "workbench.profile/1"
+    layers = tmp_path / "layers.json"
+    layers.write_text(json.dumps(engine.document))
+    plan = apply(trtexec.inspect(layers), document)
+    assert [layer.time_ms for layer in plan.layers] == [0.5 * (i + 1) for i in range(len(plan.layers))]
+    assert plan.facts["measured"]["error"]["ok"]
+    assert "end to end: mean 2.000 ms" in "\n".join(trtexec.explain(plan))
+    with pytest.raises(ProfileError, match="not of one engine"):
+        apply(trtexec.inspect(SAMPLES / "trt8.json"), document)
+
+
+def test_random_inputs_and_a_missing_reference_are_told(made: Any, tmp_path: Path) -> None:
+    module, _, device, path = made
+    device.fails_to_capture = True
+    document = profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device,
+                       layer_iterations=0)  # fmt: skip
+    assert document["error"] is None
+    text = "\n".join(document["notes"])
+    for said in (
+        "inputs are random",
+        "nothing is known of the outputs' correctness",
+        "no CUDA graph: operation not permitted",
+    ):
+        assert said in text
+    assert "graph" not in document["latency"]
+
+
+def test_a_series_that_does_not_settle_is_marked(made: Any, tmp_path: Path) -> None:
+    module, _, device, path = made
+    calls = iter(range(10**6))
+    device.times = lambda step, count: [1.0 + next(calls) % 7] * count
+    document = profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device,
+                       layer_iterations=0, graph=False)  # fmt: skip
+    assert document["latency"]["plain"]["steady"] is False
+    assert document["latency"]["plain"]["iterations"] >= 900  # 4 ms each: it was given four times as long
+    assert not steady([1.0] * 20 + [2.0] * 20)
+    assert steady([2.0] * 40)
+    assert not steady([2.0] * 39)
+    assert steady([2.0] * 19 + [50.0] + [2.0] * 20)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"z": X}, "there is no input z; input x is missing"),
+        ({}, "input x is missing"),
+        ({"x": X.astype("float16")}, "is float16; the engine takes float32"),
+        ({"x": X[:, :2]}, r"has shape \[2, 2, 8, 8\]; the engine takes \['1..4', 3, 8, 8\]"),
+        ({"x": np.concatenate([X, X, X])}, r"has shape \[6, 3, 8, 8\]"),
+        ({"x": X[0]}, r"has shape \[3, 8, 8\]"),
+        ({"x": np.where(X == 5, np.nan, X)}, "holds NaN or infinity"),
+        ({"x": np.where(X == 5, np.inf, X)}, "holds NaN or infinity"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_told(made: Any, given: dict[str, np.ndarray], said: str) -> None:
+    module, _, device, path = made
+    with pytest.raises(ConfigError, match=said):
+        Runner(module, path, device).bind(given)
+
+
+def test_nan_may_be_wanted(made: Any) -> None:
+    module, _, device, path = made
+    Runner(module, path, device).bind({"x": np.full_like(X, np.nan)}, finite=False)
+
+
+@pytest.mark.parametrize(
+    ("complaint", "said"),
+    [
+        (
+            "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (Serialization assertion magicTag failed)",
+            "damaged",
+        ),
+        ("The engine plan file is generated on an incompatible device, expecting compute 8.9 got 9.0", "another GPU"),
+        ("The engine plan file is not compatible with this version of TensorRT", "another version"),
+        ("cannot run on this GPU, which has compute capability 9.0", "refuses this machine's GPU"),
+        ("CUDA initialization failure with error: 35 cudaError 35", "driver is absent or too old"),
+        ("Error Code 2: OutOfMemory (Requested size was 99 bytes.)", "too little free memory"),
+        ("a word never heard", "a word never heard"),
+        ("", "it gives no reason"),
+    ],
+)
+def test_an_engine_that_is_refused_is_told_in_words(made: Any, complaint: str, said: str) -> None:
+    module, engine, device, path = made
+    engine.deserializes, engine.complaint = False, complaint
+    with pytest.raises(BuildError, match=said) as caught:
+        Runner(module, path, device)
+    assert "Build it again" in str(caught.value.hint)
+
+
+def test_the_verdict_of_rtx_is_used(made: Any) -> None:
+    module, engine, device, path = made
+    if not hasattr(module, "EngineValidity"):
+        assert Runner(module, path, device).validity == ""
+        return
+    engine.validity = ("INVALID", int(module.EngineInvalidityDiagnostics.UNSUPPORTED_CC))
+    assert Runner(module, path, device).validity  # an unsupported GPU was seen to run: not refused for it
+    engine.deserializes = False
+    with pytest.raises(BuildError, match="built for another GPU"):
+        Runner(module, path, device)
+
+
+def test_an_execution_that_fails_and_a_profiler_that_wanders(made: Any) -> None:
+    module, engine, device, path = made
+    runner = Runner(module, path, device)
+    runner.bind({"x": X})
+    engine.other_names = True
+    with pytest.raises(BuildError, match="named other layers"):
+        runner.layer_times(3)
+    engine.runs = False
+    with pytest.raises(BuildError, match="did not run"):
+        runner.run()
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "said"),
+    [
+        ({"name": "tensorrt"}, {"name": "tensorrt_rtx"}, "made by tensorrt; tensorrt_rtx can't read it"),
+        ({"name": "t", "version": "10.1"}, {"name": "t", "version": "11.0"}, "not portable between versions"),
+        (
+            {"name": "tensorrt", "target": "sm89"},
+            {"name": "tensorrt", "sm": "sm90"},
+            "built for sm89; this GPU is sm90",
+        ),
+        ({"name": "t", "target": "current", "gpu": {"sm": "sm80"}}, {"name": "t", "sm": "sm75"}, "this GPU is sm75"),
+        ({"name": "tensorrt_rtx", "target": "sm89"}, {"name": "tensorrt_rtx", "sm": "sm80"}, "this GPU is sm80"),
+    ],
+)
+def test_engines_of_elsewhere_are_told_beforehand(tmp_path: Path, built: dict, here: dict, said: str) -> None:
+    path = tmp_path / "engine"
+    path.write_bytes(b"e" * 200)
+    with pytest.raises(BuildError, match=said) as caught:
+        check_file(path, built, here)
+    assert "Build it again" in str(caught.value.hint)
+
+
+def test_engines_that_may_run_pass(tmp_path: Path) -> None:
+    path = tmp_path / "engine"
+    path.write_bytes(b"e" * 200)
+    check_file(path)
+    check_file(path, {"name": "tensorrt_rtx", "target": "sm80+sm89"}, {"name": "tensorrt_rtx", "sm": "sm90"})
+    check_file(path, {"name": "tensorrt", "target": "sm80", "hardware_compatibility": "AMPERE_PLUS"},
+               {"name": "tensorrt", "sm": "sm89"})  # fmt: skip
+    check_file(path, {"name": "t", "version": "10.1", "version_compatible": True}, {"name": "t", "version": "10.2"})
+
+
+def test_files_that_are_no_engine(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(b"abc")
+    with pytest.raises(BuildError, match="3 bytes long: no engine"):
+        check_file(tmp_path / "short")
+    with pytest.raises(BuildError, match="No such file"):
+        check_file(tmp_path / "none")
+
+
+def test_errors_are_of_all_outputs() -> None:
+    right = {"a": np.array([3.0, 4.0]), "b": np.array([1.0, 0.0])}
+    found = compare({"a": np.array([3.0, 4.5]), "b": np.array([1.0, 0.0])}, right)
+    assert found["outputs"]["a"]["relative_l2"] == pytest.approx(0.1)
+    assert found["outputs"]["a"]["max_abs"] == 0.5
+    assert found["relative_l2"] == pytest.approx(0.1)
+    broken = compare({"a": np.array([np.nan, 4.0]), "b": right["b"]}, right)
+    assert (broken["ok"], broken["outputs"]["a"]["not_finite"]) == (False, 1)
+    assert compare({"a": np.ones(2)}, {"a": np.zeros(2)})["relative_l2"] is None
+    assert compare({"a": np.zeros(2)}, {"a": np.zeros(2)})["relative_l2"] == 0
+    with pytest.raises(ConfigError, match="has no output b"):
+        compare({"a": right["a"]}, right)
+    with pytest.raises(ConfigError, match=r"Output a is \[2\], the reference \[3\]"):
+        compare({"a": np.ones(2)}, {"a": np.ones(3)})
+
+
+def test_latency_in_figures() -> None:
+    found = Latency(tuple(float(i) for i in range(1, 101)), "clock").to_dict()
+    assert (found["median_ms"], found["p90_ms"], found["p99_ms"], found["max_ms"]) == (50.5, 90, 99, 100)
+
+
+def test_without_a_gpu_it_is_told() -> None:
+    need_gpu(True)
+    with pytest.raises(CompilerUnavailableError, match="needs an NVIDIA GPU"):
+        need_gpu(False)
+
+
+@pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
+def test_a_worker_without_a_gpu_says_so(tmp_path: Path) -> None:
+    job = Job("workbench.measure.run:profile", {}, title="measure", time_limit=120)
+    job.start(module="tensorrt_rtx", engine=str(tmp_path / "engine"), folder=str(tmp_path))
+    with pytest.raises(CompilerUnavailableError, match="needs an NVIDIA GPU"):
+        job.result()

@@ -1,0 +1,129 @@
+"""Estimates: the formula on numbers that can be checked on paper, and what the table must hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from workbench.errors import ConfigError
+from workbench.plan import Layer, PlanTensor
+from workbench.plan.roofline import (
+    DEVICES,
+    REPRESENTATIVE,
+    Device,
+    Estimate,
+    device,
+    document,
+    estimate,
+    notes,
+    total_ms,
+)
+
+pytestmark = pytest.mark.tiny
+CARD = Device("card", "sm80", 1e12, {"fp32": 1e12, "tf32": 8e12, "fp16": 16e12, "int8": 32e12}, "made up")
+
+
+def layer(kind: str = "gemm", dtype: str = "float16", **values: object) -> Layer:
+    tensor = PlanTensor("x", (1,), dtype)
+    made = Layer(id="a", name="a", title="a", type="t", kind=kind, nodes=(), evidence="none", inputs=(tensor,),
+                 flops=16_000_000_000, bytes_read=300_000_000, bytes_written=200_000_000)  # fmt: skip
+    return replace(made, **values)  # type: ignore[arg-type]
+
+
+def test_the_larger_of_both_and_the_overhead() -> None:
+    found = estimate(layer(), CARD, launch_seconds=1e-5)
+    assert (found.compute_ms, found.memory_ms, found.overhead_ms) == (1.0, 0.5, 0.01)
+    assert found.time_ms == pytest.approx(1.01)
+    assert (found.bound, found.estimated, found.complete) == ("compute", True, True)
+    assert found.efficiency is None
+    memory = estimate(layer(bytes_read=3_000_000_000), CARD)
+    assert (memory.bound, memory.memory_ms) == ("memory", 3.2)
+    tiny = estimate(layer(flops=1, bytes_read=1, bytes_written=0), CARD)
+    assert tiny.bound == "launch"
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "tf32", "milliseconds"),
+    [
+        ("gemm", "float16", True, 1.0),
+        ("conv", "int8", True, 0.5),
+        ("attention", "float32", True, 2.0),
+        ("gemm", "float32", False, 16.0),
+        ("pointwise", "float16", True, 16.0),  # not on tensor cores
+        ("gemm", "float8e4m3fn", True, None),  # the card has no such rate
+        ("gemm", "int64", True, None),
+    ],
+)
+def test_the_rate_is_of_the_type_and_the_kind(kind: str, dtype: str, tf32: bool, milliseconds: float | None) -> None:
+    assert estimate(layer(kind, dtype), CARD, tf32=tf32).compute_ms == milliseconds
+
+
+def test_what_is_unknown_stays_unknown() -> None:
+    no_flops = estimate(layer(flops=None), CARD)
+    assert (no_flops.compute_ms, no_flops.memory_ms, no_flops.bound) == (None, 0.5, "memory")
+    assert not no_flops.complete
+    nothing = estimate(layer(flops=None, bytes_read=None, time_ms=1.0), CARD)
+    assert (nothing.time_ms, nothing.efficiency, nothing.bound) == (None, None, "")
+    copying = estimate(layer("layout", flops=0), CARD)
+    assert (copying.compute_ms, copying.bound) == (0.0, "memory")
+
+
+def test_efficiency_is_of_the_work_without_the_overhead() -> None:
+    assert estimate(layer(time_ms=4.0), CARD).efficiency == 0.25
+    assert estimate(layer(time_ms=0.0), CARD).efficiency is None
+
+
+@pytest.mark.parametrize("kind", ["sync", "shape", "noop"])
+def test_what_launches_nothing_takes_no_time(kind: str) -> None:
+    assert estimate(layer(kind), CARD).time_ms == 0
+
+
+def test_sums_and_notes_say_what_they_leave_out() -> None:
+    found = {"a": estimate(layer(), CARD), "b": estimate(layer(flops=None, bytes_read=None), CARD),
+             "c": estimate(layer(flops=None), CARD)}  # fmt: skip
+    total, unknown = total_ms(found)
+    assert total == pytest.approx(1.0 + 0.5 + 0.004)
+    assert unknown == 1
+    text = "\n".join(notes(found, CARD))
+    for said in (
+        "estimated on card",
+        "datasheet values, not measured",
+        "made up",
+        "of 1 layers only",
+        "1 layers are left",
+    ):
+        assert said in text
+    written = document(found, CARD)
+    assert written["estimated"] is True
+    assert written["device"]["source"] == "made up"
+    assert written["layers"]["b"]["time_ms"] is None
+    assert "measured ceilings" in notes(found, replace(CARD, measured=True))[0]
+
+
+def test_each_card_has_a_source_and_rates_in_order() -> None:
+    for name, card in DEVICES.items():
+        assert card.source.startswith("NVIDIA"), name
+        assert not card.measured
+        assert 1e11 < card.bandwidth < 1e13, name
+        p = card.peaks
+        assert set(p) <= {"fp32", "tf32", "fp16", "bf16", "int8", "fp8"}
+        order = [p[k] for k in ("fp32", "tf32", "fp16", "int8") if k in p]
+        assert order == sorted(order), name
+        assert p.get("bf16", p.get("fp16")) == p.get("fp16")
+        assert ("fp8" in p) <= (card.sm >= "sm89" or len(card.sm) > 4), name
+    assert set(REPRESENTATIVE) == {c.sm for c in DEVICES.values()}
+    assert all(DEVICES[short].sm == sm for sm, short in REPRESENTATIVE.items())
+
+
+def test_cards_are_found_by_any_of_their_names() -> None:
+    assert device("NVIDIA A100 80GB PCIe") is DEVICES["a100"]
+    assert device("sm89") is DEVICES["rtx-4090"]
+    assert device(" H100 ") is DEVICES["h100"]
+    with pytest.raises(ConfigError, match="no datasheet value for 'sm50'") as caught:
+        device("sm50")
+    assert "rtx-3090" in str(caught.value.hint)
+
+
+def test_an_estimate_without_figures_has_no_time() -> None:
+    assert Estimate(None, None, 0.002, "", None).time_ms is None

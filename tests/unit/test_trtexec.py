@@ -1,0 +1,578 @@
+"""Engines that trtexec built: its files in and out, on real sets of an A100 and on small samples."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import io
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models_small import model, node, save, value, weights
+from workbench import Session, trtexec
+from workbench.config import BuildConfig, ShapeProfile
+from workbench.errors import ConfigError, ListingError, ProfileError
+from workbench.plan import Plan
+
+SAMPLES = Path(__file__).parent.parent / "data" / "inspector"
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "trtexec"
+SETS = {
+    "fp16": ("a100-resnet18-fp16/resnet", 36, 0.863),
+    "qat": ("a100-resnet18-qat/resnet-qat", 37, 0.882),
+    "qgap": ("a100-resnet18-qat-residual-qgap/resnet-qat-residual-qgap", 24, 0.500),
+}
+needs_sets = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real trtexec files are not here: {REAL}")
+
+
+def real(name: str, part: str) -> Path:
+    return REAL / f"{SETS[name][0]}.onnx.engine.{part}.json"
+
+
+def plan_of(name: str) -> Plan:
+    return trtexec.inspect(
+        real(name, "graph"), profile=real(name, "profile"), times=real(name, "timing"),
+        metadata=[real(name, "metadata"), real(name, "profile.metadata"), real(name, "build.metadata")],
+    )  # fmt: skip
+
+
+def small(batch: int | str = 2) -> Any:
+    """The model of the samples: conv1, relu1, sig, mul."""
+    return model(
+        [node("Conv", ["x", "w", "b"], ["c"], "conv1", pads=[1, 1, 1, 1]), node("Relu", ["c"], ["r"], "relu1"),
+         node("Sigmoid", ["r"], ["s"], "sig"), node("Mul", ["r", "s"], ["y"], "mul")],
+        [value("x", [batch, 3, 8, 8])], [value("y", [batch, 8, 8, 8])], [weights("w", 8, 3, 3, 3), weights("b", 8)],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Callable[..., dict[str, Path]]:
+    """Layers, profile and times of a sample, written into a folder."""
+
+    def write(name: str = "trt8", rows: list[dict[str, Any]] | None = None) -> dict[str, Path]:
+        layers = json.loads((SAMPLES / f"{name}.json").read_text())
+        names = [la if isinstance(la, str) else la["Name"] for la in layers["Layers"]]
+        rows = rows or [
+            {
+                "name": n,
+                "timeMs": 10.0 * (i + 1),
+                "averageMs": float(i + 1),
+                "medianMs": float(i + 1),
+                "percentage": 1.0,
+            }
+            for i, n in enumerate(names)
+        ]
+        out = {
+            "layers": tmp_path / "layers.json",
+            "profile": tmp_path / "profile.json",
+            "times": tmp_path / "times.json",
+        }
+        out["layers"].write_text(json.dumps(layers))
+        out["profile"].write_text(json.dumps([{"count": 10}, *rows]))
+        out["times"].write_text(json.dumps([iteration(i, 2.0 + i % 2) for i in range(100)]))
+        return out
+
+    return write
+
+
+def iteration(i: int, compute: float, start: float = 1000.0, copies: float = 0.5) -> dict[str, float]:
+    begin = start + 10 * i
+    return {
+        "startEnqMs": begin, "endEnqMs": begin + 0.1, "startH2dMs": begin, "endH2dMs": begin + copies,
+        "startComputeMs": begin + copies, "endComputeMs": begin + copies + compute, "startD2hMs": begin + copies + compute,
+        "endD2hMs": begin + 2 * copies + compute, "h2dMs": copies, "computeMs": compute, "d2hMs": copies,
+        "latencyMs": compute + 2 * copies,
+    }  # fmt: skip
+
+
+# --- the real sets ---------------------------------------------------------------------------------------
+
+
+@needs_sets
+@pytest.mark.parametrize("name", SETS)
+def test_real_sets_are_read_whole(name: str, validate: Callable[[dict], None]) -> None:
+    _, layers, latency = SETS[name]
+    plan = plan_of(name)
+    validate(plan.to_dict())
+    assert Plan.from_dict(json.loads(plan.to_json())).to_dict() == plan.to_dict()
+    assert len(plan.layers) == layers
+    assert all(layer.time_ms is not None and layer.bytes for layer in plan.layers)
+    raw = json.loads(real(name, "profile").read_text())[1:]
+    assert [layer.time_ms for layer in plan.layers] == [row["averageMs"] for row in raw]
+    assert plan.facts["measured"]["latency"]["mean_ms"] == pytest.approx(latency, abs=0.0005)
+    assert plan.compiler["target"] == "sm80"
+    assert plan.facts["device"]["name"] == "NVIDIA A100 80GB PCIe"
+    assert [(entry["name"], entry["mode"], entry["shape"][0]) for entry in plan.io] == [
+        ("input.1", "input", 32), (plan.io[1]["name"], "output", 32),
+    ]  # fmt: skip
+    assert all(layer.time_ms == 0 for layer in plan.layers if layer.kind == "noop")
+    assert {layer.evidence for layer in plan.layers if layer.nodes} == {"name"}
+    assert plan.unclaimed == ()
+    assert (plan.summary["launches_before"], plan.summary["flops"], plan.layers[0].flops) == (None, None, None)
+
+
+@needs_sets
+@pytest.mark.parametrize("name", SETS)
+def test_times_agree_with_trtexecs_own_summary(name: str) -> None:
+    """The summary that trtexec printed: minimum, maximum, mean, median and 99th percentile, warm-up left out."""
+    times = trtexec.read_times(real(name, "timing"))
+    said = trtexec.read_metadata(real(name, "profile.metadata"))["performance_summary"]
+    own = (min(times.latency), max(times.latency), times.mean_ms, times.median_ms, times.percentile(99))
+    assert own == pytest.approx(said["Latency"], abs=2e-5)
+    assert len(times) / said["Total Host Walltime"] == pytest.approx(said["Throughput"], rel=1e-5)
+    assert sum(times.compute) / 1e3 == pytest.approx(said["Total GPU Compute Time"], rel=1e-4)
+    assert times.wall_ms == pytest.approx(said["Total Host Walltime"] * 1e3, rel=1e-3)
+    assert times.warm_up > 200
+
+
+@needs_sets
+def test_the_story_of_the_three_engines_is_told() -> None:
+    fp16, naive, good = (plan_of(name) for name in SETS)
+    latencies = [p.facts["measured"]["latency"]["mean_ms"] for p in (fp16, naive, good)]
+    assert latencies[2] < latencies[0] < latencies[1]
+    conversions = [p.summary["precision_conversions"] + p.summary["layout_conversions"] for p in (fp16, naive, good)]
+    assert conversions == [2, 12, 1]
+    for plan in (fp16, naive, good):
+        text = "\n".join(trtexec.explain(plan))
+        assert "above" in text
+        assert "CUDA graph" in text
+        assert f"mean {plan.facts['measured']['latency']['mean_ms']:.3f} ms" in text
+
+
+@needs_sets
+def test_files_of_two_real_engines_are_not_joined() -> None:
+    with pytest.raises(ProfileError, match=r"are not of one engine: 37 times, 36 layers") as caught:
+        trtexec.inspect(real("fp16", "graph"), profile=real("qat", "profile"))
+    assert "time without a layer: QuantizeLinear_2" in caught.value.message
+    assert caught.value.details["extra"][0] == "QuantizeLinear_2"
+    assert caught.value.details["first_difference"] == 0
+
+
+@needs_sets
+def test_the_command_line_shows_a_real_set(cli: Callable[..., Any], validate: Callable[[dict], None]) -> None:
+    options = [real("qat", "graph"), "--profile", real("qat", "profile"), "--times", real("qat", "timing")]
+    table = cli("inspect", *options, "--metadata", real("qat", "metadata"), "--estimate", "a100")
+    assert table.returncode == 0, table.stderr
+    for said in ("35 kernel launches", "QuantizeLinear_15", "18.4", "mean 0.882 ms", "est. ms", "not measured", "A100"):
+        assert said in " ".join(table.stdout.split()), said
+    document = json.loads(cli("inspect", *options, "--format", "json").stdout)
+    validate(document)
+    assert sum(layer["time_ms"] for layer in document["layers"]) == pytest.approx(1.09568)
+    rows = list(csv.DictReader(io.StringIO(cli("inspect", *options, "-f", "csv", "--estimate", "sm80").stdout)))
+    assert len(rows) == 37
+    assert {"time_ms", "estimated_ms", "efficiency"} <= set(rows[0])
+
+
+# --- with the model --------------------------------------------------------------------------------------
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("name", ["trt8", "trt10", "trt11", "rtx_1_4", "rtx_1_7"])
+def test_with_the_model_costs_and_nodes_are_known(
+    name: str, session: Session, tmp_path: Path, validate: Callable[[dict], None]
+) -> None:
+    path = save(small("batch" if name == "trt11" else 2), tmp_path / "small.onnx")
+    plan = session.inspect(SAMPLES / f"{name}.json", model=path)
+    validate(plan.to_dict())
+    assert plan.model["nodes"] == 4
+    assert len(plan.model["sha256"]) == 64
+    assert plan.unclaimed == ()
+    convolution = plan.layers_of["conv1"][0]
+    assert convolution.nodes == ("conv1", "relu1")
+    assert convolution.evidence == ("name" if name == "trt8" else "reported")
+    # 2 multiply-adds of 27 terms, a bias and a ReLU for each of 1024 results
+    assert convolution.flops == 1024 * (2 * 27 + 1 + 1)
+    assert plan.summary["launches_before"] == 4
+    if name == "trt11":
+        assert convolution.inputs[0].shape == (2, 3, 8, 8)
+        assert convolution.inputs[0].dynamic
+
+
+@pytest.mark.tiny
+def test_without_the_model_bytes_are_known_and_operations_are_not(validate: Callable[[dict], None]) -> None:
+    plan = trtexec.inspect(SAMPLES / "trt8.json")
+    validate(plan.to_dict())
+    layer = plan.layers[1]
+    assert layer.nodes == ("conv1", "relu1")
+    assert layer.bytes_read == 2 * (2 * 3 * 8 * 8) + 2 * 216 + 2 * 8
+    assert layer.bytes_written == 2 * 2 * 8 * 8 * 8
+    assert layer.flops is None
+    assert plan.layers[3].kind == "noop"
+    assert plan.summary["launches_after"] == 3
+    assert plan.layers[0].title == "another layout for input 0 of conv1 + relu1"
+    assert "? nodes in 4 layers" in repr(plan)
+    assert plan.to_frame().shape[0] == 4
+
+
+@pytest.mark.tiny
+def test_open_dimensions_stay_unknown_without_the_model(validate: Callable[[dict], None]) -> None:
+    plan = trtexec.inspect(SAMPLES / "trt11.json")
+    validate(plan.to_dict())
+    fused = plan.layers[2]
+    assert fused.inputs[0].shape == (2, 3, 8, 8)  # the engine's input, at its opt shape
+    assert fused.outputs[0].shape is None
+    assert fused.bytes is None
+    assert plan.summary["bytes_unknown"] == 2
+
+
+@pytest.mark.tiny
+def test_bare_names_make_a_plan_that_says_so(
+    session: Session, tmp_path: Path, validate: Callable[[dict], None]
+) -> None:
+    path = save(small(), tmp_path / "small.onnx")
+    for plan in (
+        trtexec.inspect(SAMPLES / "trt8_names.json"),
+        session.inspect(SAMPLES / "trt8_names.json", model=path),
+    ):
+        validate(plan.to_dict())
+        assert plan.layers[1].bytes is None
+        assert "profilingVerbosity=detailed" in plan.facts["warnings"][0]
+    assert plan.layers[1].kind == "conv"
+
+
+@pytest.mark.tiny
+def test_another_model_is_refused(session: Session, tmp_path: Path) -> None:
+    other = model([node("Relu", ["x"], ["y"], "act")], [value("x", [2, 3, 8, 8])], [value("y", [2, 3, 8, 8])])
+    with pytest.raises(ProfileError, match="none of the nodes that its layers name is in the model"):
+        session.inspect(SAMPLES / "trt10.json", model=save(other, tmp_path / "other.onnx"))
+    renamed = model([node("Relu", ["z"], ["y"], "conv1")], [value("z", [2, 3, 8, 8])], [value("y", [2, 3, 8, 8])])
+    with pytest.raises(ProfileError, match="the model has no input x"):
+        session.inspect(SAMPLES / "trt10.json", model=save(renamed, tmp_path / "renamed.onnx"))
+    with pytest.raises(ConfigError):
+        session.inspect(SAMPLES / "trt10.json", model=save(small(5), tmp_path / "batch.onnx"))
+
+
+@pytest.mark.tiny
+def test_names_that_are_no_nodes_are_told(session: Session, tmp_path: Path) -> None:
+    data = json.loads((SAMPLES / "trt10.json").read_text())
+    data["Layers"][1]["Metadata"] += "\x1e[ONNX Layer: stranger]"
+    (tmp_path / "layers.json").write_text(json.dumps(data))
+    plan = session.inspect(tmp_path / "layers.json", model=save(small(), tmp_path / "small.onnx"))
+    assert "stranger" in plan.facts["warnings"][0]
+
+
+# --- joining ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.tiny
+def test_a_profile_is_joined_by_position(files: Callable[..., dict[str, Path]]) -> None:
+    paths = files()
+    plan = trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])
+    assert [layer.time_ms for layer in plan.layers] == [1.0, 2.0, 3.0, 4.0]
+    assert plan.facts["measured"]["joined"].startswith("by position")
+    assert plan.facts["measured"]["iterations"] == 10
+
+
+def rows_of(*names: str) -> list[dict[str, Any]]:
+    return [{"name": n, "averageMs": float(i)} for i, n in enumerate(names, 1)]
+
+
+def joined(layers: list[str], rows: list[str], kinds: dict[int, str] | None = None) -> list[float | None]:
+    plan = trtexec.inspect(SAMPLES / "trt8.json")
+    made = [replace(plan.layers[1], id=f"{i}", name=n, kind=(kinds or {}).get(i, "conv")) for i, n in enumerate(layers)]
+    profile = trtexec.Profile(1, tuple(trtexec.ProfileRow(n, i, i, i, None) for i, n in enumerate(rows, 1)))
+    return [row.mean_ms if row else None for row in trtexec.join(profile, made).rows]
+
+
+@pytest.mark.tiny
+def test_another_order_is_joined_by_name() -> None:
+    assert joined(["a", "b", "c"], ["c", "a", "b"]) == [2, 3, 1]
+
+
+@pytest.mark.tiny
+def test_equal_names_are_joined_in_their_order() -> None:
+    assert joined(["a", "b", "a", "a"], ["a", "a", "b", "a"]) == [1, 3, 2, 4]
+
+
+@pytest.mark.tiny
+def test_layers_that_launch_nothing_may_be_absent() -> None:
+    assert joined(["s", "a", "w", "b"], ["a", "b"], {0: "sync", 2: "sync"}) == [None, 1, None, 2]
+    with pytest.raises(ProfileError, match="layer without a time: s"):
+        joined(["s", "a"], ["a"])
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    ("layers", "rows", "said"),
+    [
+        (["a", "b"], ["a"], "layer without a time: b"),
+        (["a"], ["a", "b"], "time without a layer: b"),
+        (["a", "a"], ["a"], "2 layers but 1 times: a"),
+        (["a"], ["a", "a"], "1 layers but 2 times: a"),
+        (["conv1"], ["conv2"], "layer without a time: conv1"),
+    ],
+)
+def test_nothing_is_matched_by_likeness(layers: list[str], rows: list[str], said: str) -> None:
+    with pytest.raises(ProfileError, match="not of one engine") as caught:
+        joined(layers, rows)
+    assert said in caught.value.message
+    assert "--exportProfile" in str(caught.value.hint)
+
+
+@pytest.mark.tiny
+def test_any_order_of_any_names_is_joined_as_counted() -> None:
+    rng = random.Random(5)
+    for _ in range(50):
+        names = [rng.choice("abcde") for _ in range(rng.randint(1, 12))]
+        shuffled = names[:]
+        rng.shuffle(shuffled)
+        times = joined(names, shuffled)
+        for name in set(names):
+            mine = [t for n, t in zip(names, times, strict=True) if n == name]
+            assert mine == [i for i, n in enumerate(shuffled, 1) if n == name]
+
+
+# --- profiles and times ----------------------------------------------------------------------------------
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"count": 0}, *rows_of("a")], "counts 0 profiled iterations"),
+        ([{"count": "x"}, *rows_of("a")], "holds 'x' in place of a time or count"),
+        ([{"count": 2}], "holds no layer"),
+        ([{"count": 2}, {"name": "a"}], "record 0 has no time; it has name"),
+        ([{"count": 2}, *rows_of("a"), {"timeMs": 1}], "record 1 has no name"),
+        ([{"count": 2}, {"name": "a", "timeMs": -1}], r"record 0 \(a\) holds -1"),
+        ([{"count": 2}, {"name": "a", "timeMs": math.nan}], "holds nan"),
+        ([{"latencyMs": 1}], "--exportTimes.*was expected"),
+    ],
+)
+def test_bad_profiles_are_told(tmp_path: Path, rows: list[Any], said: str) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(ProfileError, match=said):
+        trtexec.read_profile(path)
+
+
+@pytest.mark.tiny
+def test_means_follow_from_totals_and_the_other_way(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps([{"count": 4}, {"name": "a", "timeMs": 8}, {"name": "b", "averageMs": 3}]))
+    read = trtexec.read_profile(path)
+    assert [(r.total_ms, r.mean_ms, r.median_ms) for r in read.rows] == [(8, 2, None), (12, 3, None)]
+    assert (read.count, read.sum_ms) == (4, 5)
+
+
+@pytest.mark.tiny
+def test_warm_up_is_left_out_of_the_times(tmp_path: Path) -> None:
+    path = tmp_path / "times.json"
+    rows = [iteration(i, 9.0 if i < 20 else 2.0, start=0.0, copies=0.0) for i in range(50)]
+    path.write_text(json.dumps(rows))
+    times = trtexec.read_times(path)
+    assert (len(times), times.warm_up, times.mean_ms) == (30, 20, 2.0)
+    assert len(trtexec.read_times(path, warm_up_ms=0)) == 50
+    path.write_text(json.dumps(rows[:5]))
+    assert len(trtexec.read_times(path)) == 5  # all in the warm-up: better than none
+
+
+@pytest.mark.tiny
+def test_times_without_copies_and_bad_ones(tmp_path: Path) -> None:
+    path = tmp_path / "times.json"
+    path.write_text(json.dumps([{"computeMs": 3.0}, {"computeMs": 5.0}]))
+    times = trtexec.read_times(path)
+    assert (times.latency, times.transfers_ms, times.wall_ms) == ((3.0, 5.0), 0.0, None)
+    path.write_text(json.dumps([{"latencyMs": 3.0}, {"h2dMs": 5.0}]))
+    with pytest.raises(ProfileError, match="iteration 1 has no latencyMs"):
+        trtexec.read_times(path)
+
+
+@pytest.mark.tiny
+def test_percentiles_by_nearest_rank() -> None:
+    values = tuple(float(v) for v in range(1, 101))
+    times = trtexec.Times(values, values, values, values, None)
+    assert [times.percentile(p) for p in (0, 50, 90, 99, 100)] == [1, 50, 90, 99, 100]
+    one = trtexec.Times((7.0,), (7.0,), (0.0,), (0.0,), None)
+    assert (one.percentile(0), one.percentile(99)) == (7.0, 7.0)
+
+
+@pytest.mark.tiny
+def test_the_difference_is_explained(files: Callable[..., dict[str, Path]]) -> None:
+    paths = files()
+    plan = trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])
+    above = "\n".join(trtexec.explain(plan))
+    assert "4 layers take 10.000 ms together (measured, 10 iterations)" in above
+    assert "end to end: mean 3.500 ms, median 3.500 ms" in above
+    assert "7.500 ms (300%) above the 2.500 ms of computation" in above
+    assert "copies between host and GPU take 1.000 ms" in above
+    fast = [{"name": layer.name, "averageMs": 0.1} for layer in plan.layers]
+    paths = files(rows=fast)
+    below = "\n".join(trtexec.explain(trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])))
+    assert "below the 2.500 ms of computation" in below
+    assert trtexec.explain(trtexec.inspect(paths["layers"])) == []
+    alone = trtexec.explain(trtexec.inspect(paths["layers"], times=paths["times"]))
+    assert len(alone) == 1
+
+
+# --- files out -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("name", ["trt8", "trt10", "trt11", "rtx_1_4", "rtx_1_7"])
+def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
+    plan = trtexec.inspect(SAMPLES / f"{name}.json")
+    timed = [replace(layer, time_ms=0.25 * (i + 1)) for i, layer in enumerate(plan.layers)]
+    plan = replace(plan, layers=tuple(timed), facts={**plan.facts, "measured": {"iterations": 7}})
+    layers, profile = tmp_path / "again.json", tmp_path / "again.profile.json"
+    again = trtexec.inspect(trtexec.write_layers(plan, layers), profile=trtexec.write_profile(plan, profile))
+
+    def known(p: Plan) -> list[Any]:
+        return [(la.name, la.type, la.kind, la.nodes, la.evidence, la.tactic, la.stream, la.event, la.time_ms,
+                 [(t.name, t.shape, t.dtype, t.bytes, t.strides) for t in (*la.inputs, *la.constants, *la.outputs)])
+                for la in p.layers]  # fmt: skip
+
+    assert known(again) == known(plan)
+    assert again.facts["measured"]["iterations"] == 7
+    assert [(io["name"], io["mode"], io["profiles"]) for io in again.io] == [
+        (io["name"], io["mode"], io["profiles"]) for io in plan.io
+    ]
+    rows = json.loads(profile.read_text())
+    assert rows[0] == {"count": 7}
+    assert sum(row["percentage"] for row in rows[1:]) == pytest.approx(100)
+
+
+@pytest.mark.tiny
+def test_a_plan_without_times_has_no_profile(tmp_path: Path) -> None:
+    with pytest.raises(ProfileError, match="no measured times"):
+        trtexec.write_profile(trtexec.inspect(SAMPLES / "trt10.json"), tmp_path / "p.json")
+
+
+@pytest.mark.tiny
+def test_a_plan_that_the_workbench_wrote_takes_times_too(tmp_path: Path, files: Callable[..., dict[str, Path]]) -> None:
+    paths = files("trt10")
+    document = tmp_path / "plan.json"
+    document.write_text(trtexec.inspect(paths["layers"]).to_json())
+    plan = trtexec.inspect(document, profile=paths["profile"])
+    assert [layer.time_ms for layer in plan.layers] == [1.0, 2.0, 3.0]
+    latency = trtexec.inspect(document, times=paths["times"])
+    assert all(layer.time_ms is None for layer in latency.layers)
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+SHAPES = ShapeProfile.parse(["x:0=1x3x8x8:2x3x8x8:4x3x8x8", "n=1"])
+
+
+@pytest.mark.tiny
+def test_the_command_for_10_and_11_measures_alike() -> None:
+    config = BuildConfig(profiles=SHAPES, optimization_level=4, workspace=1 << 30, tf32=False)
+    old, new = (trtexec.command("m.onnx", config, v) for v in (10, 11))
+    for command in (old, new):
+        for part in ("--onnx=m.onnx", "--minShapes='x:0':1x3x8x8,n:1", "--optShapes='x:0':2x3x8x8,n:1",
+                     "--maxShapes='x:0':4x3x8x8,n:1", "--builderOptimizationLevel=4",
+                     "--memPoolSize=workspace:1073741824B", "--noTF32", "--profilingVerbosity=detailed"):  # fmt: skip
+            assert part in command.arguments, part
+        assert any("defaults differ" in note for note in command.notes)
+    extra = {"--stronglyTyped", "--useCudaGraph", "--useSpinWait", "--noDataTransfers", "--separateProfileRun"}
+    assert set(old.arguments) - set(new.arguments) == extra
+    assert set(new.arguments) <= set(old.arguments)
+    assert "'--minShapes='" in str(old)  # quoted for the shell
+
+
+@pytest.mark.tiny
+def test_every_option_of_a_config_is_in_the_command_or_refused() -> None:
+    config = BuildConfig(
+        sparse_weights=True, strip_plan=True, refit=True, weight_streaming=True, version_compatible=True,
+        hardware_compatibility="AMPERE_PLUS", max_aux_streams=0, tiling_level="full", l2_limit=1000,
+        avg_timing_iterations=3, build_route="r", flags=("DIRECT_IO",), targets="sm90", precision="fp16",
+    )  # fmt: skip
+    command = trtexec.command("m.onnx", config, 11, measure=False)
+    for part in ("--sparsity=enable", "--stripWeights", "--refit", "--allowWeightStreaming", "--versionCompatible",
+                 "--hardwareCompatibilityLevel=ampere+", "--maxAuxStreams=0", "--tilingOptimizationLevel=3",
+                 "--l2LimitForTiling=1000", "--avgTiming=3", "--setBuildRoute=r", "--directIO", "--skipInference"):  # fmt: skip
+        assert part in command.arguments, part
+    assert any("fp16 conversion" in note for note in command.notes)
+    assert any("run it on sm90" in note for note in command.notes)
+    assert not any("--fp16" in part for part in command.arguments)
+    with pytest.raises(ConfigError, match="build routes"):
+        trtexec.command("m.onnx", config, 10)
+    with pytest.raises(ConfigError, match="builder flag MONITOR_MEMORY"):
+        trtexec.command("m.onnx", BuildConfig(flags=("MONITOR_MEMORY",)), 11)
+    with pytest.raises(ConfigError, match="hardware compatibility"):
+        trtexec.command("m.onnx", BuildConfig(hardware_compatibility="moon"), 11)
+    with pytest.raises(ConfigError, match="trtexec 9"):
+        trtexec.command("m.onnx", BuildConfig(), 9)
+
+
+@pytest.mark.tiny
+def test_several_profiles_and_one_point_ranges() -> None:
+    config = BuildConfig(profiles=(ShapeProfile.parse(["x=1x3"]), ShapeProfile.parse(["x=1x3:2x3:4x3"])))
+    command = trtexec.command("m.onnx", config, 10)
+    assert [a for a in command.arguments if a.startswith("--profile=")] == ["--profile=0", "--profile=1"]
+    assert any("one-point range" in note for note in command.notes)
+
+
+def test_the_command_line_prints_a_command(cli: Callable[..., Any], tmp_path: Path) -> None:
+    path = save(small("n"), tmp_path / "small.onnx")
+    done = cli("trtexec", path, "--for", "10", "--shape", "x=1x3x8x8:2x3x8x8:4x3x8x8")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("trtexec --onnx=")
+    assert done.stdout.count("\n") == 1
+    assert "defaults differ" in done.stderr
+    missing = cli("trtexec", path)
+    assert missing.returncode == 1
+    assert "--shape x=" in missing.stderr
+
+
+def test_the_command_line_tells_bad_input(cli: Callable[..., Any], files: Callable[..., dict[str, Path]]) -> None:
+    paths = files()
+    for arguments, said in (
+        ([paths["profile"]], "is a per-layer profile"),
+        ([paths["layers"], "--profile", paths["times"]], "is times of each iteration"),
+        ([paths["layers"], "--times", paths["layers"]], "is layer information"),
+        ([paths["layers"], "--metadata", paths["layers"]], "is layer information"),
+        ([paths["layers"], "--estimate", "rtx-9000"], "no datasheet value for 'rtx-9000'"),
+        ([paths["layers"].parent / "none.json"], "No such file"),
+    ):
+        done = cli("inspect", *arguments)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.tiny
+def test_any_one_field_lost_or_replaced_gives_a_plan_or_an_error_in_words(tmp_path: Path) -> None:
+    """No change to a file ends in anything but a plan or a WorkbenchError."""
+    rng = random.Random(11)
+    path = tmp_path / "layers.json"
+    for name in ("trt8", "trt11", "rtx_1_7"):
+        original = json.loads((SAMPLES / f"{name}.json").read_text())
+        for _ in range(150):
+            data = copy.deepcopy(original)
+            place: Any = data
+            while True:
+                key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
+                inner = place[key]
+                if not isinstance(inner, (dict, list)) or not inner or rng.random() < 0.2:
+                    break
+                place = inner
+            if rng.random() < 0.4:
+                del place[key]
+            else:
+                place[key] = rng.choice([None, 5, -1.5, "x", [], {}, True, [None], {"Name": 3}])
+            path.write_text(json.dumps(data))
+            with contextlib.suppress(ProfileError, ListingError):
+                trtexec.inspect(path).to_json()
+
+
+@pytest.mark.tiny
+def test_a_report_needs_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Callable[..., dict[str, Path]]
+) -> None:
+    from workbench import report
+    from workbench.widgets.lens import Lens
+
+    monkeypatch.setattr(report, "bundle", lambda: b"export const mountReport = () => {}")
+    paths = files()
+    plan = trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])
+    text = report.report(Lens(plan, missing="it was not given"), tmp_path / "report.html").read_text()
+    assert "3 kernel launches" in text
+    assert "None" not in text.split("<noscript>")[1].split("</noscript>")[0]

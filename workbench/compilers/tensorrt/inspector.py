@@ -1,0 +1,415 @@
+"""Read the engine inspector's JSON: ``trtexec --exportLayerInfo`` or ``IEngineInspector.get_engine_information``.
+
+Two generations of the schema are in use, and both become the records that `listing` makes of a build log:
+
+- TensorRT 8 to 10, TensorRT for RTX 1.4: ``Bindings`` is a list of names; a tensor has ``Format/Datatype``.
+- TensorRT 11, TensorRT for RTX 1.5 and later: ``I/O Tensors`` is a list of objects with ``ProfileInfo``; a
+  tensor has ``Format`` and ``Datatype``, and may have ``Strides``; a layer may have ``Constants``.
+
+From TensorRT 8.6 on, ``Metadata`` says which ONNX nodes a layer executes (evidence "reported"). Before that
+only the layer's name tells: ``conv1 + relu1``, ``PWN(mul, sigmoid)``, ``q || k || v`` (evidence "name").
+An engine built without ``--profilingVerbosity=detailed`` has bare names for layers: their tensors are unknown.
+
+Layer parameters that are not needed here (``Kernel``, ``Stride`` ...) differ by layer type and version; they are
+left alone. A layer or tensor that lacks what is needed is an error that names it, never a layer left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.compilers.base import IORecord, LayerRecord, TensorRecord
+from workbench.compilers.tensorrt.listing import DTYPES, owners, split_format
+from workbench.errors import ListingError, ProfileError
+
+KINDS = {
+    "layers": "layer information (--exportLayerInfo)",
+    "profile": "a per-layer profile (--exportProfile)",
+    "times": "times of each iteration (--exportTimes)",
+    "profile-metadata": "a summary of a profiling run",
+    "build-metadata": "a summary of a build",
+    "device-metadata": "properties of a GPU",
+    "plan": "a plan that the workbench wrote",
+}
+"""Kinds of files that `kind_of_file` tells apart, in words."""
+
+_WEIGHTS = ("Weights", "Bias", "ConvWeights", "ConvBias")
+_MADE = re.compile(
+    r"\(Unnamed Layer\*|(unsqueeze_node_after|copied_squeeze_after|squeeze_after|"
+    r"reshape_after|reshape_before|shuffle_after|shuffle_before)_|__my[el]"
+)
+"""Beginnings of names that TensorRT gave to layers which it added itself."""
+_REFORMAT = "Reformatting CopyNode for "
+_SCALE = re.compile(r"_(?:de)?quantize_scale_node$")
+_REGION = re.compile(r"\{ForeignNode\[(.*)\]\}")
+_MARKS = re.compile(r"[\x1d-\x1f]+")
+
+
+@dataclass
+class Inspection:
+    """What the file says.
+
+    Attributes:
+        layers: In execution order.
+        io: Inputs and outputs of the engine.
+        generation: "8 to 10" or "11": which TensorRT's schema it follows.
+        detailed: Whether layers have tensors and types; without, only their names are known.
+        evidence: "reported" where any layer names its nodes in its metadata, else "name".
+    """
+
+    layers: list[LayerRecord] = field(default_factory=list)
+    io: list[IORecord] = field(default_factory=list)
+    generation: str = "8 to 10"
+    detailed: bool = True
+    evidence: str = "name"
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a file of trtexec's; control characters inside strings, which TensorRT 8.6 wrote, are accepted.
+
+    Raises:
+        ProfileError: there is no such file, or it is no JSON.
+    """
+    place = Path(path)
+    try:
+        text = place.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise ProfileError(f"{place} can't be read: {error.strerror or error}.") from None
+    if not text.strip():
+        raise ProfileError(f"{place} is empty.", hint="trtexec may have failed before it wrote it; look at its output.")
+    try:
+        return json.loads(text.removeprefix("\ufeff"), strict=False)
+    except json.JSONDecodeError as error:
+        if text[error.pos :].strip() and not error.msg.startswith("Unterminated"):
+            raise ProfileError(
+                f"{place} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.",
+                hint="Files of --exportLayerInfo, --exportProfile and --exportTimes are meant.",
+            ) from None
+        raise ProfileError(
+            f"{place} ends in the middle of its JSON, after {len(text)} characters.",
+            hint="It was cut off: copy it again, or let trtexec write it again.",
+        ) from None
+    except RecursionError:
+        raise ProfileError(f"{place} is nested too deeply to be a file of trtexec's.") from None
+
+
+def kind_of_file(data: Any) -> str:
+    """Which of `KINDS` the JSON document is; "" where it is none."""
+    if isinstance(data, Mapping):
+        if data.get("schema") == "workbench.plan/1":
+            return "plan"
+        for key, kind in (
+            ("Layers", "layers"),
+            ("performance_summary", "profile-metadata"),
+            ("build_options", "build-metadata"),
+            ("model_options", "build-metadata"),
+        ):
+            if key in data:
+                return kind
+        return ""
+    if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
+        first = data[1] if len(data) > 1 and set(data[0]) == {"count"} else data[0]
+        if "ComputeCapability" in first or "COMPUTE_CAPABILITY_MAJOR" in first:
+            return "device-metadata"
+        if set(data[0]) == {"count"} or ("name" in first and {"timeMs", "averageMs", "medianMs"} & set(first)):
+            return "profile"
+        if {"latencyMs", "computeMs"} & set(first):
+            return "times"
+    return ""
+
+
+def expect(data: Any, wanted: str, path: str | Path) -> None:
+    """Refuse a document of another kind than `wanted`.
+
+    Raises:
+        ProfileError: it is of another kind; the message says of which.
+    """
+    found = kind_of_file(data)
+    if found == wanted:
+        return
+    is_what = f"is {KINDS[found]}" if found else "is of no kind that is known here"
+    options = {"layers": "as the first argument", "profile": "with --profile", "times": "with --times"}
+    raise ProfileError(
+        f"{path} {is_what}; {KINDS[wanted]} was expected.",
+        hint=f"Give it {options[found]}." if found in options else "See `trtexec --help`: Reporting Options.",
+        details={"found": found, "expected": wanted},
+    )
+
+
+def read_layers(path: str | Path, known: Collection[str] = ()) -> Inspection:
+    """Read a file of layer information; see `parse_inspection`.
+
+    Raises:
+        ProfileError: it can't be read or is another kind of file.
+        ListingError: it does not follow a known schema.
+    """
+    data = read_json(path)
+    expect(data, "layers", path)
+    return parse_inspection(data, str(path), known)
+
+
+def parse_inspection(data: Mapping[str, Any] | str, name: str = "", known: Collection[str] = ()) -> Inspection:
+    """Read the inspector's document.
+
+    Args:
+        data: The document, or its text.
+        name: What to call it in errors.
+        known: Ids of the model's nodes, where there is a model; names that hold TensorRT's own separators
+            are then told from lists of names.
+
+    Raises:
+        ListingError: it does not follow a known schema; the error names the layer and the field.
+    """
+    if isinstance(data, str):
+        try:
+            data = json.loads(data, strict=False)
+        except json.JSONDecodeError as error:
+            raise _bad(name, f"it is not JSON ({error.msg} at character {error.pos})") from None
+    if not isinstance(data, Mapping) or not isinstance(data.get("Layers"), list):
+        raise _bad(name, "it has no list of Layers")
+    layers: list[Any] = data["Layers"]
+    if not layers:
+        raise _bad(
+            name,
+            "its list of Layers is empty",
+            "An engine built with --profilingVerbosity=none says nothing of itself.",
+        )
+    objects = [layer for layer in layers if isinstance(layer, Mapping)]
+    found = Inspection(detailed=bool(objects))
+    told = any(_metadata(layer, name) for layer in objects)
+    found.evidence = "reported" if told else "name"
+    found.generation = "11" if "I/O Tensors" in data or any(_is_new(layer) for layer in objects) else "8 to 10"
+    nodes = frozenset(known)
+    for i, layer in enumerate(layers):
+        if isinstance(layer, str):
+            found.layers.append(_bare(layer, nodes))
+        elif isinstance(layer, Mapping):
+            found.layers.append(_layer(layer, f"{name}, layer {i}", told, nodes))
+        else:
+            raise _bad(name, f"layer {i} is neither an object nor a name but {type(layer).__name__}")
+    if "I/O Tensors" in data:
+        found.io = [_io(entry, name) for entry in _list(data, "I/O Tensors", name)]
+    else:
+        found.io = _bindings(_list(data, "Bindings", name), found.layers, name)
+    return found
+
+
+def nodes_in(name: str, known: Collection[str] = ()) -> list[str]:
+    """The nodes that a layer's name tells of, in order; see the module's head for the forms.
+
+    Names that TensorRT made up for layers of its own are left out, and the suffixes that it gives to
+    quantization nodes are taken off. Constants that were merged into a layer look like nodes; a model
+    tells them apart.
+    """
+    if name in known:
+        return [name]
+    if name.startswith(_REFORMAT):
+        return []
+    region = _REGION.search(name)
+    if region:
+        ends = [part for part in region[1].split("...") if part]
+        return list(dict.fromkeys(n for end in ends for n in nodes_in(end, known)))
+    found: dict[str, None] = {}
+    for part in _split(name):
+        text = part.strip()
+        if text.startswith("PWN(") and text.endswith(")"):
+            found.update(dict.fromkeys(n for inner in _split(text[4:-1], commas=True) for n in nodes_in(inner, known)))
+            continue
+        if not text or _MADE.match(text):
+            continue
+        base = _SCALE.sub("", text)
+        found[text if text in known else base] = None
+    return list(found)
+
+
+def _split(text: str, *, commas: bool = False) -> list[str]:
+    """Cut at `` + `` and `` || `` (and commas) that are not inside parentheses."""
+    marks = (" + ", " || ", ", ", ",") if commas else (" + ", " || ")
+    parts, depth, start, at = [], 0, 0, 0
+    while at < len(text):
+        if text[at] in "()":
+            depth = max(0, depth + (1 if text[at] == "(" else -1))
+        elif depth == 0 and (mark := next((m for m in marks if text.startswith(m, at)), None)):
+            parts.append(text[start:at])
+            at += len(mark)
+            start = at
+            continue
+        at += 1
+    return [*parts, text[start:]]
+
+
+def _bare(name: str, known: Collection[str]) -> LayerRecord:
+    return {
+        "name": name, "type": "", "inputs": [], "constants": [], "outputs": [], "tactic": "", "stream": 0, "event": None,
+        "nodes": nodes_in(name, known), "metadata": "", "evidence": "name", "detailed": False,
+    }  # fmt: skip
+
+
+def _layer(layer: Mapping[str, Any], where: str, told: bool, known: Collection[str]) -> LayerRecord:
+    if not isinstance(layer.get("Name"), str):
+        raise _bad(where, f"it has no Name; it has {_keys(layer)}")
+    name: str = layer["Name"]
+    where = f"{where} ({name[:60]})"
+    if not {"LayerType", "Inputs", "Outputs"} & set(layer):
+        return _bare(name, known)
+    metadata = _metadata(layer, where)
+    if told:
+        nodes = owners(metadata)
+        if not nodes and metadata.strip():  # Torch-TensorRT and others write their own marks
+            nodes = list(dict.fromkeys(part.strip() for part in _MARKS.split(metadata) if part.strip()))
+    else:
+        nodes = nodes_in(name, known)
+    constants = _tensors(layer, "Constants", where)
+    for key in _WEIGHTS:
+        value = layer.get(key)
+        if isinstance(value, Mapping) and value.get("Count"):
+            dtype = str(value.get("Type", ""))
+            constants.append(
+                {"name": f"{name} {key}", "shape": [_integer(value["Count"], where, key)], "strides": None,
+                 "dtype": DTYPES.get(dtype, dtype.lower()), "format": ""}
+            )  # fmt: skip
+    return {
+        "name": name,
+        "type": str(layer.get("LayerType", "")),
+        "inputs": _tensors(layer, "Inputs", where),
+        "constants": constants,
+        "outputs": _tensors(layer, "Outputs", where),
+        "tactic": str(layer.get("TacticName") or ""),
+        "stream": _integer(layer.get("StreamId", 0), where, "StreamId"),
+        "event": None if layer.get("EventId") is None else _integer(layer["EventId"], where, "EventId"),
+        "nodes": nodes,
+        "metadata": metadata,
+        "evidence": "reported" if told else "name",
+        "detailed": "Inputs" in layer or "Outputs" in layer,
+    }
+
+
+def _metadata(layer: Mapping[str, Any], where: str) -> str:
+    text = layer.get("Metadata")
+    if text is not None and not isinstance(text, str):
+        raise _bad(where, f"its Metadata is not text but {type(text).__name__}")
+    return text or ""
+
+
+def _is_new(layer: Mapping[str, Any]) -> bool:
+    lists = [tensors for key in ("Inputs", "Outputs") if isinstance(tensors := layer.get(key), list)]
+    return any("Datatype" in t for tensors in lists for t in tensors if isinstance(t, Mapping))
+
+
+def _tensors(layer: Mapping[str, Any], key: str, where: str) -> list[TensorRecord]:
+    found: list[TensorRecord] = []
+    for entry in _list(layer, key, where):
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("Name"), str):
+            raise _bad(where, f"a tensor of its {key} has no Name")
+        place = f"{where}, tensor {entry['Name'][:60]}"
+        if "Datatype" in entry:
+            dtype, layout = str(entry["Datatype"]), str(entry.get("Format") or "")
+            dtype = DTYPES.get(dtype, dtype.lower())
+        elif "Format/Datatype" in entry:
+            dtype, layout = split_format(str(entry["Format/Datatype"]))
+            dtype = DTYPES.get(dtype, dtype.lower())
+        else:
+            raise _bad(place, f"it has neither Datatype nor Format/Datatype; it has {_keys(entry)}")
+        if "Dimensions" not in entry:
+            raise _bad(place, f"it has no Dimensions; it has {_keys(entry)}")
+        strides = entry.get("Strides")
+        found.append(
+            {
+                "name": entry["Name"],
+                "shape": _numbers(entry["Dimensions"], place, "Dimensions"),
+                "strides": None if strides is None else _numbers(strides, place, "Strides"),
+                "dtype": dtype,
+                "format": layout,
+            }
+        )
+    return found
+
+
+def _io(entry: Any, where: str) -> IORecord:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("Name"), str):
+        raise _bad(where, "an entry of its I/O Tensors has no Name")
+    place = f"{where}, I/O tensor {entry['Name'][:60]}"
+    infos = [info for info in _list(entry, "ProfileInfo", place) if isinstance(info, Mapping)]
+    dtype = str(entry.get("DataType") or entry.get("Datatype") or "")
+    mode = str(entry.get("IOMode", "")).lower().removeprefix("k")
+    return {
+        "name": entry["Name"],
+        "mode": mode if mode in {"input", "output"} else "",
+        "dtype": DTYPES.get(dtype, dtype.lower()),
+        "shape": _numbers(entry.get("Dimensions", []), place, "Dimensions"),
+        "location": str(entry.get("Location", "")).lower(),
+        "format": next((str(info["Format"]) for info in infos if info.get("Format")), ""),
+        "profiles": [
+            {
+                "min": _numbers(info["MinShape"], place, "MinShape"),
+                "opt": _numbers(info["OptShape"], place, "OptShape"),
+                "max": _numbers(info["MaxShape"], place, "MaxShape"),
+            }
+            for info in infos
+            if {"MinShape", "OptShape", "MaxShape"} <= set(info)
+        ],
+    }
+
+
+def _bindings(names: Sequence[Any], layers: list[LayerRecord], where: str) -> list[IORecord]:
+    """The engine's inputs and outputs by name; the layers that read and write them tell the rest."""
+    read = {t["name"]: t for layer in reversed(layers) for t in layer["inputs"]}
+    written = {t["name"]: t for layer in layers for t in layer["outputs"]}
+    found: list[IORecord] = []
+    for name in names:
+        if not isinstance(name, str):
+            raise _bad(where, f"its Bindings hold {type(name).__name__} in place of names")
+        if re.search(r" \[profile \d+\]$", name):
+            continue  # the same input once more, for a further shape profile
+        tensor = written.get(name) or read.get(name)
+        mode = "output" if name in written else "input" if name in read else ""
+        found.append(
+            {"name": name, "mode": mode, "dtype": tensor["dtype"] if tensor else "",
+             "shape": list(tensor["shape"]) if tensor else [], "profiles": []}
+        )  # fmt: skip
+    return found
+
+
+def _list(data: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    value = data.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _bad(where, f"its {key} are not a list but {type(value).__name__}")
+    return value
+
+
+def _numbers(value: Any, where: str, key: str) -> list[int]:
+    if not isinstance(value, list):
+        raise _bad(where, f"its {key} are not a list but {value!r:.60}")
+    return [_integer(number, where, key) for number in value]
+
+
+def _integer(value: Any, where: str, key: str) -> int:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or value != int(value)
+    ):
+        raise _bad(where, f"its {key} holds {value!r:.60} in place of a whole number")
+    return int(value)
+
+
+def _keys(data: Mapping[str, Any]) -> str:
+    return ", ".join(list(map(str, data))[:12]) or "nothing"
+
+
+def _bad(where: str, what: str, hint: str | None = None) -> ListingError:
+    return ListingError(
+        f"The layer information {where} can't be read: {what}.".replace("  ", " "),
+        hint=hint
+        or "Known are the schemas of TensorRT 8 to 11 and of TensorRT for RTX 1.4 and later; please report "
+        "others with the version that wrote them.",
+    )

@@ -1,0 +1,401 @@
+"""Run a serialized engine: deserialize, inspect, bind tensors, execute. In a worker only.
+
+A Runtime without a driver, or a bad plan, can end the process that touches it. So everything that can be told
+beforehand is told in words, and the rest happens where a crash costs nothing. One code path serves TensorRT 10
+and 11 and TensorRT for RTX: what differs is looked up by attribute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
+from workbench.errors import BuildError, CompilerUnavailableError, ConfigError
+
+SMALLEST = 64
+"""Bytes: no engine is smaller than its header."""
+
+_INVALID = {
+    "MALFORMED_ENGINE": "it is damaged, or not an engine of this flavour",
+    "VERSION_MISMATCH": "another version made it",
+    "UNSUPPORTED_CC": "it was built for another GPU",
+    "OLD_CUDA_DRIVER": "this machine's NVIDIA driver is too old for it",
+    "OLD_CUDA_RUNTIME": "this machine's CUDA runtime is too old for it",
+    "INSUFFICIENT_GPU_MEMORY": "the GPU has too little free memory for it",
+    "CUDA_ERROR": "CUDA does not work here",
+}
+"""Members of EngineInvalidityDiagnostics in words."""
+
+_SAID = (
+    ("cannot run on this GPU", "this TensorRT refuses this machine's GPU"),
+    ("incompatible device", "it was built for another GPU"),
+    ("different compute capability", "it was built for another GPU"),
+    ("engine plan file is not compatible", "another version of TensorRT made it, or it is for another platform"),
+    ("version tag does not match", "another version of TensorRT made it"),
+    ("incompatible version", "another version of TensorRT made it"),
+    ("magicTag", "it is damaged, or not an engine of this flavour"),
+    ("Serialization assertion", "it is damaged, or another version of TensorRT made it"),
+    ("insufficient for CUDA", "this machine's NVIDIA driver is absent or too old"),
+    ("cudaError 35", "this machine's NVIDIA driver is absent or too old"),
+    ("no CUDA-capable device", "there is no NVIDIA GPU here"),
+    ("out of memory", "the GPU has too little free memory for it"),
+    ("OutOfMemory", "the GPU has too little free memory for it"),
+)
+"""What the log says when deserializing fails, in words."""
+
+
+class Device(Protocol):
+    """The few things that are asked of CUDA; `workbench.measure.cuda` does them with torch."""
+
+    stream: int
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Memory on the GPU."""
+        ...
+
+    def upload(self, array: Any, dtype: str) -> Any:
+        """A NumPy array or a tensor as a contiguous tensor on the GPU; no copy where it is one already."""
+        ...
+
+    def describe(self, value: Any) -> tuple[tuple[int, ...], str]:
+        """Shape and data type of an array or tensor."""
+        ...
+
+    def finite(self, tensor: Any) -> bool:
+        """Whether no value is NaN or infinite."""
+        ...
+
+    def pointer(self, tensor: Any) -> int:
+        """Its address."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait for the stream."""
+        ...
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the engine. `shape` may hold -1; `ranges` has min, opt, max of each profile."""
+
+    name: str
+    input: bool
+    dtype: str
+    shape: tuple[int, ...]
+    ranges: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = ()
+
+
+class Log:
+    """What an `ILogger` heard, for the reasons of a failure."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+
+def logger(trt: Any, log: Log) -> Any:
+    """An `ILogger` that keeps errors in `log`."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in {trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR}:
+                log.errors.append(message.strip())
+
+    return Logger()
+
+
+def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping[str, Any] | None = None) -> None:
+    """Tell in words what can be told of an engine file before anything touches it.
+
+    Args:
+        path: The engine.
+        built: Where it is known what made it: ``name``, ``version``, ``target``, ``gpu``.
+        here: The flavour in use: ``name``, ``version``, and the GPU's ``sm``.
+
+    Raises:
+        BuildError: it is no engine, or one for another flavour, version or GPU; the hint offers the rebuild.
+    """
+    again = "Build it again on this machine: session.build(model, ...) takes the same config."
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise BuildError(f"{path} can't be read: {error.strerror or error}.", hint=again) from None
+    if size < SMALLEST:
+        raise BuildError(f"{path} is {size} bytes long: no engine.", hint=again)
+    if not built or not here:
+        return
+    if built.get("name") and here.get("name") and built["name"] != here["name"]:
+        raise BuildError(f"The engine was made by {built['name']}; {here['name']} can't read it.", hint=again)
+    versions = built.get("version"), here.get("version")
+    if all(versions) and versions[0] != versions[1] and not built.get("version_compatible"):
+        raise BuildError(
+            f"The engine was made by {built['name']} {built['version']}; here is {here['version']}. Engines are "
+            "not portable between versions.",
+            hint=again + " Full TensorRT can also build version-compatible engines (version_compatible=True).",
+        )
+    targets = [t for t in str(built.get("target", "")).split("+") if t and t != "current"]
+    if built.get("gpu"):
+        targets.append(str(built["gpu"].get("sm", "")))
+    sm = here.get("sm")
+    if sm and targets and sm not in targets and not _runs_on(sm, targets, built):
+        raise BuildError(
+            f"The engine was built for {' and '.join(targets)}; this GPU is {sm}. Engines are not portable between "
+            "architectures.",
+            hint=again,
+        )
+
+
+def _runs_on(sm: str, targets: list[str], built: Mapping[str, Any]) -> bool:
+    """Hardware-compatible engines run on later GPUs; TensorRT for RTX was seen to run an SM80 engine on SM90."""
+    number = int("".join(c for c in sm if c.isdigit()) or 0)
+    lowest = min((int("".join(c for c in t if c.isdigit()) or 0) for t in targets), default=0)
+    compatible = str(built.get("hardware_compatibility") or "").lower() == "ampere_plus"
+    return (compatible or built.get("name") == "tensorrt_rtx") and number >= lowest >= 80
+
+
+class Runner:
+    """An engine ready to run.
+
+    Args:
+        trt: The TensorRT module.
+        path: The serialized engine.
+        device: CUDA.
+        profile: Which shape profile to use.
+
+    Raises:
+        BuildError: the engine can't be used here; the message says why in words.
+    """
+
+    def __init__(self, trt: Any, path: Path, device: Device, profile: int = 0) -> None:
+        self.trt, self.device, self.path = trt, device, path
+        self.log = Log()
+        self._logger = logger(trt, self.log)
+        self._runtime = trt.Runtime(self._logger)
+        data = path.read_bytes()
+        self.validity, self._diagnosis = self._examine(data)
+        self.engine = self._runtime.deserialize_cuda_engine(data)
+        if self.engine is None:
+            raise self._refused("The engine can't be used here", self._diagnosis)
+        self.context = self.engine.create_execution_context()
+        if self.context is None:
+            raise self._refused("The engine can't be started")
+        if profile:
+            count = int(self.engine.num_optimization_profiles)
+            if not 0 <= profile < count:
+                raise ConfigError(f"The engine has no shape profile {profile}.", hint=f"It has {count}.")
+            self.context.set_optimization_profile_async(profile, device.stream)
+            device.synchronize()
+        self.profile = profile
+        self.ports = {port.name: port for port in self._ports()}
+        self.bound: dict[str, Any] = {}
+        self._profiler: Any = None
+
+    def _examine(self, data: bytes) -> tuple[str, list[str]]:
+        """What TensorRT for RTX says of the bytes before they are deserialized: a verdict, and reasons in words.
+
+        Only a damaged engine is refused for it. Other verdicts explain a failure but do not cause one: an
+        engine on a GPU that is not supported was seen to run.
+
+        Raises:
+            BuildError: the engine is damaged.
+        """
+        if not hasattr(self._runtime, "get_engine_validity"):
+            return "", []
+        verdict, bits = self._runtime.get_engine_validity(data)
+        kinds = getattr(self.trt, "EngineInvalidityDiagnostics", None)
+        named = [n for n in _INVALID if kinds is not None and hasattr(kinds, n) and int(bits) & int(getattr(kinds, n))]
+        told = [_INVALID[n] for n in named]
+        if "MALFORMED_ENGINE" in named:
+            raise self._refused("The engine can't be used here", told)
+        return str(verdict).rpartition(".")[2], told
+
+    def _refused(self, what: str, told: list[str] | None = None) -> BuildError:
+        said = "\n".join(self.log.errors)
+        reasons = told or [words for mark, words in _SAID if mark.lower() in said.lower()]
+        reason = "; ".join(dict.fromkeys(reasons)) or (self.log.errors[-1] if self.log.errors else "it gives no reason")
+        return BuildError(
+            f"{what}: {reason}.",
+            hint="Build it again on this machine, with this version: engines are not portable.",
+            details={"errors": self.log.errors[-10:], "engine": str(self.path)},
+        )
+
+    def _ports(self) -> list[Port]:
+        engine, found = self.engine, []
+        for i in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(i)
+            is_input = engine.get_tensor_mode(name) == self.trt.TensorIOMode.INPUT
+            shape = tuple(engine.get_tensor_shape(name))
+            ranges = []
+            if is_input and -1 in shape:
+                for k in range(engine.num_optimization_profiles):
+                    low, usual, high = engine.get_tensor_profile_shape(name, k)
+                    ranges.append((tuple(low), tuple(usual), tuple(high)))
+            dtype = _DTYPES.get(str(engine.get_tensor_dtype(name)).rpartition(".")[2], "")
+            found.append(Port(name, is_input, dtype, shape, tuple(ranges)))
+        return found
+
+    @property
+    def inputs(self) -> list[Port]:
+        """The engine's inputs."""
+        return [p for p in self.ports.values() if p.input]
+
+    @property
+    def outputs(self) -> list[Port]:
+        """The engine's outputs."""
+        return [p for p in self.ports.values() if not p.input]
+
+    def opt_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each input that the engine was tuned for."""
+        return {p.name: p.ranges[self.profile][1] if p.ranges else p.shape for p in self.inputs}
+
+    def inspect(self) -> Inspection:
+        """The layers, as the engine inspector tells them."""
+        inspector = self.engine.create_engine_inspector()
+        inspector.execution_context = self.context
+        text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
+        return parse_inspection(text, "of the engine inspector")
+
+    def check(self, given: Mapping[str, Any]) -> None:
+        """Refuse inputs that the engine does not take.
+
+        Raises:
+            ConfigError: a wrong or missing name, data type, or a shape outside the profile.
+        """
+        names = [p.name for p in self.inputs]
+        strange, missing = [n for n in given if n not in names], [n for n in names if n not in given]
+        if strange or missing:
+            told = [f"there is no input {n}" for n in strange] + [f"input {n} is missing" for n in missing]
+            raise ConfigError(f"These inputs do not fit the engine: {'; '.join(told)}.",
+                              hint=f"Its inputs are {', '.join(names)}.")  # fmt: skip
+        for port in self.inputs:
+            shape, dtype = self.device.describe(given[port.name])
+            if port.dtype and dtype != port.dtype:
+                raise ConfigError(f"Input {port.name} is {dtype}; the engine takes {port.dtype}.",
+                                  hint=f"Convert it: x.astype or x.to {port.dtype}.")  # fmt: skip
+            fits = len(shape) == len(port.shape) and all(d in (-1, n) for d, n in zip(port.shape, shape, strict=True))
+            if fits and port.ranges:
+                low, _, high = port.ranges[self.profile]
+                fits = all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True))
+            if not fits:
+                allowed: list[Any] = list(port.shape)
+                if port.ranges:
+                    low, _, high = port.ranges[self.profile]
+                    allowed = [a if a == b else f"{a}..{b}" for a, b in zip(low, high, strict=True)]
+                raise ConfigError(
+                    f"Input {port.name} has shape {list(shape)}; the engine takes {allowed}.",
+                    hint="Build it with a shape profile that holds this shape." if port.ranges else
+                    "The engine was built for this shape alone; build it with min:opt:max shapes for others.",
+                )  # fmt: skip
+
+    def bind(self, given: Mapping[str, Any], *, finite: bool = True) -> dict[str, Any]:
+        """Put inputs in place and make room for the outputs.
+
+        Args:
+            given: NumPy arrays or tensors by name; tensors on the GPU are used where they lie.
+            finite: Refuse inputs that hold NaN or infinity.
+
+        Returns:
+            The outputs' tensors, filled by each `run`.
+
+        Raises:
+            ConfigError: the inputs do not fit; see `check`.
+        """
+        self.check(given)
+        bound = {}
+        for port in self.inputs:
+            tensor = self.device.upload(given[port.name], port.dtype)
+            if finite and port.dtype.startswith(("float", "bfloat")) and not self.device.finite(tensor):
+                raise ConfigError(f"Input {port.name} holds NaN or infinity.", hint="Clean it, or pass finite=False.")
+            shape, _ = self.device.describe(tensor)
+            if self.context.set_input_shape(port.name, shape) is False:
+                raise self._refused(f"Shape {list(shape)} of input {port.name} was refused")
+            bound[port.name] = tensor
+        outputs = {}
+        for port in self.outputs:
+            shape = tuple(self.context.get_tensor_shape(port.name))
+            if any(d < 0 for d in shape):
+                raise ConfigError(
+                    f"The shape of output {port.name} depends on the inputs' values, which is not supported here.",
+                    hint="Run it through the TensorRT API with an IOutputAllocator.",
+                )
+            outputs[port.name] = bound[port.name] = self.device.empty(shape, port.dtype)
+        for name, tensor in bound.items():
+            self.context.set_tensor_address(name, self.device.pointer(tensor))
+        self.bound = bound  # keeps the memory
+        return outputs
+
+    def run(self) -> None:
+        """Start one execution on the device's stream; does not wait.
+
+        Raises:
+            BuildError: TensorRT refused.
+        """
+        if not self.context.execute_async_v3(self.device.stream):
+            raise self._refused("The engine did not run")
+
+    def layer_times(
+        self, iterations: int, step: Callable[[int], None] = lambda _: None
+    ) -> list[tuple[str, list[float]]]:
+        """Milliseconds of each layer in each iteration, by `IProfiler`, in the order of execution.
+
+        Equal names are kept apart by their order within an iteration.
+        """
+        heard: list[tuple[str, float]] = []
+
+        class Profiler(self.trt.IProfiler):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                heard.append((layer_name, ms))
+
+        self._profiler = Profiler()  # the context does not keep it alive
+        self.context.profiler = self._profiler
+        rows: list[tuple[str, list[float]]] = []
+        for i in range(iterations):
+            heard.clear()
+            self.run()
+            self.device.synchronize()
+            if not heard and hasattr(self.context, "report_to_profiler"):
+                self.context.report_to_profiler()
+            if not rows:
+                rows = [(name, []) for name, _ in heard]
+            if [name for name, _ in heard] != [name for name, _ in rows]:
+                raise BuildError("The profiler named other layers in another iteration; the times can't be joined.")
+            for (_, times), (_, ms) in zip(rows, heard, strict=True):
+                times.append(ms)
+            step(i)
+        return rows
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that the engine says it needs on the GPU, where this flavour tells."""
+        found = {}
+        for key in ("device_memory_size_v2", "device_memory_size", "streamable_weights_size"):
+            with contextlib.suppress(AttributeError):
+                found[key] = int(getattr(self.engine, key))
+        return found
+
+
+_DTYPES = {
+    "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64",
+    "BOOL": "bool", "UINT8": "uint8", "FP8": "float8e4m3fn",
+}  # fmt: skip
+
+
+def need_gpu(available: bool) -> None:
+    """Refuse to go on without a GPU.
+
+    Raises:
+        CompilerUnavailableError: there is none.
+    """
+    if not available:
+        raise CompilerUnavailableError(
+            "Running an engine needs an NVIDIA GPU, its driver, and a torch built with CUDA.",
+            hint="`workbench doctor` says what is missing; plans can be made and read without a GPU.",
+        )

@@ -1,0 +1,128 @@
+"""What measuring asks of CUDA, done with torch: memory, a stream, events, graphs. Used in workers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class TorchDevice:
+    """One GPU, with a stream of its own. See `workbench.compilers.tensorrt.runtime.Device`.
+
+    Raises:
+        CompilerUnavailableError: there is no torch with CUDA, or no GPU.
+    """
+
+    def __init__(self) -> None:
+        from workbench.compilers.tensorrt.runtime import need_gpu
+
+        try:
+            import torch
+        except ImportError:
+            need_gpu(False)
+            raise
+        need_gpu(torch.cuda.is_available())
+        self._torch = torch
+        self._stream = torch.cuda.Stream()
+        self.stream: int = self._stream.cuda_stream
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """Memory on the GPU."""
+        return self._torch.empty(shape, dtype=self._type(dtype), device="cuda")
+
+    def upload(self, array: Any, dtype: str) -> Any:
+        """A contiguous tensor on the GPU; the array's own memory where it is one already."""
+        torch = self._torch
+        if not isinstance(array, torch.Tensor):
+            import numpy as np
+
+            array = np.ascontiguousarray(array)
+            if dtype == "bfloat16":
+                array = torch.from_numpy(array.view("int16")).view(torch.bfloat16)
+            else:
+                array = torch.from_numpy(array)
+        tensor = array.to("cuda").contiguous()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        return tensor
+
+    def download(self, tensor: Any) -> Any:
+        """A NumPy array; bfloat16 becomes float32."""
+        torch = self._torch
+        tensor = tensor.detach()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy()
+
+    def describe(self, value: Any) -> tuple[tuple[int, ...], str]:
+        """Shape and data type of an array or tensor."""
+        return tuple(value.shape), str(value.dtype).removeprefix("torch.")
+
+    def finite(self, tensor: Any) -> bool:
+        """Whether no value is NaN or infinite."""
+        return bool(self._torch.isfinite(tensor).all())
+
+    def pointer(self, tensor: Any) -> int:
+        """Its address."""
+        return int(tensor.data_ptr())
+
+    def synchronize(self) -> None:
+        """Wait for the stream."""
+        self._stream.synchronize()
+
+    def times(self, step: Callable[[], None], count: int) -> list[float]:
+        """Milliseconds of `count` steps, each between two CUDA events, queued back to back."""
+        torch = self._torch
+        marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(count)]
+        with torch.cuda.stream(self._stream):
+            for begin, end in marks:
+                begin.record(self._stream)
+                step()
+                end.record(self._stream)
+        self._stream.synchronize()
+        return [float(begin.elapsed_time(end)) for begin, end in marks]
+
+    def capture(self, step: Callable[[], None]) -> Callable[[], None]:
+        """`step` as a CUDA graph: the function replays it on the same stream."""
+        torch = self._torch
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            step()
+
+        def replay() -> None:
+            with torch.cuda.stream(self._stream):
+                graph.replay()
+
+        return replay
+
+    def copies(self, host: dict[str, Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> tuple[Any, Any]:
+        """Two steps that copy inputs to the GPU and outputs back, through pinned memory, on the stream."""
+        torch = self._torch
+        pinned = {n: torch.as_tensor(host[n]).pin_memory() if n in host else t.cpu().pin_memory()
+                  for n, t in inputs.items()}  # fmt: skip
+        back = {n: torch.empty_like(t, device="cpu").pin_memory() for n, t in outputs.items()}
+
+        def there() -> None:
+            for name, tensor in inputs.items():
+                tensor.copy_(pinned[name], non_blocking=True)
+
+        def again() -> None:
+            for name, tensor in outputs.items():
+                back[name].copy_(tensor, non_blocking=True)
+
+        return there, again
+
+    def facts(self) -> dict[str, Any]:
+        """The GPU: its name, architecture, memory, driver's and torch's CUDA version."""
+        torch = self._torch
+        properties = torch.cuda.get_device_properties(0)
+        free, total = torch.cuda.mem_get_info()
+        return {
+            "name": properties.name, "sm": f"sm{properties.major}{properties.minor}", "memory": int(total),
+            "free": int(free), "torch": str(torch.__version__), "cuda": str(torch.version.cuda),
+        }  # fmt: skip
+
+    def used(self) -> int:
+        """Bytes in use on the GPU, by all who use it."""
+        free, total = self._torch.cuda.mem_get_info()
+        return int(total - free)
+
+    def _type(self, dtype: str) -> Any:
+        return getattr(self._torch, {"float8e4m3fn": "float8_e4m3fn"}.get(dtype, dtype))

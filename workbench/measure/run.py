@@ -1,0 +1,269 @@
+"""Measure an engine on this machine's GPU; a worker's task.
+
+Latency is taken between CUDA events around each execution, queued back to back on one stream, after a warm-up
+and until the series is steady; without and with a CUDA graph, and where asked for with the copies of inputs and
+outputs. Layers are timed by the profiler in a pass of their own, because that slows everything else down.
+The outputs of the same inputs are compared with a reference, and the error stands beside the times.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ConfigError, WorkbenchError
+from workbench.measure.accuracy import compare
+from workbench.measure.latency import Latency, steady
+
+if TYPE_CHECKING:
+    from workbench.plan.plan import Plan
+    from workbench.worker import Reporter
+
+SCHEMA = "workbench.profile/1"
+BATCH = 20
+"""Iterations that are queued at a time; also the window in which steadiness is judged."""
+
+
+def profile(
+    reporter: Reporter,
+    *,
+    module: str,
+    engine: str,
+    folder: str,
+    inputs: str | None = None,
+    shapes: Mapping[str, list[int]] | None = None,
+    reference: str | None = None,
+    built: Mapping[str, Any] | None = None,
+    shape_profile: int = 0,
+    warm_up_ms: float = 200.0,
+    duration_ms: float = 1000.0,
+    layer_iterations: int = 20,
+    graph: bool = True,
+    transfers: bool = False,
+    seed: int = 0,
+    device: Any = None,
+) -> dict[str, Any]:
+    """Measure, and write ``profile.json`` into `folder`.
+
+    Args:
+        reporter: Where progress goes.
+        module: The TensorRT module to use.
+        engine: Path of the serialized engine.
+        folder: An existing folder.
+        inputs: An .npz file of inputs by name; random values by default, integers all 1.
+        shapes: Shapes of random inputs; the profile's opt shapes by default.
+        reference: What is right: an .npz of outputs by name, or an ONNX file, run by ONNX Runtime on the CPU.
+        built: What made the engine, where it is known; see `runtime.check_file`.
+        shape_profile: Which shape profile to use.
+        warm_up_ms: Time of executions that are not counted.
+        duration_ms: How long each latency is measured at least; up to four times as long until it is steady.
+        layer_iterations: Executions in which layers are timed; 0 for none.
+        graph: Also measure in a CUDA graph.
+        transfers: Also measure with copies of inputs and outputs.
+        seed: Of the random inputs.
+        device: CUDA; torch's by default.
+
+    Returns:
+        The document: ``latency`` by way (``plain``, ``graph``, ``transfers``), ``layers``, ``error``, ``memory``,
+        ``inspector`` (the layers as records), ``device``, ``notes``.
+
+    Raises:
+        BuildError: the engine can't be used here, in words.
+        ConfigError: inputs or reference do not fit the engine.
+        CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+    """
+    from workbench.compilers.tensorrt.build import load
+    from workbench.compilers.tensorrt.runtime import Runner, check_file
+    from workbench.machine import machine
+
+    if device is None:
+        from workbench.measure.cuda import TorchDevice
+
+        device = TorchDevice()
+    trt = load(module)
+    gpu = device.facts()
+    version = str(getattr(trt, "__version__", ""))
+    check_file(Path(engine), built, {"name": module, "version": version, "sm": gpu.get("sm")})
+    before = device.used()
+    reporter.progress("Loading the engine", 0, 1)
+    runner = Runner(trt, Path(engine), device, shape_profile)
+    reporter.progress("Loading the engine", 1, 1)
+    host = _read(inputs) if inputs else _random(runner, shapes or {}, seed)
+    notes = [] if inputs else ["inputs are random; integer inputs are all 1"]
+    outputs = runner.bind(host)
+
+    # The first execution compiles kernels in TensorRT for RTX: it is a figure of its own.
+    begin = time.perf_counter()
+    runner.run()
+    device.synchronize()
+    first = (time.perf_counter() - begin) * 1e3
+    got = {name: device.download(tensor) for name, tensor in outputs.items()}
+
+    ways: dict[str, Callable[[], None]] = {"plain": runner.run}
+    methods = {"plain": "CUDA events around each execution, queued back to back"}
+    if graph:
+        try:
+            ways["graph"] = device.capture(runner.run)
+            methods["graph"] = methods["plain"] + ", replayed as a CUDA graph"
+        except Exception as error:  # noqa: BLE001 - whatever CUDA says, the rest can still be measured
+            notes.append(f"no CUDA graph: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    if transfers:
+        there, back = device.copies(host, {p.name: runner.bound[p.name] for p in runner.inputs}, outputs)
+
+        def whole() -> None:
+            there()
+            runner.run()
+            back()
+
+        ways["transfers"] = whole
+        methods["transfers"] = methods["plain"] + ", with inputs copied in and outputs copied out, pinned memory"
+    figures = {}
+    for name, step in ways.items():
+        figures[name] = latency(device, step, methods[name], warm_up_ms, duration_ms, name, reporter).to_dict()
+    layers = []
+    if layer_iterations:
+
+        def tell(i: int) -> None:
+            reporter.progress("Timing layers", i + 1, layer_iterations)
+
+        rows = runner.layer_times(layer_iterations, tell)
+        layers = [{"name": n, "mean_ms": sum(t) / len(t), "median_ms": sorted(t)[len(t) // 2]} for n, t in rows]
+    inspection = runner.inspect()
+    wrong: dict[str, Any] | None = None
+    if reference:
+        reporter.progress("Comparing with the reference", 0, 1)
+        wrong = {**compare(got, _reference(reference, host)), "reference": _named(reference)}
+        reporter.progress("Comparing with the reference", 1, 1)
+    else:
+        notes.append("no reference was given: nothing is known of the outputs' correctness")
+    document = {
+        "schema": SCHEMA,
+        "engine": engine,
+        "compiler": {"name": module, "version": version, "validity": runner.validity},
+        "device": gpu,
+        "machine": machine(),
+        "time": time.time(),
+        "shapes": {name: list(device.describe(value)[0]) for name, value in host.items()},
+        "first_ms": first,
+        "latency": figures,
+        "layers": layers,
+        "layer_iterations": layer_iterations,
+        "error": wrong,
+        "memory": {**runner.memory(), "used_bytes": max(0, device.used() - before)},
+        "inspector": {"layers": inspection.layers, "io": inspection.io, "evidence": inspection.evidence},
+        "notes": notes,
+    }
+    (Path(folder) / "profile.json").write_text(json.dumps(document, separators=(",", ":"), default=str))
+    return document
+
+
+def apply(plan: Plan, document: Mapping[str, Any]) -> Plan:
+    """The plan with the measured time of each layer, and all else in ``facts["measured"]``.
+
+    Raises:
+        ProfileError: the document is of another engine.
+    """
+    from workbench.plan.from_layers import with_times
+    from workbench.trtexec import Profile, ProfileRow, join
+
+    count = int(document["layer_iterations"]) or 1
+    rows = tuple(
+        ProfileRow(r["name"], r["mean_ms"] * count, r["mean_ms"], r["median_ms"], None) for r in document["layers"]
+    )
+    best = document["latency"].get("graph") or document["latency"]["plain"]
+    whole = document["latency"].get("transfers")
+    copies = max(0.0, whole["mean_ms"] - document["latency"]["plain"]["mean_ms"]) if whole else 0.0
+    measured: dict[str, Any] = {
+        "latency": {**best, "compute_mean_ms": best["mean_ms"], "transfers_mean_ms": copies},
+        "ways": dict(document["latency"]), "error": document["error"], "device": document["device"],
+        "machine": document["machine"], "memory": document["memory"], "notes": document["notes"],
+    }  # fmt: skip
+    times: list[float | None] = [layer.time_ms for layer in plan.layers]
+    if rows:
+        joined = join(Profile(count, rows, "the profiler's record"), plan.layers, layers_file="the plan's layers")
+        times = [row.mean_ms if row else None for row in joined.rows]
+        measured |= {
+            "method": "IProfiler, mean per iteration, in a pass of its own", "iterations": count,
+            "joined": joined.how, "sum_ms": sum(r.mean_ms for r in rows),
+        }  # fmt: skip
+    return with_times(plan, times, measured)
+
+
+def latency(
+    device: Any, step: Callable[[], None], method: str, warm_up: float, duration: float, name: str, reporter: Reporter
+) -> Latency:
+    """Times of `step`: warmed up for `warm_up` ms, measured for `duration` ms and until steady (at most 4 times that)."""
+    spent = 0.0
+    while spent < warm_up:
+        spent += max(sum(device.times(step, BATCH)), 1e-3)
+    samples: list[float] = []
+    spent = 0.0
+    settled = False
+    phase = f"Measuring latency ({name})"
+    while spent < duration or (not settled and spent < 4 * duration):
+        found = device.times(step, BATCH)
+        samples += found
+        spent += max(sum(found), 1e-3)
+        settled = steady(samples, window=BATCH)
+        reporter.progress(phase, min(int(spent), int(duration)), int(duration))
+    reporter.progress(phase, int(duration), int(duration))
+    return Latency(tuple(samples), method, settled)
+
+
+def _random(runner: Any, shapes: Mapping[str, list[int]], seed: int) -> dict[str, Any]:
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name, opt in runner.opt_shapes().items():
+        shape, dtype = tuple(shapes.get(name, opt)), runner.ports[name].dtype
+        if dtype in {"float32", "float16", "bfloat16"}:
+            kind: Any = dtype
+            if dtype == "bfloat16":
+                import ml_dtypes
+
+                kind = ml_dtypes.bfloat16
+            found[name] = rng.standard_normal(shape, dtype=np.float32).astype(kind)
+        elif dtype in {"int32", "int64", "int8", "uint8", "bool"}:
+            found[name] = np.ones(shape, dtype=dtype)
+        else:
+            raise ConfigError(f"There are no random values of type {dtype or 'unknown'} for input {name}.",
+                              hint="Give the inputs as an .npz file.")  # fmt: skip
+    return found
+
+
+def _read(path: str) -> dict[str, Any]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path} is no .npz file of arrays: {error}.") from None
+
+
+def _reference(path: str, host: Mapping[str, Any]) -> dict[str, Any]:
+    if path.endswith(".npz"):
+        return _read(path)
+    import numpy as np
+
+    try:
+        import onnxruntime
+    except ImportError:
+        raise WorkbenchError("The reference needs ONNX Runtime.", hint="pip install onnxruntime") from None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+    # The reference may be in FP32 where the engine takes FP16: the same values, widened.
+    given = {i.name: np.asarray(host[i.name]).astype(types.get(i.type, np.asarray(host[i.name]).dtype))
+             for i in session.get_inputs() if i.name in host}  # fmt: skip
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(names, given), strict=True))
+
+
+def _named(reference: str) -> str:
+    return f"{Path(reference).name}" + ("" if reference.endswith(".npz") else ", ONNX Runtime on the CPU")
