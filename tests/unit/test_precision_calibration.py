@@ -217,6 +217,12 @@ def test_methods() -> None:
     assert [zero.range(m) for m in ("minmax", "percentile", "entropy")] == [0, 0, 0]
 
 
+def test_entropy_does_not_cut_off_data_of_few_distinct_values() -> None:
+    h = Histogram()
+    h.observe((np.random.default_rng(0).integers(0, 17, 10_000) / 16).astype(np.float32))
+    assert h.range("entropy") > 0.99
+
+
 def test_entropy_agrees_with_the_librarys_search_over_as_many_bins() -> None:
     calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
     for data in (normal(100_000), np.abs(normal(100_000)) ** 2, np.concatenate([normal(100_000), normal(50) * 20])):

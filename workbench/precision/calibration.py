@@ -36,6 +36,9 @@ BINS = 2048
 LEVELS = 128
 """Magnitudes that INT8 tells apart; what the entropy method squeezes a histogram into."""
 
+CUT = 0.01
+"""The largest share of a tensor's values (zeros aside) that the entropy method may cut off."""
+
 MIN_SAMPLES = 8
 """Fewer samples than this are refused: their extremes say little about the next one."""
 
@@ -568,6 +571,9 @@ def _entropy(counts: np.ndarray) -> int:
     the kept bins are squeezed into `LEVELS` groups and spread again over those that were not empty. The
     first bin takes its neighbour's count, since exact zeros (after a ReLU) cost nothing at any scale.
 
+    One guard is added: ranges that cut off more than `CUT` of the values are not considered. On data with few
+    distinct values (an 8-bit image, a one-hot code) the divergence is smallest where everything is cut off.
+
     ONNX Runtime's own calibrator keeps 128 bins by default, which leaves it exactly one candidate, the whole
     range: its "entropy" then equals minmax.
     """
@@ -582,6 +588,8 @@ def _entropy(counts: np.ndarray) -> int:
     best, keep = np.inf, last
     beyond = np.concatenate([np.cumsum(hist[::-1])[::-1], [0.0]])  # beyond[i]: all from bin i on
     for end in [*range(LEVELS, last, 8), last]:
+        if beyond[end] > CUT * total:
+            continue
         kept = hist[:end]
         p = kept.copy()
         p[-1] += beyond[end]

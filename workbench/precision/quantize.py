@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from workbench.config import Shape
     from workbench.worker import Reporter
 
-VERSION = 5
+VERSION = 6
 """Raise it when the same request gives another graph, so that kept models are made anew."""
 
 
