@@ -1,4 +1,4 @@
-"""The commands that change or examine precision: ``cast``, ``quantize``, ``audit``, ``calibration``."""
+"""The commands that change or examine precision: ``cast``, ``quantize``, ``audit``, ``calibration``, ``migrate``."""
 
 from __future__ import annotations
 
@@ -211,9 +211,31 @@ def calibration(
     _print_frame(frame.map(lambda v: f"{v:.5g}" if isinstance(v, float) else v))
 
 
+def migrate(
+    request: Annotated[
+        list[str], typer.Argument(metavar="REQUEST", help="What was given to TensorRT 10, after --: flags, or a line of Python.")
+    ],
+    data: Annotated[str, typer.Option("--calibration", "-c", help="Calibration data to put into the commands.")] = "DATA",
+    how: FormatOption = Output.TABLE,
+) -> None:  # fmt: skip
+    """Turn a TensorRT 10 request (precision flags, a calibrator) into one for TensorRT 11."""
+    from dataclasses import asdict
+
+    from workbench.precision.migrate import migrate
+
+    made = migrate(" ".join(request), data=data)
+    if how is Output.JSON:
+        sys.stdout.write(json.dumps(asdict(made), indent=1) + "\n")
+        return
+    for block in (made.shell, ("", *made.python)):
+        sys.stdout.write("\n".join(block) + "\n")
+    for note in made.notes:
+        sys.stdout.write(f"# {note}\n")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (cast, quantize, audit, calibration):
+    for command in (cast, quantize, audit, calibration, migrate):
         app.command()(command)
 
 

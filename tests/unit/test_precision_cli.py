@@ -98,3 +98,10 @@ def test_a_session_keeps_what_it_quantized(session: Session, tmp_path: Path) -> 
     assert set(session.models) == {"mlp", "mlp-int8"}
     assert session.model("mlp-int8").origin["scheme"]["to"] == "int8"
     assert {"mm1", "act", "mm2"} <= set(session.model("mlp-int8").provenance) | {n.id for n in low.graph.nodes}
+
+
+def test_migrate(cli) -> None:
+    done = cli("migrate", "--", "trtexec", "--onnx=m.onnx", "--int8", "--fp16", "--calib=c")
+    assert done.returncode == 0, done.stderr
+    assert "workbench quantize m.onnx --to int8 --calibration DATA --rest fp16 -o m-int8.onnx" in done.stdout
+    assert "calibrate again" in done.stdout
