@@ -84,13 +84,20 @@ def cast(
     model: ModelArgument,
     to: Annotated[Half, typer.Option("--to", help="The precision.")],
     output: OutOption,
+    check: Annotated[
+        str | None, typer.Option("--check", metavar="DATA", help="Data on which to look for values beyond FP16's range.")
+    ] = None,
     how: FormatOption = Output.TABLE,
     session: SessionOption = "default",
-) -> None:
+) -> None:  # fmt: skip
     """Convert MODEL to FP16 or BF16 and write it."""
     from workbench.precision.cast import cast as convert
+    from workbench.precision.overflow import overflows
 
     work = _session(session)
+    if check is not None and to is Half.FP16:
+        for found in overflows(work.add(model), work.store, data=check):
+            sys.stderr.write(f"Warning: {found.text}\n")
     low = _watched(lambda on_job: convert(work.add(model), to.value, work.store, on_job=on_job))
     _export(low, output)
     info = dict(low.origin)

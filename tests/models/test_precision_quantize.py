@@ -223,3 +223,14 @@ def test_the_librarys_placement_requantizes_twice_and_the_audit_shows_it(shared:
         assert frame.loc[figure, "ours"] <= frame.loc[figure, "onnxruntime"], figure
     assert "less." in verdict(ours, fp16)
     assert "more." in verdict(theirs, fp16)
+
+
+@needs_rtx
+def test_a_target_without_the_type_is_named(session: Session, tmp_path: Path) -> None:
+    from workbench.errors import BuildError
+
+    exact = Model("net", save(wide(), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, to="fp8", data="random:16")
+    with pytest.raises(BuildError, match="sm86 has no hardware for fp8") as raised:
+        session.build(low, target="sm86")
+    assert "sm89" in (raised.value.hint or "")

@@ -105,3 +105,22 @@ def test_migrate(cli) -> None:
     assert done.returncode == 0, done.stderr
     assert "workbench quantize m.onnx --to int8 --calibration DATA --rest fp16 -o m-int8.onnx" in done.stdout
     assert "calibrate again" in done.stdout
+
+
+def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> None:
+    from tests.models_small import constant, model, node, value
+    from workbench import Model
+    from workbench.precision.overflow import overflows
+
+    made = model(
+        [node("Mul", ["x", "big"], ["h"], "blow"), node("Mul", ["h", "small"], ["y"], "back")],
+        [value("x", [1, 8])], [value("y", [1, 8])], [constant("big", 60000.0), constant("small", 1e-4)],
+    )  # fmt: skip
+    path = save(made, tmp_path / "m.onnx")
+    (found,) = overflows(Model("m", path), session.store, data="random:32")
+    assert (found.node, found.op, found.tensor) == ("blow", "Mul", "h")
+    assert found.amax > 65504
+    done = cli("cast", path, "--to", "fp16", "--check", "random:32", "-o", tmp_path / "o.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "Mul blow gives" in done.stderr
+    assert not overflows(Model("m", save(mlp(), tmp_path / "mlp.onnx")), session.store, data="random:8")
