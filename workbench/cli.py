@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench import cli_precision
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -515,6 +516,9 @@ def _where(layer: Layer) -> str:
 
 def _short(dtype: str) -> str:
     return {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float8e4m3fn": "fp8"}.get(dtype, dtype)
+
+
+cli_precision.register(app)
 
 
 def main() -> None:

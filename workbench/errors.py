@@ -63,6 +63,10 @@ class CompilerUnavailableError(WorkbenchError):
     """The compiler is not installed, or cannot do this on this machine."""
 
 
+class CalibrationError(WorkbenchError):
+    """The calibration data or cache do not fit the model, or say nothing about it."""
+
+
 class BuildError(WorkbenchError):
     """The compiler refused the model."""
 

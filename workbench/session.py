@@ -151,6 +151,25 @@ class Session:
         self._emit("model-added", {"model": model.name})
         return model
 
+    def quantize(self, model: Any, data: Any = None, *, name: str | None = None, **options: Any) -> Model:
+        """A quantized version of `model`, added to the session under a name of its own.
+
+        Args:
+            model: A Model, the name of one in the session, or anything that `add` takes.
+            data: Calibration data; see `workbench.precision.quantize`.
+            name: What to call it; the model's name with the precision behind it by default.
+            options: Fields of `workbench.precision.Scheme` and arguments of `workbench.precision.quantize`.
+
+        Raises:
+            ModelError: the model can't be quantized.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.quantize import quantize
+
+        low = quantize(self._resolve(model, BuildConfig()), self.store, data=data, **options)
+        title = name or f"{low.name}-{low.origin['scheme']['to']}"
+        return self.add(replace(low, name=title))
+
     @property
     def models(self) -> dict[str, Model]:
         """The session's models by name, in the order of adding."""

@@ -76,6 +76,26 @@ def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> 
         ``casts`` (how many were added), ``kept`` (nodes left in FP32, by operation), ``clipped``
         (constants beyond the type's range, brought to its largest value).
     """
+    import onnx_ir as ir
+
+    model = load_ir(Path(path), reporter)
+    work = Casting(model, ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16, reporter)
+    work.run()
+    save_ir(model, Path(folder) / "model.onnx")
+    return {"casts": work.casts, "kept": work.kept, "clipped": work.clipped}
+
+
+def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.Model:
+    """The model to be rewritten: functions inlined, each node named by its id, types inferred, weights on disk.
+
+    Args:
+        path: The ONNX file.
+        reporter: Told how far it is.
+        opset: Bring the model to this opset of ONNX first, if it has a lower one.
+
+    Raises:
+        ModelError: it can't be brought to that opset.
+    """
     import onnx
     import onnx.inliner
     import onnx_ir as ir
@@ -84,28 +104,35 @@ def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> 
     from workbench.model.onnx_file import read_graph
 
     reporter.progress("Reading the graph", 0, 1)
-    proto = read_graph(Path(path))
+    proto = read_graph(path)
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     for node in Graph(proto).nodes:
         node.proto.name = node.id  # a node known by its output keeps its id when that output is renamed
+    if opset is not None:
+        from workbench.precision.opset import upgrade
+
+        proto = upgrade(proto, opset)
     known = len(proto.graph.value_info) + len(proto.graph.output)
     if known < sum(len(n.output) for n in proto.graph.node):
         proto = infer_shapes(proto)
     model = ir.serde.deserialize_model(proto)
-    ir.external_data.set_base_dir(model.graph, Path(path).parent)
-    _bring_attributes(model, Path(path).parent)
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    _bring_attributes(model, path.parent)
     reporter.progress("Reading the graph", 1, 1)
-    work = _Cast(model, ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16, reporter)
-    work.run()
+    return model
+
+
+def save_ir(model: ir.Model, out: Path) -> None:
+    """Write the model with its weights: into one file, or beside it where they are too large for that."""
+    import onnx_ir as ir
+
     weights = sum(t.nbytes for v in model.graph.initializers.values() if (t := v.const_value) is not None)
-    out = Path(folder) / "model.onnx"
     if weights > EXTERNAL_ABOVE:
-        ir.save(model, out, external_data="model.onnx.data")
+        ir.save(model, out, external_data=f"{out.name}.data")
     else:
         ir.external_data.load_to_model(model)
         ir.save(model, out)
-    return {"casts": work.casts, "kept": work.kept, "clipped": work.clipped}
 
 
 def _bring_attributes(model: ir.Model, folder: Path) -> None:
@@ -130,7 +157,7 @@ def _bring_attributes(model: ir.Model, folder: Path) -> None:
                         node.attributes[name] = ir.AttrTensor(name, own(tensor))
 
 
-class _Cast:
+class Casting:
     """One pass over the graph in its order. For each FP32 value it knows a low and a high version."""
 
     def __init__(self, model: ir.Model, low: ir.DataType, reporter: Reporter) -> None:
@@ -153,6 +180,7 @@ class _Cast:
         self._suffix = "fp16" if low == ir.DataType.FLOAT16 else "bf16"
 
     def run(self) -> None:
+        """Convert the whole model."""
         graph = self.model.graph
         outputs = list(graph.outputs)
         nodes = list(graph)

@@ -448,6 +448,12 @@ def _build_error(config: BuildConfig, logger: Any) -> BuildError | ConfigError:
             f"The builder ran out of memory: {said[-1]}",
             hint="Lower the workspace limit, batch or shapes.",
         )
+    if match := re.search(r"Cannot compile for target\(s\) (\S+), because .*HW-specific datatypes: ([\w, ]+)", text):
+        return BuildError(
+            f"{match[1]} has no hardware for {match[2].strip()}, which the model is quantized to.",
+            hint="Build for sm89 or later, or quantize to int8 (`workbench quantize MODEL --to int8`).",
+            details={"errors": said[-10:]},
+        )
     return BuildError(
         "TensorRT could not build the engine: " + (" | ".join(said[-3:]) or "it gave no reason"),
         hint="The build log has the details; `workbench doctor` shows what this install can do.",

@@ -1,0 +1,134 @@
+"""Errors against FP32: on paper for the figures, on a trained model for what quantization costs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
+from tests.models_small import save
+from tests.unit.test_precision_insert import net
+from workbench import Model, Session
+from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.precision import cast, quantize
+from workbench.precision.accuracy import accuracy, errors, mixed, sensitivity
+from workbench.precision.audit import audit
+
+try:
+    import sklearn  # noqa: F401
+
+    HAS_DIGITS = HAS_TORCH
+except ImportError:
+    HAS_DIGITS = False
+needs_digits = pytest.mark.skipif(not HAS_DIGITS, reason="torch or scikit-learn is not installed")
+
+
+@pytest.fixture(scope="module")
+def digits(shared: Session, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, dict[str, np.ndarray]]:
+    """The trained model as ONNX with a dynamic batch, and its data."""
+    sys.path.insert(0, str(SAMPLES))
+    try:
+        import digits as sample
+    finally:
+        sys.path.remove(str(SAMPLES))
+    x, _, tx, ty = sample.data()
+    model = shared.add(sample.train(), inputs=(tx[:1],), name="digits", shapes={"x": "1x1x8x8:64x1x8x8:600x1x8x8"})
+    return model, {"x": x.numpy(), "tx": tx.numpy(), "ty": ty.numpy()}
+
+
+@needs_digits
+@pytest.mark.parametrize(("to", "points"), [("int8", 1.0), ("fp8", 1.0)])
+def test_digits_within_a_point_of_fp32(shared: Session, digits, to: str, points: float) -> None:
+    exact, data = digits
+    low = quantize(exact, shared.store, to=to, data=data["x"][:256])
+    half = cast(exact, "fp16", shared.store)
+    found = accuracy(exact, {"low": low, "fp16": half}, shared.store, data=data["tx"], labels=data["ty"], along=True)
+    table = found.models
+    assert found.samples == 597
+    assert table["fp32"]["accuracy"] > 0.95  # it has learned
+    assert abs(table["low"]["accuracy"] - table["fp32"]["accuracy"]) * 100 <= points
+    assert table["fp16"]["top1"] > 0.99
+    assert table["low"]["snr_db"] > 20
+    along = found.along("low")
+    assert len(along) > 5
+    assert along["relative_l2"].between(0, 0.2).all()
+    assert along["relative_l2"].iloc[-1] == pytest.approx(table["low"]["relative_l2"], rel=0.1)
+    print(found.to_frame())
+
+
+@needs_digits
+@needs_rtx
+def test_digits_builds_in_int8(shared: Session, digits) -> None:
+    exact, data = digits
+    low = quantize(exact, shared.store, data=data["x"][:256])
+    plan = shared.build(low, target="sm89", shapes={"x": "64x1x8x8"}).plan
+    assert audit(plan).products == {"conv": {"int8": 3}, "gemm": {"int8": 1}}
+
+
+@needs_digits
+def test_sensitivity_ranks_and_a_budget_is_met_with_few_layers(shared: Session, digits) -> None:
+    exact, data = digits
+    low = quantize(exact, shared.store, data=data["x"][:256], weights="tensor", method="minmax")
+    jobs: list = []
+    given = {"data": data["tx"], "labels": data["ty"], "on_job": jobs.append}
+    ranking = sensitivity(exact, low, shared.store, **given)
+    frame = ranking.to_frame()
+    assert len(frame) == 4
+    assert frame["relative_l2"].is_monotonic_decreasing
+    assert set(frame["op"]) == {"Conv", "Gemm"}
+    whole = accuracy(exact, {"low": low}, shared.store, data=data["tx"])
+    full = float(whole.models["low"]["relative_l2"] or 0)
+    assert frame["relative_l2"].iloc[0] < full * 1.05
+    chosen = mixed(exact, low, shared.store, budget=full * 0.8, metric="relative_l2", **given)
+    assert chosen.met
+    assert 1 <= len(chosen.keep) < 4
+    assert chosen.value <= full * 0.8
+    applied = quantize(
+        exact, shared.store, data=data["x"][:256], weights="tensor", method="minmax", keep=chosen.keep, rest="fp32"
+    )
+    again = accuracy(exact, {"low": applied}, shared.store, data=data["tx"])
+    assert float(again.models["low"]["relative_l2"] or 0) == pytest.approx(chosen.value, rel=0.05)
+    easy = mixed(exact, low, shared.store, budget=0.5, metric="accuracy", **given)
+    assert easy.keep == ()
+    never = mixed(exact, low, shared.store, budget=1.01, metric="accuracy", **given)
+    assert not never.met
+    count = len(jobs)
+    assert sensitivity(exact, low, shared.store, **given) == ranking
+    assert len(jobs) == count  # found, not measured again
+
+
+def test_figures_on_paper() -> None:
+    want = {"y": np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])}
+    got = {"y": want["y"] + np.array([[0, 0, 0, 0, 0, -2.0], [0] * 6])}
+    found = errors(got, want, [5, 0])
+    assert found["max_abs"] == 2
+    assert found["relative_max"] == pytest.approx(2 / 6)
+    assert found["relative_l2"] == pytest.approx(2 / np.sqrt(2 * 91))
+    assert found["snr_db"] == pytest.approx(20 * np.log10(np.sqrt(182) / 2))
+    assert found["top1"] == 0.5
+    assert found["top5"] == 1.0
+    assert found["accuracy"] == 0.5
+    same = errors(want, want)
+    assert (same["relative_l2"], same["snr_db"], same["top1"]) == (0, None, 1)
+    with pytest.raises(ConfigError, match="Labels need"):
+        errors({"y": np.ones(3)}, {"y": np.ones(3)}, [1])
+
+
+def test_what_is_refused(session: Session, tmp_path: Path) -> None:
+    exact = Model("net", save(net(), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, data="random:8")
+    with pytest.raises(CalibrationError, match="2 labels for 8 samples"):
+        accuracy(exact, {"low": low}, session.store, data="random:8", labels=[1, 2])
+    with pytest.raises(ModelError, match="not made by the workbench"):
+        sensitivity(exact, exact, session.store, data="random:8")
+    with pytest.raises(ConfigError, match="needs labels"):
+        mixed(exact, low, session.store, data="random:8", budget=0.9)
+    with pytest.raises(ConfigError, match="no metric"):
+        mixed(exact, low, session.store, data="random:8", budget=0.9, metric="f1")
+    bf16 = cast(exact, "bf16", session.store)
+    with pytest.raises(ModelError, match="ONNX Runtime can't run") as raised:
+        accuracy(exact, {"bf16": bf16}, session.store, data="random:8")
+    assert "BF16" in (raised.value.hint or "")

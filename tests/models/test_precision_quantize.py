@@ -1,0 +1,236 @@
+"""Quantized models: they run, they build, and the compiler makes of them what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
+from tests.models_small import FLOAT, mlp, model, node, save, value, weights
+from tests.unit.test_precision_insert import net
+from workbench import Model, Plan, Session
+from workbench.errors import CalibrationError, ModelError
+from workbench.precision import quantize
+from workbench.precision.calibration import Calibration, inputs_of, random_batches
+from workbench.precision.quantize import calibration
+
+needs_big = pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+
+
+def run(path: Path, batch: dict[str, np.ndarray]) -> np.ndarray:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, batch)[0]
+
+
+def error(exact: Model, low: Model, seed: int = 99) -> float:
+    batch = next(iter(random_batches(inputs_of(exact.graph), 1, seed)))
+    a, b = run(exact.path, batch), run(low.path, batch)
+    return float(np.abs(a - b).max() / np.abs(a).max())
+
+
+def heavy(plan: Plan, kind: str) -> list:
+    return [layer for layer in plan.layers if layer.kind == kind]
+
+
+@needs_rtx
+@needs_big
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["channel-after", "channel", "tensor"])
+def test_resnet50_int8(shared: Session, how: str) -> None:
+    exact = shared.add("resnet50")
+    low = quantize(exact, shared.store, data="random:32", weights=how)
+    assert error(exact, low) < 0.1
+    plan = shared.build(low, target="sm89").plan
+    convolutions = heavy(plan, "conv")
+    assert len(convolutions) == 53
+    assert {layer.inputs[0].dtype for layer in convolutions} == {"int8"}
+    order = [layer for layer in plan.layers if layer.launches]
+    behind = [0]
+    for layer in order:
+        if layer.kind == "conv":
+            behind.append(0)
+        elif layer.kind == "pointwise":
+            behind[-1] += 1
+    pointwise = heavy(plan, "pointwise")
+    assert len(pointwise) <= len(convolutions)
+    assert all(layer.name.count("MinMaxRounCast") <= 1 for layer in pointwise)
+    for name in {t.name for layer in convolutions for t in layer.outputs}:
+        assert sum(any(t.name == name for t in layer.inputs) for layer in pointwise) <= 1
+    if how != "channel":  # which TensorRT for RTX 1.7 lets store FP32
+        fp16 = shared.build(exact, target="sm89", precision="fp16").plan
+        assert plan.summary["bytes_after"] < fp16.summary["bytes_after"]
+
+
+@needs_rtx
+@needs_big
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["int8", "fp8", "int4"])
+def test_bert_has_no_fp32_product_left(shared: Session, to: str) -> None:
+    exact = shared.add("bert-base")
+    low = quantize(exact, shared.store, to=to, data=None if to == "int4" else "random:8", limit=8)
+    assert error(exact, low) < {"int8": 0.1, "fp8": 0.15, "int4": 0.5}[to]
+    plan = shared.build(low, target="sm89").plan
+    stored = {"int8": "int8", "fp8": "float8e4m3fn", "int4": "float16"}[to]
+    assert {layer.inputs[0].dtype for layer in heavy(plan, "gemm")} == {stored}
+    assert len(heavy(plan, "attention")) == 12
+    assert {layer.inputs[0].dtype for layer in heavy(plan, "attention")} == {"float16"}
+    assert set(low.origin["left"].values()) == {
+        "both inputs are activations: an attention stays one kernel in the rest's precision"
+    }
+
+
+@needs_rtx
+@pytest.mark.parametrize("target", ["sm89", "sm120"])
+@pytest.mark.parametrize("to", ["int8", "fp8"])
+def test_a_small_network_builds(session: Session, tmp_path: Path, to: str, target: str) -> None:
+    exact = Model("net", save(wide(), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, to=to, data="random:16")
+    onnx.checker.check_model(str(low.path), full_check=True)
+    plan = session.build(low, target=target).plan
+    assert [layer.inputs[0].dtype for layer in heavy(plan, "conv")] == [{"int8": "int8", "fp8": "float8e4m3fn"}[to]] * 2
+    assert error(exact, low) < 0.1
+    assert low.graph.tensor("x").dtype == low.graph.tensor("y").dtype == "float32"
+
+
+def wide() -> onnx.ModelProto:
+    return model(
+        [
+            node("Conv", ["x", "w1", "b"], ["c1"], "conv1", pads=[1] * 4), node("Relu", ["c1"], ["r1"], "relu1"),
+            node("Conv", ["r1", "w2", "b"], ["c2"], "conv2", pads=[1] * 4), node("Add", ["c2", "r1"], ["s"], "add"),
+            node("Relu", ["s"], ["y"], "relu2"),
+        ],
+        [value("x", [1, 32, 16, 16])], [value("y", [1, 32, 16, 16])],
+        [weights("w1", 32, 32, 3, 3), weights("w2", 32, 32, 3, 3, seed=1), weights("b", 32, seed=2)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in SAMPLES.glob("*.onnx") if p.stem != "unsupported"))
+def test_samples_quantize_or_say_why_not(session: Session, name: str) -> None:
+    exact = Model(name, SAMPLES / f"{name}.onnx")
+    if "qdq" in name:
+        with pytest.raises(ModelError, match="quantized already"):
+            quantize(exact, session.store, data="random:8")
+        return
+    if name in {"pointwise_chain", "unfusable"}:
+        with pytest.raises(ModelError, match="Nothing in this model"):
+            quantize(exact, session.store, data="random:8")
+        return
+    low = quantize(exact, session.store, data="random:8")
+    assert {n.id for n in exact.graph.nodes} <= {n.id for n in low.graph.nodes}
+    assert low.provenance == exact.provenance
+    assert error(exact, low) < 0.15
+
+
+def test_the_second_time_is_a_look_up_and_other_methods_run_no_model(session: Session, tmp_path: Path) -> None:
+    exact = Model("net", save(net(), tmp_path / "net.onnx"))
+    jobs: list = []
+    first = quantize(exact, session.store, data="random:8", on_job=jobs.append)
+    assert quantize(exact, session.store, data="random:8", on_job=jobs.append).path == first.path
+    assert len(jobs) == 1
+    assert "Calibrating" in jobs[0].progress
+    other = quantize(exact, session.store, data="random:8", method="minmax", on_job=jobs.append)
+    assert other.path != first.path
+    assert "Calibrating" not in jobs[1].progress
+    cache = calibration(first, session.store)
+    assert set(cache.tensors) == {"x", "r1", "f"}
+    assert cache.data["source"] == "random:8"
+    assert first.origin["ranges"]["x"] == pytest.approx(cache.ranges()["x"])
+    again = quantize(
+        exact, session.store, data=cache.save(tmp_path / "c.json"), method="percentile", on_job=jobs.append
+    )
+    assert again.origin["ranges"] == pytest.approx(cache.ranges("percentile"))
+
+
+def test_a_cache_of_another_model_is_refused(session: Session, tmp_path: Path) -> None:
+    exact = Model("net", save(net(), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, data="random:8")
+    cache = calibration(low, session.store)
+    other = Model("mlp", save(mlp(), tmp_path / "mlp.onnx"))
+    with pytest.raises(CalibrationError, match="another model"):
+        quantize(other, session.store, data=cache)
+    part = Calibration(cache.model, cache.data, {"x": cache.tensors["x"]})
+    with pytest.raises(CalibrationError, match="no range for 2 tensors"):
+        quantize(exact, session.store, data=part)
+
+
+def test_data_and_models_that_fail_say_so(session: Session, tmp_path: Path) -> None:
+    exact = Model("net", save(net(), tmp_path / "net.onnx"))
+    with pytest.raises(CalibrationError, match="needs calibration data"):
+        quantize(exact, session.store)
+    with pytest.raises(ModelError, match="no such node"):
+        quantize(exact, session.store, data="random:8", only=["conv9"])
+    with pytest.raises(ModelError, match="Nothing in this model"):
+        quantize(exact, session.store, data="random:8", keep="*")
+    broken = net()
+    broken.graph.node[1].op_type = "Log"  # NaN for whatever is negative
+    with pytest.raises(CalibrationError, match="NaN or infinite"):
+        quantize(Model("b", save(broken, tmp_path / "b.onnx")), session.store, data="random:8")
+    foreign = model([node("Own", ["x"], ["h"], "own", domain="my"), node("MatMul", ["h", "w"], ["y"], "mm")],
+                    [value("x", [2, 4])], [value("y", [2, 4])], [weights("w", 4, 4)], domains=["my"], infer=False)  # fmt: skip
+    foreign.graph.value_info.append(value("h", [2, 4], FLOAT))
+    with pytest.raises(CalibrationError, match="can't run the FP32 model"):
+        quantize(Model("f", save(foreign, tmp_path / "f.onnx")), session.store, data="random:8")
+
+
+def test_old_opsets_dynamic_batches_and_unnamed_nodes(session: Session, tmp_path: Path) -> None:
+    old = mlp("batch")
+    old.opset_import[0].version = 13
+    for item in old.graph.node:
+        item.name = ""
+    exact = Model("old", save(old, tmp_path / "old.onnx"))
+    low = quantize(exact, session.store, data=np.random.default_rng(0).standard_normal((32, 8)).astype(np.float32))
+    assert low.graph.opset["ai.onnx"] == 19
+    assert {"h", "r", "y"} <= {n.id for n in low.graph.nodes} | {t for n in low.graph.nodes for t in n.outputs}
+    assert error(exact, low) < 0.1
+    same = quantize(exact, session.store, data="random:8", rest="fp32")
+    assert same.graph.opset["ai.onnx"] == 13
+
+
+def test_cancel(session: Session, tmp_path: Path) -> None:
+    from workbench.errors import CancelledError
+
+    exact = Model("net", save(net(), tmp_path / "net.onnx"))
+    with pytest.raises(CancelledError):
+        quantize(exact, session.store, data="random:8", on_job=lambda job: job.cancel())
+    assert quantize(exact, session.store, data="random:8").origin["pairs"] == 3
+
+
+@needs_rtx
+@needs_big
+@pytest.mark.slow
+def test_the_librarys_placement_requantizes_twice_and_the_audit_shows_it(shared: Session) -> None:
+    from workbench.precision.audit import compare, verdict
+
+    exact = shared.add("resnet50")
+    ours = shared.build(quantize(exact, shared.store, data="random:8"), target="sm89").plan
+    low = quantize(exact, shared.store, data="random:8", placement="onnxruntime", rest="fp32", method="minmax")
+    theirs = shared.build(low, target="sm89").plan
+    fp16 = shared.build(exact, target="sm89", precision="fp16").plan
+    frame = compare({"ours": ours, "onnxruntime": theirs, "fp16": fp16})
+    assert frame.loc["double_requantization", "ours"] == 0
+    assert frame.loc["double_requantization", "onnxruntime"] > 40
+    assert frame.loc["products_fp32", "ours"] == 0
+    assert frame.loc["wide_output", "ours"] == 0
+    assert frame.loc["products_quantized"].tolist()[:2] == [54, 54]
+    for figure in ("kernels", "fused_steps", "requantizations", "bytes"):
+        assert frame.loc[figure, "ours"] <= frame.loc[figure, "onnxruntime"], figure
+    assert "less." in verdict(ours, fp16)
+    assert "more." in verdict(theirs, fp16)
+
+
+@needs_rtx
+def test_a_target_without_the_type_is_named(session: Session, tmp_path: Path) -> None:
+    from workbench.errors import BuildError
+
+    exact = Model("net", save(wide(), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, to="fp8", data="random:16")
+    with pytest.raises(BuildError, match="sm86 has no hardware for fp8") as raised:
+        session.build(low, target="sm86")
+    assert "sm89" in (raised.value.hint or "")

@@ -1,0 +1,117 @@
+"""The audit tells what is in a plan, from types and names alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workbench.plan import Layer, Plan, PlanTensor
+from workbench.plan.kinds import kind_of
+from workbench.precision.audit import KINDS, audit, compare, verdict
+
+pytestmark = pytest.mark.tiny
+SIZE = {"float32": 4, "float16": 2, "int8": 1, "float8e4m3fn": 1}
+
+
+def tensor(name: str, dtype: str, n: int = 1000) -> PlanTensor:
+    return PlanTensor(name, (n,), dtype, bytes=n * SIZE[dtype])
+
+
+def layer(name: str, type_: str, reads: str, stores: str, constants: str = "", flops: int = 10) -> Layer:
+    inputs = tuple(tensor(f"{name}.in{i}", d) for i, d in enumerate(reads.split()))
+    outputs = tuple(tensor(f"{name}.out{i}", d) for i, d in enumerate(stores.split()))
+    held = tuple(tensor(f"{name}.w", d) for d in constants.split())
+    return Layer(
+        id=name, name=name, title=name, type=type_, kind=kind_of(type_, name, []), nodes=(f"node_{name}",), evidence="reported",
+        inputs=inputs, outputs=outputs, constants=held, flops=flops,
+        bytes_read=sum(t.bytes or 0 for t in (*inputs, *held)), bytes_written=sum(t.bytes or 0 for t in outputs),
+    )  # fmt: skip
+
+
+def plan(*layers: Layer, precision: str = "fp32") -> Plan:
+    return Plan(model={"name": "m"}, compiler={"name": "c", "version": "1", "target": "sm89"}, config={"precision": precision},
+                seconds={}, layers=layers, unclaimed=(), io=())  # fmt: skip
+
+
+OURS = plan(
+    layer("conv1", "correlation", "int8", "float16", "int8"),
+    layer("__myl_MulAddReluMulMinMaxRounCast_myl0_1", "kgen", "float16", "int8"),
+    layer("conv2", "correlation", "int8", "float16", "int8"),
+)
+DEFAULT = plan(
+    layer("conv1", "correlation", "int8", "float32", "int8"),
+    layer("__myl_MulAddMulMinMaxRounCastCastMulReluMulMinMaxRounCast_myl0_1", "kgen", "float32", "int8"),
+    layer("conv2", "correlation", "int8", "float32", "int8"),
+)
+
+
+def test_a_clean_plan_has_no_findings() -> None:
+    found = audit(OURS)
+    assert found.asked == "int8"
+    assert found.findings == ()
+    assert found.products == {"conv": {"int8": 2}}
+    assert found.by_precision["int8"] == {"kernels": 2, "flops": 20, "bytes": 2 * (1000 + 1000 + 2000)}
+    assert found.figures["flops_quantized"] == 1
+
+
+def test_wide_outputs_and_double_requantization_are_found_by_type_and_by_name() -> None:
+    found = {f.kind: f for f in audit(DEFAULT).findings}
+    assert set(found) == {"wide-output", "double-requantization"}
+    assert found["wide-output"].layers == ("conv1", "conv2")
+    assert found["wide-output"].bytes == 2 * 4000  # half of each, stored once and loaded once
+    assert found["double-requantization"].bytes == 5000
+    assert "channel-after" in found["wide-output"].hint
+
+
+def test_islands_conversions_and_weights() -> None:
+    made = plan(
+        layer("gemm1", "gemm", "float32", "float32", "float32"),
+        layer("__myl_CastMulMinMaxRounCast_myl0_1", "kgen", "float32", "int8"),
+        layer("__myl_MulAddRelu_myl0_2", "kgen", "float32", "float32"),
+        layer("__myl_ReplCastMulCast_myl0_3", "kgen", "", "float16", "int8"),
+        layer("gemm2", "gemm", "int8", "float16", "int8"),
+        layer("__myl_Cast_myl0_4", "kgen", "float16", "float32"),
+    )
+    found = {f.kind: f.layers for f in audit(made).findings}
+    assert found == {
+        "fp32-product": ("gemm1",), "conversion-kernel": ("__myl_CastMulMinMaxRounCast_myl0_1", "__myl_Cast_myl0_4"),
+        "fp32-pointwise": ("__myl_MulAddRelu_myl0_2",), "weights-dequantized": ("__myl_ReplCastMulCast_myl0_3",),
+    }  # fmt: skip
+
+
+def test_an_fp16_engine_that_is_silently_fp32() -> None:
+    made = plan(layer("conv", "correlation", "float32", "float32", "float32"), precision="fp16")
+    (finding,) = audit(made).findings
+    assert finding.kind == "fp32-product"
+    assert "node_conv" in finding.text
+    assert not audit(plan(layer("conv", "correlation", "float32", "float32", "float32"))).findings
+    half = plan(layer("conv", "correlation", "float16", "float16", "float16"))
+    assert audit(half).asked == "fp16"
+    assert audit(half, "int8").to_frame()["as_asked"].tolist() == [False]
+
+
+def test_fp8_is_requantized_without_rounding_words() -> None:
+    made = plan(layer("c", "correlation", "float8e4m3fn", "float16", "float8e4m3fn"), layer("__myl_AddReluMulCast_myl0_1", "kgen", "float16", "float8e4m3fn"))  # fmt: skip
+    assert audit(made).asked == "fp8"
+    assert audit(made).figures["requantizations"] == 1
+
+
+def test_plans_side_by_side_and_the_verdict() -> None:
+    frame = compare({"ours": OURS, "default": DEFAULT})
+    assert frame.loc["double_requantization", "ours"] == 0
+    assert frame.loc["double_requantization", "default"] == 1
+    assert frame.loc["requantizations", "default"] == 2
+    assert frame.loc["bytes", "default"] > frame.loc["bytes", "ours"]
+    assert "more. It may well be slower" in verdict(DEFAULT, OURS, ("a", "b"))
+    assert "less." in verdict(OURS, DEFAULT)
+
+
+def test_forms() -> None:
+    found = audit(DEFAULT)
+    assert json.loads(json.dumps(found.to_dict()))["schema"] == "workbench.audit/1"
+    frame = found.to_frame()
+    assert frame["findings"].tolist() == ["wide-output", "double-requantization", "wide-output"]
+    assert set(KINDS) >= set(frame["findings"])
+    assert "2 conv in int8" in repr(found)
+    assert audit(plan()).findings == ()

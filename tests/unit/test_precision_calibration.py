@@ -1,0 +1,287 @@
+"""Calibration data are looked at before use; ranges come from counts; a cache knows its model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.models_small import mlp, save
+from workbench import Model
+from workbench.errors import CalibrationError, ConfigError
+from workbench.precision.calibration import (
+    BINS,
+    Calibration,
+    Histogram,
+    Input,
+    gather,
+    inputs_of,
+    read_batches,
+)
+
+X = [Input("x", (4, 8), "float32")]
+FREE = [Input("x", ("n", 8), "float32")]
+TWO = [Input("ids", ("n", 5), "int64"), Input("mask", ("n", 5), "bool")]
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def shapes_of(folder: Path) -> list[tuple[int, ...]]:
+    return [batch["x"].shape for batch in read_batches(folder)]
+
+
+# --- what is taken ----------------------------------------------------------------------------------
+
+
+def test_an_array_is_cut_into_the_models_own_batches(tmp_path: Path) -> None:
+    made = gather(normal(18, 8), X, tmp_path)
+    assert (made.count, made.samples) == (4, 16)
+    assert shapes_of(tmp_path) == [(4, 8)] * 4
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_files_generators_loaders_and_dicts_give_the_same_digest(tmp_path: Path, suffix: str) -> None:
+    data = normal(16, 8)
+    if suffix == ".npy":
+        np.save(tmp_path / "d.npy", data)
+    else:
+        np.savez(tmp_path / "d.npz", anything=data)
+    forms = [
+        str(tmp_path / f"d{suffix}"), tmp_path / f"d{suffix}", data, {"x": data}, (data[i : i + 4] for i in range(0, 16, 4)),
+        [(data[i : i + 4], "label") for i in range(0, 16, 4)], [{"x": data[:8]}, {"x": data[8:], "y": 1}], lambda: data,
+    ]  # fmt: skip
+    digests = {gather(form, X, tmp_path / f"out{i}").digest for i, form in enumerate(forms)}
+    assert len(digests) == 1
+    assert gather(data + 1, X, tmp_path / "other").digest not in digests
+
+
+def test_a_folder_of_arrays_and_samples_without_their_batch_axis(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(9):
+        np.save(folder / f"{i}.npy", normal(8, seed=i))
+    assert gather(folder, FREE, tmp_path / "out").samples == 9
+    assert gather([normal(8, seed=i) for i in range(9)], FREE, tmp_path / "out2").samples == 9
+
+
+def test_a_factory_is_found_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_batches.py").write_text(
+        "import numpy as np\ndef make():\n    r = np.random.default_rng(0)\n    for _ in range(4):\n"
+        "        yield r.standard_normal((4, 8), dtype=np.float32)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert gather("my_batches:make", X, tmp_path / "out").count == 4
+    with pytest.raises(CalibrationError, match="my_batches:nothing can't be loaded"):
+        gather("my_batches:nothing", X, tmp_path / "out2")
+
+
+def test_random_numbers_are_told_apart_and_repeatable(tmp_path: Path) -> None:
+    a, b = gather("random:8", X, tmp_path / "a"), gather("random:8", X, tmp_path / "b")
+    assert a.digest == b.digest
+    assert gather("random:8", X, tmp_path / "c", seed=1).digest != a.digest
+    assert "random numbers" in a.warnings[0]
+    assert gather("random:16", TWO, tmp_path / "d").samples == 16  # integers and booleans too
+
+
+def test_torch_loaders(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    data = torch.from_numpy(normal(16, 8))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(data, torch.zeros(16)), batch_size=4)
+    assert gather(loader, X, tmp_path).digest == gather(data.numpy(), X, tmp_path / "b").digest
+
+
+def test_images(tmp_path: Path) -> None:
+    images = [Input("x", (1, 3, 6, 5), "float32")]
+    folder = tmp_path / "img"
+    folder.mkdir()
+    try:
+        from PIL import Image
+    except ImportError:
+        (folder / "a.png").write_bytes(b"x")
+        with pytest.raises(CalibrationError, match="Pillow") as raised:
+            gather(folder, images, tmp_path / "out")
+        assert "pip install pillow" in (raised.value.hint or "")
+        return
+    for i in range(8):
+        pixels = np.random.default_rng(i).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    gather(folder, images, tmp_path / "out")
+    for batch in read_batches(tmp_path / "out"):
+        assert batch["x"].shape == (1, 3, 6, 5)
+        assert 0 <= batch["x"].min() < batch["x"].max() <= 1
+
+
+# --- what is refused --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        ([], "holds no batch"),
+        (normal(0, 8), "holds no batch"),
+        (normal(4, 8), "holds 4 samples; at least 8"),
+        (np.ones((16, 8), np.float32), "1 in every element"),
+        ([normal(4, 8)] * 4, "the same"),
+        ([normal(4, 9)] * 4, r"shape \[4, 9\]; the model declares \[4, 8\]"),
+        ([normal(4, 8, 1)] * 4, r"shape \[4, 8, 1\]"),
+        ([normal(3, 8)] * 4, "has 3 samples; the model takes exactly 4"),
+        (np.arange(128).reshape(16, 8), "is int64; the model takes float32"),
+        (np.where(np.arange(128).reshape(16, 8) == 5, np.nan, normal(16, 8)), "1 NaN"),
+        (np.where(np.arange(128).reshape(16, 8) == 5, np.inf, normal(16, 8)), "1 infinite"),
+        ([{"y": normal(4, 8)}], "no input x"),
+        ({"y": normal(16, 8)}, "no data for input x"),
+        ("random:0", "no number of batches"),
+        ("random:many", "no number of batches"),
+        ("no/such/place", "no calibration data 'no/such/place'"),
+        ("no_such_module:f", "can't be loaded"),
+        (7, "A int holds no calibration data"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "data",
+)
+def test_bad_data_are_refused_with_the_reason(data: object, what: str, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=what):
+        gather(data, X, tmp_path / "out")
+
+
+def test_unreadable_files_and_empty_folders(tmp_path: Path) -> None:
+    (tmp_path / "bad.npz").write_bytes(b"nothing of the kind")
+    (tmp_path / "pickled.npy").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for name, what in [
+        ("bad.npz", "can't be read"), ("pickled.npy", "can't be read"), ("object.npy", "can't be read"), ("empty", "neither"),
+    ]:  # fmt: skip
+        with pytest.raises(CalibrationError, match=what):
+            gather(tmp_path / name, X, tmp_path / "out")
+
+
+def test_dynamic_axes_need_a_size_for_random_data(tmp_path: Path) -> None:
+    path = save(mlp("batch"), tmp_path / "m.onnx")
+    graph = Model("m", path).graph
+    assert gather("random:8", inputs_of(graph), tmp_path / "a").samples == 8
+    assert gather("random:2", inputs_of(graph, {"x": (16, 8)}), tmp_path / "b").samples == 32
+    free = [Input("x", ("n", "length"), "float32")]
+    with pytest.raises(CalibrationError, match="dynamic axes") as raised:
+        gather("random:8", free, tmp_path / "c")
+    assert "--shape x=" in (raised.value.hint or "")
+    with pytest.raises(ConfigError):
+        inputs_of(graph, {"x": (1, 9)})
+
+
+def test_several_inputs_need_names_or_their_order(tmp_path: Path) -> None:
+    ids, mask = np.random.default_rng(0).integers(0, 9, (16, 5)), np.ones((16, 5), bool)
+    assert gather({"ids": ids, "mask": mask}, TWO, tmp_path / "a").samples == 16
+    assert gather([(ids, mask)], TWO, tmp_path / "b").samples == 16
+    with pytest.raises(CalibrationError, match="names none"):
+        gather(ids, TWO, tmp_path / "c")
+    with pytest.raises(CalibrationError, match="different numbers"):
+        gather({"ids": ids, "mask": mask[:3]}, TWO, tmp_path / "d")
+    with pytest.raises(CalibrationError, match="is float32; the model takes int64"):
+        gather({"ids": ids.astype(np.float32), "mask": mask}, TWO, tmp_path / "e")
+
+
+# --- ranges -----------------------------------------------------------------------------------------
+
+
+def test_counts_are_exact_whatever_the_order() -> None:
+    parts = [normal(1000, seed=i) * (10.0 ** (i - 2)) for i in range(5)]
+    histograms = []
+    for order in (parts, parts[::-1]):
+        h = Histogram()
+        for part in order:
+            h.observe(part)
+        histograms.append(h)
+        assert h.counts.sum() == h.elements == 5000
+        assert h.amax == pytest.approx(max(np.abs(p).max() for p in parts))
+        assert h.top > h.amax
+        edges = np.linspace(0, h.top, BINS + 1)
+        expected, _ = np.histogram(np.abs(np.concatenate(parts)), edges)
+        assert np.abs(expected - h.counts).sum() <= 20  # only values at a bin's edge may round the other way
+    assert histograms[0].low == histograms[1].low
+
+
+def test_methods() -> None:
+    h = Histogram()
+    h.observe(np.concatenate([normal(200_000), [50.0]]).astype(np.float32))
+    assert h.range("minmax") == pytest.approx(50)
+    assert h.range("percentile", 99.99) == pytest.approx(np.quantile(np.abs(normal(200_000)), 0.9999), abs=0.05)
+    assert 2.5 < h.range("entropy") < 8  # the outlier is cut off, the body is kept
+    with pytest.raises(CalibrationError, match="no calibration method"):
+        h.range("mean")
+    zero = Histogram()
+    zero.observe(np.zeros(10, np.float32))
+    assert [zero.range(m) for m in ("minmax", "percentile", "entropy")] == [0, 0, 0]
+
+
+def test_entropy_does_not_cut_off_data_of_few_distinct_values() -> None:
+    h = Histogram()
+    h.observe((np.random.default_rng(0).integers(0, 17, 10_000) / 16).astype(np.float32))
+    assert h.range("entropy") > 0.99
+
+
+def test_entropy_agrees_with_the_librarys_search_over_as_many_bins() -> None:
+    calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
+    for data in (normal(100_000), np.abs(normal(100_000)) ** 2, np.concatenate([normal(100_000), normal(50) * 20])):
+        h = Histogram()
+        h.observe(data.astype(np.float32))
+        collector = calibrate.HistogramCollector("entropy", True, 2 * BINS, 256, 99.99, "same")
+        collector.collect_value({"t": data.astype(np.float32)})
+        theirs = float(collector.compute_entropy()["t"][1])
+        assert h.range("entropy") == pytest.approx(theirs, rel=0.25)
+    # With the library's own default of 128 bins there is nothing to search: it gives the largest value.
+    collector = calibrate.HistogramCollector("entropy", True, 128, 128, 99.99, "same")
+    collector.collect_value({"t": data.astype(np.float32)})
+    low, high = collector.compute_entropy()["t"][:2]
+    assert max(-float(low), float(high)) == pytest.approx(h.amax, rel=1e-3)
+
+
+def test_not_finite_values_are_counted_apart() -> None:
+    h = Histogram()
+    h.observe(np.array([1.0, np.nan, -2.0, np.inf], np.float32))
+    assert (h.bad, h.elements, h.low, h.high) == (2, 2, -2.0, 1.0)
+    h.observe(np.array([np.nan], np.float32))
+    assert h.bad == 3
+
+
+# --- the cache --------------------------------------------------------------------------------------
+
+
+def made(scale: float = 1.0, model: str = "a" * 64) -> Calibration:
+    h, k = Histogram(), Histogram()
+    h.observe(normal(1000) * scale)
+    k.observe(normal(1000, seed=1))
+    return Calibration(model, {"digest": "d", "source": "random:8", "batches": 8, "samples": 8}, {"h": h, "k": k})
+
+
+def test_a_cache_is_saved_read_inspected_and_compared(tmp_path: Path) -> None:
+    first, second = made(), made(2.0)
+    again = Calibration.load(first.save(tmp_path / "c.json"))
+    assert again.ranges() == first.ranges()
+    assert again.data == first.data
+    frame = first.to_frame()
+    assert list(frame["tensor"]) == ["h", "k"]
+    assert {"entropy", "percentile", "minmax", "low", "high"} <= set(frame.columns)
+    compared = first.compare(second, "minmax")
+    assert compared["tensor"][0] == "h"
+    assert compared["ratio"][0] == pytest.approx(2)
+    assert compared["ratio"][1] == pytest.approx(1)
+
+
+def test_a_cache_of_another_model_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match="another model"):
+        made().check("b" * 64)
+    for text in (
+        "",
+        "TRT-101100-EntropyCalibration2\nx: 3c010a14",
+        "{}",
+        json.dumps({"schema": "workbench.calibration/9"}),
+    ):
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(CalibrationError, match="no calibration cache"):
+            Calibration.load(tmp_path / "x.json")
+    with pytest.raises(CalibrationError, match="no calibration cache"):
+        Calibration.load(tmp_path / "absent.json")

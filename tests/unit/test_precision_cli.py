@@ -1,0 +1,126 @@
+"""The precision commands, in a process of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.conftest import SAMPLES, needs_rtx
+from tests.models_small import mlp, save
+from tests.unit.test_precision_insert import net
+from workbench import Session
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((16, 8, 8, 8)).astype(np.float32))
+    return path
+
+
+def test_quantize_calibration_and_what_is_said(cli, tmp_path: Path, data: Path) -> None:
+    model = save(net(), tmp_path / "net.onnx")
+    out, cache = tmp_path / "low.onnx", tmp_path / "c.json"
+    done = cli("quantize", model, "--to", "int8", "-c", data, "--method", "percentile", "--keep", "conv2", "-o", out, "--save-calibration", cache)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 nodes, 2 Q/DQ pairs" in done.stdout
+    assert "1 nodes: kept on request" in done.stdout
+    onnx.checker.check_model(str(out), full_check=True)
+    told = json.loads(cli("calibration", cache, "--format", "json").stdout)
+    assert [t["tensor"] for t in told["tensors"]] == ["x", "f"]
+    assert "ratio" in cli("calibration", cache, cache).stdout
+    again = cli("quantize", model, "-c", cache, "--keep", "conv2", "-o", out, "--format", "json")
+    assert json.loads(again.stdout)["scheme"]["method"] is None
+    warned = cli("quantize", model, "-c", "random:8", "-o", out)
+    assert "Warning: Calibrated on random numbers" in warned.stderr
+
+
+def test_cast(cli, tmp_path: Path) -> None:
+    out = tmp_path / "half.onnx"
+    done = cli("cast", SAMPLES / "residual_block.onnx", "--to", "fp16", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "casts added" in done.stdout
+    kinds = {t.data_type for t in onnx.load(str(out)).graph.initializer}
+    assert onnx.TensorProto.FLOAT not in kinds
+
+
+def test_refusals_are_one_line_and_a_way_out(cli, tmp_path: Path, data: Path) -> None:
+    model = save(net(), tmp_path / "net.onnx")
+    out = tmp_path / "o.onnx"
+    for arguments, what in [
+        (("quantize", model, "-o", out), "needs calibration data"),
+        (("quantize", model, "-c", "nowhere", "-o", out), "no calibration data 'nowhere'"),
+        (("quantize", model, "-c", "random:2", "-o", out), "at least 8"),
+        (("quantize", model, "-c", data, "-o", tmp_path), "is a folder"),
+        (("quantize", model, "-c", data, "-o", tmp_path / "no" / "o.onnx"), "no folder"),
+        (("quantize", SAMPLES / "conv_relu_qdq_good.onnx", "-c", "random:8", "-o", out), "quantized already"),
+        (("audit", "deadbeef"), "No engines"),
+        (("audit", model, "--asked", "int3"), "no precision 'int3'"),
+        (("calibration", data), "no calibration cache"),
+    ]:
+        done = cli(*arguments)
+        assert done.returncode == 1, arguments
+        assert what in done.stderr, (arguments, done.stderr)
+        assert "Traceback" not in done.stderr
+    (tmp_path / "e.engine").write_bytes(b"ftrt")
+    assert "serialized engine" in cli("audit", tmp_path / "e.engine").stderr
+
+
+@needs_rtx
+def test_audit(cli, tmp_path: Path) -> None:
+    done = cli(
+        "audit",
+        SAMPLES / "conv_relu_qdq_bad.onnx",
+        "--target",
+        "sm89",
+        "--against",
+        SAMPLES / "conv_relu_qdq_good.onnx",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "asked for int8" in done.stdout
+    assert "double_requantization" in done.stdout
+    told = json.loads(
+        cli("audit", SAMPLES / "residual_block.onnx", "--target", "sm89", "-p", "fp16", "--format", "json").stdout
+    )
+    assert told["asked"] == "fp16"
+    assert set(told["products"]["conv"]) == {"float16"}
+    assert {"layer", "reads", "stores", "findings"} <= set(told["layers"][0])
+
+
+def test_a_session_keeps_what_it_quantized(session: Session, tmp_path: Path) -> None:
+    save(mlp(), tmp_path / "mlp.onnx")
+    low = session.quantize(tmp_path / "mlp.onnx", "random:8", to="int8")
+    assert low.name == "mlp-int8"
+    assert set(session.models) == {"mlp", "mlp-int8"}
+    assert session.model("mlp-int8").origin["scheme"]["to"] == "int8"
+    assert {"mm1", "act", "mm2"} <= set(session.model("mlp-int8").provenance) | {n.id for n in low.graph.nodes}
+
+
+def test_migrate(cli) -> None:
+    done = cli("migrate", "--", "trtexec", "--onnx=m.onnx", "--int8", "--fp16", "--calib=c")
+    assert done.returncode == 0, done.stderr
+    assert "workbench quantize m.onnx --to int8 --calibration DATA --rest fp16 -o m-int8.onnx" in done.stdout
+    assert "calibrate again" in done.stdout
+
+
+def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> None:
+    from tests.models_small import constant, model, node, value
+    from workbench import Model
+    from workbench.precision.overflow import overflows
+
+    made = model(
+        [node("Mul", ["x", "big"], ["h"], "blow"), node("Mul", ["h", "small"], ["y"], "back")],
+        [value("x", [1, 8])], [value("y", [1, 8])], [constant("big", 60000.0), constant("small", 1e-4)],
+    )  # fmt: skip
+    path = save(made, tmp_path / "m.onnx")
+    (found,) = overflows(Model("m", path), session.store, data="random:32")
+    assert (found.node, found.op, found.tensor) == ("blow", "Mul", "h")
+    assert found.amax > 65504
+    done = cli("cast", path, "--to", "fp16", "--check", "random:32", "-o", tmp_path / "o.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "Mul blow gives" in done.stderr
+    assert not overflows(Model("m", save(mlp(), tmp_path / "mlp.onnx")), session.store, data="random:8")

@@ -1,0 +1,210 @@
+"""Which nodes are quantized, at which scales, and that nothing is quantized in silence or left in silence."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.models_small import INT64, constant, mlp, model, node, value, weights
+from workbench.errors import ConfigError, ModelError
+from workbench.precision.insert import LIMIT, Insertion, choose, quantize_array, scale_of
+from workbench.precision.opset import upgrade
+from workbench.precision.quantize import Scheme
+
+KIND = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}
+
+
+def read(proto: onnx.ModelProto) -> ir.Model:
+    return ir.serde.deserialize_model(proto)
+
+
+def net(**convolution: object) -> onnx.ModelProto:
+    """Two convolutions with ReLU around a residual addition, and a classifier."""
+    return model(
+        [
+            node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1] * 4, **convolution), node("Relu", ["c1"], ["r1"], "relu1"),
+            node("Conv", ["r1", "w2", "b1"], ["c2"], "conv2", pads=[1] * 4), node("Add", ["c2", "r1"], ["s"], "add"),
+            node("Relu", ["s"], ["r2"], "relu2"), node("GlobalAveragePool", ["r2"], ["g"], "pool"),
+            node("Flatten", ["g"], ["f"], "flat"), node("Gemm", ["f", "w3"], ["y"], "fc", transB=1),
+        ],
+        [value("x", [1, 8, 8, 8])], [value("y", [1, 4])],
+        [weights("w1", 8, 8, 3, 3), weights("w2", 8, 8, 3, 3, seed=1), weights("b1", 8, seed=2), weights("w3", 4, 8, seed=3)],
+    )  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(1e-30, 1e6), st.sampled_from(sorted(LIMIT)), st.sampled_from(sorted(KIND)))
+def test_scales_are_exact_in_the_rests_type_and_cut_nothing_off(amax: float, to: str, rest: str) -> None:
+    scale = scale_of(amax, to, rest)
+    assert scale.dtype == np.float32
+    assert float(scale) > 0
+    assert float(np.asarray(scale).astype(KIND[rest]).astype(np.float64)) == pytest.approx(float(scale), rel=1e-7)
+    if float(scale) < 60000:
+        assert float(scale) * LIMIT[to] >= amax * (1 - 1e-6)
+
+
+def test_rounding_is_to_nearest_and_stays_in_range() -> None:
+    values = np.array([[-1.0, 0.5, 0.996], [4.0, -8.0, 0.0]], np.float32)
+    low = quantize_array(values, np.array([1 / 127, 8 / 127], np.float32), "int8", axis=0)
+    assert low.tolist() == [[-127, 64, 126], [64, -127, 0]]
+    f8 = quantize_array(values * 1000, np.float32(1), "fp8", axis=None)
+    assert f8.dtype == ml_dtypes.float8_e4m3fn
+    assert np.abs(f8.astype(np.float32)).max() == 448  # clipped, not NaN
+    i4 = quantize_array(
+        np.arange(-8, 8, dtype=np.float32).reshape(4, 4), np.ones((2, 4), np.float32), "int4", axis=0, block=2
+    )
+    assert i4.astype(int).reshape(-1).tolist() == list(range(-8, 8))
+
+
+def test_what_is_left_is_listed_with_its_reason() -> None:
+    proto = model(
+        [
+            node("MatMul", ["x", "w"], ["a"], "weighted"), node("MatMul", ["a", "a"], ["b"], "attention"),
+            node("MatMul", ["w", "b"], ["c"], "left"), node("Cast", ["c"], ["i"], "cast", to=INT64), node("MatMul", ["i", "iw"], ["j"], "integers"),
+            node("Transpose", ["w"], ["wt"], "t"), node("Gemm", ["c", "wt"], ["d"], "computed"), node("Gemm", ["c", "w"], ["e"], "alpha", alpha=2.0),
+            node("MatMul", ["c", "w"], ["y"], "wanted"),
+        ],
+        [value("x", [4, 4])], [value(n, None) for n in "jdey"], [weights("w", 4, 4), constant("iw", np.eye(4), "int64")],
+    )  # fmt: skip
+    choices = choose(read(proto), "int8", keep=["want*"])
+    assert [c.node for c in choices.taken] == ["weighted"]
+    assert {k: v.split()[0] for k, v in choices.left.items()} == {
+        "attention": "both", "left": "its", "integers": "its", "computed": "its", "alpha": "a", "wanted": "kept",
+    }  # fmt: skip
+    assert choices.left["integers"] == "its inputs are not FP32"
+    only = choose(read(proto), "int8", only=["wanted"])
+    assert [c.node for c in only.taken] == ["wanted"]
+    int4 = choose(read(net()), "int4")
+    assert [c.node for c in int4.taken] == ["fc"]
+    assert int4.left["conv1"] == "INT4 is for matrix products"
+
+
+def inserted(proto: onnx.ModelProto, to: str = "int8", **options: object) -> onnx.ModelProto:
+    made = read(proto)
+    choices = choose(made, to)
+    Insertion(made, choices, dict.fromkeys(choices.tensors, 2.0), to=to, **options).run()
+    out = ir.serde.serialize_model(made)
+    onnx.checker.check_model(out, full_check=True)
+    return out
+
+
+def test_pairs_stand_on_inputs_only_and_serve_all_readers() -> None:
+    out = inserted(net(), weights="channel", residual=True)
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    made = {name: n for n in out.graph.node for name in n.output}
+    for n in out.graph.node:
+        for name in n.input:
+            readers.setdefault(name, []).append(n)
+    pairs = [n for n in out.graph.node if n.op_type == "QuantizeLinear"]
+    assert len(pairs) == 3  # x, r1, f
+    for pair in pairs:
+        (back,) = readers[pair.output[0]]
+        assert back.op_type == "DequantizeLinear"
+        assert all(r.op_type in {"Conv", "Gemm", "Add"} for r in readers[back.output[0]])
+    for n in out.graph.node:
+        if n.op_type in {"Conv", "Gemm"}:
+            assert made[n.input[0]].op_type == made[n.input[1]].op_type == "DequantizeLinear"
+            assert all(r.op_type != "QuantizeLinear" for r in readers.get(n.output[0], []))
+            assert len(n.input) < 3 or n.input[2] == "b1"  # the bias stays
+    add = next(n for n in out.graph.node if n.op_type == "Add")
+    assert made[add.input[1]].op_type == "DequantizeLinear"
+    assert made[add.input[0]].op_type == "Conv"
+    plain = inserted(net(), weights="channel")
+    assert next(n for n in plain.graph.node if n.op_type == "Add").input[1] == "r1"
+
+
+def test_weights_are_stored_once_quantized_and_shared_ones_stay_shared() -> None:
+    proto = net()
+    for n in proto.graph.node:
+        if n.name == "conv2":
+            n.input[1] = "w1"
+    out = inserted(proto, weights="channel")
+    stored = {t.name: t for t in out.graph.initializer}
+    assert "w1" not in stored
+    assert stored["w1_quantized"].data_type == onnx.TensorProto.INT8
+    assert list(stored["w1_scale"].dims) == [8]
+    assert sum("w1_quantized" in n.input for n in out.graph.node) == 1
+    # Read elsewhere in full precision, it stays.
+    tied = model(
+        [node("Gather", ["table", "ids"], ["e"], "emb"), node("MatMul", ["e", "tt"], ["y"], "mm")],
+        [value("ids", [2], INT64)], [value("y", None)], [weights("table", 8, 8), weights("tt", 8, 8)],
+    )  # fmt: skip
+    tied.graph.node[1].input[1] = "table"
+    names = {t.name for t in inserted(tied).graph.initializer}
+    assert {"table", "table_quantized"} <= names
+
+
+def test_channels_behind_compute_what_channels_within_do() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    x = np.random.default_rng(0).standard_normal((1, 8, 8, 8)).astype(np.float32)
+    got = {}
+    for way in ("channel", "channel-after", "tensor"):
+        out = inserted(net(), weights=way, rest="fp32")
+        names = {n.name for n in out.graph.node}
+        assert {n.name for n in net().graph.node} <= names
+        assert [o.name for o in out.graph.output] == ["y"]
+        got[way] = ort.InferenceSession(out.SerializeToString()).run(None, {"x": x})[0]
+    exact = ort.InferenceSession(net().SerializeToString()).run(None, {"x": x})[0]
+    scale = np.abs(exact).max()
+    assert np.abs(got["channel"] - got["channel-after"]).max() / scale < 1e-3
+    for way in got.values():
+        assert np.abs(way - exact).max() / scale < 0.1
+
+
+def test_names_that_the_pairs_would_take_are_left_alone() -> None:
+    proto = net()
+    for n in proto.graph.node:
+        if n.name == "relu1":
+            n.name = "x_QuantizeLinear"
+    out = inserted(proto)
+    names = [n.name for n in out.graph.node]
+    assert len(names) == len(set(names))
+    assert next(n for n in out.graph.node if n.name == "x_QuantizeLinear").op_type == "Relu"
+
+
+def test_int4_pads_its_last_block() -> None:
+    proto = model(
+        [node("MatMul", ["x", "w"], ["y"], "mm")],
+        [value("x", [2, 20])],
+        [value("y", [2, 6])],
+        [weights("w", 20, 6)],
+        opset=21,
+    )
+    out = inserted(proto, "int4", block=8)
+    stored = {t.name: t for t in out.graph.initializer}
+    assert list(stored["w_scale"].dims) == [3, 6]
+    assert stored["w_quantized"].data_type == onnx.TensorProto.INT4
+
+
+def test_opsets_are_raised_and_metadata_kept() -> None:
+    old = mlp()
+    old.opset_import[0].version = 13
+    entry = old.graph.node[0].metadata_props.add()
+    entry.key, entry.value = "k", "v"
+    new = upgrade(old, 19)
+    assert new.opset_import[0].version == 19
+    assert [n.name for n in new.graph.node] == ["mm1", "act", "mm2"]
+    assert new.graph.node[0].metadata_props[0].value == "v"
+    assert upgrade(old, 12) is old
+    ancient = model([node("Upsample", ["x"], ["y"], "up", height_scale=2.0, width_scale=2.0)], [value("x", [1, 1, 4, 4])], [value("y", None)], opset=20, infer=False)  # fmt: skip
+    ancient.opset_import[0].version = 1
+    with pytest.raises(ModelError, match=r"opset 1\b.*19") as raised:
+        upgrade(ancient, 19)
+    assert "opset_version=19" in (raised.value.hint or "")
+
+
+def test_schemes_are_checked() -> None:
+    with pytest.raises(ConfigError, match="to"):
+        Scheme(to="int2")
+    with pytest.raises(ConfigError, match="weigths"):
+        Scheme(weigths="channel")
+    with pytest.raises(ConfigError, match="FP32 rest"):
+        Scheme(placement="onnxruntime")
+    assert Scheme(keep="fc*").keep == ("fc*",)
+    assert (Scheme().ranging, Scheme(to="fp8").ranging) == ("entropy", "minmax")
+    assert "fp16" in Scheme().title

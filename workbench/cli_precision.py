@@ -1,0 +1,371 @@
+"""The commands that change or examine precision: ``cast``, ``quantize``, ``audit``, ``calibration``, ``migrate``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.jobs import Job
+    from workbench.model import Model
+    from workbench.precision.audit import Audit
+    from workbench.session import Session
+
+
+class Output(str, Enum):
+    """How a result is written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Half(str, Enum):
+    """What a cast may give."""
+
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
+class Low(str, Enum):
+    """What a quantization may give."""
+
+    INT8 = "int8"
+    FP8 = "fp8"
+    INT4 = "int4"
+
+
+class Method(str, Enum):
+    """How a range is chosen."""
+
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+    MINMAX = "minmax"
+
+
+class Weights(str, Enum):
+    """How weights are scaled."""
+
+    CHANNEL_AFTER = "channel-after"
+    CHANNEL = "channel"
+    TENSOR = "tensor"
+
+
+class Rest(str, Enum):
+    """Precision of what is not quantized."""
+
+    FP16 = "fp16"
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="An ONNX file, a sample's name, or package.module:factory.")
+]
+OutOption = Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")]
+FormatOption = Annotated[Output, typer.Option("--format", "-f")]
+SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", "-s", metavar="NAME=SHAPE", help="Size of a dynamic input. Repeat for more."),
+]
+
+
+def cast(
+    model: ModelArgument,
+    to: Annotated[Half, typer.Option("--to", help="The precision.")],
+    output: OutOption,
+    check: Annotated[
+        str | None, typer.Option("--check", metavar="DATA", help="Data on which to look for values beyond FP16's range.")
+    ] = None,
+    how: FormatOption = Output.TABLE,
+    session: SessionOption = "default",
+) -> None:  # fmt: skip
+    """Convert MODEL to FP16 or BF16 and write it."""
+    from workbench.precision.cast import cast as convert
+    from workbench.precision.overflow import overflows
+
+    work = _session(session)
+    if check is not None and to is Half.FP16:
+        for found in overflows(work.add(model), work.store, data=check):
+            sys.stderr.write(f"Warning: {found.text}\n")
+    low = _watched(lambda on_job: convert(work.add(model), to.value, work.store, on_job=on_job))
+    _export(low, output)
+    info = dict(low.origin)
+    rows = [("precision", to.value), ("casts added", str(info["casts"]))]
+    rows += [("left in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items()))] if info["kept"] else []
+    rows += [("clipped", ", ".join(info["clipped"][:8]))] if info["clipped"] else []
+    _report(how, output, info, rows)
+
+
+def quantize(
+    model: ModelArgument,
+    output: OutOption,
+    to: Annotated[Low, typer.Option("--to", help="int8, fp8, or int4 (weights only).")] = Low.INT8,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration", "-c", metavar="DATA",
+            help="A folder, an .npz or .npy file, module:factory, random:N, or a calibration cache (.json).",
+        ),
+    ] = None,
+    method: Annotated[Method | None, typer.Option(help="Default: entropy; for FP8 minmax.")] = None,
+    percentile: Annotated[float, typer.Option(help="For the percentile method.")] = 99.99,
+    rest: Annotated[Rest, typer.Option(help="Precision of what is not quantized.")] = Rest.FP16,
+    weights: Annotated[Weights, typer.Option(help="A scale a channel (behind the convolution, or in the weight), or one.")] = Weights.CHANNEL_AFTER,
+    keep: Annotated[list[str] | None, typer.Option(help="Node, or pattern, to leave in higher precision. Repeat.")] = None,
+    block: Annotated[int, typer.Option(help="INT4: weights that share a scale.")] = 128,
+    batches: Annotated[int | None, typer.Option(help="Use at most this many batches.")] = None,
+    shape: ShapeOption = None,
+    save_calibration: Annotated[Path | None, typer.Option(help="Also write the calibration cache here (.json).")] = None,
+    how: FormatOption = Output.TABLE,
+    session: SessionOption = "default",
+) -> None:  # fmt: skip
+    """Quantize MODEL by calibration and write it with Q/DQ where TensorRT wants them."""
+    from workbench.config import ShapeProfile
+    from workbench.precision.quantize import Scheme, summary
+    from workbench.precision.quantize import calibration as calibration_of
+    from workbench.precision.quantize import quantize as convert
+
+    scheme = Scheme(
+        to=to.value, method=method.value if method else None, percentile=percentile, rest=rest.value,
+        weights=weights.value, keep=tuple(keep or ()), block=block,
+    )  # fmt: skip
+    profile = ShapeProfile.parse(shape) if shape else None
+    shapes = {name: r.opt for name, r in profile.inputs.items()} if profile else None
+    work = _session(session)
+    low = _watched(
+        lambda on_job: convert(
+            work.add(model), work.store, scheme, data=calibration, shapes=shapes, limit=batches, on_job=on_job
+        )
+    )
+    if save_calibration is not None:
+        calibration_of(low, work.store).save(save_calibration)
+    _export(low, output)
+    for warning in low.origin["warnings"]:
+        sys.stderr.write(f"Warning: {warning}\n")
+    _report(how, output, dict(low.origin), list(summary(low)))
+
+
+def audit(
+    what: Annotated[str, typer.Argument(metavar="ENGINE_OR_MODEL", help="The beginning of an engine's key, or a model.")],
+    target: Annotated[str | None, typer.Option("--target", "-t", help="GPU to build for, if it must be built.")] = None,
+    precision: Annotated[str, typer.Option("--precision", "-p", help="fp32 leaves the graph as it is.")] = "fp32",
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="An engine or model to set beside it; MODEL@fp16 builds it in FP16. Repeat."),
+    ] = None,
+    asked: Annotated[str | None, typer.Option(help="The precision that you meant: fp16, int8, ...")] = None,
+    shape: ShapeOption = None,
+    how: FormatOption = Output.TABLE,
+    session: SessionOption = "default",
+    full: Annotated[bool, typer.Option("--full", help="Every layer.")] = False,
+) -> None:  # fmt: skip
+    """Show the precision that a build really has, where it is not what was asked, and what that costs."""
+    from workbench.precision.audit import NAMES, audit, compare, verdict
+
+    if asked is not None and asked not in NAMES:
+        raise ConfigError(f"There is no precision {asked!r}.", hint=f"Precisions: {', '.join(NAMES)}.")
+    work = _session(session)
+    engine = _engine(work, what, target, precision, shape)
+    found = audit(engine.plan, asked)
+    others = {text: _engine(work, text, target, "fp32", shape).plan for text in against or ()}
+    plans = {what: engine.plan, **others}
+    if how is Output.JSON:
+        document: dict[str, Any] = found.to_dict()
+        document["layers"] = json.loads(found.to_frame().to_json(orient="records"))
+        if others:
+            document["compared"] = {name: audit(plan).figures for name, plan in plans.items()}
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return
+    _print_audit(found, full=full)
+    if others:
+        frame = compare(plans)
+        _print_frame(frame.map(lambda v: f"{v:.2f}" if isinstance(v, float) else f"{v:,}").reset_index(names=""))
+        for name, plan in others.items():
+            _console().print(verdict(engine.plan, plan, (what, name)), markup=False)
+
+
+def calibration(
+    file: Annotated[Path, typer.Argument(help="A calibration cache, written by quantize --save-calibration.")],
+    other: Annotated[Path | None, typer.Argument(help="Another one to compare it with.")] = None,
+    method: Annotated[Method, typer.Option(help="Ranges of this method are compared.")] = Method.ENTROPY,
+    how: FormatOption = Output.TABLE,
+) -> None:
+    """Look into a calibration cache, or compare two."""
+    from workbench.precision.calibration import Calibration
+
+    first = Calibration.load(file)
+    frame = first.to_frame() if other is None else first.compare(Calibration.load(other), method.value)
+    if how is Output.JSON:
+        rows = json.loads(frame.to_json(orient="records"))
+        sys.stdout.write(json.dumps({"model": first.model, "data": dict(first.data), "tensors": rows}, indent=1) + "\n")
+        return
+    about = first.data
+    _console().print(
+        f"{about['source']}: {about['batches']} batches, {about['samples']} samples; model {first.model[:12]}",
+        markup=False,
+    )
+    _print_frame(frame.map(lambda v: f"{v:.5g}" if isinstance(v, float) else v))
+
+
+def migrate(
+    request: Annotated[
+        list[str], typer.Argument(metavar="REQUEST", help="What was given to TensorRT 10, after --: flags, or a line of Python.")
+    ],
+    data: Annotated[str, typer.Option("--calibration", "-c", help="Calibration data to put into the commands.")] = "DATA",
+    how: FormatOption = Output.TABLE,
+) -> None:  # fmt: skip
+    """Turn a TensorRT 10 request (precision flags, a calibrator) into one for TensorRT 11."""
+    from dataclasses import asdict
+
+    from workbench.precision.migrate import migrate
+
+    made = migrate(" ".join(request), data=data)
+    if how is Output.JSON:
+        sys.stdout.write(json.dumps(asdict(made), indent=1) + "\n")
+        return
+    for block in (made.shell, ("", *made.python)):
+        sys.stdout.write("\n".join(block) + "\n")
+    for note in made.notes:
+        sys.stdout.write(f"# {note}\n")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (cast, quantize, audit, calibration, migrate):
+        app.command()(command)
+
+
+# --- parts ------------------------------------------------------------------------------------------
+
+
+def _session(name: str) -> Session:
+    from workbench.session import Session
+
+    return Session(name)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _watched(start: Callable[[Callable[[Job], None]], Model]) -> Model:
+    """Run a conversion with a progress line on standard error, where that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        return start(lambda _job: None)
+    with console.status("Reading the data") as status:
+
+        def watch(job: Job) -> None:
+            def tell(now: Job) -> None:
+                steps = [f"{p.phase} {p.done}/{p.total}" for p in now.progress.values() if p.done < p.total]
+                status.update(f"{now.seconds:5.1f} s  {steps[-1] if steps else now.title}")
+
+            job.on_change(tell)
+
+        return start(watch)
+
+
+def _export(model: Model, output: Path) -> None:
+    """Copy the model out of the store. Weights beside it keep their name: the file refers to it."""
+    if output.is_dir():
+        raise ModelError(f"{output} is a folder.", hint=f"Name a file: -o {output / (model.name + '.onnx')}")
+    if not output.parent.is_dir():
+        raise ModelError(f"There is no folder {output.parent}.", hint=f"mkdir -p {output.parent}")
+    shutil.copyfile(model.path, output)
+    for file in model.companions:
+        shutil.copyfile(file, output.parent / file.relative_to(model.path.parent))
+
+
+def _report(how: Output, output: Path, info: dict[str, Any], rows: list[tuple[str, str]]) -> None:
+    if how is Output.JSON:
+        sys.stdout.write(json.dumps({"output": str(output), **info}, indent=1) + "\n")
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    from workbench.units import bytes_text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for label, text in [("written", f"{output} ({bytes_text(output.stat().st_size)})"), *rows]:
+        table.add_row(f"[bold]{escape(label)}[/]", escape(text))
+    _console().print(table)
+
+
+def _engine(work: Session, text: str, target: str | None, precision: str, shape: list[str] | None) -> Engine:
+    """An engine of the session by the beginning of its key, or a build of a model (``NAME@precision``)."""
+    from workbench.config import BuildConfig, ShapeProfile
+
+    path = Path(text)
+    if path.is_file() and path.suffix in {".engine", ".plan", ".trt"}:
+        raise StoreError(
+            f"{text} is a serialized engine: without its GPU nothing can be read from it.",
+            hint="Name the model that it was built from, or an engine of the session (session.engines).",
+        )
+    if not path.is_file() and len(text) >= 4 and all(c in "0123456789abcdef" for c in text):
+        try:
+            return work.engine(text)
+        except WorkbenchError:
+            if target is None:
+                raise
+    name, _, wanted = text.rpartition("@")
+    if name and wanted in {"fp32", "fp16", "bf16"}:
+        text, precision = name, wanted
+    profiles = (ShapeProfile.parse(shape),) if shape else ()
+    config = BuildConfig(targets=target or (), precision=precision, profiles=profiles)
+    return work.build(text, config)
+
+
+def _print_audit(found: Audit, *, full: bool) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from workbench.units import bytes_text, count_text
+
+    out, plan = _console(), found.plan
+    out.print(
+        f"\n[bold]{escape(str(plan.model['name']))}[/] for {plan.compiler['target']} by {plan.compiler['name']} "
+        f"{plan.compiler['version']}: asked for [bold]{found.asked}[/]"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold dim")
+    for heading in ("kernels that read", "kernels", "operations", "moved"):
+        table.add_column(heading, justify="left" if heading.startswith("kernels that") else "right")
+    for dtype, row in found.by_precision.items():
+        table.add_row(dtype, str(row["kernels"]), count_text(row["flops"]) + "FLOP", bytes_text(row["bytes"]))
+    out.print(table)
+    for kind, counts in found.products.items():
+        out.print(f"{kind}: " + ", ".join(f"{n} in {dtype}" for dtype, n in counts.items()), markup=False)
+    if not found.findings:
+        out.print("[green]Everything is as asked.[/]")
+    for finding in found.findings:
+        out.print(f"[yellow]{bytes_text(finding.bytes)}[/]  {escape(finding.text)}", soft_wrap=True)
+        out.print(f"    [cyan]{escape(finding.hint)}[/]", soft_wrap=True)
+    if full:
+        frame = found.to_frame()
+        _print_frame(frame[["layer", "kind", "reads", "stores", "bytes", "findings"]])
+
+
+def _print_frame(frame: Any) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold dim")
+    for name in frame.columns:
+        table.add_column(str(name), overflow="fold", justify="right" if name not in {"", "tensor", "layer"} else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(escape(str(v)) for v in row))
+    _console().print(table)

@@ -1,0 +1,474 @@
+"""How far a model in a lower precision is from the FP32 one: at its outputs, along the graph, and by layer.
+
+Everything runs in a worker with ONNX Runtime on the CPU and all its graph optimizations off, so that the
+numbers are those of the graph and not of a fusion. A GPU's kernels may round differently: measure the engine
+itself (`workbench.measure`) where there is a GPU.
+
+Three questions, three functions: `accuracy` (how far?), `sensitivity` (which layer's fault?), `mixed` (which
+layers to leave in higher precision so that it is near enough?).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.jobs import Job
+from workbench.measure.accuracy import compare
+from workbench.model.model import Model
+from workbench.precision.calibration import gather, inputs_of, read_batches
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from workbench.config import Shape
+    from workbench.store import Store
+    from workbench.worker import Reporter
+
+VERSION = 1
+"""Raise it when the same request gives other numbers, so that kept ones are measured anew."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Errors against FP32, measured on `samples` samples.
+
+    Attributes:
+        models: For each model: ``relative_l2``, ``relative_max`` (largest difference over the largest value),
+            ``max_abs``, ``cosine``, ``snr_db``, ``top1`` and ``top5`` (agreement with FP32, in 0..1, of the
+            first output where it has classes), ``accuracy`` (share of right labels, where there are labels).
+        tensors: For each model and tensor along the graph ``relative_l2``, where asked.
+        samples: How many.
+        source: The data, in words.
+    """
+
+    models: Mapping[str, Mapping[str, float | None]]
+    tensors: Mapping[str, Mapping[str, float]] = field(repr=False)
+    samples: int
+    source: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a model."""
+        import pandas as pd
+
+        return pd.DataFrame.from_dict({k: dict(v) for k, v in self.models.items()}, orient="index")
+
+    def along(self, model: str) -> pd.DataFrame:
+        """The error of each tensor of `model` in the graph's order, for an overlay: ``tensor``, ``relative_l2``."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.tensors[model].items()), columns=["tensor", "relative_l2"])
+
+
+def accuracy(
+    exact: Model,
+    models: Mapping[str, Model],
+    store: Store,
+    *,
+    data: Any,
+    labels: Sequence[int] | None = None,
+    along: bool = False,
+    shapes: Mapping[str, Shape] | None = None,
+    limit: int | None = None,
+    on_job: Callable[[Job], Any] | None = None,
+) -> Accuracy:
+    """The error of each of `models` against `exact`, on data that are best not those of the calibration.
+
+    Args:
+        exact: The FP32 model.
+        models: By the name that they get in the result.
+        store: Where results are kept.
+        data: As for calibration.
+        labels: The right class of each sample: gives the true accuracy, of the FP32 model ("fp32") as well.
+        along: Compare each tensor that both graphs have, too.
+        shapes: Sizes of dynamic inputs.
+        limit: At most this many batches.
+        on_job: Called with the job, to show progress or cancel.
+
+    Raises:
+        CalibrationError: the data do not fit, or there are not as many labels as samples.
+        ModelError: ONNX Runtime can't run a model.
+    """
+    answer = _measured(
+        "accuracy", exact, store, data, labels, shapes, limit, on_job,
+        {"models": {name: str(model.path.resolve()) for name, model in models.items()}, "along": along},
+        [(name, model.sha256(store)) for name, model in models.items()],
+    )  # fmt: skip
+    return Accuracy(answer["models"], answer["tensors"], answer["samples"], answer["source"])
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What each layer costs when it alone is quantized, the most costly first.
+
+    Attributes:
+        layers: ``node``, ``op``, ``relative_l2``, ``snr_db``, ``top1`` and, with labels, ``accuracy``.
+        samples: How many.
+    """
+
+    layers: tuple[Mapping[str, Any], ...]
+    samples: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a layer."""
+        import pandas as pd
+
+        return pd.DataFrame([dict(row) for row in self.layers])
+
+
+def sensitivity(
+    exact: Model,
+    low: Model,
+    store: Store,
+    *,
+    data: Any,
+    labels: Sequence[int] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    limit: int | None = None,
+    on_job: Callable[[Job], Any] | None = None,
+) -> Sensitivity:
+    """Quantize each layer of `low` alone, as `low` quantizes it, and measure the error at the outputs.
+
+    The rest stays in FP32, so that the error is the layer's own. See `accuracy` for the arguments.
+
+    Raises:
+        ModelError: `low` was not made by `quantize`.
+    """
+    scheme = _scheme(low)
+    answer = _measured("sensitivity", exact, store, data, labels, shapes, limit, on_job,
+                       {"scheme": scheme, "ranges": dict(low.origin["ranges"])}, [low.sha256(store)])  # fmt: skip
+    return Sensitivity(tuple(answer["layers"]), answer["samples"])
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A choice of layers to leave in higher precision.
+
+    Attributes:
+        keep: Their names; pass them to `quantize` as ``keep=``.
+        value: What the metric is with this choice.
+        met: Whether that meets the budget; if not, even keeping all would not.
+        tried: Each choice that was measured: ``kept`` (how many) and ``value``.
+        metric: What was asked for: accuracy, top1 or relative_l2.
+    """
+
+    keep: tuple[str, ...]
+    value: float
+    met: bool
+    tried: tuple[Mapping[str, float], ...]
+    metric: str
+
+
+def mixed(
+    exact: Model,
+    low: Model,
+    store: Store,
+    *,
+    data: Any,
+    budget: float,
+    metric: str = "accuracy",
+    labels: Sequence[int] | None = None,
+    shapes: Mapping[str, Shape] | None = None,
+    limit: int | None = None,
+    on_job: Callable[[Job], Any] | None = None,
+) -> Mixed:
+    """The fewest layers to leave in higher precision so that the budget is met.
+
+    Layers are ranked by `sensitivity`, and the number of them to keep is found by bisection, each candidate
+    quantized and measured as a whole; then each kept layer is tried without. The ranking is of layers alone,
+    so another set of the same size may do as well: the answer is small, not proven smallest.
+
+    Args:
+        exact: The FP32 model.
+        low: Made from it by `quantize`.
+        store: Where results are kept.
+        data: As for calibration.
+        budget: At least this accuracy or top-1 agreement (0..1), or at most this relative error.
+        metric: accuracy (needs labels), top1 or relative_l2.
+        labels: The right class of each sample.
+        shapes: Sizes of dynamic inputs.
+        limit: At most this many batches.
+        on_job: Called with each job.
+
+    Raises:
+        ConfigError: there is no such metric, or it needs labels.
+    """
+    if metric not in {"accuracy", "top1", "relative_l2"}:
+        raise ConfigError(f"There is no metric {metric!r}.", hint="Metrics: accuracy, top1, relative_l2.")
+    if metric == "accuracy" and labels is None:
+        raise ConfigError("An accuracy needs labels.", hint="Give labels=, or take metric='top1' or 'relative_l2'.")
+    ranking = sensitivity(exact, low, store, data=data, labels=labels, shapes=shapes, limit=limit, on_job=on_job)
+    order = [row["node"] for row in ranking.layers]
+    answer = _measured(
+        "mixed", exact, store, data, labels, shapes, limit, on_job,
+        {"scheme": _scheme(low), "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
+        [low.sha256(store), budget, metric],
+    )  # fmt: skip
+    return Mixed(tuple(answer["keep"]), answer["value"], answer["met"], tuple(answer["tried"]), metric)
+
+
+def _scheme(low: Model) -> dict[str, Any]:
+    if low.origin.get("kind") != "quantize" or low.origin["scheme"]["placement"] != "tensorrt":
+        raise ModelError(
+            f"{low.name} was not made by the workbench's quantize, so its layers can't be quantized one by one.",
+            hint="low = quantize(model, store, data=...)",
+        )
+    return dict(low.origin["scheme"])
+
+
+def _measured(
+    what: str, exact: Model, store: Store, data: Any, labels: Sequence[int] | None, shapes: Mapping[str, Shape] | None,
+    limit: int | None, on_job: Callable[[Job], Any] | None, arguments: dict[str, Any], identity: list[Any],
+) -> dict[str, Any]:  # fmt: skip
+    """Run a task of this module in a worker, or find what it gave earlier."""
+    with store.scratch(what) as folder:
+        batches = gather(data, inputs_of(exact.graph, shapes), folder / "batches", limit=limit, min_samples=1)
+        wanted = None if labels is None else [int(n) for n in labels]
+        if wanted is not None and len(wanted) != batches.samples:
+            raise CalibrationError(f"There are {len(wanted)} labels for {batches.samples} samples.")
+        known = json.dumps(
+            [VERSION, what, exact.sha256(store), batches.digest, wanted, identity, arguments.get("along")]
+        )
+        file = store.path / "accuracy" / f"{hashlib.sha256(known.encode()).hexdigest()}.json"
+        if file.is_file():
+            found: dict[str, Any] = json.loads(file.read_text())
+            return found
+        job = Job(
+            f"workbench.precision.accuracy:{what}_task",
+            {"exact": str(exact.path.resolve()), "batches": str(batches.folder), "labels": wanted, "folder": str(folder), **arguments},
+            title=f"{what} of {exact.name}",
+        )  # fmt: skip
+        if on_job is not None:
+            on_job(job)
+        answer = {**job.result(), "samples": batches.samples, "source": batches.source}
+        file.parent.mkdir(exist_ok=True)
+        draft = folder / "answer.json"
+        draft.write_text(json.dumps(answer))
+        draft.replace(file)
+        return answer
+
+
+# --- in the worker ----------------------------------------------------------------------------------
+
+
+def errors(
+    got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], labels: Any = None
+) -> dict[str, float | None]:
+    """The figures of `Accuracy.models` for one model's outputs."""
+    import numpy as np
+
+    found = compare(got, want)
+    name, first = next(iter(want.items()))
+    right = np.asarray(first, dtype=np.float64)
+    left = np.asarray(got[name], dtype=np.float64)
+    relative = found["relative_l2"]
+    largest = float(np.abs(right).max(initial=0.0))
+    cosines = [e["cosine"] for e in found["outputs"].values() if e["cosine"] is not None]
+    out: dict[str, float | None] = {
+        "relative_l2": relative,
+        "relative_max": found["outputs"][name]["max_abs"] / largest if largest else None,
+        "max_abs": max(e["max_abs"] for e in found["outputs"].values()),
+        "cosine": min(cosines) if cosines else None,
+        "snr_db": -20 * float(np.log10(relative)) if relative else None,
+        "not_finite": float(sum(e["not_finite"] for e in found["outputs"].values())),
+    }
+    if right.ndim == 2 and right.shape[1] > 1:
+        best, mine = right.argmax(axis=1), left.argmax(axis=1)
+        out["top1"] = float((best == mine).mean())
+        if right.shape[1] > 5:
+            top = np.argsort(-left, axis=1)[:, :5]
+            out["top5"] = float((top == best[:, None]).any(axis=1).mean())
+        if labels is not None:
+            out["accuracy"] = float((mine == np.asarray(labels)).mean())
+    elif labels is not None:
+        raise ConfigError(f"Labels need an output [samples, classes]; {name} is {list(right.shape)}.")
+    return out
+
+
+def _open(path: Path | str) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
+        raise ModelError(
+            f"ONNX Runtime can't run this model on the CPU: {error}",
+            hint="It has no BF16 kernels there: measure such a model as an engine, on a GPU.",
+        ) from None
+
+
+def _outputs(path: Path | str, batches: Path, tell: Callable[[], None] | None = None) -> dict[str, np.ndarray]:
+    """All outputs over all batches, one behind the other."""
+    import numpy as np
+
+    session = _open(path)
+    names = [o.name for o in session.get_outputs()]
+    parts: dict[str, list[Any]] = {name: [] for name in names}
+    for batch in read_batches(batches):
+        for name, value in zip(names, session.run(names, batch), strict=True):
+            parts[name].append(np.asarray(value)[None] if np.ndim(value) == 0 else value)
+        if tell is not None:
+            tell()
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def accuracy_task(
+    reporter: Reporter, *, exact: str, models: Mapping[str, str], batches: str, labels: list[int] | None, folder: str,
+    along: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """`accuracy` in a worker."""
+    place = Path(batches)
+    total = len(list(place.glob("*.npz"))) * (len(models) + 1)
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        reporter.progress("Running", done, total)
+
+    reporter.progress("Running", 0, total)
+    want = _outputs(exact, place, tell)
+    found = {"fp32": errors(want, want, labels)}
+    tensors = {}
+    for name, path in models.items():
+        found[name] = errors(_outputs(path, place, tell), want, labels)
+        if along:
+            tensors[name] = _along(Path(exact), Path(path), place, Path(folder), reporter, name)
+    return {"models": found, "tensors": tensors}
+
+
+def _along(exact: Path, low: Path, batches: Path, folder: Path, reporter: Reporter, name: str) -> dict[str, float]:
+    """The relative error of each floating-point tensor that both graphs compute, batch by batch."""
+    import numpy as np
+
+    from workbench.precision.cast import load_ir, save_ir
+
+    loaded = [load_ir(path, reporter) for path in (exact, low)]
+    known = [{v.name: v for node in model.graph for v in node.outputs if v.name} for model in loaded]
+    shared = [n for n in known[0] if n in known[1] and _floats(known[0][n]) and _floats(known[1][n])]
+    sessions = []
+    for i, model in enumerate(loaded):
+        have = {v.name for v in model.graph.outputs}
+        model.graph.outputs.extend(known[i][n] for n in shared if n not in have)
+        path = folder / f"along-{i}.onnx"
+        save_ir(model, path)
+        sessions.append(_open(path))
+    off = dict.fromkeys(shared, 0.0)
+    size = dict.fromkeys(shared, 0.0)
+    total = len(list(batches.glob("*.npz")))
+    for k, batch in enumerate(read_batches(batches)):
+        wants, gots = (session.run(shared, batch) for session in sessions)
+        for tensor, want, got in zip(shared, wants, gots, strict=True):
+            right = np.asarray(want, dtype=np.float32)
+            off[tensor] += float(np.square(np.asarray(got, dtype=np.float32) - right).sum(dtype=np.float64))
+            size[tensor] += float(np.square(right).sum(dtype=np.float64))
+        reporter.progress(f"Along {name}", k + 1, total)
+    return {n: (off[n] / size[n]) ** 0.5 for n in shared if size[n]}
+
+
+def _floats(value: Any) -> bool:
+    return value.dtype is not None and value.dtype.name in {"FLOAT", "FLOAT16", "BFLOAT16"}
+
+
+def _quantized(exact: Path, scheme: Any, ranges: Mapping[str, float], reporter: Reporter, out: Path, *, only: Sequence[str] | None, keep: Sequence[str]) -> None:  # fmt: skip
+    """Write `exact` with some of its layers quantized at known ranges, the rest in FP32."""
+    from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.insert import Insertion, choose, needed_opset
+
+    model = load_ir(exact, reporter, opset=needed_opset(scheme.to, "fp32"))
+    choices = choose(model, scheme.to, keep=[*scheme.keep, *keep], only=scheme.only if only is None else only)
+    work = Insertion(model, choices, ranges, to=scheme.to, rest="fp32", weights=scheme.weights,
+                     residual=scheme.shares_residuals, block=scheme.block)  # fmt: skip
+    work.run()
+    save_ir(model, out)
+
+
+def sensitivity_task(
+    reporter: Reporter, *, exact: str, scheme: Mapping[str, Any], ranges: Mapping[str, float], batches: str,
+    labels: list[int] | None, folder: str,
+) -> dict[str, Any]:  # fmt: skip
+    """`sensitivity` in a worker."""
+    from workbench.precision.cast import load_ir
+    from workbench.precision.insert import choose, needed_opset
+    from workbench.precision.quantize import Scheme
+
+    how = Scheme(**scheme)
+    place, out = Path(batches), Path(folder) / "alone.onnx"
+    taken = choose(
+        load_ir(Path(exact), reporter, opset=needed_opset(how.to, "fp32")), how.to, keep=how.keep, only=how.only
+    ).taken
+    reporter.progress("Layers", 0, len(taken))
+    want = _outputs(exact, place)
+    rows = []
+    for i, choice in enumerate(taken):
+        _quantized(Path(exact), how, ranges, reporter, out, only=[choice.node], keep=())
+        found = errors(_outputs(out, place), want, labels)
+        rows.append({"node": choice.node, "op": choice.op, **found})
+        reporter.progress("Layers", i + 1, len(taken))
+    rows.sort(key=lambda row: -float(row["relative_l2"] or 0.0))
+    return {"layers": rows}
+
+
+def mixed_task(
+    reporter: Reporter, *, exact: str, scheme: Mapping[str, Any], ranges: Mapping[str, float], order: list[str],
+    budget: float, metric: str, batches: str, labels: list[int] | None, folder: str,
+) -> dict[str, Any]:  # fmt: skip
+    """`mixed` in a worker."""
+    import math
+
+    from workbench.precision.quantize import Scheme
+
+    how = Scheme(**scheme)
+    place, out = Path(batches), Path(folder) / "mixed.onnx"
+    want = _outputs(exact, place)
+    tried: list[dict[str, float]] = []
+    steps = math.ceil(math.log2(len(order) + 1)) + 1
+
+    def value_of(keep: Sequence[str]) -> float:
+        if len(keep) == len(order):
+            got = want
+        else:
+            _quantized(Path(exact), how, ranges, reporter, out, only=None, keep=[_literal(n) for n in keep])
+            got = _outputs(out, place)
+        value = float(errors(got, want, labels)[metric] or 0.0)
+        tried.append({"kept": len(keep), "value": value})
+        reporter.progress("Choices", len(tried), max(steps, len(tried) + 1))
+        return value
+
+    def meets(value: float) -> bool:
+        return value <= budget if metric == "relative_l2" else value >= budget
+
+    reporter.progress("Choices", 0, steps)
+    values: dict[int, float] = {len(order): value_of(order)}
+    if not meets(values[len(order)]):
+        return {"keep": order, "value": values[len(order)], "met": False, "tried": tried}
+    low, high = 0, len(order)  # keeping `high` meets the budget
+    while low < high:
+        middle = (low + high) // 2
+        values[middle] = value_of(order[:middle])
+        if meets(values[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    keep, value = order[:high], values[high]
+    for name in list(keep[::-1]):  # the least sensitive of those kept first
+        less = [n for n in keep if n != name]
+        attempt = value_of(less)
+        if meets(attempt):
+            keep, value = less, attempt
+    reporter.progress("Choices", len(tried), len(tried))
+    return {"keep": keep, "value": value, "met": True, "tried": tried}
+
+
+def _literal(name: str) -> str:
+    """A pattern that matches `name` alone."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

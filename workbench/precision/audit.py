@@ -1,0 +1,315 @@
+"""What did I really get: precision asked, and precision in the plan, with what the difference costs.
+
+Everything is read off a `Plan`: the data types that layers read and write, their bytes, and, where the
+compiler names what it fused, the words of the name. Bytes are those that kernels ask for (see
+`workbench.plan.traffic`): computed, not measured.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from workbench.model.graph import BITS
+from workbench.plan.kinds import words_of
+from workbench.plan.plan import CONVERSIONS, Layer, Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEAVY = ("conv", "gemm", "attention")
+"""Kinds whose precision decides the speed."""
+
+NAMES = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "int8": "int8",
+    "fp8": "float8e4m3fn",
+    "int4": "int4",
+}
+"""Short names of precisions, and ONNX's."""
+
+_QUANTIZED = {"int8", "uint8", "float8e4m3fn", "float8e5m2", "int4", "uint4", "float4e2m1"}
+_REQUANTIZE = ("Min", "Max", "Roun", "Cast")
+# What a kernel is made of that does nothing but change the type (and where the bytes lie).
+_CONVERT = {"Mul", "Div", "Min", "Max", "Roun", "Cast", "Conc", "Move", "Resh", "Tran", "Repl", "Clip"}
+
+KINDS = {
+    "fp32-product": "computes in FP32 although a lower precision was asked for",
+    "wide-output": "reads a quantized type and stores FP32, which the next kernel reads again",
+    "double-requantization": "quantizes, dequantizes and quantizes again",
+    "conversion-kernel": "does nothing but change the type",
+    "weights-dequantized": "turns stored weights into a wider type at run time, in a kernel of its own",
+    "fp32-pointwise": "computes in FP32 between kernels of a lower precision",
+}
+"""The kinds of findings, in words."""
+
+_HINTS = {
+    "fp32-product": "Cast the rest (rest='fp16'), or quantize these nodes: their names are in the table.",
+    "wide-output": "Quantize with weights='channel-after' (or 'tensor'): then the convolution stores FP16.",
+    "double-requantization": "Q/DQ stand between an operation and its activation: put them on inputs of convolutions "
+    "and matrix products only (placement='tensorrt').",
+    "conversion-kernel": "A kernel of its own reads and writes all of it; see whether its neighbour can take the type.",
+    "weights-dequantized": "The next kernel reads the wide copy: the narrow storage saves disk, not traffic.",
+    "fp32-pointwise": "An operation kept in FP32 by a cast; look at what the conversion report lists as kept.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as asked.
+
+    Attributes:
+        kind: A key of `KINDS`.
+        layers: Ids of the layers.
+        bytes: What these layers move; for wide-output only what FP16 would have saved.
+        text: In words.
+        hint: What to try.
+    """
+
+    kind: str
+    layers: tuple[str, ...]
+    bytes: int
+    text: str
+    hint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "kind": self.kind,
+            "layers": list(self.layers),
+            "bytes": self.bytes,
+            "text": self.text,
+            "hint": self.hint,
+        }
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The precision of a plan, by layer and in sum.
+
+    Attributes:
+        plan: What was looked at.
+        asked: The precision that was asked for, short (fp32, fp16, bf16, int8, fp8, int4).
+        findings: What is not as asked, the most costly first.
+    """
+
+    plan: Plan = field(repr=False)
+    asked: str
+    findings: tuple[Finding, ...]
+
+    @cached_property
+    def launches(self) -> list[Layer]:
+        """The layers that are work for the GPU."""
+        return [layer for layer in self.plan.layers if layer.launches]
+
+    @cached_property
+    def by_precision(self) -> dict[str, dict[str, int]]:
+        """For each data type that layers read: ``kernels``, ``flops``, ``bytes``."""
+        out: dict[str, dict[str, int]] = {}
+        for layer in self.launches:
+            row = out.setdefault(layer.precision or "unknown", {"kernels": 0, "flops": 0, "bytes": 0})
+            row["kernels"] += 1
+            row["flops"] += layer.flops or 0
+            row["bytes"] += layer.bytes or 0
+        return dict(sorted(out.items(), key=lambda item: -item[1]["flops"]))
+
+    @property
+    def products(self) -> dict[str, dict[str, int]]:
+        """Convolutions, matrix products and attentions by the type they read."""
+        out: dict[str, Counter[str]] = {}
+        for layer in self.launches:
+            if layer.kind in HEAVY:
+                out.setdefault(layer.kind, Counter())[layer.precision] += 1
+        return {kind: dict(counts.most_common()) for kind, counts in out.items()}
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The numbers that two plans are compared by."""
+        words = [words_of(layer.name) for layer in self.launches]
+        pointwise = [layer for layer in self.launches if layer.kind not in HEAVY]
+        found = Counter(dict.fromkeys(KINDS, 0))
+        for finding in self.findings:
+            found[finding.kind] += len(finding.layers)
+        flops = sum(layer.flops or 0 for layer in self.launches if layer.kind in HEAVY)
+        low = sum(layer.flops or 0 for layer in self.launches if layer.kind in HEAVY and layer.precision in _QUANTIZED)
+        return {
+            "kernels": len(self.launches),
+            "products": sum(layer.kind in HEAVY for layer in self.launches),
+            "products_quantized": sum(layer.kind in HEAVY and layer.precision in _QUANTIZED for layer in self.launches),
+            "products_fp32": sum(layer.kind in HEAVY and layer.precision == "float32" for layer in self.launches),
+            "flops_quantized": low / flops if flops else 0.0,
+            "other_kernels": len(pointwise),
+            "fused_steps": sum(len(w) for w in words),
+            "requantizations": sum(_requantizations(layer) for layer in self.launches),
+            **{kind.replace("-", "_"): found[kind] for kind in KINDS},
+            "bytes": sum(layer.bytes or 0 for layer in self.launches),
+            "bytes_activations": sum(t.bytes or 0 for layer in self.launches for t in (*layer.inputs, *layer.outputs)),
+            "bytes_unknown": sum(layer.bytes is None for layer in self.launches),
+        }
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a launch: what it reads and writes, what it costs, and what was found."""
+        import pandas as pd
+
+        found: dict[str, list[str]] = {}
+        for finding in self.findings:
+            for layer in finding.layers:
+                found.setdefault(layer, []).append(finding.kind)
+        return pd.DataFrame(
+            [
+                {
+                    "layer": layer.id, "kind": layer.kind, "reads": _types(layer.inputs), "stores": _types(layer.outputs),
+                    "weights": _types(layer.constants), "asked": NAMES[self.asked],
+                    "as_asked": layer.kind not in HEAVY or _as_asked(layer, self.asked),
+                    "flops": layer.flops, "bytes": layer.bytes, "requantizations": _requantizations(layer),
+                    "findings": ", ".join(found.get(layer.id, [])), "nodes": ", ".join(layer.nodes),
+                }
+                for layer in self.launches
+            ]
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "schema": "workbench.audit/1", "model": dict(self.plan.model), "compiler": dict(self.plan.compiler),
+            "asked": self.asked, "by_precision": self.by_precision, "products": self.products, "figures": self.figures,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        products = ", ".join(f"{n} {kind} in {dtype}" for kind, c in self.products.items() for dtype, n in c.items())
+        return (
+            f"<Audit of {self.plan.model.get('name')}, asked {self.asked}: {products}; {len(self.findings)} findings>"
+        )
+
+
+def audit(plan: Plan, asked: str | None = None) -> Audit:
+    """Compare what was asked with what is in the plan.
+
+    Args:
+        plan: Of any compiler; without names of fused operations what follows from types is found.
+        asked: fp32, fp16, bf16, int8, fp8 or int4. By default what the build was asked for, or the quantized
+            type that most products read, where a graph was quantized before the build.
+    """
+    launches = [layer for layer in plan.layers if layer.launches]
+    asked = asked or _asked(plan, launches)
+    groups: dict[str, list[Layer]] = {kind: [] for kind in KINDS}
+    for layer in launches:
+        for kind in _kinds(layer, asked):
+            groups[kind].append(layer)
+    findings = []
+    for kind, layers in groups.items():
+        if not layers:
+            continue
+        cost = sum(_saved(layer) if kind == "wide-output" else layer.bytes or 0 for layer in layers)
+        names = ", ".join(layer.nodes[0] if layer.nodes else layer.title for layer in layers[:3])
+        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        text = f"{len(layers)} kernel{'s' if len(layers) != 1 else ''}: {KINDS[kind]} ({names}{more})"
+        findings.append(Finding(kind, tuple(layer.id for layer in layers), cost, text, _HINTS[kind]))
+    findings.sort(key=lambda f: -f.bytes)
+    return Audit(plan, asked, tuple(findings))
+
+
+def compare(plans: Mapping[str, Plan], asked: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Several plans of one model side by side: one row a figure, one column a plan."""
+    import pandas as pd
+
+    figures = {name: audit(plan, (asked or {}).get(name)).figures for name, plan in plans.items()}
+    return pd.DataFrame(figures, dtype=object)
+
+
+def verdict(low: Plan, wide: Plan, names: Sequence[str] = ("INT8", "FP16")) -> str:
+    """Whether the lower precision moves fewer bytes, in one sentence; the sums are computed, not measured."""
+    from workbench.units import bytes_text
+
+    a, b = audit(low).figures["bytes"], audit(wide).figures["bytes"]
+    if not b:
+        return "The bytes are not known."
+    change = abs(a - b) / b
+    text = f"{names[0]} moves {bytes_text(a)}, {names[1]} {bytes_text(b)}"
+    if a > b:
+        return f"{text}: {change:.0%} more. It may well be slower; see what the audit finds before you run it."
+    return f"{text}: {change:.0%} less."
+
+
+def _asked(plan: Plan, launches: Sequence[Layer]) -> str:
+    quantized = Counter(
+        t.dtype for layer in launches if layer.kind in HEAVY for t in (*layer.inputs, *layer.constants)
+        if t.dtype in _QUANTIZED
+    )  # fmt: skip
+    if quantized:
+        most = quantized.most_common(1)[0][0]
+        return next((short for short, name in NAMES.items() if name == most), "int8")
+    asked = str(plan.config.get("precision", "fp32"))
+    if asked != "fp32":
+        return asked
+    # The graph itself may be in a lower precision: then that is what was asked.
+    types = Counter(layer.precision for layer in launches if layer.kind in HEAVY)
+    most = types.most_common(1)[0][0] if types else "float32"
+    return next((short for short, name in NAMES.items() if name == most), "fp32")
+
+
+def _as_asked(layer: Layer, asked: str) -> bool:
+    if asked == "int4":
+        return layer.precision != "float32"  # weights only: activations stay in the rest's precision
+    return layer.precision == NAMES[asked]
+
+
+def _kinds(layer: Layer, asked: str) -> list[str]:
+    out = []
+    words = words_of(layer.name)
+    read = {t.dtype for t in layer.inputs}
+    if asked != "fp32" and layer.kind in HEAVY and layer.precision == "float32":
+        out.append("fp32-product")
+    if layer.kind in HEAVY and layer.precision in _QUANTIZED and any(t.dtype == "float32" for t in layer.outputs):
+        out.append("wide-output")
+    if _requantizations(layer) > 1:
+        out.append("double-requantization")
+    changes = any(t.dtype not in read for t in layer.outputs)
+    if (
+        layer.inputs
+        and layer.kind not in HEAVY
+        and changes
+        and (
+            (words and set(words) <= _CONVERT and "Cast" in words)
+            or (layer.kind in CONVERSIONS and "precision" in layer.converts)
+        )
+    ):
+        out.append("conversion-kernel")
+    if (
+        not layer.inputs
+        and any(t.dtype in _QUANTIZED for t in layer.constants)
+        and any(t.dtype not in _QUANTIZED for t in layer.outputs)
+    ):
+        out.append("weights-dequantized")
+    if (
+        asked != "fp32" and layer.kind not in HEAVY and layer.inputs and layer.outputs and not out
+        and all(t.dtype == "float32" for t in (*layer.inputs, *layer.outputs))
+    ):  # fmt: skip
+        out.append("fp32-pointwise")
+    return out
+
+
+def _requantizations(layer: Layer) -> int:
+    """How often the layer's name says round-and-clamp (INT8), or else whether it turns a wider type into FP8."""
+    words = words_of(layer.name)
+    n = len(_REQUANTIZE)
+    count = sum(tuple(words[i : i + n]) == _REQUANTIZE for i in range(len(words) - n + 1))
+    if count:
+        return count
+    wide = any(BITS.get(t.dtype, 0) > 8 for t in layer.inputs)
+    return int(wide and any(t.dtype in _QUANTIZED for t in layer.outputs) and layer.kind not in HEAVY)
+
+
+def _saved(layer: Layer) -> int:
+    """Bytes that FP16 in place of FP32 would save: in the store, and in the load behind it."""
+    return sum((t.bytes or 0) // 2 * 2 for t in layer.outputs if t.dtype == "float32")
+
+
+def _types(tensors: Sequence[Any]) -> str:
+    return ", ".join(dict.fromkeys(t.dtype for t in tensors))

@@ -1,0 +1,401 @@
+"""Q/DQ pairs in the graph: which nodes get them, where, and at which scales.
+
+Placement is for TensorRT: symmetric, zero point 0, on the **inputs** of convolutions and matrix products
+and nowhere else. So nothing stands between a convolution and its activation, and no value is quantized
+twice on its way. One pair serves all readers of a tensor, a residual addition behind a convolution among
+them; weights are stored quantized, biases are left alone.
+
+What is not quantized is listed with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+"""Operations whose presence says that a model is quantized already."""
+
+HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operations that are quantized."""
+
+LIMIT = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
+"""The largest magnitude that each type holds, symmetric about zero."""
+
+OPSET = {"int8": 13, "fp8": 19, "int4": 21}
+"""First opset of ONNX whose Q/DQ take the type."""
+
+REST_OPSET = {"fp32": 13, "fp16": 19, "bf16": 22}
+"""First opset whose Q/DQ take scales of the rest's type, and whose convolutions take the rest's type."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A node that is quantized: its data input (None where only weights are) and its weight input."""
+
+    node: str
+    op: str
+    data: str | None
+    weight: str
+    axis: int
+    """Output-channel axis of the weight; for INT4 the axis along which blocks run is the other one."""
+
+
+@dataclass
+class Choices:
+    """What will be quantized, and for each heavy operation that will not, why."""
+
+    taken: list[Choice] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> list[str]:
+        """Activations that need a range, each once, in the graph's order."""
+        return list(dict.fromkeys(c.data for c in self.taken if c.data is not None))
+
+
+def needed_opset(to: str, rest: str) -> int:
+    """The lowest opset at which the scheme can be written down."""
+    return max(OPSET[to], REST_OPSET[rest])
+
+
+def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collection[str] | None = None) -> Choices:
+    """The nodes of the main graph that scheme `to` takes.
+
+    Args:
+        model: In FP32, with types inferred.
+        to: int8, fp8 or int4.
+        keep: Names or patterns (``*``, ``?``) of nodes to leave in higher precision.
+        only: Names of the only nodes to quantize; None for all.
+    """
+    import onnx_ir as ir
+
+    out = Choices()
+    for node in model.graph:
+        if node.op_type not in HEAVY or node.domain not in {"", "ai.onnx"}:
+            continue
+        name = node.name or ""
+        data, weight = node.inputs[0], node.inputs[1]
+        reason = None
+        if any(fnmatchcase(name, pattern) for pattern in keep):
+            reason = "kept on request"
+        elif only is not None and name not in only:
+            reason = "not among the nodes asked for"
+        elif data is None or weight is None or data.dtype != ir.DataType.FLOAT or weight.dtype != ir.DataType.FLOAT:
+            reason = "its inputs are not FP32"
+        elif to == "int4" and node.op_type not in {"Gemm", "MatMul"}:
+            reason = "INT4 is for matrix products"
+        elif constant(weight) is None and constant(data) is not None:
+            reason = "its constant is on the left"
+        elif constant(weight) is None and node.op_type == "MatMul":
+            reason = "both inputs are activations: an attention stays one kernel in the rest's precision"
+        elif constant(weight) is None:
+            reason = "its weight is computed, not stored"
+        elif constant(data) is not None:
+            reason = "its data is constant"
+        elif node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1:
+            reason = "a grouped transposed convolution has no single output-channel axis"
+        elif node.op_type == "Gemm" and (_attribute(node, "transA", 0) or _attribute(node, "alpha", 1.0) != 1.0):
+            reason = "a Gemm with transA or alpha"
+        elif node.op_type == "MatMul" and len(weight.shape or ()) != 2:
+            reason = "its weight is not a matrix"
+        if reason is not None or data is None or weight is None:
+            out.left[name] = reason or ""
+            continue
+        axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}.get(node.op_type)
+        if axis is None:
+            axis = 0 if _attribute(node, "transB", 0) else 1
+        out.taken.append(Choice(name, node.op_type, None if to == "int4" else str(data.name), str(weight.name), axis))
+    return out
+
+
+def constant(value: ir.Value) -> Any:
+    """The tensor that a value stands for: an initializer's or a Constant node's; None where it is computed."""
+    if value.is_initializer() and not value.is_graph_input():
+        return value.const_value
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
+        return producer.attributes["value"].as_tensor()
+    return None
+
+
+def _attribute(node: ir.Node, name: str, default: Any) -> Any:
+    return node.attributes[name].value if name in node.attributes else default
+
+
+def scale_of(amax: Any, to: str, rest: str) -> Any:
+    """Scales for magnitudes `amax`, as float32 that the rest's type holds exactly, rounded up.
+
+    Rounded up, so that the largest value is not cut off; never zero, so that nothing is divided by it.
+    """
+    import ml_dtypes
+    import numpy as np
+
+    scale = np.asarray(amax, dtype=np.float64) / LIMIT[to]
+    kind: Any = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}[rest]
+    smallest = float(np.finfo(kind).smallest_subnormal) if rest != "bf16" else 1e-38
+    scale = np.clip(scale, smallest, float(np.finfo(kind).max if rest != "bf16" else 3e38))
+    low = scale.astype(kind)
+    below = low.astype(np.float64) < scale
+    step = low.view(np.uint32 if rest == "fp32" else np.uint16)
+    up = (step + below.astype(step.dtype)).astype(step.dtype).view(kind)
+    return np.where(np.isfinite(up.astype(np.float32)), up, low).astype(np.float32)
+
+
+def round_to(values: Any, rest: str) -> Any:
+    """`values` as float32 that the rest's type holds exactly, rounded to nearest."""
+    import ml_dtypes
+    import numpy as np
+
+    kind: Any = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}[rest]
+    return np.asarray(values).astype(kind).astype(np.float32)
+
+
+def quantize_array(values: np.ndarray, scale: np.ndarray, to: str, *, axis: int | None, block: int = 0) -> Any:
+    """`values` / `scale` in the type's own numbers (int8, float8e4m3fn, int4), rounded to nearest even."""
+    import ml_dtypes
+    import numpy as np
+
+    if block:
+        spread = np.repeat(scale, block, axis=axis)  # blocks run along `axis`
+        spread = spread[tuple(slice(0, n) for n in values.shape)]
+    else:
+        spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+    ratio = values.astype(np.float32) / spread.astype(np.float32)
+    top = LIMIT[to]
+    if to == "fp8":
+        return np.clip(ratio, -top, top).astype(ml_dtypes.float8_e4m3fn)
+    rounded = np.clip(np.rint(ratio), -top if to == "int8" else -8, top).astype(np.int8)
+    return rounded if to == "int8" else rounded.astype(ml_dtypes.int4)
+
+
+class Insertion:
+    """Writes the Q/DQ pairs of `choices` into `model`.
+
+    Args:
+        model: In FP32; changed in place.
+        choices: From `choose`.
+        amax: For each activation, the magnitude that its range ends at.
+        to: int8, fp8 or int4.
+        rest: Precision of the scales: that which the rest of the graph will have.
+        weights: "channel", a scale for each output channel of a weight; "tensor", one for all;
+            "channel-after", as "channel", but for convolutions the channels' own factors are multiplied in
+            behind, as an operation of the graph.
+        residual: Whether an addition behind a convolution reads its other branch as quantized, where another
+            reader needs that quantized anyway. (In transformers this was measured to cost accuracy for few
+            bytes, so it is not done there.)
+        block: For INT4: how many weights share a scale.
+    """
+
+    def __init__(
+        self, model: ir.Model, choices: Choices, amax: Mapping[str, float], *, to: str, rest: str = "fp16",
+        weights: str = "channel",
+        residual: bool = False, block: int = 128,
+    ) -> None:  # fmt: skip
+        import onnx_ir as ir
+
+        self.ir = ir
+        self.model, self.graph = model, model.graph
+        self.choices, self.amax = choices, amax
+        self.to, self.rest, self.block = to, rest, block
+        self.weights, self.residual = weights, residual
+        self.dtype = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN, "int4": ir.DataType.INT4}[to]
+        self._names = {v.name for n in self.graph for v in n.outputs if v.name} | set(self.graph.initializers)
+        self._names |= {v.name for v in self.graph.inputs if v.name} | {n.name for n in self.graph if n.name}
+        self._pairs: dict[str, ir.Value] = {}
+        self._weights: dict[tuple[str, int], ir.Value] = {}
+        self._zeros: ir.Value | None = None
+
+    def run(self) -> None:
+        """Insert them all."""
+        nodes = {node.name: node for node in self.graph}
+        for choice in self.choices.taken:
+            node = nodes[choice.node]
+            data, weight = node.inputs[0], node.inputs[1]
+            assert data is not None
+            assert weight is not None
+            if choice.data is not None:
+                node.replace_input_with(0, self._pair(data))
+            if self.weights == "channel-after" and node.op_type == "Conv":
+                self._channels_behind(node, weight)
+            else:
+                node.replace_input_with(1, self._weight(weight, choice.axis))
+        if self.residual:
+            for node in self.graph:
+                if node.op_type == "Add":
+                    self._one_branch(node)
+        outputs = {id(v) for v in self.graph.outputs}
+        for name, value in list(self.graph.initializers.items()):
+            if not value.uses() and id(value) not in outputs and not value.is_graph_input():
+                del self.graph.initializers[name]
+
+    def _free(self, name: str) -> str:
+        unique, k = name, 1
+        while unique in self._names:
+            k += 1
+            unique = f"{name}_{k}"
+        self._names.add(unique)
+        return unique
+
+    def _constant(self, name: str, array: Any, dtype: ir.DataType | None = None) -> ir.Value:
+        ir = self.ir
+        name = self._free(name)
+        tensor = ir.tensor(array, dtype=dtype, name=name) if dtype else ir.tensor(array, name=name)
+        made = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(made)
+        return made
+
+    def _zero(self) -> ir.Value:
+        import numpy as np
+
+        if self._zeros is None:
+            self._zeros = self._constant(f"{self.to}_zero", np.zeros((), dtype=self.dtype.numpy()), self.dtype)
+        return self._zeros
+
+    def _node(
+        self, op: str, inputs: list[ir.Value | None], name: str, dtype: ir.DataType, shape: Any, **more: int
+    ) -> ir.Node:
+        ir = self.ir
+        attributes = [ir.AttrInt64(key, value) for key, value in more.items()]
+        node = ir.Node("", op, inputs, attributes, name=self._free(name))
+        made = node.outputs[0]
+        made.name, made.dtype, made.shape = self._free(f"{name}_Output"), dtype, shape
+        return node
+
+    def _pair(self, value: ir.Value) -> ir.Value:
+        """The activation, quantized and dequantized: right before its readers, once for all of them."""
+        import numpy as np
+
+        name = str(value.name)
+        if name not in self._pairs:
+            scale = self._constant(f"{name}_scale", np.asarray(scale_of(self.amax[name], self.to, self.rest)))
+            zero = self._zero()
+            down = self._node("QuantizeLinear", [value, scale, zero], f"{name}_QuantizeLinear", self.dtype, value.shape)
+            back = self._node(
+                "DequantizeLinear", [down.outputs[0], scale, zero], f"{name}_DequantizeLinear",
+                self.ir.DataType.FLOAT, value.shape,
+            )  # fmt: skip
+            producer = value.producer()
+            if producer is not None:
+                self.graph.insert_after(producer, [down, back])
+            else:
+                self.graph.insert_before(self.graph[0], [down, back])
+            self._pairs[name] = back.outputs[0]
+        return self._pairs[name]
+
+    def _weight(self, value: ir.Value, axis: int) -> ir.Value:
+        """The weight, stored quantized and dequantized where it is read; shared where it was shared."""
+        import numpy as np
+
+        name = str(value.name)
+        if (name, axis) not in self._weights:
+            values = constant(value).numpy().astype(np.float32, copy=False)
+            more: dict[str, int] = {}
+            if self.to == "int4":
+                along = 1 - axis
+                length = values.shape[along]
+                pad = -length % self.block
+                wide = np.pad(np.abs(values), [(0, pad if i == along else 0) for i in range(2)])
+                shape = (*wide.shape[:along], -1, self.block, *wide.shape[along + 1 :])
+                amax = wide.reshape(shape).max(axis=along + 1)
+                more = {"axis": along, "block_size": self.block}
+                scales = scale_of(amax, self.to, self.rest)
+                low = quantize_array(values, scales, self.to, axis=along, block=self.block)
+            elif self.weights != "tensor":
+                amax = np.abs(values).max(axis=tuple(i for i in range(values.ndim) if i != axis))
+                more = {"axis": axis}
+                scales = scale_of(amax, self.to, self.rest)
+                low = quantize_array(values, scales, self.to, axis=axis)
+            else:
+                scales = scale_of(np.abs(values).max(), self.to, self.rest)
+                low = quantize_array(values, scales, self.to, axis=None)
+            stored = self._constant(f"{name}_quantized", low, self.dtype)
+            scale = self._constant(f"{name}_scale", np.asarray(scales))
+            zero = self._constant(f"{name}_zero", np.zeros(scales.shape, dtype=self.dtype.numpy()), self.dtype)
+            back = self._node(
+                "DequantizeLinear", [stored, scale, zero], f"{name}_DequantizeLinear",
+                self.ir.DataType.FLOAT, value.shape, **more,
+            )  # fmt: skip
+            self.graph.insert_before(self.graph[0], back)  # it reads nothing but constants
+            self._weights[name, axis] = back.outputs[0]
+        return self._weights[name, axis]
+
+    def _channels_behind(self, node: ir.Node, weight: ir.Value) -> None:
+        """One scale for the weight as the convolution sees it; the channels' factors and the bias come behind.
+
+        The convolution computes ``S * sum(x * q)``, where all channels share S, and ``y = that * f + bias``
+        with ``f = s / S`` for the channel's own scale s. No channel is larger inside than the largest one is,
+        so FP16 holds whatever it held before.
+        """
+        import numpy as np
+
+        ir = self.ir
+        values = constant(weight).numpy().astype(np.float32, copy=False)
+        name = str(weight.name)
+        own = np.abs(values).max(axis=tuple(range(1, values.ndim))).astype(np.float64) / LIMIT[self.to]
+        shared = scale_of(np.abs(values).max(), self.to, self.rest)
+        factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
+        low = quantize_array(values, factors * shared, self.to, axis=0)
+        stored = self._constant(f"{name}_quantized", low, self.dtype)
+        scale = self._constant(f"{name}_scale", np.asarray(shared))
+        back = self._node(
+            "DequantizeLinear",
+            [stored, scale, self._zero()],
+            f"{name}_DequantizeLinear",
+            ir.DataType.FLOAT,
+            weight.shape,
+        )
+        self.graph.insert_before(self.graph[0], back)
+        node.replace_input_with(1, back.outputs[0])
+        shape = (1, -1, *[1] * (values.ndim - 2))
+        out = node.outputs[0]
+        title = str(node.name)
+        factor = self._constant(f"{name}_factor", factors.reshape(shape))
+        chain = [self._node("Mul", [out, factor], f"{title}_rescale", ir.DataType.FLOAT, out.shape)]
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is not None:
+            stored_bias = constant(bias)
+            if stored_bias is not None:
+                wide = self._constant(f"{bias.name}_wide", stored_bias.numpy().astype(np.float32).reshape(shape))
+            else:
+                sizes = self._constant(f"{title}_bias_shape", np.array(shape, dtype=np.int64))
+                unsqueeze = self._node("Reshape", [bias, sizes], f"{title}_bias_reshape", ir.DataType.FLOAT, None)
+                self.graph.insert_before(node, unsqueeze)
+                wide = unsqueeze.outputs[0]
+            node.resize_inputs(2)
+            chain.append(self._node("Add", [chain[0].outputs[0], wide], f"{title}_bias", ir.DataType.FLOAT, out.shape))
+        last = chain[-1].outputs[0]
+        ir.convenience.replace_all_uses_with(out, last, replace_graph_outputs=True)
+        chain[0].replace_input_with(0, out)  # its own use of `out` was replaced as well
+        self.graph.insert_after(node, chain)
+        out.name, last.name = self._free(f"{out.name}_raw"), out.name
+
+    def _one_branch(self, node: ir.Node) -> None:
+        """Let an addition read the one of its branches that is quantized anyway, so that no wide copy is kept."""
+        branches = [(i, v) for i, v in enumerate(node.inputs) if v is not None and str(v.name) in self._pairs]
+        if len(branches) != 1:
+            return
+        place, value = branches[0]
+        other = node.inputs[1 - place]
+        if other is not None and _convolved(other):
+            node.replace_input_with(place, self._pairs[str(value.name)])
+
+
+def _convolved(value: ir.Value) -> bool:
+    """Whether a value comes out of a convolution, with at most its scale, bias or normalization behind."""
+    node = value.producer()
+    for _ in range(4):
+        if node is None or node.op_type not in {"Conv", "Mul", "Add", "BatchNormalization"}:
+            return False
+        if node.op_type == "Conv":
+            return True
+        if any(v is not None and constant(v) is None for v in node.inputs[1:]):
+            return False
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return False

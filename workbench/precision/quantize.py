@@ -1,0 +1,417 @@
+"""INT8, FP8 and INT4 as Q/DQ pairs in the graph, by calibration; no training.
+
+    from workbench.precision import quantize
+    low = quantize(model, store, to="int8", data="calibration.npz")
+
+The FP32 model runs on the calibration data (`workbench.precision.calibration`), the pairs go in where
+TensorRT wants them (`workbench.precision.insert`), and what is not quantized is cast to `rest`. All of it
+happens in one worker, and the result is kept: the same request is a look-up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.jobs import Job
+from workbench.model.model import Model
+from workbench.model.onnx_file import fingerprint
+from workbench.precision.calibration import MIN_SAMPLES, Batches, Calibration, collect, gather, inputs_of
+from workbench.store import Store
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from workbench.config import Shape
+    from workbench.worker import Reporter
+
+VERSION = 6
+"""Raise it when the same request gives another graph, so that kept models are made anew."""
+
+
+class Scheme(BaseModel):
+    """How a model is quantized. ``None`` means the default that fits `to`.
+
+    Two choices are worth a thought. TensorRT for RTX 1.7 makes an INT8 convolution with a scale for each
+    channel of its weight ("channel", what most tools write) store FP32, which moves more bytes than FP16
+    does. "channel-after" says the same with one scale for the weight and a multiplication behind the
+    convolution: FP16 is stored. "tensor" keeps bias, addition and activation in the convolution, and is less
+    exact. And `rest="fp32"` leaves matrix products in FP32 wherever they are not quantized.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    to: Literal["int8", "fp8", "int4"] = Field("int8", description="INT4 quantizes weights only.")
+    method: Literal["entropy", "percentile", "minmax"] | None = Field(
+        None, description="How a range is chosen; entropy for INT8, minmax for FP8, whose steps grow with the value."
+    )
+    percentile: float = Field(99.99, gt=50, le=100, description="For the percentile method.")
+    rest: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="Precision of what is not quantized.")
+    weights: Literal["channel-after", "channel", "tensor"] = Field(
+        "channel-after", description="A scale for each output channel (of a convolution: behind it), or one for all."
+    )
+    residual: bool | None = Field(
+        None,
+        description="Additions behind a convolution read a branch that is quantized anyway as quantized; by default "
+        "unless weights='tensor', where the addition is part of the convolution.",
+    )
+    keep: tuple[str, ...] = Field((), description="Names or patterns of nodes left in the rest's precision.")
+    only: tuple[str, ...] | None = Field(None, description="The only nodes to quantize; None for all.")
+    block: int = Field(128, gt=0, description="For INT4: how many weights share a scale.")
+    placement: Literal["tensorrt", "onnxruntime"] = Field(
+        "tensorrt", description="Where Q/DQ go: on inputs only, or as ONNX Runtime's quantize_static does by default."
+    )
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise ConfigError(
+                "The quantization scheme is not valid. "
+                + "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
+            ) from None
+
+    @field_validator("keep", "only", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Scheme:
+        if self.placement == "onnxruntime" and (self.to != "int8" or self.rest != "fp32" or self.only is not None):
+            raise ValueError("ONNX Runtime's own placement is INT8 with an FP32 rest: give rest='fp32', to='int8'")
+        return self
+
+    @property
+    def ranging(self) -> str:
+        """The method in use."""
+        return self.method or ("minmax" if self.to == "fp8" else "entropy")
+
+    @property
+    def shares_residuals(self) -> bool:
+        """`residual`, or its default."""
+        return self.weights != "tensor" if self.residual is None else self.residual
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether activations are quantized, so that data are needed."""
+        return self.to != "int4"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return self.model_dump(mode="json")
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        how = {"channel-after": "per channel, scaled behind", "channel": "per channel", "tensor": "per tensor"}[
+            self.weights
+        ]
+        if self.placement == "onnxruntime":
+            return f"{self.to} {how}, as ONNX Runtime places it"
+        return f"{self.to} {f'blocks of {self.block}' if self.to == 'int4' else how}, rest {self.rest}"
+
+
+def quantize(
+    model: Model,
+    store: Store,
+    scheme: Scheme | None = None,
+    *,
+    data: Any = None,
+    shapes: Mapping[str, Shape] | None = None,
+    limit: int | None = None,
+    min_samples: int = MIN_SAMPLES,
+    on_job: Callable[[Job], Any] | None = None,
+    **options: Any,
+) -> Model:
+    """`model` quantized, made in a worker and kept; its `origin` says what was done and what was not.
+
+    Args:
+        model: In FP32.
+        store: Where it is kept.
+        scheme: What to do; its fields may be given by name instead.
+        data: Calibration data (see `workbench.precision.calibration.batches`), or a `Calibration`, or
+            the path of one that was saved as ``.json``. INT4 needs none.
+        shapes: Sizes of dynamic inputs, for data that have none of their own.
+        limit: At most this many batches.
+        min_samples: Fewer calibration samples are refused.
+        on_job: Called with the job, to show progress or cancel.
+        options: Fields of `Scheme`.
+
+    Raises:
+        ModelError: it is quantized already, or its opset can't be raised to what the scheme needs.
+        CalibrationError: the data do not fit.
+        ConfigError: an option is wrong.
+    """
+    scheme = Scheme(**{**(scheme.to_dict() if scheme else {}), **options}) if options else scheme or Scheme()
+    refuse_quantized(model)
+    source = model.sha256(store)
+    with store.scratch("quantize") as folder:
+        work = folder / "model"
+        work.mkdir()
+        cache, batches = _calibration(model, scheme, data, source, shapes, limit, min_samples, folder)
+        digest = "" if not scheme.calibrated else batches.digest if batches else _digest(cache)
+        key = "quantize-" + hashlib.sha256(
+            json.dumps([VERSION, source, scheme.to_dict(), digest], sort_keys=True).encode()
+        ).hexdigest()  # fmt: skip
+        if (found := store.derived(key)) is not None:
+            return Model(model.name, found[0], found[1], original=model)
+        with store.lock(hashlib.sha256(key.encode()).hexdigest()):
+            if (found := store.derived(key)) is not None:
+                return Model(model.name, found[0], found[1], original=model)
+            job = Job(
+                "workbench.precision.quantize:quantize_task",
+                {
+                    "path": str(model.path.resolve()), "scheme": scheme.to_dict(), "folder": str(work),
+                    "batches": str(batches.folder) if batches else None, "cache": str(cache) if cache else None,
+                    "kept": str(store.path / "calibrations"),
+                    "about": {"model": source, "digest": digest, "source": batches.source if batches else "",
+                              "batches": batches.count if batches else 0, "samples": batches.samples if batches else 0},
+                },
+                title=f"quantization of {model.name} to {scheme.to}",
+            )  # fmt: skip
+            if on_job is not None:
+                on_job(job)
+            report = job.result()
+            draft = Model(model.name, work / "model.onnx")
+            sha256 = fingerprint(draft.path, set(draft.companions))
+            warnings = [*(batches.warnings if batches else ()), *report.pop("warnings", [])]
+            info = {"kind": "quantize", "scheme": scheme.to_dict(), "warnings": warnings, "source": source, **report}
+            return Model(model.name, store.add_model(work, sha256, key, info), info, original=model)
+
+
+def refuse_quantized(model: Model) -> None:
+    """Raise `ModelError` where the model holds quantized operations already."""
+    from workbench.precision.insert import QUANTIZED
+
+    found = {op: n for op, n in model.operators().items() if op in QUANTIZED}
+    if found:
+        listed = ", ".join(f"{n} {op}" for op, n in found.items())
+        raise ModelError(
+            f"{model.name} is quantized already: it holds {listed}.",
+            hint="Start from the FP32 model; build this one as it is, or look at it with `workbench audit`.",
+        )
+
+
+def calibration(model: Model, store: Store) -> Calibration:
+    """The calibration that a quantized model was made with.
+
+    Raises:
+        CalibrationError: it was made without one, or the cache is gone.
+    """
+    name = model.origin.get("calibration")
+    if not name:
+        raise CalibrationError(f"{model.name} was not made with a calibration.")
+    return Calibration.load(store.path / "calibrations" / f"{name}.json")
+
+
+def _calibration(
+    model: Model, scheme: Scheme, data: Any, source: str, shapes: Mapping[str, Shape] | None,
+    limit: int | None, min_samples: int, folder: Path,
+) -> tuple[Path | None, Batches | None]:  # fmt: skip
+    """A calibration cache, or batches to make one from."""
+    if not scheme.calibrated:
+        return None, None
+    if data is None:
+        raise CalibrationError(
+            f"{scheme.to} needs calibration data.",
+            hint="Give a folder, an .npz or .npy file, module:factory, or random:32 to look at fusions only.",
+        )
+    text = str(data)
+    if isinstance(data, str | Path) and text.endswith(".json"):
+        data = Calibration.load(text)
+    if isinstance(data, Calibration):
+        if scheme.placement == "onnxruntime":
+            raise CalibrationError("ONNX Runtime's own placement calibrates itself: give data, not a cache.")
+        data.check(source, model.name)
+        return data.save(folder / "calibration.json"), None
+    inputs = inputs_of(model.graph, shapes)
+    return None, gather(data, inputs, folder / "batches", limit=limit, min_samples=min_samples)
+
+
+def _digest(cache: Path | None) -> str:
+    return "" if cache is None else hashlib.sha256(cache.read_bytes()).hexdigest()
+
+
+def quantize_task(
+    reporter: Reporter, *, path: str, scheme: Mapping[str, Any], folder: str, batches: str | None, cache: str | None,
+    kept: str, about: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """The work itself, in a worker; writes ``model.onnx`` into `folder`.
+
+    Returns:
+        ``quantized`` (names of nodes), ``left`` (reasons by name), ``pairs`` (Q/DQ pairs on activations),
+        ``casts``, ``kept``, ``clipped`` (see `cast_task`), ``calibration`` (key of the cache).
+    """
+    from workbench.precision.cast import Casting, load_ir, save_ir
+    from workbench.precision.insert import Insertion, choose, needed_opset
+
+    how = Scheme(**scheme)
+    if how.placement == "onnxruntime":
+        assert batches is not None
+        return _by_onnxruntime(reporter, Path(path), how, Path(folder), Path(batches))
+    opset = needed_opset(how.to, how.rest)
+    model = load_ir(Path(path), reporter, opset=opset)
+    choices = choose(model, how.to, keep=how.keep, only=how.only)
+    missing = [name for name in how.only or () if name not in {c.node for c in choices.taken}]
+    if missing:
+        raise ModelError(
+            f"{missing[0]} can't be quantized: {choices.left.get(missing[0], 'the model has no such node')}.",
+            hint="Only Conv, ConvTranspose, Gemm and MatMul are quantized.",
+        )
+    if not choices.taken:
+        reasons = ", ".join(f"{name}: {why}" for name, why in list(choices.left.items())[:4])
+        raise ModelError(
+            f"Nothing in this model can be quantized to {how.to}" + (f" ({reasons})." if reasons else "."),
+            hint="Convolutions, Gemm and MatMul with FP32 data and stored weights are quantized.",
+        )
+    ranges: dict[str, float] = {}
+    name = None
+    warnings = []
+    if choices.tensors:
+        name = Calibration.key(about["model"], about["digest"], choices.tensors)
+        file = Path(kept) / f"{name}.json"
+        if cache is not None:
+            found = Calibration.load(cache)
+        elif file.is_file():
+            found = Calibration.load(file)
+        else:
+            assert batches is not None
+            again = load_ir(Path(path), reporter, opset=opset)
+            histograms = collect(again, choices.tensors, Path(batches), reporter, Path(folder).parent)
+            data = {key: about[key] for key in ("digest", "source", "batches", "samples")}
+            found = Calibration(about["model"], data, histograms)
+        if not file.is_file():
+            _keep(found, file)
+        absent = [t for t in choices.tensors if t not in found.tensors]
+        if absent:
+            raise CalibrationError(
+                f"The calibration cache has no range for {len(absent)} tensors, the first is {absent[0]}.",
+                hint="It was made for fewer nodes: calibrate again with data.",
+            )
+        for i, tensor in enumerate(choices.tensors):
+            ranges[tensor] = found.tensors[tensor].range(how.ranging, how.percentile)
+            reporter.progress("Choosing ranges", i + 1, len(choices.tensors))
+        dead = [t for t in choices.tensors if found.tensors[t].amax == 0.0]
+        if dead:
+            warnings.append(f"Always zero on the calibration data: {', '.join(dead[:5])}. Their range is a guess.")
+            ranges.update(dict.fromkeys(dead, 1.0))
+    reporter.progress("Inserting Q/DQ", 0, 1)
+    work = Insertion(
+        model,
+        choices,
+        ranges,
+        to=how.to,
+        rest=how.rest,
+        weights=how.weights,
+        residual=how.shares_residuals,
+        block=how.block,
+    )
+    work.run()
+    reporter.progress("Inserting Q/DQ", 1, 1)
+    report: dict[str, Any] = {"casts": 0, "kept": {}, "clipped": []}
+    if how.rest != "fp32":
+        import onnx_ir as ir
+
+        casting = Casting(model, ir.DataType.FLOAT16 if how.rest == "fp16" else ir.DataType.BFLOAT16, reporter)
+        casting.run()
+        report = {"casts": casting.casts, "kept": casting.kept, "clipped": casting.clipped}
+    reporter.progress("Writing", 0, 1)
+    _add_metadata(model, how, about)
+    save_ir(model, Path(folder) / "model.onnx")
+    reporter.progress("Writing", 1, 1)
+    return {
+        **report, "quantized": [c.node for c in choices.taken], "left": choices.left, "pairs": len(choices.tensors),
+        "calibration": name, "ranges": ranges, "warnings": warnings,
+    }  # fmt: skip
+
+
+def _keep(found: Calibration, file: Path) -> None:
+    import os
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    found.save(draft)
+    draft.replace(file)
+
+
+def _add_metadata(model: ir.Model, scheme: Scheme, about: Mapping[str, Any]) -> None:
+    """Leave in the file itself how it was made."""
+    model.metadata_props["workbench.quantize"] = json.dumps(
+        {"scheme": scheme.to_dict(), "source": about["model"], "data": about["source"], "digest": about["digest"]}
+    )
+
+
+def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, batches: Path) -> dict[str, Any]:
+    """`quantize_static` with its own placement; for comparison.
+
+    Two of its defaults are changed, since TensorRT refuses the graph otherwise: zero points are 0, and biases
+    are not quantized (its parser takes no INT32 in DequantizeLinear).
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    from workbench.precision.calibration import read_batches
+    from workbench.precision.cast import load_ir, save_ir
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = read_batches(batches)
+            self._total, self._done = len(list(batches.glob("*.npz"))), 0
+
+        def get_next(self) -> dict[str, Any] | None:
+            reporter.progress("Calibrating", self._done, self._total)
+            self._done += 1
+            return next(self._batches, None)
+
+    source = folder.parent / "named.onnx"
+    model = load_ir(path, reporter)
+    save_ir(model, source)
+    methods = {
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+        "minmax": CalibrationMethod.MinMax,
+    }
+    extra = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+    if how.ranging == "percentile":
+        extra["CalibPercentile"] = how.percentile  # type: ignore[assignment]
+    quantize_static(
+        str(source), str(folder / "model.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=how.weights != "tensor",
+        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=methods[how.ranging],
+        nodes_to_exclude=list(how.keep), extra_options=extra,
+    )  # fmt: skip
+    made = Model("", folder / "model.onnx").graph
+    names = [n.id for n in made.nodes if n.op == "QuantizeLinear"]
+    return {"casts": 0, "kept": {}, "clipped": [], "quantized": names, "left": {}, "pairs": len(names),
+            "calibration": None, "ranges": {}, "warnings": []}  # fmt: skip
+
+
+def summary(model: Model) -> Sequence[tuple[str, str]]:
+    """What a quantized model's `origin` says, as label and value, for people."""
+    info = model.origin
+    if info.get("kind") != "quantize":
+        return ()
+    left: dict[str, int] = {}
+    for reason in info.get("left", {}).values():
+        left[reason] = left.get(reason, 0) + 1
+    out = [
+        ("scheme", Scheme(**info["scheme"]).title),
+        ("quantized", f"{len(info['quantized'])} nodes, {info['pairs']} Q/DQ pairs on activations"),
+        *(("left", f"{n} nodes: {reason}") for reason, n in left.items()),
+    ]
+    if info.get("kept"):
+        out.append(("in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items())))
+    if info.get("clipped"):
+        out.append(("clipped", ", ".join(info["clipped"][:5])))
+    return out
