@@ -7,7 +7,8 @@ the efficiency (estimated time without overhead / measured time) says which.
 
 Peaks are dense (no sparsity), at boost clock, in operations per second with a multiply-add as two, for tensor
 cores with FP32 accumulation where the vendor gives it; GeForce and RTX workstation cards run FP16 with FP32
-accumulation at half the rate that is often advertised. Whoever needs certainty measures the ceiling.
+accumulation at half the rate that is often advertised. The table was written from knowledge of the sources that it
+names and has not been checked against them value by value. Whoever needs certainty measures the ceiling.
 """
 
 from __future__ import annotations
@@ -68,7 +69,13 @@ _T = 1e12
 
 
 def _device(name: str, sm: str, gigabytes: float, source: str, **teraops: float) -> Device:
-    return Device(name, sm, gigabytes * 1e9, {kind: value * _T for kind, value in teraops.items()}, source)
+    return Device(
+        name,
+        sm,
+        gigabytes * 1e9,
+        {kind: value * _T for kind, value in teraops.items()},
+        f"{source}, not checked value by value",
+    )
 
 
 DEVICES = {
