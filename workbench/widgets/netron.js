@@ -6,7 +6,7 @@ export default {
     const show = async () => {
       const path = model.get("path");
       el.replaceChildren();
-      if (!path) return;
+      if (!path?.length) return;
       const url = `${base}workbench/netron/${path.map(encodeURIComponent).join("/")}/`;
       const answer = await fetch(url, { method: "HEAD", credentials: "same-origin" }).catch(() => null);
       if (!answer?.ok) {

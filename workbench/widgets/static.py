@@ -197,7 +197,7 @@ def facts(plan: Plan) -> list[dict[str, object]]:
         ("Kernel launches", _change(s["launches_before"], s["launches_after"], str), None, "computed",
          "one kernel a node → plan" if known else None),
         ("Bytes moved", _change(s["bytes_before"], s["bytes_after"], bytes_text), None, "computed",
-         (f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more") if known else None),
+         ("no change" if round(saved, 2) == 0 else f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more") if known else None),
         *([("Operations", f"{count_text(s['flops'])}FLOP", None, "computed", None)] if known else []),
         ("Peak activations", bytes_text(s["peak_activation_bytes"]), None, "computed", "by liveness"),
         ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),

@@ -437,7 +437,9 @@ def _words(layer: Layer) -> str:
         )
     if not layer.nodes:
         return "Work that no node of the model asks for: a copy, a fill or a change of layout between kernels."
-    return f"{layer.name}, a {layer.type} of the compiler's."
+    if layer.merged:
+        return f"Does {sum(len(group) for group in layer.merged)} sibling operations in one launch."
+    return f"The compiler calls it {layer.type}."
 
 
 def _node_ids(lens: Lens, title: str, ids: Iterable[str]) -> Json:
