@@ -88,6 +88,14 @@ def fusions(
     estimate: EstimateOption = None,
 ) -> None:
     """Show which operations of MODEL the compiler turns into one kernel."""
+    if compiler == "tensorrt":
+        import importlib.util
+
+        from workbench.jobs import prepare
+
+        # The worker needs as long to start as this process: let both start together.
+        name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"
+        prepare((name, "workbench.compilers.tensorrt.build"))
     from workbench.config import BuildConfig, ShapeProfile
     from workbench.session import Session
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import psutil
 
@@ -37,6 +37,30 @@ class Progress:
     total: int
     parent: str | None = None
     seconds: float = 0.0
+
+
+_ready: dict[tuple[str, tuple[str, ...]], subprocess.Popen[bytes]] = {}
+
+
+def prepare(preload: tuple[str, ...]) -> None:
+    """Start a worker ahead for the next `Job` with the same `preload`; unused, it ends with this process.
+
+    For a command that knows what it will do before it has read what to do it to.
+    """
+    key = (sys.executable, preload)
+    if key not in _ready:
+        _ready[key] = _spawn(sys.executable, preload, None)
+
+
+def _spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [python, "-m", "workbench.worker", *preload],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log or subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
 
 
 @dataclass
@@ -76,14 +100,8 @@ class Job:
             self.folder.mkdir(parents=True, exist_ok=True)
             log = (self.folder / "worker.log").open("wb")
         try:
-            self._process = subprocess.Popen(
-                [self.python, "-m", "workbench.worker", *self.preload],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log or subprocess.PIPE,
-                start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
+            ready = _ready.pop((self.python, self.preload), None) if log is None else None
+            self._process = ready or _spawn(self.python, self.preload, log)
         finally:
             if log is not None:
                 log.close()
