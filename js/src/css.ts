@@ -5,7 +5,7 @@ import { PALETTES, type Palette } from "./theme";
 const NAMES = ["bg", "canvas", "card", "raised", "hover", "line", "lineStrong", "text", "muted", "faint", "accent", "accentSoft", "onAccent", "amber", "amberSoft", "danger", "dangerSoft", "shadow", "edgeStrong"] as const;
 
 const set = (p: Palette): string => NAMES.map((name) => `--wb-${name}:${p[name]}`).join(";");
-/** A variable with its fallback: some hosts define ours late or not at all. */
+/** A variable with its fallback: some hosts define ours late or not at all. Where Jupyter styles an element (dl, table, pre), ours needs two classes to win. */
 const v = (name: (typeof NAMES)[number]): string => `var(--wb-${name}, ${PALETTES.light[name]})`;
 
 const CSS = `
@@ -107,7 +107,8 @@ const CSS = `
 .wb-id{color:${v("muted")};font-size:11.5px;overflow-wrap:anywhere}
 .wb-tags{display:flex;flex-wrap:wrap;gap:5px;margin-top:7px}
 .wb-tag{border:1px solid ${v("line")};background:${v("canvas")};border-radius:5px;padding:0 7px;font-size:11.5px;line-height:19px;white-space:nowrap;max-width:100%;overflow:hidden;text-overflow:ellipsis}
-.wb-facts{display:grid;grid-template-columns:minmax(84px,auto) 1fr;gap:3px 12px;margin:0}
+.wb-root .wb-facts{display:grid;grid-template-columns:minmax(84px,auto) 1fr;gap:3px 12px;margin:0}
+.wb-facts dt,.wb-facts dd{float:none;width:auto;padding:0}
 .wb-facts dt{color:${v("muted")};margin:0;font-weight:400}
 .wb-facts dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .wb-facts dd small{display:block;color:${v("faint")}}
@@ -121,9 +122,10 @@ const CSS = `
 .wb-code i{font-style:normal;color:${v("faint")};width:46px;text-align:right;padding-right:12px;flex:none;user-select:none}
 .wb-code .wb-marked{background:${v("amberSoft")};box-shadow:inset 3px 0 ${v("amber")}}
 .wb-path{font-size:11.5px;color:${v("muted")};margin-bottom:4px;overflow-wrap:anywhere}
-.wb-raw{margin:0;font:11.5px/1.5 ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace;white-space:pre-wrap;overflow-wrap:anywhere;max-height:320px;overflow:auto;background:${v("canvas")};border:1px solid ${v("line")};border-radius:7px;padding:8px 10px;color:inherit}
+.wb-root .wb-raw{margin:0;font:11.5px/1.5 ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace;white-space:pre-wrap;overflow-wrap:anywhere;max-height:320px;overflow:auto;background:${v("canvas")};border:1px solid ${v("line")};border-radius:7px;padding:8px 10px;color:inherit}
 .wb-details summary{cursor:pointer;font-size:11.5px;font-weight:600;margin-top:16px;color:${v("muted")}}
-.wb-small{width:100%;border-collapse:collapse;font-size:12px}
+.wb-root .wb-small tbody tr{background:transparent}
+.wb-root .wb-small{width:100%;margin:0;table-layout:auto;border-collapse:collapse;font-size:12px}
 .wb-small th,.wb-small td{text-align:left;padding:3px 8px 3px 0;border-bottom:1px solid ${v("line")};overflow-wrap:anywhere;vertical-align:top;background:transparent;color:inherit}
 .wb-small th{color:${v("muted")};font-weight:500}
 .wb-panes{display:flex;flex:1;min-height:0;position:relative}

@@ -64,6 +64,14 @@ export class Renderer {
     on("mouseover", "node", (e) => events.enter(itemOf(e), null, e.renderedPosition));
     on("mouseover", "edge", (e) => events.enter(-1, (e.target as cytoscape.EdgeSingular).data("key") as string, e.renderedPosition));
     on("mouseout", "node,edge", () => events.leave());
+    // cytoscape remembers where its container is and misses what moves it, such as a box above that grows.
+    let place = host.getBoundingClientRect();
+    const look = (): void => {
+      const now = host.getBoundingClientRect();
+      if (now.x !== place.x || now.y !== place.y) this.cy.resize();
+      place = now;
+    };
+    for (const name of ["pointerenter", "pointermove", "pointerdown"] as const) scope.listen(host, name, look, { capture: true });
     scope.add(() => {
       cancelAnimationFrame(this.moving);
       this.cy.destroy();

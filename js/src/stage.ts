@@ -256,8 +256,9 @@ export class Stage {
       }
     }
     this.renderer.resize();
-    this.pending?.();
-    this.pending = null;
+    const pending = this.pending;
+    this.pending = null; // before the call, which may come back here
+    pending?.();
     this.paint();
   }
 
