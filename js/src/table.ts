@@ -23,6 +23,8 @@ const NARROW = 52;
 const WIDE = 380;
 /** A text column gives way down to this before the table scrolls sideways. */
 const LEAST_TEXT = 92;
+/** Its width at most once the table scrolls anyway. */
+const SCROLLED_TEXT = 170;
 /** Rows looked at to find the width of a column. */
 const SAMPLE = 400;
 
@@ -168,8 +170,8 @@ export class TableView {
       this.widths = this.wanted.map((w, c) => w + (takers === text.length || text[c] ? spare / takers : 0));
     } else {
       const slack = sum(this.wanted) - sum(this.least);
-      const share = slack > 0 ? Math.min(1, -spare / slack) : 0;
-      this.widths = this.wanted.map((w, c) => w - (w - this.least[c]!) * share);
+      const share = slack > 0 ? -spare / slack : Infinity;
+      this.widths = this.wanted.map((w, c) => (share <= 1 ? w - (w - this.least[c]!) * share : Math.max(this.least[c]!, Math.min(w, SCROLLED_TEXT))));
     }
     this.heads.forEach((cellHead, c) => { cellHead.style.width = `${this.widths[c]!}px`; });
     this.sayMore();

@@ -206,7 +206,8 @@ def test_netron_from_jupyters_own_origin(lab: Lab, context: Window, shots: Path)
 
 
 def test_what_goes_wrong_is_said_in_the_panel(lab: Lab, context: Window, shots: Path) -> None:
-    bad = "from onnx import helper as h, TensorProto as T, save\n" + (
+    bad = (
+        "from onnx import helper as h, TensorProto as T, save\n"
         "def graph(op, name='<img src=x onerror=alert(1)><script>alert(2)</script>'):\n"
         "    x, y = (h.make_tensor_value_info(n, T.FLOAT, [4, 4]) for n in 'xy')\n"
         "    m = h.make_model(h.make_graph([h.make_node(op, ['x'], ['y'], name=name)], 'g', [x], [y]),"
@@ -248,7 +249,7 @@ def test_what_goes_wrong_is_said_in_the_panel(lab: Lab, context: Window, shots: 
     book.page.screenshot(path=shots / "bad-build-light-1280.png")
     # A kernel that ends while a compiler works takes the compiler with it.
     book.run("running = session.start_build('relu', compiler='fake', flags=('hang',))")
-    until(lambda: lab.workers(), what="a worker")
+    until(lab.workers, what="a worker")
     book.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
     until(lambda: not lab.workers(), what="the end of the worker")
     assert not alerts

@@ -1,0 +1,189 @@
+"""What the browser gets, against the format that ``js/src/types.ts`` documents."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models_small import model, node, save, value, weights
+from workbench import Session
+from workbench.errors import StoreError
+from workbench.figures import KIND_COLOURS, PRECISION_COLOURS
+from workbench.plan.kinds import kind_of_ops
+from workbench.widgets import wire
+from workbench.widgets.lens import Lens
+
+JS = Path(__file__).parents[2] / "js/src"
+TYPES = (JS / "types.ts").read_text()
+THEME = (JS / "theme.ts").read_text()
+HOSTILE = "<script>alert(1)</script>"
+
+
+def size_of(column: Any) -> int:
+    """Rows of a text column, plain or dictionary coded."""
+    if isinstance(column, dict):
+        assert set(column) == {"dict", "code"}
+        assert all(0 <= c < len(column["dict"]) for c in column["code"])
+        return len(column["code"])
+    return len(column)
+
+
+def fields(interface: str) -> dict[str, bool]:
+    """Names of an interface's fields, and whether each may be left out."""
+    body = re.search(rf"export interface {interface} \{{(.*?)\n\}}", TYPES, re.DOTALL)
+    assert body, interface
+    return {m[1]: bool(m[2]) for m in re.finditer(r"^  (\w+)(\?)?:", body[1], re.MULTILINE)}
+
+
+def conforms(interface: str, data: dict[str, Any]) -> None:
+    known = fields(interface)
+    assert set(data) <= set(known), f"{interface} has no {set(data) - set(known)}"
+    assert {name for name, optional in known.items() if not optional} <= set(data), interface
+
+
+def check_graph(graph: dict[str, Any]) -> None:
+    conforms("GraphData", graph)
+    conforms("NodeColumns", graph["nodes"])
+    conforms("EdgeColumns", graph["edges"])
+    n = len(graph["nodes"]["id"])
+    assert len(set(graph["nodes"]["id"])) == n
+    assert {size_of(column) for column in graph["nodes"].values()} == {n}
+    assert all(0 <= k < len(graph["kinds"]) for k in graph["nodes"]["kind"])
+    assert len({size_of(column) for column in graph["edges"].values()}) == 1
+    assert all(0 <= i < n for side in ("source", "target") for i in graph["edges"][side])
+    for grouping in graph["groupings"]:
+        conforms("Grouping", grouping)
+        boxes = len(grouping["group"]["id"])
+        assert size_of(grouping["group"]["label"]) == len(grouping["group"]["parent"]) == boxes
+        assert len(grouping["of"]) == n
+        assert all(-1 <= i < boxes for i in (*grouping["of"], *grouping["group"]["parent"]))
+        for box in range(boxes):  # no box is within itself
+            seen, above = {box}, grouping["group"]["parent"][box]
+            while above != -1:
+                assert above not in seen
+                seen.add(above)
+                above = grouping["group"]["parent"][above]
+    for overlay in graph["overlays"]:
+        conforms("Overlay", overlay)
+        assert len(overlay["values"]) == n
+        if overlay["type"] == "categorical":
+            assert all(v is None or 0 <= v < len(overlay["categories"]) for v in overlay["values"])
+
+
+def check_table(table: dict[str, Any]) -> None:
+    conforms("TableData", table)
+    assert len(table["columns"]) == len(table["rows"])
+    for column, rows in zip(table["columns"], table["rows"], strict=True):
+        conforms("TableColumn", column)
+        assert size_of(rows) == len(table["id"]), column["name"]
+
+
+def check_record(record: dict[str, Any]) -> None:
+    conforms("DetailsRecord", record)
+    for section in record["sections"]:
+        assert section["type"] in {"facts", "ids", "code", "table", "raw"}
+        if section["type"] == "table":
+            assert {len(row) for row in section["rows"]} <= {len(section["columns"])}
+        if section["type"] == "facts":
+            for fact in section["rows"]:
+                conforms("Fact", fact)
+        if section["type"] == "ids":
+            assert len(section["ids"]) == len(section["labels"])
+        if section["type"] == "code":
+            assert all(section["first"] <= m < section["first"] + len(section["lines"]) for m in section["mark"])
+
+
+def unpack(message: bytes) -> Any:
+    return json.loads(gzip.decompress(message), parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
+
+
+def test_graphs_tables_and_details_have_the_documented_form(lens: Lens) -> None:
+    fusion = unpack(wire.pack(wire.fusion_data(lens)))
+    conforms("FusionData", fusion)
+    for graph in (fusion["original"], fusion["plan"]):
+        check_graph(graph)
+    links = fusion["links"]
+    assert len({size_of(column) for column in links.values()}) == 1
+    layers, nodes = len(fusion["plan"]["nodes"]["id"]), len(fusion["original"]["nodes"]["id"])
+    assert all(i < layers for i in links["layer"])
+    assert all(i < nodes for i in links["node"])
+    assert (len(fusion["flags"]["layer"]), len(fusion["flags"]["node"])) == (layers, nodes)
+    assert {*fusion["flags"]["layer"]} <= set(re.findall(r'"(\w*)"', TYPES.split("type LayerFlag =")[1].split(";")[0]))
+    assert {*fusion["flags"]["node"]} <= set(re.findall(r'"(\w*)"', TYPES.split("type NodeFlag =")[1].split(";")[0]))
+    check_table(wire.layer_table(lens))
+    check_table(wire.node_table(lens))
+    for layer in wire.shown(lens.plan):
+        check_record(wire.details(lens, "layer", layer.id))
+    assert lens.graph is not None
+    for item in lens.graph.nodes:
+        check_record(wire.details(lens, "node", item.id))
+
+
+def test_a_model_that_was_not_built_yet(built: Session) -> None:
+    lens = Lens.of_model(built.model("attention"))
+    check_graph(wire.graph_data(lens))
+    check_table(wire.node_table(lens))
+    assert "Became" not in {c["label"] for c in wire.node_table(lens)["columns"]}
+    assert lens.graph is not None
+    check_record(wire.details(lens, "node", lens.graph.nodes[0].id))
+
+
+def test_a_plan_without_layers_and_one_whose_model_is_gone(lens: Lens) -> None:
+    check_graph(wire.plan_data(Lens(replace(lens.plan, layers=()))))
+    alone = Lens(lens.plan, missing="attention.onnx is gone")
+    check_graph(wire.plan_data(alone))
+    check_table(wire.layer_table(alone))
+    check_record(wire.details(alone, "layer", lens.plan.layers[0].id))
+    for ask in (wire.fusion_data, wire.graph_data, wire.node_table):
+        with pytest.raises(StoreError, match=r"attention\.onnx is gone"):
+            ask(alone)
+
+
+def test_details_of_what_does_not_exist(lens: Lens) -> None:
+    for kind in ("layer", "node", "elephant"):
+        with pytest.raises(StoreError, match="There is no"):
+            wire.details(lens, kind, HOSTILE)
+
+
+def test_names_travel_as_they_are(tmp_path: Path) -> None:
+    proto = model([node("Relu", ["x"], ["y"], HOSTILE)], [value("x", [4])], [value("y", [4])])
+    session = Session("hostile", store=tmp_path / "home")
+    session.build(str(save(proto, tmp_path / "hostile.onnx")), compiler="fake")
+    data = wire.fusion_data(Lens.of(session.engine()))
+    assert data["original"]["nodes"]["id"] == [HOSTILE]
+    session.close()
+
+
+def test_a_plan_as_large_as_bert_base_is_a_small_message(tmp_path: Path) -> None:
+    # bert-base has some 350 nodes as torch exports it; this has 1,800 with long names.
+    nodes, name = [], "x"
+    for i in range(600):
+        scope = f"/encoder/layer.{i // 50}/attention/self/query.{i}"
+        nodes += [node("MatMul", [name, "w"], [f"a{i}"], f"{scope}/MatMul"), node("Add", [f"a{i}", "b"], [f"b{i}"], f"{scope}/Add"),
+                  node("Softmax", [f"b{i}"], [f"c{i}"], f"{scope}/Softmax")]  # fmt: skip
+        name = f"c{i}"
+    proto = model(nodes, [value("x", [128, 64])], [value(name, [128, 64])], [weights("w", 64, 64), weights("b", 64)])
+    session = Session("large", store=tmp_path / "home")
+    session.build(str(save(proto, tmp_path / "large.onnx")), compiler="fake")
+    lens = Lens.of(session.engine())
+    for data in (wire.fusion_data(lens), wire.layer_table(lens), wire.node_table(lens)):
+        assert len(wire.pack(data)) < 1_000_000
+    session.close()
+
+
+def colours(name: str) -> dict[str, str]:
+    table = re.search(rf"const {name}: Record<string, string> = \{{(.*?)\}}", THEME, re.DOTALL)
+    assert table
+    return dict(re.findall(r'(\w+): "(#[0-9a-f]{6})"', table[1]))
+
+
+def test_maps_and_charts_have_the_same_colours() -> None:
+    assert colours("KIND_COLOUR") == KIND_COLOURS
+    assert colours("PRECISION_COLOUR") == {wire._short(dtype): c for dtype, c in PRECISION_COLOURS.items()}
+    assert kind_of_ops(["Conv"]) in KIND_COLOURS
