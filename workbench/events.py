@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 T = TypeVar("T")
 
 EventKind = Literal[
-    "model-added", "model-removed", "build-started", "build-finished", "build-failed", "selection", "current",
+    "model-added", "model-removed", "build-started", "build-finished", "build-failed", "selection", "current", "deleted",
     "profile-added", "cleared",
 ]  # fmt: skip
 

@@ -668,6 +668,11 @@ def _watch(reference: weakref.ref[Session], closed: threading.Event) -> None:
         session = reference()
         if session is None:
             return
+        if not session._path.exists():
+            event = Event(session._seen + 1, "deleted", f"{PROCESS}/watcher", time.time(), {})
+            for listener in list(session._listeners):
+                listener(event)
+            return
         try:
             # Changes when another connection has written: far cheaper than a query.
             now = int(session._db.row("PRAGMA data_version")[0])

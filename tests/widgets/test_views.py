@@ -239,10 +239,7 @@ def test_cancel_ends_the_worker(built: Session, monkeypatch: pytest.MonkeyPatch)
     assert not [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
 
 
-_RAISES = pytest.mark.xfail(strict=True, reason="the panel's constructor raises instead of showing the error")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=_RAISES) if n in {"model", "graph"} else n for n in PANELS])
+@pytest.mark.parametrize("name", PANELS)
 def test_an_engine_whose_model_is_gone(name: str, tmp_path: Path, session: Session) -> None:
     path = tmp_path / "gone.onnx"
     path.write_bytes((SAMPLES / "attention.onnx").read_bytes())
@@ -256,7 +253,6 @@ def test_an_engine_whose_model_is_gone(name: str, tmp_path: Path, session: Sessi
     assert session.report(tmp_path / "report.html").stat().st_size > 100_000
 
 
-@pytest.mark.xfail(strict=True, reason="a session that another notebook deleted goes on in the deleted file, unsaid")
 def test_a_session_deleted_by_another(session: Session) -> None:
     session.build(str(SAMPLES / "attention.onnx"), compiler="fake")
     panel = session.panel("fusions")

@@ -145,6 +145,15 @@ class Panel(w.VBox):  # type: ignore[misc]
         self._stop = self.session.events.subscribe(listener)
 
     def _heard(self, event: Event) -> None:
+        if event.kind == "deleted":
+            name = self.session.name
+            self.show_error(
+                WorkbenchError(
+                    f"Session {name} was deleted elsewhere; what is done here is no longer kept.",
+                    hint=f"Open it anew: session = Session({name!r}). Engines are still in the store.",
+                )
+            )
+            return
         self.guard(self.heard)(event)
 
     def heard(self, event: Event) -> None:

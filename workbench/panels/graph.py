@@ -41,7 +41,7 @@ class GraphPanel(Panel):
         super().__init__(session, engines=False)
         self.on_choice(self.models, self._show)
         self._tabs.observe(self.guard(self._show_netron), "selected_index")
-        self._fill()
+        self.guard(self._fill)()
 
     def heard(self, event: Event) -> None:
         """Models come and go."""

@@ -50,7 +50,7 @@ class ModelPanel(Panel):
         ]
         self.button.on_click(self.guard(self._add))
         self.on_choice(self.models, self._show)
-        self._fill()
+        self.guard(self._fill)()
 
     def _add(self, _button: Any) -> None:
         text = self.source.value.strip()
