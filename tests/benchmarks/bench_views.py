@@ -152,13 +152,18 @@ def test_a_plan_of_2016_layers(page: Any) -> None:
     message = wire.pack(graph)
     first = draw(page, message)
     closed = drawn(page, message)
-    flat = drawn(page, message, "graph", [], "none")
+    parts = drawn(page, message, "graph", [], "none")  # without boxes of the model's own, runs of layers are boxed
+    cards = page.locator(".wb-status").first.inner_text()
+    everything = drawn(page, message, "graph", graph["groupings"][0]["group"]["id"])
+    assert page.locator(".wb-status").first.inner_text().startswith("2")
     print(
-        f"\n2,016 layers, {len(message) / 1e3:.0f} kB: boxes closed {closed:.2f} s (the first on a page {first:.2f} s), no boxes {flat:.2f} s; "
-        f"to_dot {TREX_TO_DOT} s, {TREX_TO_DOT / closed:.1f} and {TREX_TO_DOT / flat:.1f} times as long"
+        f"\n2,016 layers, {len(message) / 1e3:.0f} kB; TREx's to_dot takes {TREX_TO_DOT} s. Usable after {closed:.2f} s with the "
+        f"modules closed ({TREX_TO_DOT / closed:.1f} times faster; {first:.2f} s for the first on a page), {parts:.2f} s without "
+        f"modules ({cards}), {everything:.2f} s with all 2,016 cards open ({TREX_TO_DOT / everything:.1f} times faster)"
     )
     assert closed * 3 <= TREX_TO_DOT
-    assert flat * 3 <= TREX_TO_DOT
+    assert parts * 3 <= TREX_TO_DOT
+    assert everything < TREX_TO_DOT
     # Interactive: a selection from Python is on screen within a fraction of a second.
     select = "id => model.set('selection', {ids: [id], origin: 'python', kind: 'layer'})"
     page.evaluate(select, graph["nodes"]["id"][1000])
