@@ -31,7 +31,7 @@ lab: setup
 	$(BIN)/workbench lab
 
 bench: setup
-	$(BIN)/python -m pytest tests/benchmarks -p no:timeout -o pythonpath=tests/benchmarks -o python_files='bench_*.py' -s $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/benchmarks -o timeout=0 -o pythonpath=tests/benchmarks -o python_files='bench_*.py' -s $(PYTEST_ARGS)
 
 # Regenerates the committed .onnx files of the sample models.
 samples: setup
