@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from workbench import compilers
 from workbench.config import BuildConfig, Shape
@@ -83,6 +84,29 @@ class Engine:
             raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.") from None
         plan = Plan.from_dict(data)
         return plan if plan.model["name"] == self.model else replace(plan, model={**plan.model, "name": self.model})
+
+    @property
+    def profiles(self) -> list[dict[str, Any]]:
+        """What was measured of it (`workbench.measure.run.profile`), oldest first."""
+        return [json.loads(file.read_text()) for file in sorted((self.folder / "profiles").glob("*.json"))]
+
+    @property
+    def profile(self) -> dict[str, Any] | None:
+        """The newest of `profiles`; None before anything was measured."""
+        files = sorted((self.folder / "profiles").glob("*.json"))
+        return json.loads(files[-1].read_text()) if files else None
+
+    @property
+    def measured(self) -> Plan:
+        """The plan with the times of the newest profile; the plan itself where there is none.
+
+        Raises:
+            ProfileError: the profile's layers are not the plan's.
+        """
+        from workbench.measure.run import apply
+
+        profile = self.profile
+        return self.plan if profile is None else apply(self.plan, profile)
 
     def source(self) -> Model:
         """The model that was built (after a cast, the cast one; its `original` is then the model as written).

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import cli_precision
+from workbench.cli_options import ModelArgument, SessionOption
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ app = typer.Typer(
 
 
 class Format(str, Enum):
-    """How a result is written."""
+    """How a result is written, where it is a table that a spreadsheet may want."""
 
     TABLE = "table"
     JSON = "json"
@@ -47,10 +48,6 @@ class PrecisionName(str, Enum):
     BF16 = "bf16"
 
 
-ModelArgument = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="An ONNX file, a sample's name, or package.module:factory."),
-]
 TargetOption = Annotated[
     str | None,
     typer.Option("--target", "-t", help="GPU to build for: sm75 ... sm121, current; several with +."),
@@ -60,7 +57,6 @@ EstimateOption = Annotated[
     typer.Option("--estimate", metavar="GPU", help="Add each layer's least time on a GPU (a100, rtx-4090, sm89 ...), "
                  "estimated from its datasheet."),
 ]  # fmt: skip
-SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]
 
 
 @app.command()

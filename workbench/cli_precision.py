@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli_options import ModelArgument, SessionOption
 from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -68,12 +69,8 @@ class Rest(str, Enum):
     FP32 = "fp32"
 
 
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="An ONNX file, a sample's name, or package.module:factory.")
-]
 OutOption = Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")]
 FormatOption = Annotated[Output, typer.Option("--format", "-f")]
-SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]
 ShapeOption = Annotated[
     list[str] | None,
     typer.Option("--shape", "-s", metavar="NAME=SHAPE", help="Size of a dynamic input. Repeat for more."),

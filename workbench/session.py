@@ -166,7 +166,7 @@ class Session:
         """
         from workbench.precision.quantize import quantize
 
-        low = quantize(self._resolve(model, BuildConfig()), self.store, data=data, **options)
+        low = quantize(self._resolve(model, BuildConfig(), options.get("on_job")), self.store, data=data, **options)
         title = name or f"{low.name}-{low.origin['scheme']['to']}"
         return self.add(replace(low, name=title))
 
@@ -207,11 +207,16 @@ class Session:
         config: BuildConfig | None = None,
         *,
         time_limit: float | None = None,
+        on_job: Callable[[Job], None] | None = None,
         **options: Any,
     ) -> Build:
-        """Begin to build `model`; returns at once. See `build` for the arguments."""
+        """Begin to build `model`; returns once the model is there. See `build` for the arguments.
+
+        A model that must be exported first is exported here; `on_job` is called with that job, to show its
+        progress or cancel it. All that follows is the Build's.
+        """
         config = _config(config, options)
-        resolved = self._resolve(model, config)
+        resolved = self._resolve(model, config, on_job)
         build = Build(resolved, config, self.store, time_limit=time_limit, keep=self._keep)
         build.on_change(self._on_build)
         self._builds.append(build)
@@ -242,13 +247,13 @@ class Session:
         """
         return self.start_build(model, config, time_limit=time_limit, **options).result()
 
-    def _resolve(self, model: Any, config: BuildConfig) -> Model:
+    def _resolve(self, model: Any, config: BuildConfig, on_job: Callable[[Job], None] | None = None) -> Model:
         if isinstance(model, Model):
             found = model
         elif isinstance(model, str) and self._db.row("SELECT 1 FROM models WHERE name = ?", model):
             found = self.model(model)
         else:
-            return self.add(model, shapes=config.profiles[0] if config.profiles else None)
+            return self.add(model, shapes=config.profiles[0] if config.profiles else None, on_job=on_job)
         if found.origin.get("kind") in {"sample", "factory"} and config.profiles:
             # It was exported at other shapes: export it again at those that are asked for.
             given = {n: r.opt for n, r in config.profiles[0].inputs.items()}
@@ -259,7 +264,7 @@ class Session:
             except ConfigError:
                 pass
             source = found.origin.get("spec") or found.origin["name"]
-            return resolve(source, self.store, name=found.name, profile=config.profiles[0])
+            return resolve(source, self.store, name=found.name, profile=config.profiles[0], on_job=on_job)
         return found
 
     def _keep(self, engine: Engine) -> None:
@@ -313,6 +318,61 @@ class Session:
                 hint="They are " + ", ".join(f"{e.id} ({e.model})" for e in engines) + "." if engines else None,
             )
         return found[0]
+
+    # --- measuring ----------------------------------------------------------------------------------
+
+    def start_profile(
+        self,
+        engine: Engine | str | int | None = None,
+        *,
+        inputs: Mapping[str, Any] | str | Path | None = None,
+        reference: Mapping[str, Any] | str | Path | bool = True,
+        **options: Any,
+    ) -> Job:
+        """Begin to measure an engine on this machine's GPU; returns at once. See `profile` for the arguments."""
+        from workbench.measure.profiling import start
+
+        chosen = self._chosen(engine)
+
+        def done(job: Job) -> None:
+            if job.status == "done" and not self._closed.is_set():
+                self._emit("profile-added", {"engine": chosen.key, "model": chosen.model})
+
+        return start(chosen, inputs=inputs, reference=reference, options=options, on_change=done)
+
+    def profile(
+        self,
+        engine: Engine | str | int | None = None,
+        *,
+        inputs: Mapping[str, Any] | str | Path | None = None,
+        reference: Mapping[str, Any] | str | Path | bool = True,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Measure an engine on this machine's GPU and wait: latency, time of each layer, error of the outputs.
+
+        The result is kept beside the engine; see `Engine.profiles` and `Engine.measured`.
+
+        Args:
+            engine: Which engine (see `engine`); the current one by default.
+            inputs: Arrays by input name, or an .npz file of them; random values by default.
+            reference: What is right: True for the model as written, run by ONNX Runtime on the CPU in its own
+                precision; False for nothing; arrays by output name, an .npz file of them, or an ONNX file.
+            options: Arguments of `workbench.measure.run.profile`, such as ``duration_ms`` or ``graph``.
+
+        Returns:
+            The document that `workbench.measure.run.profile` describes.
+
+        Raises:
+            CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+            BuildError: the engine can't be used here, in words.
+            ConfigError: inputs or reference do not fit the engine.
+        """
+        return self.start_profile(engine, inputs=inputs, reference=reference, **options).result()
+
+    def _chosen(self, engine: Engine | str | int | None) -> Engine:
+        if isinstance(engine, Engine):
+            return engine
+        return (self.current or self.engine()) if engine is None else self.engine(engine)
 
     def plan(self, key: str | int = -1) -> Plan:
         """The plan of an engine: the newest by default; see `engine`."""
@@ -412,7 +472,7 @@ class Session:
 
         return app(self)
 
-    def report(self, path: str | Path, engine: str | int | None = None) -> Path:
+    def report(self, path: str | Path, engine: Engine | str | int | None = None) -> Path:
         """Write one HTML file with the map, tables and charts of an engine; it needs no kernel and no network.
 
         Args:
@@ -425,8 +485,7 @@ class Session:
         from workbench.report import report
         from workbench.widgets.lens import Lens
 
-        chosen = self.current if engine is None else self.engine(engine)
-        return report(Lens.of(chosen or self.engine()), path)
+        return report(Lens.of(self._chosen(engine)), path)
 
     # --- selection ----------------------------------------------------------------------------------
 
@@ -563,8 +622,8 @@ class Session:
                 engines = []
                 for engine in self.engines:
                     engines.append({"key": engine.key, "model": engine.model})
-                    for file in sorted(engine.folder.iterdir()):
-                        archive.write(file, f"builds/{engine.key}/{file.name}")
+                    for file in sorted(f for f in engine.folder.rglob("*") if f.is_file()):
+                        archive.write(file, f"builds/{engine.key}/{file.relative_to(engine.folder)}")
                 head = {"format": ARCHIVE, "name": self.name, "models": models, "engines": engines,
                         "selection": {"kind": self.selection.kind, "ids": list(self.selection.ids)}}  # fmt: skip
                 archive.writestr("session.json", json.dumps(head, indent=1))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, wait_for
 from tests.models_small import chain, mlp, save
 from workbench import Selection, Session
 from workbench.errors import BuildError, CancelledError, ModelError, StoreError, WorkbenchError, WorkerCrashedError
@@ -25,15 +25,6 @@ from workbench.events import Event
 from workbench.store import Store
 
 FAKE = {"compiler": "fake"}
-
-
-def wait_for(condition: object, seconds: float = 20.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def in_process(code: str, *arguments: object) -> subprocess.Popen[str]:

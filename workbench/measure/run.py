@@ -33,6 +33,7 @@ def profile(
     module: str,
     engine: str,
     folder: str,
+    file: str = "profile.json",
     inputs: str | None = None,
     shapes: Mapping[str, list[int]] | None = None,
     reference: str | None = None,
@@ -46,13 +47,14 @@ def profile(
     seed: int = 0,
     device: Any = None,
 ) -> dict[str, Any]:
-    """Measure, and write ``profile.json`` into `folder`.
+    """Measure, and write the document into `folder`.
 
     Args:
         reporter: Where progress goes.
         module: The TensorRT module to use.
         engine: Path of the serialized engine.
-        folder: An existing folder.
+        folder: Where the document goes; created if absent.
+        file: The document's file name.
         inputs: An .npz file of inputs by name; random values by default, integers all 1.
         shapes: Shapes of random inputs; the profile's opt shapes by default.
         reference: What is right: an .npz of outputs by name, or an ONNX file, run by ONNX Runtime on the CPU.
@@ -156,7 +158,11 @@ def profile(
         "inspector": {"layers": inspection.layers, "io": inspection.io, "evidence": inspection.evidence},
         "notes": notes,
     }
-    (Path(folder) / "profile.json").write_text(json.dumps(document, separators=(",", ":"), default=str))
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    draft = place / f".{file}.part"
+    draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
+    draft.replace(place / file)
     return document
 
 

@@ -186,6 +186,17 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     _filling = False
 
+    def fill_models(self, box: w.Dropdown, wanted: str | None = None) -> str | None:
+        """Give `box` the session's models, newest first; `wanted`, else what was chosen, stays chosen.
+
+        Returns:
+            The name that is chosen now; None where there is no model.
+        """
+        names = list(self.session.models)[::-1]
+        value = next((n for n in (wanted, box.value) if n in names), next(iter(names), None))
+        self.fill(box, names, value)
+        return value
+
     def on_choice(self, box: w.Dropdown, function: Callable[[Any], None]) -> None:
         """Call `function(value)` when a reader chooses in `box`."""
 

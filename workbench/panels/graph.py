@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anywidget
 import ipywidgets as w
@@ -51,12 +51,7 @@ class GraphPanel(Panel):
             self._fill()
 
     def _fill(self, wanted: str | None = None) -> None:
-        names = list(self.session.models)[::-1]
-        value: Any = (
-            wanted if wanted in names else self.models.value if self.models.value in names else next(iter(names), None)
-        )
-        self.fill(self.models, names, value)
-        self._show(value)
+        self._show(self.fill_models(self.models, wanted))
 
     def _show_netron(self, _change: object = None) -> None:
         """Load Netron's page once its tab is open: in a hidden frame it can't measure its labels."""

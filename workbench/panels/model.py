@@ -79,12 +79,7 @@ class ModelPanel(Panel):
             self._fill(event.data.get("model"))
 
     def _fill(self, wanted: str | None = None) -> None:
-        names = list(self.session.models)[::-1]
-        value = (
-            wanted if wanted in names else self.models.value if self.models.value in names else next(iter(names), None)
-        )
-        self.fill(self.models, names, value)
-        self._show(value)
+        self._show(self.fill_models(self.models, wanted))
 
     def _show(self, name: str | None) -> None:
         if name is None:

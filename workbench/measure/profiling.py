@@ -1,0 +1,89 @@
+"""Measure an engine of a session: the worker is started here, and what it finds is kept beside the engine."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ConfigError
+from workbench.jobs import Job
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+
+
+def start(
+    engine: Engine,
+    *,
+    inputs: Mapping[str, Any] | str | Path | None,
+    reference: Mapping[str, Any] | str | Path | bool,
+    options: Mapping[str, Any],
+    on_change: Callable[[Job], None],
+) -> Job:
+    """Begin to measure `engine`; see `Session.profile`. `on_change` is told of progress and of the end.
+
+    The worker writes the profile into ``profiles/`` of the engine's folder once it is whole.
+
+    Raises:
+        ConfigError: a file is not there.
+    """
+    scratch = tempfile.TemporaryDirectory(prefix="workbench-profile-")
+    folder = Path(scratch.name)
+    try:
+        arguments = {
+            "module": engine.config.compiler,
+            "engine": str(engine.path),
+            "folder": str(engine.folder / "profiles"),
+            "file": f"{time.time_ns()}.json",
+            "inputs": _arrays(inputs, folder / "inputs.npz"),
+            "reference": _reference(engine, reference, folder),
+            "built": {**engine.plan.compiler, **_compatible(engine)},
+            **options,
+        }
+    except BaseException:
+        scratch.cleanup()
+        raise
+
+    def ended(job: Job) -> None:
+        if job.status != "running":
+            scratch.cleanup()
+
+    job = Job("workbench.measure.run:profile", arguments, title=f"profile of {engine.model}")
+    job.on_change(ended)
+    job.on_change(on_change)
+    return job.start()
+
+
+def _compatible(engine: Engine) -> dict[str, Any]:
+    config = engine.config
+    return {"version_compatible": config.version_compatible, "hardware_compatibility": config.hardware_compatibility}
+
+
+def _reference(engine: Engine, given: Mapping[str, Any] | str | Path | bool, folder: Path) -> str | None:
+    if given is False:
+        return None
+    if given is True:
+        model = engine.source()
+        return str((model.original or model).path)
+    return _arrays(given, folder / "reference.npz")
+
+
+def _arrays(given: Mapping[str, Any] | str | Path | None, place: Path) -> str | None:
+    """The path of an .npz (or ONNX) file: the given one, or `place` with the given arrays."""
+    if given is None:
+        return None
+    if isinstance(given, str | Path):
+        if not Path(given).is_file():
+            raise ConfigError(f"There is no file {given}.", hint="Name an .npz file of arrays by name.")
+        return str(given)
+    import numpy as np
+
+    np.savez(place, **{name: _numpy(value) for name, value in given.items()})
+    return str(place)
+
+
+def _numpy(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
