@@ -18,11 +18,11 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import ConfigError, StoreError, WorkbenchError
+from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
 from workbench.events import PROCESS, Event, Selection, call
 from workbench.jobs import Job
 from workbench.model.model import Model
@@ -452,6 +452,9 @@ class Session:
             else:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('current', ?)", (json.dumps(key),))
         self._emit("current", {"engine": key})
+        chosen = self.selection
+        if chosen.ids and (now := self.current) is not None and not any(_kind_of(i, now.plan) for i in chosen.ids):
+            self.select(Selection(chosen.kind))  # of another model: here it names nothing
 
     # --- views --------------------------------------------------------------------------------------
 
@@ -504,14 +507,21 @@ class Session:
             self.select(value, origin=value.origin or None)
             return
         chosen = Selection.of(value)
-        if chosen.ids and (engines := self.engines):
-            # An id says itself whether it is a layer or a node of the newest plan.
-            plan = engines[-1].plan
-            if not any(i in plan.by_id for i in chosen.ids) and any(
-                i in plan.layers_of or i in plan.reasons for i in chosen.ids
-            ):
-                chosen = replace(chosen, kind="node")
+        if chosen.ids and self._are_nodes(chosen.ids):
+            chosen = replace(chosen, kind="node")
         self.select(chosen)
+
+    def _are_nodes(self, ids: Sequence[str]) -> bool:
+        """Whether `ids` name nodes and no layer: in the current plan, else in a model of the session."""
+        engine = self.current
+        kinds = {_kind_of(i, engine.plan) for i in ids} if engine is not None else {None}
+        if kinds != {None}:
+            return "layer" not in kinds
+        for model in self.models.values():
+            with contextlib.suppress(ModelError):  # its file is gone: it has no nodes to select
+                if any(i in model.graph.by_id for i in ids):
+                    return True
+        return False
 
     def select(self, selection: Selection, *, origin: str | None = None) -> None:
         """Set the selection in the name of `origin` (a view); no event where nothing changes."""
@@ -743,6 +753,13 @@ def _watch(reference: weakref.ref[Session], closed: threading.Event) -> None:
                 return
             raise
         del session
+
+
+def _kind_of(item: str, plan: Plan) -> Literal["layer", "node"] | None:
+    """What `item` is in `plan`; None where it is nothing there."""
+    if item in plan.by_id:
+        return "layer"
+    return "node" if item in plan.layers_of or item in plan.reasons else None
 
 
 def _config(config: BuildConfig | None, options: dict[str, Any]) -> BuildConfig:

@@ -10,7 +10,7 @@ def count_text(value: float | None) -> str:
     if value is None:
         return "?"
     for size, prefix in _PREFIXES:
-        if abs(value) >= size:
+        if abs(value) >= size * 0.9995:  # else it would be written as 1000 of the smaller one
             return f"{value / size:.3g} {prefix}"
     return f"{value:g} "
 

@@ -126,9 +126,10 @@ class Server:
 
 
 class Lab(Server):
-    """JupyterLab."""
+    """JupyterLab, or Notebook 7 as ``app="notebook"``: the same application in another shell."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, app: str = "jupyterlab") -> None:
+        self._app = app
         settings = folder / "settings/@jupyterlab/apputils-extension"
         settings.mkdir(parents=True)
         # It would ask jupyter.org for news.
@@ -136,7 +137,7 @@ class Lab(Server):
             json.dumps({"fetchNews": "false", "checkForUpdates": False})
         )
         command = [
-            "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}",
+            app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}",
             "--ServerApp.port_retries=0", "--IdentityProvider.token={token}", "--ServerApp.root_dir={folder}",
             "--expose-app-in-browser",
         ]  # fmt: skip
@@ -155,7 +156,8 @@ class Lab(Server):
     def open(self, context: BrowserContext, name: str) -> Notebook:
         """Open a notebook in a tab of the browser."""
         page = context.new_page()
-        page.goto(f"{self.url}/lab/workspaces/{secrets.token_hex(4)}/tree/{name}?token={self.token}")
+        place = "notebooks" if self._app == "notebook" else f"lab/workspaces/{secrets.token_hex(4)}/tree"
+        page.goto(f"{self.url}/{place}/{name}?token={self.token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
         page.wait_for_function(
             "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=60_000

@@ -255,6 +255,39 @@ def test_what_goes_wrong_is_said_in_the_panel(lab: Lab, context: Window, shots: 
     assert not alerts
 
 
+def test_a_model_of_8000_nodes(lab: Lab, context: Window, shots: Path) -> None:
+    """Flat, without a module to group by: the worst there is."""
+    big = (
+        "from onnx import helper as h, TensorProto as T, save\n"
+        "x, y = (h.make_tensor_value_info(n, T.FLOAT, [4]) for n in ('t0', 't8000'))\n"
+        "nodes = [h.make_node('Sigmoid', [f't{i}'], [f't{i + 1}'], name=f'n{i}') for i in range(8000)]\n"
+        "save(h.make_model(h.make_graph(nodes, 'g', [x], [y]), opset_imports=[h.make_opsetid('', 17)], ir_version=9), 'big.onnx')\n"
+        "session.add('big.onnx')"
+    )
+    lab.write("big.ipynb", [OPEN.replace("tour", "big"), big, "session.panel('model')", "session.panel('graph')"])
+    window, _ = context(1280, 1000)
+    book = lab.open(window, "big.ipynb")
+    book.run_all()
+    assert not book.errors()
+    model = book.panel("Model")
+    model.box.locator(".wb-count", has_text="8\u2009000 rows").wait_for()
+    model.box.get_by_label("Filter rows").fill("n7999")
+    model.box.locator(".wb-count", has_text="1 of 8\u2009000 rows").wait_for()
+    book.show(3)
+    panel = book.panel("Graph")
+    view = panel.view("graph")
+    view.box.locator(".wb-cy canvas").first.wait_for()
+    book.page.screenshot(path=shots / "graph-8000-light-1280.png")
+    book.run("session.selection = 'n7777'")
+    book.show(3)
+    view.wait_status("1 selected")
+    panel.box.locator(".wb-details h3", has_text="n7777").first.wait_for()
+    book.page.wait_for_timeout(1500)
+    book.page.screenshot(path=shots / "graph-8000-selected-light-1280.png")
+    assert panel.box.locator(".wbp-error").count() == 0
+    assert not book.errors()
+
+
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_pictures_of_every_panel(lab: Lab, context: Window, shots: Path, width: int) -> None:
     """Drawn in light and dark for people to look at; nothing in sight may be wider than its place."""

@@ -88,6 +88,8 @@ def test_errors_survive_the_trip_between_processes() -> None:
         (262e6, "262 MB"),
         (1000, "1 kB"),
         (999, "999 B"),
+        (999.7, "1 kB"),
+        (999_700, "1 MB"),
         (0, "0 B"),
         (None, "?"),
         (1.5e12, "1.5 TB"),

@@ -170,6 +170,15 @@ def test_panels_follow_the_session(session: Session) -> None:
     assert all(panel.error == "" for panel in panels.values())
 
 
+def test_a_selection_of_another_model_goes_with_it(session: Session) -> None:
+    first = session.build(str(SAMPLES / "residual_block.onnx"), compiler="fake")
+    session.selection = first.plan.layers[0].nodes[0]
+    session.build(str(SAMPLES / "residual_block.onnx"), compiler="fake", precision="fp16")
+    assert session.selection.ids == (first.plan.layers[0].nodes[0],)  # the same model: the node is there as well
+    session.build(str(SAMPLES / "attention.onnx"), compiler="fake")
+    assert session.selection.ids == ()
+
+
 def test_app(built: Session) -> None:
     app = built.app()
     for i, name in enumerate(PANELS):
@@ -219,6 +228,7 @@ def test_builds_that_go_wrong(flag: str, said: str, built: Session, monkeypatch:
     until(lambda: panel.error and not panel.button.disabled)
     assert said in panel.error
     assert "Failed" in panel.status.value
+    assert panel.bars.children == ()
     assert panel.cancel.disabled
 
 
@@ -237,6 +247,32 @@ def test_cancel_ends_the_worker(built: Session, monkeypatch: pytest.MonkeyPatch)
     until(lambda: "Cancelled" in panel.status.value, 10)
     assert panel.error == ""
     assert not [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+
+
+def test_cancel_while_the_model_is_exported(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample is exported before there is a build; cancel must end that too, and a later build must go on."""
+    import psutil
+
+    (tmp_path / "slow_factory.py").write_text("import time\n\n\ndef make():\n    time.sleep(600)\n")
+    monkeypatch.chdir(tmp_path)
+    panel = session.panel("build")
+    panel.model.value = "slow_factory:make"
+    panel.button.click()
+    until(lambda: panel.bars.children)
+    assert "Exporting the model" in panel.status.value
+    pids = [p.pid for p in psutil.Process().children(recursive=True)]
+    assert pids
+    panel.cancel.click()
+    until(lambda: "Cancelled" in panel.status.value, 10)
+    assert panel.error == ""
+    assert panel.bars.children == ()
+    assert not [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+    panel.model.value = str(SAMPLES / "attention.onnx")
+    config = panel.config().replace(compiler="fake")
+    monkeypatch.setattr(panel, "config", lambda: config)
+    panel.button.click()
+    until(lambda: "Built in" in panel.status.value)
+    assert panel.bars.children
 
 
 @pytest.mark.parametrize("name", PANELS)

@@ -33,10 +33,13 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
 .wbp h3.wbp-title { margin: 0; font-size: 15px; font-weight: 600; line-height: 28px; color: var(--wbp-text); }
 .wbp .wbp-quiet { color: var(--wbp-quiet); }
 .wbp .widget-html, .wbp .widget-html-content { line-height: 1.45; height: auto; }
-.wbp .widget-html-content p { margin: 8px 0; }
+.wbp .widget-html-content p { margin: 8px 0; overflow-wrap: anywhere; }
+body[data-jp-theme-light="false"] .wbp select { color-scheme: dark; }
+body[data-jp-theme-light="false"] .wbp .widget-dropdown > select { background-image: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='10' height='6'%3E%3Cpath d='M1 1l4 4 4-4' fill='none' stroke='%23bbb' stroke-width='1.5'/%3E%3C/svg%3E"); background-size: 10px 6px;
+  background-position: right 8px center; }
 .wbp .jupyter-widget-tab-contents, .wbp .widget-tab-contents { padding: 10px 0 0; border: 0; overflow: visible; }
 .wbp .wbp-scroll { overflow-x: auto; }
-.wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 4px 0 8px; }
+.wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 24px; margin: 4px 0 8px; }
 .wbp .wbp-fact b { display: block; font-size: 17px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .wbp .wbp-fact span { color: var(--wbp-quiet); font-size: 12px; }
 .wbp .wbp-error { border: 1px solid #c0392b; border-left-width: 4px; border-radius: 6px; padding: 8px 12px; margin: 6px 0;

@@ -11,14 +11,17 @@ import ipywidgets as w
 
 from workbench import compilers
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import WorkbenchError
+from workbench.errors import CancelledError, WorkbenchError
 from workbench.model import samples
 from workbench.panels.base import Panel, table_html
 from workbench.units import bytes_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from workbench.build import Build
     from workbench.events import Event
+    from workbench.jobs import Job, Progress
     from workbench.session import Session
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "current")
@@ -32,6 +35,8 @@ class BuildPanel(Panel):
 
     def __init__(self, session: Session) -> None:
         self._build: Build | None = None
+        self._export: Job | None = None
+        self._stopped = False
         wide = w.Layout(width="100%")
         style = {"description_width": "92px"}
         self.model = w.Combobox(
@@ -68,11 +73,11 @@ class BuildPanel(Panel):
         left = w.VBox(
             [self.model, precision, self.targets, self._shapes, self.compiler, more,
              w.HBox([self.button, self.cancel], layout=w.Layout(padding="6px 0 0 96px"))],
-            layout=w.Layout(flex="1 1 400px", max_width="520px", min_width="0"),
+            layout=w.Layout(flex="1 1 380px", max_width="520px", min_width="0"),
         )  # fmt: skip
-        right = w.VBox([self.status, self.bars, self._engines, log], layout=w.Layout(flex="1 1 420px", min_width="0"))
+        right = w.VBox([self.status, self.bars, log], layout=w.Layout(flex="1 1 400px", min_width="0"))
         columns = w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="8px 32px")
-        self.body.children = [w.HBox([left, right], layout=columns)]
+        self.body.children = [w.HBox([left, right], layout=columns), self._engines]
         self.button.on_click(self.guard(self._start))
         self.cancel.on_click(self.guard(self._cancel))
         self.model.observe(self.guard(self._model_changed), "value")
@@ -157,6 +162,8 @@ class BuildPanel(Panel):
         config = self.config()
         self.button.disabled, self.cancel.disabled = True, False
         self.bars.children = []
+        self._build = self._export = None
+        self._stopped = False
         self.status.value = "<b>Looking at the model</b>"
         # Opening or exporting a model takes seconds: not in the kernel's own thread, which must stay free
         # to hear the cancel button.
@@ -164,14 +171,18 @@ class BuildPanel(Panel):
 
     def _run(self, name: str, config: BuildConfig) -> None:
         try:
-            build = self._build = self.session.start_build(name, config)
+            build = self._build = self.session.start_build(name, config, on_job=self._exporting)
+        except CancelledError:
+            self._idle("<b>Cancelled.</b>")
+            return
         except Exception:
             self._idle("<b>Failed.</b>")
             raise
+        if self._stopped:
+            build.cancel()
         while build.status == "running":
-            self._show_progress(build)
+            self._show_progress(build.message or "Building", build.seconds, build.progress)
             time.sleep(0.15)
-        self._show_progress(build)
         try:
             engine = build.result()
         except WorkbenchError as error:
@@ -179,15 +190,28 @@ class BuildPanel(Panel):
             if build.status != "cancelled":
                 self.show_error(error)
             return
+        self._show_progress("Done", build.seconds, build.progress)
         how = "Found in the cache" if engine.cached else f"Built in {build.seconds:.1f} s"
-        self._idle(f"<b>{how}.</b> {engine.bytes / 1e6:.1f} MB, {len(engine.plan.layers)} layers.")
+        self._idle(f"<b>{how}.</b> {engine.bytes / 1e6:.1f} MB, {len(engine.plan.layers)} layers.", done=True)
         self._show_log()
 
-    def _show_progress(self, build: Build) -> None:
-        self.status.value = (
-            f"<b>{escape(build.message or 'Building')}</b> <span class='wbp-quiet'>{build.seconds:.1f} s</span>"
-        )
-        steps = [p for p in build.progress if p.total > 0][-6:]
+    def _exporting(self, job: Job) -> None:
+        """A model is exported before there is a build: that job is what Cancel ends meanwhile."""
+        self._export = job
+        if self._stopped:
+            job.cancel()
+            return
+
+        def show(job: Job) -> None:
+            if job.status == "running":
+                self._show_progress("Exporting the model", job.seconds, job.progress.values())
+
+        job.on_change(show)
+        show(job)
+
+    def _show_progress(self, what: str, seconds: float, progress: Iterable[Progress]) -> None:
+        self.status.value = f"<b>{escape(what)}</b> <span class='wbp-quiet'>{seconds:.1f} s</span>"
+        steps = [p for p in progress if p.total > 0][-6:]
         rows = []
         for step in steps:
             bar = w.FloatProgress(
@@ -211,11 +235,15 @@ class BuildPanel(Panel):
             self.bars.children = [w.HBox([label, bar], layout=w.Layout(width="100%")) for label, bar in rows]
 
     def _cancel(self, _button: Any) -> None:
-        if self._build is not None:
-            self._build.cancel()
+        self._stopped = True  # for what is not begun yet
+        work = self._build or self._export
+        if work is not None:
+            work.cancel()
 
-    def _idle(self, text: str) -> None:
+    def _idle(self, text: str, *, done: bool = False) -> None:
         self.status.value = text
+        if not done:
+            self.bars.children = []  # half-filled bars would look like work that goes on
         self.button.disabled, self.cancel.disabled = False, True
 
     # --- what there is ------------------------------------------------------------------------------

@@ -29,13 +29,14 @@ class ModelPanel(Panel):
     def __init__(self, session: Session) -> None:
         self.models = w.Dropdown(options=[], description="Model", layout=w.Layout(width="320px"))
         self.source = w.Combobox(
-            options=list(samples()), placeholder="a sample, path/to/model.onnx, or package.module:factory",
-            description="Add", ensure_option=False, layout=w.Layout(width="460px"),
+            options=list(samples()), placeholder="a sample, file.onnx, or package.module:factory",
+            description="Add", ensure_option=False, layout=w.Layout(width="auto", flex="1 1 330px", max_width="520px"),
         )  # fmt: skip
         self.shapes = w.Text(
-            placeholder="shapes, as x=1x3x224x224:8x3x224x224:32x3x224x224", layout=w.Layout(width="360px")
+            placeholder="shapes: x=1x3x224x224, or min:opt:max",
+            layout=w.Layout(width="auto", flex="1 1 250px", max_width="420px"),
         )
-        self.button = w.Button(description="Add", icon="plus", layout=w.Layout(width="90px"))
+        self.button = w.Button(description="Add", icon="plus", layout=w.Layout(width="80px"))
         self.status = w.HTML()
         self._facts = w.HTML()
         self._inputs = w.HTML(layout=w.Layout(width="100%"))
@@ -44,7 +45,8 @@ class ModelPanel(Panel):
         self._place = w.VBox(layout=w.Layout(width="100%"))
         super().__init__(session, engines=False)
         self.body.children = [
-            w.HBox([self.source, self.shapes, self.button, self.status], layout=w.Layout(flex_flow="row wrap")),
+            w.HBox([self.source, self.shapes, self.button], layout=w.Layout(flex_flow="row wrap")),
+            self.status,
             self.models,
             self._place,
         ]
