@@ -82,9 +82,10 @@ export function layout(request: LayoutRequest): LayoutResult {
   });
 
   const inner = new Map<number, Inner>();
+  const known = new Map<string, Inner>();
   for (let g = n - 1; g >= -1; g--) {
     if (g >= 0 && !request.open[g]) continue;
-    const level = layoutLevel(children.get(g) ?? [], own.get(g) ?? [], g >= 0 ? (ports.get(g) ?? []) : [], width, height, lr);
+    const level = placeLevel(children.get(g) ?? [], own.get(g) ?? [], g >= 0 ? (ports.get(g) ?? []) : [], width, height, lr, known);
     inner.set(g, level);
     if (g >= 0) {
       width[g] = Math.max(request.width[g]!, level.width + 2 * PAD);
@@ -145,6 +146,43 @@ function chain(parent: number[], item: number): number[] {
   const out: number[] = [];
   for (let at = item; at >= 0; at = parent[at]!) out.unshift(at);
   return out;
+}
+
+/**
+ * Networks repeat their blocks: a level of the same sizes and edges as one before is not laid out
+ * again. The work is done on the level's own numbers, so that the answer fits wherever it recurs.
+ */
+function placeLevel(
+  children: number[],
+  edges: { edge: number; a: number; b: number }[],
+  ports: Port[],
+  width: number[],
+  height: number[],
+  lr: boolean,
+  known: Map<string, Inner>,
+): Inner {
+  const place = new Map(children.map((c, i) => [c, i]));
+  const w = children.map((c) => width[c]!);
+  const h = children.map((c) => height[c]!);
+  const between = edges.map(({ a, b }, edge) => ({ edge, a: place.get(a)!, b: place.get(b)! }));
+  const beyond = ports.map(({ child, into }, edge) => ({ edge, child: place.get(child)!, into }));
+  const key = JSON.stringify([w, h, between.map((e) => [e.a, e.b]), beyond.map((p) => [p.child, p.into])]);
+  let level = known.get(key);
+  if (!level) known.set(key, (level = layoutLevel([...children.keys()], between, beyond, w, h, lr)));
+  const led = new Map<string, number[]>();
+  ports.forEach(({ edge, into }, i) => {
+    const side = into ? "in" : "out";
+    const way = level.ports.get(`${i}:${side}`);
+    if (way) led.set(`${edge}:${side}`, way);
+  });
+  return {
+    at: new Map([...level.at].map(([i, at]) => [children[i]!, at])),
+    ways: new Map([...level.ways].map(([i, way]) => [edges[i]!.edge, way])),
+    ports: led,
+    rails: new Set([...level.rails].map((i) => edges[i]!.edge)),
+    width: level.width,
+    height: level.height,
+  };
 }
 
 function layoutLevel(

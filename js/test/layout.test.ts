@@ -90,6 +90,28 @@ describe("layout of hard graphs", () => {
     expect(layout({ direction: "LR", width: [], height: [], parent: [], open: [], source: [], target: [] }).totalWidth).toBe(0);
   });
 
+  it("draws blocks that are alike alike, each with its own edges", () => {
+    // Two groups of a branch and a join, one after the other; a third is wider.
+    const request = { direction: "TB" as const, parent: [] as number[], open: [] as number[], width: [] as number[], height: [] as number[], source: [] as number[], target: [] as number[] };
+    for (let g = 0; g < 3; g++) {
+      const box = request.parent.push(-1) - 1;
+      for (let i = 0; i < 4; i++) request.parent.push(box);
+      request.open.push(1, 0, 0, 0, 0);
+      request.width.push(100, 140, 140, g === 2 ? 220 : 140, 140);
+      request.height.push(48, 48, 48, 48, 48);
+      for (const [a, b] of [[1, 2], [1, 3], [2, 4], [3, 4]]) { request.source.push(box + a!); request.target.push(box + b!); }
+      if (g > 0) { request.source.push(box - 1); request.target.push(box + 1); }
+    }
+    const { x, y, width, points } = layout(request);
+    for (let i = 1; i < 5; i++) expect([x[5 + i]! - x[5]!, y[5 + i]! - y[5]!]).toEqual([x[i]! - x[0]!, y[i]! - y[0]!]);
+    expect(width[10]).toBeGreaterThan(width[0]!);
+    points.forEach((way, e) => {
+      const s = request.source[e]!, t = request.target[e]!;
+      expect(way[1]).toBeCloseTo(y[s]! + 48);
+      expect(way[way.length - 1]).toBeCloseTo(y[t]!);
+    });
+  });
+
   it("is the same every time", () => {
     expect(lay(resnetPlan(), "all").cards).toEqual(lay(resnetPlan(), "all").cards);
   });
