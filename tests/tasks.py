@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from workbench.errors import ModelError
 
@@ -58,3 +62,19 @@ def hungry(reporter: Any) -> dict[str, Any]:
 
 def unanswerable(reporter: Any) -> Any:
     return {"x": object()}
+
+
+def measured(reporter: Any, *, folder: str, file: str, **arguments: Any) -> dict[str, Any]:
+    """In place of `workbench.measure.run:profile`: what it was asked, kept where a profile is kept."""
+    reporter.progress("Measuring latency (plain)", 1, 1)
+    inputs = dict(np.load(arguments["inputs"])) if arguments.get("inputs") else {}
+    way = {"median_ms": 3.0 if arguments.get("shapes") else 2.0}
+    document = {
+        **arguments,
+        "sums": {n: float(v.sum()) for n, v in inputs.items()},
+        "latency": {"plain": way},
+        "error": None,
+    }
+    Path(folder).mkdir(exist_ok=True)
+    (Path(folder) / file).write_text(json.dumps(document))
+    return document

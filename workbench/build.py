@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import compilers
+from workbench.compatibility import Finding, compatibility, this_platform
 from workbench.config import BuildConfig, Shape
 from workbench.errors import BuildError, CancelledError, ConfigError, StoreError, WorkbenchError
 from workbench.events import call
@@ -107,6 +108,11 @@ class Engine:
 
         profile = self.profile
         return self.plan if profile is None else apply(self.plan, profile)
+
+    def compatibility(self) -> list[Finding]:
+        """Whether it can run on this machine: compiler, version, GPU, platform, each in words."""
+        note = json.loads((self.folder / "build.json").read_text())
+        return compatibility(self.plan.compiler, self.config, note.get("platform", ""))
 
     def source(self) -> Model:
         """The model that was built (after a cast, the cast one; its `original` is then the model as written).
@@ -386,6 +392,7 @@ class Build:
             "original": str(self.model.path) if model is not self.model else None,
             "renamed": work.renamed,
             "seconds": record["seconds"],
+            "platform": this_platform(),
         }
         (work.folder / "plan.json").write_text(plan.to_json())
         (work.folder / "build.json").write_text(json.dumps(note))

@@ -136,7 +136,10 @@ class Job:
         return self
 
     def on_change(self, listener: Callable[[Job], None]) -> None:
-        """Call `listener(job)` at each progress message and at the end, from a thread of the job's."""
+        """Call `listener(job)` at each progress message and at the end, from a thread of the job's.
+
+        Whoever waits in `result` goes on after the last call; a listener must not wait there itself.
+        """
         self._listeners.append(listener)
 
     def cancel(self) -> None:
@@ -265,8 +268,8 @@ class Job:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+        self._tell()  # before anyone who waits goes on
         self._finished.set()
-        self._tell()
 
     def _tell(self) -> None:
         call(self._listeners, self)

@@ -369,6 +369,50 @@ class Session:
         """
         return self.start_profile(engine, inputs=inputs, reference=reference, **options).result()
 
+    def dynamic_overhead(
+        self, model: Any, config: BuildConfig | None = None, *, measure: Mapping[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """What a dynamic shape costs on this GPU: the model built for its usual shape alone and for the whole range.
+
+        Args:
+            model: As for `build`.
+            config: As for `build`; its first shape profile must hold a range, as in
+                ``shapes={"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``.
+            measure: Arguments of `profile`, the same for both engines.
+            options: Fields of `BuildConfig`.
+
+        Returns:
+            ``fixed`` and ``dynamic``, each with ``engine`` (its key), ``latency`` at the usual shape, ``launches``,
+            ``build_s``, ``error``; ``shapes``; ``overhead_ms`` of the medians, and ``overhead`` as a part of the
+            fixed engine's.
+
+        Raises:
+            ConfigError: there is no range.
+            CompilerUnavailableError: there is no GPU.
+        """
+        from workbench.measure.dynamic import dynamic_overhead
+
+        return dynamic_overhead(self, model, _config(config, options), **(measure or {}))
+
+    def rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Engine:
+        """Build an engine again on this machine, with the compiler that is here and for the GPU that is here.
+
+        Engines are not portable between GPUs and versions: see `Engine.compatibility`.
+
+        Args:
+            engine: Which engine (see `engine`); the current one by default.
+            changes: Fields of `BuildConfig` to change.
+
+        Raises:
+            ModelError: the model's file is gone.
+            BuildError: the compiler refused the model.
+        """
+        from workbench.compatibility import here
+
+        chosen = self._chosen(engine)
+        model = chosen.source()
+        return self.build(model.original or model, here(chosen.config).replace(**changes))
+
     def _chosen(self, engine: Engine | str | int | None) -> Engine:
         if isinstance(engine, Engine):
             return engine

@@ -20,7 +20,9 @@ from workbench.jobs import Job
 from workbench.machine import gpus
 from workbench.measure import compare, steady
 from workbench.measure.latency import Latency
+from workbench.measure.nvml import Gauge
 from workbench.measure.run import apply, profile
+from workbench.plan import roofline
 
 pytestmark = pytest.mark.tiny
 SAMPLES = Path(__file__).parent.parent / "data" / "inspector"
@@ -36,6 +38,7 @@ class Pretended:
         self.memory: dict[int, np.ndarray] = {}
         self.milliseconds = [2.0]
         self.fails_to_capture = False
+        self.traced: list[dict[str, Any]] = []
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         return np.zeros(shape, dtype)
@@ -77,6 +80,12 @@ class Pretended:
 
     def used(self) -> int:
         return 0
+
+    def kernels(self, step: Callable[[], None]) -> list[dict[str, Any]]:
+        return self.traced
+
+    def ceilings(self) -> dict[str, Any]:
+        return {"bandwidth": 2e12, "peaks": {"fp16": 5e14}, "size": 4096}
 
 
 class Engine:
@@ -211,6 +220,114 @@ def test_a_profile_has_times_error_and_layers_and_fits_the_plan(made: Any, tmp_p
     assert "end to end: mean 2.000 ms" in "\n".join(trtexec.explain(plan))
     with pytest.raises(ProfileError, match="not of one engine"):
         apply(trtexec.inspect(SAMPLES / "trt8.json"), document)
+
+
+class Nvml:
+    """NVML's names, on a GPU that draws 300 W."""
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM = 1, 2
+    nvmlClocksThrottleReasonSwPowerCap = 4
+    NVMLError = KeyError
+
+    def __init__(self) -> None:
+        self.millijoules = 0
+        self.mhz = iter([1500, 1600, *[1700] * 10**5])
+
+    def nvmlInit(self) -> None:
+        pass
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetClockInfo(self, gpu: int, kind: int) -> int:
+        return next(self.mhz) if kind == self.NVML_CLOCK_SM else 2600
+
+    def nvmlDeviceGetMaxClockInfo(self, gpu: int, kind: int) -> int:
+        return 1980
+
+    def nvmlDeviceGetPowerUsage(self, gpu: int) -> int:
+        return 300_000
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, gpu: int) -> int:
+        return 4
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: int) -> int:
+        if self.millijoules < 0:
+            raise KeyError("not supported")
+        self.millijoules += 5_000
+        return self.millijoules
+
+
+def test_clocks_and_energy(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _, device, path = made
+    monkeypatch.setattr("workbench.measure.nvml._EVERY", 0.0)
+    common = {
+        "module": module.__name__,
+        "engine": str(path),
+        "folder": str(tmp_path),
+        "device": device,
+        "layer_iterations": 0,
+    }
+    found = profile(Silent(), gauge=Gauge(nvml=Nvml()), **common)
+    assert found["energy"]["joules"] == 5.0
+    assert found["energy"]["way"] == "graph"
+    # Every execution of the way counts, the warm-up's too: the pretended device executes once for twenty times.
+    assert found["energy"]["joules_per_run"] * found["energy"]["runs"] == pytest.approx(5.0)
+    assert found["energy"]["runs"] >= found["latency"]["graph"]["iterations"] / 20
+    clocks = found["clocks"]
+    assert (clocks["sm_least_mhz"], clocks["sm_mhz"], clocks["sm_most_mhz"], clocks["memory_mhz"]) == (
+        1500,
+        1700,
+        1700,
+        2600,
+    )
+    assert (clocks["steady"], clocks["watts"], clocks["held_back_by"]) == (False, 300.0, ["power limit"])
+    poor = Nvml()
+    poor.millijoules = -(10**9)
+    assert profile(Silent(), gauge=Gauge(nvml=poor), **common)["energy"] is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "pip install nvidia-ml-py" in "\n".join(profile(Silent(), **common)["notes"])
+
+
+def test_kernels_stand_with_layers_only_where_that_is_certain(made: Any, tmp_path: Path) -> None:
+    module, _, device, path = made
+    common = {
+        "module": module.__name__,
+        "engine": str(path),
+        "folder": str(tmp_path),
+        "device": device,
+        "layer_iterations": 0,
+    }
+    layers = [layer["name"] for layer in profile(Silent(), **common)["inspector"]["layers"]]
+    device.traced = [{"name": layers[1], "ms": 0.25}, {"name": "somebody else's", "ms": 0.5}]
+    found = profile(Silent(), **common)["kernels"]
+    assert found["joined"] == "by name"
+    assert [row["layer"] for row in found["rows"]] == [layers[1], None]
+    device.traced = [{"name": "a", "ms": 1.0}] * 37  # neither names nor their number fit
+    found = profile(Silent(), **common)["kernels"]
+    assert (found["joined"], {row["layer"] for row in found["rows"]}) == ("", {None})
+
+    def refused(step: object) -> list:
+        raise RuntimeError("CUPTI_ERROR_INSUFFICIENT_PRIVILEGES\nmore")
+
+    device.kernels = refused
+    document = profile(Silent(), **common)
+    assert document["kernels"] is None
+    assert "no kernel names: CUPTI_ERROR_INSUFFICIENT_PRIVILEGES" in document["notes"]
+
+
+def test_batches_of_a_dynamic_engine(made: Any, tmp_path: Path) -> None:
+    module, _, device, path = made
+    document = profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device,
+                       layer_iterations=0, batches=[1, 4, 9])  # fmt: skip
+    one, four, nine = document["sweep"]
+    assert (one["batch"], one["way"], one["median_ms"], one["throughput"]) == (1, "graph", 2.0, 500.0)
+    assert four["throughput"] == 2000.0
+    assert "has shape [9, 3, 8, 8]" in nine["missing"]
+    assert "median_ms" not in nine
+    on = roofline.Device(**{k: v for k, v in document["ceilings"].items() if k != "size"})
+    assert on.measured
+    assert on.peak("float16") == 5e14
 
 
 def test_random_inputs_and_a_missing_reference_are_told(made: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,7 @@ class TorchDevice:
         """Wait for the stream."""
         self._stream.synchronize()
 
-    def times(self, step: Callable[[], None], count: int) -> list[float]:
+    def times(self, step: Callable[[], object], count: int) -> list[float]:
         """Milliseconds of `count` steps, each between two CUDA events, queued back to back."""
         torch = self._torch
         marks = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(count)]
@@ -108,6 +109,97 @@ class TorchDevice:
                 back[name].copy_(tensor, non_blocking=True)
 
         return there, again
+
+    def kernels(self, step: Callable[[], None], count: int = 5) -> list[dict[str, Any]]:
+        """The kernels that one `step` starts, by torch.profiler (CUPTI), in the order in which they began.
+
+        Returns:
+            ``name`` and ``ms`` (median of `count` steps) of each.
+
+        Raises:
+            RuntimeError: two steps started different kernels.
+        """
+        torch = self._torch
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            with torch.cuda.stream(self._stream):
+                for _ in range(count):
+                    step()
+            self._stream.synchronize()
+        found = [
+            (e.time_range.start, e.name, e.time_range.elapsed_us() / 1e3)
+            for e in profiler.events()
+            if e.device_type == torch.autograd.DeviceType.CUDA and not e.name.startswith(("Memcpy", "Memset"))
+        ]
+        found.sort()
+        size, rest = divmod(len(found), count)
+        names = [name for _, name, _ in found[:size]]
+        runs = [found[i * size : (i + 1) * size] for i in range(count)]
+        if rest or any([name for _, name, _ in run] != names for run in runs):
+            raise RuntimeError("the profiler saw other kernels in another run")
+        return [{"name": name, "ms": statistics.median(run[i][2] for run in runs)} for i, name in enumerate(names)]
+
+    def ceilings(self) -> dict[str, Any]:
+        """What this GPU reaches: bytes per second of one large copy, operations per second of one GEMM a precision.
+
+        Returns:
+            ``bandwidth`` and ``peaks`` as in `workbench.plan.roofline.Device`, best of several runs; ``size``, the
+            edge of the square matrices. A precision that torch or the GPU lacks has no entry.
+        """
+        torch = self._torch
+        edge = 8192
+        free, _ = torch.cuda.mem_get_info()
+        while 40 * edge * edge > free // 2:
+            edge //= 2
+
+        def best(step: Callable[[], object]) -> float:
+            self.times(step, 3)
+            return min(self.times(step, 10)) / 1e3
+
+        source = torch.empty(4 * edge * edge, dtype=torch.uint8, device="cuda")
+        target = torch.empty_like(source)
+        torch.cuda.synchronize()
+        bandwidth = 2 * source.numel() / best(lambda: target.copy_(source))
+        peaks: dict[str, float] = {}
+
+        def gemm(kind: str, make: Callable[[], Callable[[], object]]) -> None:
+            try:
+                step = make()
+                torch.cuda.synchronize()
+                peaks[kind] = 2 * edge**3 / best(step)
+            except (RuntimeError, AttributeError, NotImplementedError):
+                return  # this GPU or this torch has no such product
+            finally:
+                torch.cuda.empty_cache()
+
+        def plain(dtype: Any) -> Callable[[], Callable[[], object]]:
+            def make() -> Callable[[], object]:
+                a, b = (torch.randn(edge, edge, device="cuda").to(dtype) for _ in range(2))
+                return lambda: a @ b
+
+            return make
+
+        def whole_numbers() -> Callable[[], object]:
+            a, b = (torch.randint(-9, 9, (edge, edge), device="cuda", dtype=torch.int8) for _ in range(2))
+            return lambda: torch._int_mm(a, b.t())
+
+        def eighths() -> Callable[[], object]:
+            a, b = (torch.randn(edge, edge, device="cuda").to(torch.float8_e4m3fn) for _ in range(2))
+            one = torch.ones((), device="cuda")
+            return lambda: torch._scaled_mm(a, b.t(), scale_a=one, scale_b=one, out_dtype=torch.float16)
+
+        tf32 = torch.backends.cuda.matmul.allow_tf32
+        try:
+            torch.backends.cuda.matmul.allow_tf32 = False
+            gemm("fp32", plain(torch.float32))
+            torch.backends.cuda.matmul.allow_tf32 = True
+            gemm("tf32", plain(torch.float32))
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+        gemm("fp16", plain(torch.float16))
+        gemm("bf16", plain(torch.bfloat16))
+        gemm("int8", whole_numbers)
+        gemm("fp8", eighths)
+        return {"bandwidth": bandwidth, "peaks": peaks, "size": edge}
 
     def facts(self) -> dict[str, Any]:
         """The GPU: its name, architecture, memory, driver's and torch's CUDA version."""

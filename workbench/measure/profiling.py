@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import compilers
 from workbench.errors import ConfigError
 from workbench.jobs import Job
 
 if TYPE_CHECKING:
     from workbench.build import Engine
+
+
+TASK = "workbench.measure.run:profile"
 
 
 def start(
@@ -34,7 +38,7 @@ def start(
     folder = Path(scratch.name)
     try:
         arguments = {
-            "module": engine.config.compiler,
+            **compilers.get(engine.config.compiler).arguments(),
             "engine": str(engine.path),
             "folder": str(engine.folder / "profiles"),
             "file": f"{time.time_ns()}.json",
@@ -51,7 +55,7 @@ def start(
         if job.status != "running":
             scratch.cleanup()
 
-    job = Job("workbench.measure.run:profile", arguments, title=f"profile of {engine.model}")
+    job = Job(TASK, arguments, title=f"profile of {engine.model}")
     job.on_change(ended)
     job.on_change(on_change)
     return job.start()

@@ -8,9 +8,10 @@ The outputs of the same inputs are compared with a reference, and the error stan
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,12 @@ def profile(
     layer_iterations: int = 20,
     graph: bool = True,
     transfers: bool = False,
+    batches: Sequence[int] | None = None,
+    kernels: bool = True,
+    ceilings: bool = True,
     seed: int = 0,
     device: Any = None,
+    gauge: Any = None,
 ) -> dict[str, Any]:
     """Measure, and write the document into `folder`.
 
@@ -65,12 +70,22 @@ def profile(
         layer_iterations: Executions in which layers are timed; 0 for none.
         graph: Also measure in a CUDA graph.
         transfers: Also measure with copies of inputs and outputs.
+        batches: Also measure at these sizes of the first dimension of every input (a dynamic engine).
+        kernels: Also name the kernels behind the layers, by torch.profiler, in a pass of its own.
+        ceilings: Also measure what this GPU reaches: one copy, one GEMM a precision; about a second.
         seed: Of the random inputs.
         device: CUDA; torch's by default.
+        gauge: Clocks and energy; `workbench.measure.nvml.Gauge` by default, where NVML can be had.
 
     Returns:
-        The document: ``latency`` by way (``plain``, ``graph``, ``transfers``), ``layers``, ``error``, ``memory``,
-        ``inspector`` (the layers as records), ``device``, ``notes``.
+        The document: ``latency`` by way (``plain``, ``graph``, ``transfers``; see `Latency.to_dict`), ``layers``
+        (name, mean_ms, median_ms, in the order of execution), ``error`` (see `compare`; with ``reference``),
+        ``memory`` (bytes), ``inspector`` (the layers as records), ``device``, ``machine``, ``notes``;
+        ``sweep``, one row a batch: ``batch``, ``way``, ``median_ms``, ``p99_ms``, ``throughput`` (samples a second),
+        or ``missing``, why there is none; ``clocks`` (see `Gauge.clocks`) and ``energy`` (``joules_per_run`` of the
+        first way of ``latency`` there is among graph, plain; warm-up included; the whole GPU's); ``kernels``:
+        ``rows`` of ``name``, ``ms``, ``layer`` (its name, or None) and ``joined``, how; ``ceilings`` (see
+        `workbench.plan.roofline.Device`). What could not be had is absent or None, and ``notes`` says why.
 
     Raises:
         BuildError: the engine can't be used here, in words.
@@ -103,6 +118,7 @@ def profile(
     device.synchronize()
     first = (time.perf_counter() - begin) * 1e3
     got = {name: device.download(tensor) for name, tensor in outputs.items()}
+    used = max(0, device.used() - before)
 
     ways: dict[str, Callable[[], None]] = {"plain": runner.run}
     methods = {"plain": "CUDA events around each execution, queued back to back"}
@@ -122,9 +138,16 @@ def profile(
 
         ways["transfers"] = whole
         methods["transfers"] = methods["plain"] + ", with inputs copied in and outputs copied out, pinned memory"
-    figures = {}
+    if gauge is None:
+        gauge = _gauge(notes)
+    figures: dict[str, Any] = {}
+    energy: dict[str, Any] | None = None
+    best = "graph" if "graph" in ways else "plain"
     for name, step in ways.items():
-        figures[name] = latency(device, step, methods[name], warm_up_ms, duration_ms, name, reporter).to_dict()
+        with _Energy(gauge if name == best else None, step) as meter:
+            taken = latency(device, meter.step, methods[name], warm_up_ms, duration_ms, name, reporter, gauge)
+        figures[name] = taken.to_dict()
+        energy = meter.found(name) or energy
     layers = []
     if layer_iterations:
 
@@ -134,6 +157,19 @@ def profile(
         rows = runner.layer_times(layer_iterations, tell)
         layers = [{"name": n, "mean_ms": sum(t) / len(t), "median_ms": sorted(t)[len(t) // 2]} for n, t in rows]
     inspection = runner.inspect()
+    traced = _kernels(device, runner.run, inspection.layers, notes) if kernels else None
+    reached = None
+    if ceilings:
+        reporter.progress("Measuring what this GPU reaches", 0, 1)
+        source = "measured on this GPU: one copy, one square GEMM by torch for each precision"
+        reached = {
+            "name": gpu.get("name"),
+            "sm": gpu.get("sm"),
+            **device.ceilings(),
+            "source": source,
+            "measured": True,
+        }
+        reporter.progress("Measuring what this GPU reaches", 1, 1)
     wrong: dict[str, Any] | None = None
     if reference:
         reporter.progress("Comparing with the reference", 0, 1)
@@ -154,10 +190,17 @@ def profile(
         "layers": layers,
         "layer_iterations": layer_iterations,
         "error": wrong,
-        "memory": {**runner.memory(), "used_bytes": max(0, device.used() - before)},
+        "memory": {**runner.memory(), "used_bytes": used},
+        "clocks": gauge.clocks() if gauge is not None else None,
+        "energy": energy,
+        "kernels": traced,
+        "ceilings": reached,
         "inspector": {"layers": inspection.layers, "io": inspection.io, "evidence": inspection.evidence},
         "notes": notes,
     }
+    if batches:
+        # Last: it binds other inputs.
+        document["sweep"] = _sweep(runner, device, batches, seed, (warm_up_ms, duration_ms), graph, reporter)
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     draft = place / f".{file}.part"
@@ -199,9 +242,13 @@ def apply(plan: Plan, document: Mapping[str, Any]) -> Plan:
 
 
 def latency(
-    device: Any, step: Callable[[], None], method: str, warm_up: float, duration: float, name: str, reporter: Reporter
-) -> Latency:
-    """Times of `step`: warmed up for `warm_up` ms, measured for `duration` ms and until steady (at most 4 times that)."""
+    device: Any, step: Callable[[], None], method: str, warm_up: float, duration: float, name: str, reporter: Reporter,
+    gauge: Any = None,
+) -> Latency:  # fmt: skip
+    """Times of `step`: warmed up for `warm_up` ms, measured for `duration` ms and until steady (at most 4 times that).
+
+    `gauge` is asked between two queues of executions, when the GPU has just worked.
+    """
     spent = 0.0
     while spent < warm_up:
         spent += max(sum(device.times(step, BATCH)), 1e-3)
@@ -214,9 +261,114 @@ def latency(
         samples += found
         spent += max(sum(found), 1e-3)
         settled = steady(samples, window=BATCH)
+        if gauge is not None:
+            gauge.sample()
         reporter.progress(phase, min(int(spent), int(duration)), int(duration))
     reporter.progress(phase, int(duration), int(duration))
     return Latency(tuple(samples), method, settled)
+
+
+def _gauge(notes: list[str]) -> Any:
+    """NVML's gauge; None, with a note, where it can't be had."""
+    from workbench.measure.nvml import Gauge
+
+    try:
+        return Gauge()
+    except ImportError:
+        notes.append("no clocks and no energy: pip install nvidia-ml-py")
+    except Exception as error:  # noqa: BLE001 - the library's own errors; a profile does not depend on it
+        notes.append(f"no clocks and no energy: {error}")
+    return None
+
+
+class _Energy:
+    """Joules by execution of `step`, all of them counted, while it is open. None without a gauge."""
+
+    def __init__(self, gauge: Any, step: Callable[[], None]) -> None:
+        self._gauge, self._step = gauge, step
+        self._runs = 0
+        self._begin: float | None = None
+        self._end: float | None = None
+
+    def __enter__(self) -> _Energy:
+        self._begin = self._gauge.joules() if self._gauge is not None else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end = self._gauge.joules() if self._gauge is not None else None
+
+    def step(self) -> None:
+        self._runs += 1
+        self._step()
+
+    def found(self, way: str) -> dict[str, Any] | None:
+        """What is kept; None where the GPU does not count energy."""
+        if self._begin is None or self._end is None or not self._runs:
+            return None
+        spent = self._end - self._begin
+        return {"way": way, "joules": spent, "runs": self._runs, "joules_per_run": spent / self._runs}
+
+
+def _kernels(
+    device: Any, step: Callable[[], None], layers: Sequence[Mapping[str, Any]], notes: list[str]
+) -> dict[str, Any] | None:
+    """The kernels of one execution with the layer of each, where that is certain.
+
+    By name where a kernel bears the name or the tactic of one layer alone; by position where as many kernels ran as
+    there are layers on one stream that start one; else not at all.
+    """
+    try:
+        rows = device.kernels(step)
+    except Exception as error:  # noqa: BLE001 - CUPTI may be refused to this user; the rest was measured
+        notes.append(f"no kernel names: {(str(error).splitlines() or [type(error).__name__])[0]}")
+        return None
+    from workbench.plan.kinds import kind_of
+    from workbench.plan.plan import HOST
+
+    named: dict[str, list[str]] = {}
+    for layer in layers:
+        for name in {layer["name"], layer.get("tactic") or ""} - {""}:
+            named.setdefault(name, []).append(layer["name"])
+    own = {name: of[0] for name, of in named.items() if len(of) == 1}
+    joined = [{**row, "layer": own.get(row["name"])} for row in rows]
+    how = "by name" if any(row["layer"] for row in joined) else ""
+    starting = [la for la in layers if kind_of(la["type"], la["name"], ()) not in HOST]
+    if not how and len(starting) == len(joined) and len({la.get("stream", 0) for la in starting}) == 1:
+        how = "by position"
+        joined = [{**row, "layer": layer["name"]} for row, layer in zip(joined, starting, strict=True)]
+    return {"rows": joined, "joined": how}
+
+
+def _sweep(
+    runner: Any,
+    device: Any,
+    batches: Sequence[int],
+    seed: int,
+    ms: tuple[float, float],
+    graph: bool,
+    reporter: Reporter,
+) -> list[dict[str, Any]]:
+    """Latency and throughput at several batch sizes; a size that the engine does not take says so."""
+    rows: list[dict[str, Any]] = []
+    for batch in batches:
+        row: dict[str, Any] = {"batch": batch}
+        rows.append(row)
+        try:
+            shapes = {name: [batch, *shape[1:]] for name, shape in runner.opt_shapes().items()}
+            runner.bind(_random(runner, shapes, seed))
+            runner.run()
+            device.synchronize()
+            step, row["way"] = runner.run, "plain"
+            if graph:
+                with contextlib.suppress(Exception):  # as plain, then
+                    step, row["way"] = device.capture(runner.run), "graph"
+            taken = latency(device, step, "", *ms, f"batch {batch}", reporter)
+        except WorkbenchError as error:
+            row["missing"] = error.message
+            continue
+        median = taken.percentile(50)
+        row |= {"median_ms": median, "p99_ms": taken.percentile(99), "throughput": batch / median * 1e3}
+    return rows
 
 
 def _random(runner: Any, shapes: Mapping[str, list[int]], seed: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from workbench.compatibility import runs_on, targets_of
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
 from workbench.errors import BuildError, CompilerUnavailableError, ConfigError
 
@@ -139,24 +140,13 @@ def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping
             "not portable between versions.",
             hint=again + " Full TensorRT can also build version-compatible engines (version_compatible=True).",
         )
-    targets = [t for t in str(built.get("target", "")).split("+") if t and t != "current"]
-    if built.get("gpu"):
-        targets.append(str(built["gpu"].get("sm", "")))
-    sm = here.get("sm")
-    if sm and targets and sm not in targets and not _runs_on(sm, targets, built):
+    sm, made_for = here.get("sm"), targets_of(built)
+    if sm and made_for and runs_on(sm, made_for, built["name"], built.get("hardware_compatibility")) is False:
         raise BuildError(
-            f"The engine was built for {' and '.join(targets)}; this GPU is {sm}. Engines are not portable between "
+            f"The engine was built for {' and '.join(made_for)}; this GPU is {sm}. Engines are not portable between "
             "architectures.",
             hint=again,
         )
-
-
-def _runs_on(sm: str, targets: list[str], built: Mapping[str, Any]) -> bool:
-    """Hardware-compatible engines run on later GPUs; TensorRT for RTX was seen to run an SM80 engine on SM90."""
-    number = int("".join(c for c in sm if c.isdigit()) or 0)
-    lowest = min((int("".join(c for c in t if c.isdigit()) or 0) for t in targets), default=0)
-    compatible = str(built.get("hardware_compatibility") or "").lower() == "ampere_plus"
-    return (compatible or built.get("name") == "tensorrt_rtx") and number >= lowest >= 80
 
 
 class Runner:

@@ -1,0 +1,164 @@
+"""A session measures its engines, keeps what was found, and says where they can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, SAMPLES
+from tests.models_small import mlp, save
+from workbench import Session, compatibility
+from workbench.build import Engine
+from workbench.config import BuildConfig
+from workbench.errors import ConfigError, ProfileError, WorkbenchError
+from workbench.machine import Gpu, gpus
+from workbench.measure import profiling
+
+pytestmark = pytest.mark.tiny
+BLOCK = str(SAMPLES / "residual_block.onnx")
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that keeps what it was asked, in place of a GPU."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(profiling, "TASK", "tests.tasks:measured")
+
+
+def test_a_profile_is_kept_with_the_engine_and_told(session: Session, pretended: None, tmp_path: Path) -> None:
+    engine = session.build(BLOCK, compiler="fake")
+    assert (engine.profile, engine.profiles) == (None, [])
+    assert engine.measured == engine.plan
+    x = np.ones((1, 64, 56, 56), "float32")
+    found = session.profile(engine, inputs={"x": x}, reference=False, duration_ms=5.0)
+    assert found["sums"] == {"x": float(x.sum())}
+    assert found["duration_ms"] == 5.0
+    assert found["reference"] is None
+    assert found["built"]["name"] == "fake"
+    assert [e.data for e in session.events if e.kind == "profile-added"] == [
+        {"engine": engine.key, "model": engine.model}
+    ]
+    session.profile()  # of the current engine, against the model as it was written
+    assert len(engine.profiles) == 2
+    assert engine.profile is not None
+    assert Path(engine.profile["reference"]) == Path(BLOCK)
+    other = Session.import_(session.export(tmp_path / "all.zip"), "copy", store=tmp_path / "elsewhere")
+    assert other.engine().profiles == engine.profiles
+
+
+def test_the_reference_of_a_cast_engine_is_the_model_as_written(session: Session, pretended: None) -> None:
+    engine = session.build(BLOCK, compiler="fake", precision="fp16")
+    assert Path(session.profile(engine)["reference"]) == Path(BLOCK)
+    assert engine.source().path != Path(BLOCK)
+
+
+@pytest.mark.parametrize("which", ["inputs", "reference"])
+def test_a_file_that_is_not_there(session: Session, pretended: None, which: str) -> None:
+    session.build(BLOCK, compiler="fake")
+    with pytest.raises(ConfigError, match=r"There is no file nowhere\.npz"):
+        session.profile(**{which: "nowhere.npz"})
+
+
+def test_a_profile_of_another_engine_is_refused(session: Session, pretended: None) -> None:
+    engine = session.build(BLOCK, compiler="fake")
+    session.profile(engine)
+    (file,) = (engine.folder / "profiles").glob("*.json")
+    file.write_text(
+        '{"layer_iterations": 1, "layers": [{"name": "x", "mean_ms": 1, "median_ms": 1}], "latency": {"plain": {"mean_ms": 1}},'
+        ' "error": null, "device": {}, "machine": {}, "memory": {}, "notes": []}'
+    )
+    with pytest.raises(ProfileError):
+        _ = engine.measured
+
+
+@pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
+def test_without_a_gpu_it_says_so(session: Session) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    session.build("residual_block", target="sm89")
+    with pytest.raises(WorkbenchError, match="NVIDIA GPU"):
+        session.profile()
+    assert session.engine().profiles == []
+
+
+def test_what_a_dynamic_shape_costs(session: Session, pretended: None, tmp_path: Path) -> None:
+    model = save(mlp(batch="n"), tmp_path / "mlp.onnx")
+    found = session.dynamic_overhead(
+        str(model), compiler="fake", shapes={"x": "1x8:4x8:16x8"}, measure={"duration_ms": 1.0}
+    )
+    assert found["shapes"] == {"x": [4, 8]}
+    assert found["fixed"]["profile"] == {"x": "4x8"}
+    assert found["dynamic"]["profile"] == {"x": "1x8:4x8:16x8"}
+    assert found["fixed"]["engine"] != found["dynamic"]["engine"]
+    assert (found["overhead_ms"], found["overhead"]) == (
+        1.0,
+        0.5,
+    )  # the pretended worker: 2 ms, and 3 ms at given shapes
+    with pytest.raises(ConfigError, match="no range of shapes"):
+        session.dynamic_overhead(str(model), compiler="fake", shapes={"x": "4x8"})
+
+
+# --- where an engine runs --------------------------------------------------------------------------------
+
+BUILT = {"name": "tensorrt_rtx", "version": "1.5.0.114", "target": "sm80", "gpu": None}
+
+
+def told(monkeypatch: pytest.MonkeyPatch, present: str | None, version: str = "1.5.0.114", built: dict[str, Any] = BUILT,
+         made_on: str = "", **config: Any) -> dict[str, tuple[bool | None, str]]:  # fmt: skip
+    class Compiler:
+        def version(self) -> str:
+            return version
+
+    monkeypatch.setattr(compatibility.compilers, "get", lambda name: Compiler())
+    monkeypatch.setattr(compatibility, "gpus", lambda: (Gpu("Card", present, 1, "580"),) if present else ())
+    found = compatibility.compatibility(built, BuildConfig(**config), made_on)
+    return {f.what: (f.ok, f.words) for f in found}
+
+
+def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = told(monkeypatch, "sm80", made_on=compatibility.this_platform())
+    assert {what: ok for what, (ok, _) in found.items()} == {
+        "compiler": True,
+        "version": True,
+        "GPU": True,
+        "platform": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("what", "ok", "words", "arguments"),
+    [
+        ("version", False, "Made by 1.5.0.114; here is 1.7.1.116", {"version": "1.7.1.116"}),
+        ("version", True, "version-compatible", {"version": "1.7.1.116", "version_compatible": True}),
+        ("GPU", False, "Built for sm80; this is Card (sm75): it must be rebuilt.", {"present": "sm75"}),
+        ("GPU", None, "check its outputs", {"present": "sm90"}),
+        ("GPU", False, "must be rebuilt", {"present": "sm90", "built": {**BUILT, "name": "tensorrt"}}),
+        ("GPU", True, "which its hardware compatibility allows",
+         {"present": "sm90", "built": {**BUILT, "name": "tensorrt"}, "hardware_compatibility": "ampere_plus"}),
+        ("GPU", None, "There is no NVIDIA GPU here", {"present": None}),
+        ("GPU", True, "Built for sm89",
+         {"present": "sm89", "built": {**BUILT, "target": "current", "gpu": {"name": "L4", "sm": "sm89"}}}),
+        ("platform", False, "Built on Windows AMD64", {"made_on": "Windows AMD64"}),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told(
+    monkeypatch: pytest.MonkeyPatch, what: str, ok: bool | None, words: str, arguments: dict[str, Any]
+) -> None:
+    found = told(monkeypatch, **{"present": "sm80", **arguments})
+    assert found[what][0] is ok
+    assert words in found[what][1]
+
+
+def test_rebuilding_here(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = session.build(BLOCK, compiler="fake", precision="fp16", target="sm80")
+    assert isinstance(engine, Engine)
+    findings = engine.compatibility()
+    assert [f.what for f in findings] == ["compiler", "version", "GPU", "platform"]
+    again = session.rebuild(engine)
+    assert again.key == engine.key  # nothing here is otherwise: it is found ready made
+    assert again.cached
+    monkeypatch.setattr(compatibility, "gpus", lambda: (Gpu("Card", "sm89", 1, "580"),))
+    assert session.rebuild(engine).config.targets == ("current",)
+    assert session.rebuild(engine, precision="fp32").config.precision == "fp32"

@@ -1,0 +1,48 @@
+"""What a dynamic shape costs: the same model built for one shape and for a range, both run at the usual shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workbench.config import BuildConfig, ShapeProfile, ShapeRange
+from workbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.session import Session
+
+
+def dynamic_overhead(session: Session, model: Any, config: BuildConfig, **options: Any) -> dict[str, Any]:
+    """Build and measure a fixed and a dynamic engine of `model`; see `Session.dynamic_overhead`."""
+    if not config.profiles or all(r.fixed for r in config.profiles[0].inputs.values()):
+        raise ConfigError(
+            "There is no range of shapes to compare with a fixed one.",
+            hint='Give one: shapes={"x": "1x3x224x224:8x3x224x224:32x3x224x224"}.',
+        )
+    usual = {name: ShapeRange(min=r.opt, opt=r.opt, max=r.opt) for name, r in config.profiles[0].inputs.items()}
+    at = {name: list(r.opt) for name, r in usual.items()}
+    fixed = session.build(model, config.replace(profiles=(ShapeProfile(inputs=usual),)))
+    dynamic = session.build(model, config)
+    found = {
+        "fixed": _measured(session, fixed, options),
+        "dynamic": _measured(session, dynamic, {**options, "shapes": at}),
+    }
+    before, after = (found[which]["latency"]["median_ms"] for which in ("fixed", "dynamic"))
+    return {
+        **found,
+        "model": dynamic.model,
+        "shapes": at,
+        "overhead_ms": after - before,
+        "overhead": after / before - 1,
+    }
+
+
+def _measured(session: Session, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
+    document = session.profile(engine, **options)
+    ways = document["latency"]
+    summary = engine.plan.summary
+    return {
+        "engine": engine.key, "latency": ways.get("graph") or ways["plain"], "error": document["error"],
+        "launches": summary["launches_after"], "build_s": engine.seconds["total"],
+        "profile": {n: str(r) for n, r in engine.config.profiles[0].inputs.items()},
+    }  # fmt: skip
