@@ -119,7 +119,7 @@ def quantize(
     percentile: Annotated[float, typer.Option(help="For the percentile method.")] = 99.99,
     rest: Annotated[Rest, typer.Option(help="Precision of what is not quantized.")] = Rest.FP16,
     weights: Annotated[Weights, typer.Option(help="A scale a channel (behind the convolution, or in the weight), or one.")] = Weights.CHANNEL_AFTER,
-    keep: Annotated[list[str] | None, typer.Option(help="Node, or pattern, to leave in higher precision. Repeat.")] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="Node or PyTorch module, or a pattern of them, to leave in higher precision. Repeat.")] = None,
     block: Annotated[int, typer.Option(help="INT4: weights that share a scale.")] = 128,
     batches: Annotated[int | None, typer.Option(help="Use at most this many batches.")] = None,
     shape: ShapeOption = None,

@@ -61,7 +61,10 @@ class Scheme(BaseModel):
         description="Additions behind a convolution read a branch that is quantized anyway as quantized; by default "
         "unless weights='tensor', where the addition is part of the convolution.",
     )
-    keep: tuple[str, ...] = Field((), description="Names or patterns of nodes left in the rest's precision.")
+    keep: tuple[str, ...] = Field(
+        (),
+        description="Nodes left in the rest's precision: names or patterns of nodes, or of the PyTorch modules they come from.",
+    )
     only: tuple[str, ...] | None = Field(None, description="The only nodes to quantize; None for all.")
     block: int = Field(128, gt=0, description="For INT4: how many weights share a scale.")
     placement: Literal["tensorrt", "onnxruntime"] = Field(
