@@ -110,28 +110,38 @@ class Bench:
         Raises:
             CompilerUnavailableError: there is no NVIDIA GPU.
         """
+        for model in self.models:
+            for batch in self.batches:
+                for precision in self.precisions:
+                    known = len(self.document["rows"])
+                    row = self.row(model, batch, precision)
+                    if on_row is not None and len(self.document["rows"]) > known:
+                        on_row(row)
+        return self.document
+
+    def row(self, model: str, batch: int, precision: str) -> Mapping[str, Any]:
+        """One row: that of the results file, or measured now and kept.
+
+        Raises:
+            CompilerUnavailableError: there is no NVIDIA GPU.
+        """
+        for known in self.document["rows"]:
+            if (known["model"], known["batch"], known["precision"]) == (model, batch, precision):
+                return dict(known)
         if not gpus():
             raise CompilerUnavailableError(
                 "There is no NVIDIA GPU here: nothing can be timed.",
                 hint="Run it on a machine with one, or look at fusions with `workbench fusions`.",
             )
         self.document.update(machine=machine(), version=__version__, date=time.strftime("%Y-%m-%d"))
-        done = {(r["model"], r["batch"], r["precision"]) for r in self.document["rows"]}
-        for model in self.models:
-            for batch in self.batches:
-                for precision in self.precisions:
-                    if (model, batch, precision) in done:
-                        continue
-                    row = self._row(model, batch, precision)
-                    self.document["rows"].append(row)
-                    if self.out is not None:
-                        self.out.parent.mkdir(parents=True, exist_ok=True)
-                        draft = self.out.with_suffix(".part")
-                        draft.write_text(json.dumps(self.document, indent=1))
-                        draft.replace(self.out)
-                    if on_row is not None:
-                        on_row(row)
-        return self.document
+        row = self._row(model, batch, precision)
+        self.document["rows"].append(row)
+        if self.out is not None:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.out.with_suffix(".part")
+            draft.write_text(json.dumps(self.document, indent=1))
+            draft.replace(self.out)
+        return row
 
     def _row(self, model: str, batch: int, precision: str) -> dict[str, Any]:
         entry = samples()[model]
@@ -377,8 +387,11 @@ def measure(
             step = device.capture(runner.run) if way.endswith("graph") else runner.run
             note(way, step, lambda: next(iter(outputs.values())), "CUDA graph" if way.endswith("graph") else "enqueue")
             if not way.endswith("graph"):
-                rows = runner.layer_times(LAYER_ITERATIONS)
-                layers[:] = [(name, sum(times) / len(times)) for name, times in rows]
+                try:
+                    rows = runner.layer_times(LAYER_ITERATIONS)
+                    layers[:] = [(name, sum(times) / len(times)) for name, times in rows]
+                except WorkbenchError as error:  # the latency stands without them
+                    missing["layers"] = error.message
 
         for way in ("tensorrt", "tensorrt graph"):
             if engine is not None:
