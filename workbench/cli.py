@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import cli_precision
+from workbench import cli_env, cli_precision
 from workbench.cli_options import ModelArgument, SessionOption
 from workbench.errors import WorkbenchError
 
@@ -523,6 +523,7 @@ def _short(dtype: str) -> str:
 
 
 cli_precision.register(app)
+app.add_typer(cli_env.app, name="env")
 
 
 def main() -> None:
