@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import cli_precision
+from workbench import cli_env, cli_precision
 from workbench.cli_options import ModelArgument, SessionOption
 from workbench.errors import WorkbenchError
 
@@ -245,7 +245,7 @@ def demo() -> None:
 def bench(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Sample models.")],
     batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "1,32",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, with commas.")] = "fp32,fp16",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, fp8, with commas.")] = "fp32,fp16",
     output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
     results: Annotated[
         Path | None, typer.Option("--results", help="File to keep results in; a run goes on from it.")
@@ -523,6 +523,7 @@ def _short(dtype: str) -> str:
 
 
 cli_precision.register(app)
+app.add_typer(cli_env.app, name="env")
 
 
 def main() -> None:

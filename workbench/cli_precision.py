@@ -61,6 +61,14 @@ class Weights(str, Enum):
     TENSOR = "tensor"
 
 
+class Library(str, Enum):
+    """Who quantizes or casts."""
+
+    WORKBENCH = "workbench"
+    ONNXRUNTIME = "onnxruntime"
+    MODELOPT = "modelopt"
+
+
 class Rest(str, Enum):
     """Precision of what is not quantized."""
 
@@ -84,18 +92,23 @@ def cast(
     check: Annotated[
         str | None, typer.Option("--check", metavar="DATA", help="Data on which to look for values beyond FP16's range.")
     ] = None,
+    library: Annotated[Library, typer.Option(help="workbench, or modelopt for its AutoCast.")] = Library.WORKBENCH,
     how: FormatOption = Output.TABLE,
     session: SessionOption = "default",
 ) -> None:  # fmt: skip
     """Convert MODEL to FP16 or BF16 and write it."""
+    if library is Library.ONNXRUNTIME:
+        raise ConfigError("ONNX Runtime does not cast here.", hint="--library workbench or modelopt.")
     from workbench.precision.cast import cast as convert
+    from workbench.precision.modelopt import autocast
     from workbench.precision.overflow import overflows
 
     work = _session(session)
     if check is not None and to is Half.FP16:
         for found in overflows(work.add(model), work.store, data=check):
             sys.stderr.write(f"Warning: {found.text}\n")
-    low = _watched(lambda on_job: convert(work.add(model), to.value, work.store, on_job=on_job))
+    way = autocast if library is Library.MODELOPT else convert
+    low = _watched(lambda on_job: way(work.add(model), to.value, work.store, on_job=on_job))
     _export(low, output)
     info = dict(low.origin)
     rows = [("precision", to.value), ("casts added", str(info["casts"]))]
@@ -118,8 +131,9 @@ def quantize(
     method: Annotated[Method | None, typer.Option(help="Default: entropy; for FP8 minmax.")] = None,
     percentile: Annotated[float, typer.Option(help="For the percentile method.")] = 99.99,
     rest: Annotated[Rest, typer.Option(help="Precision of what is not quantized.")] = Rest.FP16,
-    weights: Annotated[Weights, typer.Option(help="A scale a channel (behind the convolution, or in the weight), or one.")] = Weights.CHANNEL_AFTER,
-    keep: Annotated[list[str] | None, typer.Option(help="Node, or pattern, to leave in higher precision. Repeat.")] = None,
+    weights: Annotated[Weights | None, typer.Option(help="A scale a channel (behind the convolution, or in the weight), or one.")] = None,
+    library: Annotated[Library, typer.Option(help="Who places Q/DQ; modelopt needs `workbench env create modelopt`.")] = Library.WORKBENCH,
+    keep: Annotated[list[str] | None, typer.Option(help="Node or PyTorch module, or a pattern of them, to leave in higher precision. Repeat.")] = None,
     block: Annotated[int, typer.Option(help="INT4: weights that share a scale.")] = 128,
     batches: Annotated[int | None, typer.Option(help="Use at most this many batches.")] = None,
     shape: ShapeOption = None,
@@ -135,7 +149,7 @@ def quantize(
 
     scheme = Scheme(
         to=to.value, method=method.value if method else None, percentile=percentile, rest=rest.value,
-        weights=weights.value, keep=tuple(keep or ()), block=block,
+        keep=tuple(keep or ()), block=block, library=library.value, **({"weights": weights.value} if weights else {}),
     )  # fmt: skip
     profile = ShapeProfile.parse(shape) if shape else None
     shapes = {name: r.opt for name, r in profile.inputs.items()} if profile else None

@@ -52,9 +52,24 @@ def prepare(preload: tuple[str, ...]) -> None:
         _ready[key] = _spawn(sys.executable, preload, None)
 
 
+# Another environment has no workbench of its own, and must not see this one's other packages: only the folder of
+# the package itself is made known there.
+_FOREIGN = """
+import importlib.util, sys
+place = sys.argv.pop(1)
+spec = importlib.util.spec_from_file_location("workbench", place + "/__init__.py", submodule_search_locations=[place])
+sys.modules["workbench"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from workbench.worker import main
+main()
+"""
+
+
 def _spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subprocess.Popen[bytes]:
+    own = [python, "-m", "workbench.worker"]
+    foreign = [python, "-I", "-c", _FOREIGN, str(Path(__file__).parent)]
     return subprocess.Popen(
-        [python, "-m", "workbench.worker", *preload],
+        [*(own if python == sys.executable else foreign), *preload],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log or subprocess.PIPE,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onnx import TensorProto, helper
 
 from tests.conftest import ROOT
 from tests.models_small import mlp, save
@@ -211,6 +212,46 @@ def test_errors_of_the_builder(made, tmp_path: Path) -> None:
         state.complaint = text
         with pytest.raises(kind, match=told):
             run(module, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Myelin (MyelinCheckException: cudnn_impl.cpp:89: CHECK(dtype == myelinTypeFloat || dtype == myelinTypeHalf || "
+        "dtype == myelinTypeBF16 || dtype == myelinTypeFP8E4M3) failed.",
+        "Error Code 10: Internal Error (Could not find any implementation for node conv1 + relu1.)",
+    ],
+)
+def test_int8_convolutions_without_a_kernel_are_named(made, tmp_path: Path, text: str) -> None:
+    from tests.models_small import model, node, value, weights
+
+    _, module, state = made
+    state.complaint = text
+    zero = helper.make_tensor("zero", TensorProto.INT8, [], [0])
+    scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [0.1])
+    proto = model(
+        [
+            node("QuantizeLinear", ["x", "scale", "zero"], ["q"], "q"), node("DequantizeLinear", ["q", "scale", "zero"], ["d"], "d"),
+            node("Conv", ["d", "w"], ["c"], "conv1"), node("Relu", ["c"], ["r"], "relu1"),
+            node("Conv", ["r", "w2"], ["y"], "conv2"),
+        ],
+        [value("x", ["n", 4, 8, 8])], [value("y", ["n", 4, 8, 8])], [weights("w", 4, 4, 1, 1), weights("w2", 4, 4, 1, 1), zero, scale],
+    )  # fmt: skip
+    save(proto, tmp_path / "m.onnx")
+    config = BuildConfig(compiler="tensorrt", profiles=ShapeProfile.parse(["x=1x8:2x8:4x8"])).to_dict()
+    with pytest.raises(BuildError, match="no INT8 convolutions, and the model has 1: conv1") as info:
+        adapter.build(
+            Silent(), module=module.__name__, model=str(tmp_path / "m.onnx"), config=config, folder=str(tmp_path)
+        )
+    assert info.value.details["nodes"] == ["conv1"]
+    assert "--keep" in str(info.value.hint)
+
+
+def test_a_missing_kernel_names_its_node(made, tmp_path: Path) -> None:
+    _, module, state = made
+    state.complaint = "Error Code 10: Internal Error (Could not find any implementation for node {ForeignNode[a...b]}.)"
+    with pytest.raises(BuildError, match=r"no kernel for ForeignNode\[a...b\]"):
+        run(module, tmp_path)
 
 
 def test_no_listing_and_a_foreign_listing_name_the_version(made, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from workbench.errors import ConfigError
 from workbench.plan import Layer, Plan, PlanTensor
 from workbench.plan.kinds import kind_of
-from workbench.precision.audit import KINDS, audit, compare, verdict
+from workbench.precision.audit import KINDS, audit, compare, losses, verdict
 
 pytestmark = pytest.mark.tiny
 SIZE = {"float32": 4, "float16": 2, "int8": 1, "float8e4m3fn": 1}
@@ -115,3 +117,23 @@ def test_forms() -> None:
     assert set(KINDS) >= set(frame["findings"])
     assert "2 conv in int8" in repr(found)
     assert audit(plan()).findings == ()
+
+
+def test_losses_join_two_plans_by_their_nodes() -> None:
+    def timed(name: str, nodes: str, ms: float | None) -> Layer:
+        made = layer(name, "kgen" if "myl" in name else "gemm", "float16", "float16")
+        return replace(made, nodes=tuple(nodes.split()), time_ms=ms)
+
+    wide = plan(timed("up_gelu", "up gelu", 4.0), timed("down", "down", 3.0), timed("mha", "softmax", 1.0))
+    low = plan(
+        timed("up", "up", 2.0), timed("__myl_gelu", "gelu h_QuantizeLinear", 5.0), timed("down", "down", 1.5),
+        timed("mha", "softmax", 1.0), timed("__myl_Move", "", 0.25),
+    )  # fmt: skip
+    found = losses(low, wide)
+    assert list(found["nodes"]) == ["up, gelu", "", "softmax", "down"]
+    assert list(found["low"]) == ["up, __myl_gelu", "__myl_Move", "mha", "down"]
+    assert list(found["wide"]) == ["up_gelu", "", "mha", "down"]
+    assert list(found["lost_ms"]) == [3.0, 0.25, 0.0, -1.5]
+    assert found["low_ms"].sum() == 9.75
+    with pytest.raises(ConfigError, match="no measured times"):
+        losses(low, OURS)

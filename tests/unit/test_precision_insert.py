@@ -208,3 +208,12 @@ def test_schemes_are_checked() -> None:
     assert Scheme(keep="fc*").keep == ("fc*",)
     assert (Scheme().ranging, Scheme(to="fp8").ranging) == ("entropy", "minmax")
     assert "fp16" in Scheme().title
+
+
+def test_a_module_of_the_program_is_kept_by_its_path() -> None:
+    proto = net()
+    for i, each in enumerate(proto.graph.node):
+        each.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(["", f"layers.{i}.up", "op"]))
+    choices = choose(read(proto), "int8", keep=["layers.0.*"])
+    assert choices.left == {"conv1": "kept on request"}
+    assert [c.node for c in choices.taken] == ["conv2", "fc"]

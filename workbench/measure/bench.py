@@ -3,12 +3,17 @@
 Every way is timed on one GPU in one run, by CUDA events after a warm-up (`workbench.measure.latency`), and stands
 beside its error against PyTorch in FP32 with TF32 off. A row is one model, batch and precision; rows that a results
 file already holds are not measured again, so a run that was stopped goes on where it was.
+
+INT8 and FP8 rows are made by the session (`Session.quantize`), calibrated on samples like the sample's own
+inputs. Beside them stands eager in FP16. Each TensorRT row keeps the time of every layer, so that a quantized
+row that is slower than FP16 says which kernels eat the gain (`workbench.precision.audit.losses`).
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +22,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import __version__
-from workbench.errors import CompilerUnavailableError, ConfigError, WorkbenchError
+from workbench.errors import CalibrationError, CompilerUnavailableError, ConfigError, WorkbenchError
 from workbench.jobs import Job
 from workbench.machine import gpus, machine
 from workbench.model.sources import sample_folder, samples
 
 if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.model.model import Model
+    from workbench.plan.plan import Plan
+    from workbench.precision.calibration import Calibration
     from workbench.session import Session
     from workbench.worker import Reporter
 
 SCHEMA = "workbench.bench/1"
 WAYS = ("eager", "torch.compile", "torch_tensorrt", "tensorrt", "tensorrt graph")
 """Columns of the table, in order. ``torch.compile`` is mode reduce-overhead: it uses CUDA graphs itself."""
+
+PLAIN = ("fp32", "fp16")
+SAMPLES = 32
+"""Samples that a quantized row is calibrated on, or one batch where that is larger."""
+
+LAYER_ITERATIONS = 10
+QUANTIZED_ERROR = 0.1
+"""Relative error up to which a quantized row's outputs are called right."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A quantized row: fields of `workbench.precision.Scheme`, and the target to build for (this GPU by default)."""
+
+    scheme: Mapping[str, Any]
+    target: str | None = None
+
+
+VARIANTS = {"int8": Variant({"to": "int8"}), "fp8": Variant({"to": "fp8"})}
+"""What the names of quantized precisions stand for."""
 
 
 @dataclass
@@ -39,7 +68,8 @@ class Bench:
         session: Builds the engines.
         models: Names of sample models.
         batches: Sizes of the first dimension of every input.
-        precisions: fp32 or fp16.
+        precisions: fp32, fp16, int8, fp8, or a name among `variants`.
+        variants: Quantized precisions by name, beside and instead of `VARIANTS`.
         out: Results file (JSON), kept after every row; None keeps them in memory only.
         ways: Which columns.
         duration_ms: How long each latency is measured at least.
@@ -52,6 +82,7 @@ class Bench:
     out: Path | None = None
     ways: Sequence[str] = WAYS
     duration_ms: float = 600.0
+    variants: Mapping[str, Variant] = field(default_factory=dict)
     document: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +93,10 @@ class Bench:
             )
         if any(w not in WAYS for w in self.ways):
             raise ConfigError("There is no such way.", hint="There are " + ", ".join(WAYS) + ".")
+        known_names = [*PLAIN, *VARIANTS, *self.variants]
+        if strange := [p for p in self.precisions if p not in known_names]:
+            raise ConfigError(f"There is no precision {strange[0]!r}.", hint=f"There are {', '.join(known_names)}.")
+        self._calibrations: dict[tuple[str, int], Calibration] = {}
         self.document = {"schema": SCHEMA, "rows": []}
         if self.out is not None and self.out.is_file():
             known = json.loads(self.out.read_text())
@@ -75,60 +110,183 @@ class Bench:
         Raises:
             CompilerUnavailableError: there is no NVIDIA GPU.
         """
+        for model in self.models:
+            for batch in self.batches:
+                for precision in self.precisions:
+                    known = len(self.document["rows"])
+                    row = self.row(model, batch, precision)
+                    if on_row is not None and len(self.document["rows"]) > known:
+                        on_row(row)
+        return self.document
+
+    def row(self, model: str, batch: int, precision: str) -> Mapping[str, Any]:
+        """One row: that of the results file, or measured now and kept.
+
+        Raises:
+            CompilerUnavailableError: there is no NVIDIA GPU.
+        """
+        for known in self.document["rows"]:
+            if (known["model"], known["batch"], known["precision"]) == (model, batch, precision):
+                return dict(known)
         if not gpus():
             raise CompilerUnavailableError(
                 "There is no NVIDIA GPU here: nothing can be timed.",
                 hint="Run it on a machine with one, or look at fusions with `workbench fusions`.",
             )
         self.document.update(machine=machine(), version=__version__, date=time.strftime("%Y-%m-%d"))
-        done = {(r["model"], r["batch"], r["precision"]) for r in self.document["rows"]}
-        for model in self.models:
-            for batch in self.batches:
-                for precision in self.precisions:
-                    if (model, batch, precision) in done:
-                        continue
-                    row = self._row(model, batch, precision)
-                    self.document["rows"].append(row)
-                    if self.out is not None:
-                        self.out.parent.mkdir(parents=True, exist_ok=True)
-                        draft = self.out.with_suffix(".part")
-                        draft.write_text(json.dumps(self.document, indent=1))
-                        draft.replace(self.out)
-                    if on_row is not None:
-                        on_row(row)
-        return self.document
+        row = self._row(model, batch, precision)
+        self.document["rows"].append(row)
+        if self.out is not None:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            draft = self.out.with_suffix(".part")
+            draft.write_text(json.dumps(self.document, indent=1))
+            draft.replace(self.out)
+        return row
 
     def _row(self, model: str, batch: int, precision: str) -> dict[str, Any]:
         entry = samples()[model]
         shapes = {n: [batch, *i["shape"][1:]] for n, i in entry["inputs"].items()}
         row: dict[str, Any] = {"model": model, "batch": batch, "precision": precision, "ways": {}, "missing": {}}
         engine: dict[str, Any] | None = None
+        built: Engine | None = None
+        ways = list(self.ways)
+        if precision not in PLAIN:
+            ways = [w for w in ways if w == "eager" or w.startswith("tensorrt")]
+            row["missing"].update({w: f"not measured in {precision}" for w in self.ways if w not in ways})
+            row["eager_precision"] = "fp16"
         if any(w.startswith("tensorrt") for w in self.ways):
             try:
-                texts = {n: "x".join(map(str, s)) for n, s in shapes.items()}
-                built = self.session.build(model, precision=precision, shapes=texts)
+                built = self._engine(model, shapes, precision, row)
                 engine = {"path": str(built.path), "module": built.config.compiler}
                 row["compiler"] = {k: built.plan.compiler[k] for k in ("name", "version", "target")}
                 row["build_s"] = built.seconds["total"]
             except WorkbenchError as error:
-                row["missing"].update(dict.fromkeys(("tensorrt", "tensorrt graph"), error.message))
+                text = error.message + (f" {error.hint}" if error.hint else "")
+                row["missing"].update(dict.fromkeys(("tensorrt", "tensorrt graph"), text))
         file = sample_folder() / entry["file"]
         job = Job(
             "workbench.measure.bench:measure", {}, title=f"bench of {model}, batch {batch}, {precision}", time_limit=600
         )
         job.start(
-            file=str(file), shapes=shapes, precision=precision, engine=engine, ways=list(self.ways),
+            file=str(file), shapes=shapes, precision="fp32" if precision == "fp32" else "fp16", engine=engine, ways=ways,
             duration_ms=self.duration_ms,
         )  # fmt: skip
         try:
             found = job.result()
         except WorkbenchError as error:
-            row["missing"].update({w: error.message for w in self.ways if w not in row["ways"]})
+            row["missing"].update({w: error.message for w in ways if w not in row["missing"]})
             return row
         row["ways"].update(found["ways"])
-        row["missing"].update(found["missing"])
+        row["missing"].update({w: text for w, text in found["missing"].items() if w not in row["missing"]})
         row["torch"] = found["torch"]
+        if built is not None and found["layers"]:
+            self._layers(row, built.plan, found["layers"])
         return row
+
+    def _engine(self, model: str, shapes: Mapping[str, list[int]], precision: str, row: dict[str, Any]) -> Engine:
+        """The engine of a row; of a quantized one the row also gets what was quantized, and on what data."""
+        texts = {n: "x".join(map(str, s)) for n, s in shapes.items()}
+        if precision in PLAIN:
+            return self.session.build(model, precision=precision, shapes=texts)
+        variant = {**VARIANTS, **self.variants}[precision]
+        source = self.session.add(model, shapes=texts, name=f"{model}-{next(iter(shapes.values()))[0]}")
+        low, count = self._quantized(model, source, shapes, variant.scheme)
+        row["scheme"] = dict(low.origin["scheme"])
+        row["quantized"] = len(low.origin["quantized"])
+        row["left"] = len(low.origin["left"])
+        row["calibration"] = f"{count} samples drawn like the sample's own inputs: no real data"
+        options: dict[str, Any] = {"target": variant.target} if variant.target else {}
+        return self.session.build(low, **options)
+
+    def _quantized(
+        self, name: str, source: Model, shapes: Mapping[str, list[int]], scheme: Mapping[str, Any]
+    ) -> tuple[Model, int]:
+        """The quantized model. One calibration serves all schemes of a model and batch that have ranges there."""
+        from workbench.precision.quantize import calibration
+
+        batch = next(iter(shapes.values()))[0]
+        count = max(SAMPLES, batch)
+        title = f"{source.name}-quantized"
+        known = self._calibrations.get((name, batch))
+        if known is not None:
+            try:
+                return self.session.quantize(source, known, name=title, **scheme), count
+            except CalibrationError:
+                pass  # it has fewer tensors than this scheme needs: calibrate again
+        with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
+            file = Path(folder) / "samples.npz"
+            Job(
+                "workbench.measure.bench:draw",
+                {"file": str(sample_folder() / samples()[name]["file"]), "out": str(file), "count": count,
+                 "shapes": {n: [count, *s[1:]] for n, s in shapes.items()}},
+                title=f"calibration samples of {name}", time_limit=300,
+            ).result()  # fmt: skip
+            low = self.session.quantize(source, file, name=title, **scheme)
+        self._calibrations[name, batch] = calibration(low, self.session.store)
+        return low, count
+
+    def _layers(self, row: dict[str, Any], plan: Plan, times: Sequence[tuple[str, float]]) -> None:
+        """Keep the time of each layer, by kind in sum, and set a quantized row beside FP16's."""
+        from workbench.measure.run import with_layer_times
+
+        try:
+            plan = with_layer_times(plan, times)
+            row["layer_ms"] = [layer.time_ms for layer in plan.layers]
+            kinds: dict[str, float] = {}
+            for layer in plan.layers:
+                kinds[layer.kind] = kinds.get(layer.kind, 0.0) + (layer.time_ms or 0.0)
+            row["kinds_ms"] = kinds
+            if row["precision"] not in PLAIN and (wide := self._half(row)) is not None:
+                from workbench.precision.audit import losses
+
+                frame = losses(plan, wide)
+                row["against_fp16"] = {
+                    "low_ms": float(frame["low_ms"].sum()), "fp16_ms": float(frame["wide_ms"].sum()),
+                    "lost": json.loads(frame[frame["lost_ms"] > 0].head(8).to_json(orient="records")),
+                }  # fmt: skip
+        except WorkbenchError as error:
+            row["missing"]["layers"] = error.message
+
+    def _half(self, row: Mapping[str, Any]) -> Plan | None:
+        """The FP16 plan of the same model and batch with the times of its layers, where that row was measured."""
+        from dataclasses import replace
+
+        same = [r for r in self.document["rows"] if (r["model"], r["batch"]) == (row["model"], row["batch"])]
+        half = next((r for r in same if r["precision"] == "fp16" and r.get("layer_ms")), None)
+        if half is None:
+            return None
+        shapes = {n: [row["batch"], *i["shape"][1:]] for n, i in samples()[row["model"]]["inputs"].items()}
+        plan = self._engine(row["model"], shapes, "fp16", {}).plan
+        if len(plan.layers) != len(half["layer_ms"]):
+            return None  # measured with another version of the compiler
+        layers = [replace(layer, time_ms=t) for layer, t in zip(plan.layers, half["layer_ms"], strict=True)]
+        return replace(plan, layers=tuple(layers))
+
+
+def draw(reporter: Reporter, *, file: str, out: str, count: int, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
+    """Calibration samples like a sample model's own inputs, written as .npz; in a worker.
+
+    Floating-point inputs are normal numbers with the example's mean and deviation; token ids are drawn anew from
+    the example's; inputs that hold only 0 and 1 (masks) are repeated as they are.
+    """
+    import numpy as np
+
+    from workbench.model.export import load_sample, resize_example
+
+    rng = np.random.default_rng(0)
+    _, inputs = load_sample(file)
+    arrays = {}
+    for (name, shape), example in zip(shapes.items(), inputs, strict=True):
+        values = example.numpy()
+        if values.dtype.kind == "f":
+            arrays[name] = (values.mean() + values.std() * rng.standard_normal(shape)).astype(values.dtype)
+        elif values.max() > 1:
+            arrays[name] = rng.choice(values.ravel(), size=shape)
+        else:
+            arrays[name] = resize_example(example, tuple(shape)).numpy()
+        reporter.progress("Drawing samples", len(arrays), len(shapes))
+    np.savez(out, **arrays)
+    return {"samples": count}
 
 
 def measure(
@@ -145,7 +303,8 @@ def measure(
 
     Returns:
         ``ways``: by name the latency (`Latency.to_dict`) with ``error`` against FP32; ``missing``: why a way has
-        no figure; ``torch``: its version.
+        no figure; ``torch``: its version; ``layers``: name and mean milliseconds of each, of the engine without a
+        CUDA graph.
     """
     import torch
 
@@ -169,6 +328,7 @@ def measure(
             on_gpu = [t.half() if t.is_floating_point() else t for t in on_gpu]
         found: dict[str, Any] = {}
         missing: dict[str, str] = {}
+        layers: list[tuple[str, float]] = []
 
         def note(way: str, step: Callable[[], None], output: Callable[[], Any], method: str) -> None:
             step()
@@ -226,11 +386,17 @@ def measure(
             device.synchronize()
             step = device.capture(runner.run) if way.endswith("graph") else runner.run
             note(way, step, lambda: next(iter(outputs.values())), "CUDA graph" if way.endswith("graph") else "enqueue")
+            if not way.endswith("graph"):
+                try:
+                    rows = runner.layer_times(LAYER_ITERATIONS)
+                    layers[:] = [(name, sum(times) / len(times)) for name, times in rows]
+                except WorkbenchError as error:  # the latency stands without them
+                    missing["layers"] = error.message
 
         for way in ("tensorrt", "tensorrt graph"):
             if engine is not None:
                 guarded(way, partial(through_tensorrt, way))
-    return {"ways": found, "missing": missing, "torch": torch.__version__}
+    return {"ways": found, "missing": missing, "torch": torch.__version__, "layers": layers}
 
 
 def table(document: Mapping[str, Any]) -> list[list[str]]:
@@ -245,14 +411,21 @@ def table(document: Mapping[str, Any]) -> list[list[str]]:
                 cells.append("–")
                 continue
             times = f" ({eager / got['median_ms']:.1f}×)" if eager and way != "eager" else ""
-            cells.append(f"{got['median_ms']:.3g} ms{times}{'' if right(row, way) else ' WRONG'}")
+            error = got["error"]["relative_l2"] if row["precision"] not in PLAIN and way != "eager" else None
+            told = "" if error is None else f", error {error:.1%}"
+            cells.append(f"{got['median_ms']:.3g} ms{times}{told}{'' if right(row, way) else ' WRONG'}")
         out.append(cells)
     return out
 
 
 def right(row: Mapping[str, Any], way: str) -> bool:
-    """Whether a way's outputs may be called right: finite, and an error of at most 1 % or ten times eager's own."""
+    """Whether a way's outputs may be called right: finite, and an error of at most 1 % or ten times eager's own.
+
+    Of a quantized row `QUANTIZED_ERROR` is allowed.
+    """
     error = row["ways"][way]["error"]
+    if row["precision"] not in PLAIN and way != "eager":
+        return bool(error["ok"]) and error["relative_l2"] is not None and error["relative_l2"] <= QUANTIZED_ERROR
     own = row["ways"].get("eager", {}).get("error", {}).get("relative_l2") or 0.0
     return bool(error["ok"]) and error["relative_l2"] is not None and error["relative_l2"] <= max(0.01, 10 * own)
 

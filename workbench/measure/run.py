@@ -241,6 +241,21 @@ def apply(plan: Plan, document: Mapping[str, Any]) -> Plan:
     return with_times(plan, times, measured)
 
 
+def with_layer_times(plan: Plan, times: Sequence[tuple[str, float]]) -> Plan:
+    """The plan with the mean milliseconds of its layers, given by name in the order in which they ran.
+
+    Raises:
+        ProfileError: they are of another engine.
+    """
+    from workbench.plan.from_layers import with_times
+    from workbench.trtexec import Profile, ProfileRow, join
+
+    rows = tuple(ProfileRow(name, mean, mean, None, None) for name, mean in times)
+    joined = join(Profile(1, rows, "the profiler's record"), plan.layers, layers_file="the plan's layers")
+    means = [row.mean_ms if row else None for row in joined.rows]
+    return with_times(plan, means, {"method": "IProfiler, mean", "joined": joined.how})
+
+
 def latency(
     device: Any, step: Callable[[], None], method: str, warm_up: float, duration: float, name: str, reporter: Reporter,
     gauge: Any = None,

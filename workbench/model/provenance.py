@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,19 @@ def source_of(node: Node) -> Source | None:
         return None
     scopes = _strings(metadata.get(_PREFIX + "name_scopes", ""))
     classes = _strings(metadata.get(_PREFIX + "class_hierarchy", ""))
-    # The last entry is the operation itself; the one before it is the module that called it.
-    scope = scopes[-2] if len(scopes) > 1 else ""
+    scope = scope_of(metadata)
     module = classes[len(scopes) - 2].rpartition(".")[2] if len(scopes) > 1 and len(classes) >= len(scopes) - 1 else ""
     target = _TARGET.search(metadata.get(_PREFIX + "fx_node", ""))
     file, line, code = _frame(metadata.get(_PREFIX + "stack_trace", ""))
     op = target[1].removeprefix("torch.ops.") if target else ""
     return Source(scope=scope, module=module, file=file, line=line, code=code, op=op)
+
+
+def scope_of(metadata: Mapping[str, str]) -> str:
+    """Path of the module instance that a node belongs to, from the node's metadata; empty where it is not known."""
+    scopes = _strings(metadata.get(_PREFIX + "name_scopes", ""))
+    # The last entry is the operation itself; the one before it is the module that called it.
+    return scopes[-2] if len(scopes) > 1 else ""
 
 
 @lru_cache(maxsize=4096)

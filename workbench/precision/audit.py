@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from workbench.errors import ConfigError
 from workbench.model.graph import BITS
 from workbench.plan.kinds import words_of
 from workbench.plan.plan import CONVERSIONS, Layer, Plan
@@ -235,6 +236,66 @@ def verdict(low: Plan, wide: Plan, names: Sequence[str] = ("INT8", "FP16")) -> s
     if a > b:
         return f"{text}: {change:.0%} more. It may well be slower; see what the audit finds before you run it."
     return f"{text}: {change:.0%} less."
+
+
+def losses(low: Plan, wide: Plan) -> pd.DataFrame:
+    """Where the time of two measured plans of one model goes, the parts in which `low` is slower first.
+
+    The model's own nodes join the two: kernels of either plan that execute a common node belong to one part,
+    whatever each compiler fused. Kernels that execute no node of the other plan (a Q/DQ pair's own, a layout
+    change) are parts of their own.
+
+    Args:
+        low: The quantized plan, with times (`Engine.measured`).
+        wide: The other one, with times.
+
+    Returns:
+        One row a part: ``nodes`` (the first that both execute), ``low`` and ``wide`` (kernels), ``low_ms``,
+        ``wide_ms`` and ``lost_ms``, the difference; all measured.
+
+    Raises:
+        ConfigError: a plan has no times.
+    """
+    import pandas as pd
+
+    for plan in (low, wide):
+        if all(layer.time_ms is None for layer in plan.layers):
+            raise ConfigError(
+                f"The plan of {plan.model.get('name')} has no measured times.",
+                hint="Measure it on a GPU: session.profile(engine); then engine.measured is the plan with times.",
+            )
+    sides = {"low": low, "wide": wide}
+    common = set(low.layers_of) & set(wide.layers_of)
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(key: tuple[str, str]) -> tuple[str, str]:
+        while parent.setdefault(key, key) != key:
+            key = parent[key]
+        return key
+
+    for side, plan in sides.items():
+        for layer in plan.layers:
+            for node in layer.nodes:
+                if node in common:
+                    parent[root((side, layer.id))] = root(("node", node))
+    parts: dict[tuple[str, str], dict[str, list[Layer]]] = {}
+    for side, plan in sides.items():
+        for layer in plan.layers:
+            if layer.time_ms is not None:
+                parts.setdefault(root((side, layer.id)), {"low": [], "wide": []})[side].append(layer)
+    rows = []
+    for part in parts.values():
+        shared = [n for layer in (*part["low"], *part["wide"]) for n in layer.nodes if n in common]
+        times = {side: sum(layer.time_ms or 0.0 for layer in part[side]) for side in sides}
+        rows.append(
+            {
+                "nodes": ", ".join(dict.fromkeys(shared)), "low": ", ".join(la.name for la in part["low"]),
+                "wide": ", ".join(la.name for la in part["wide"]), "low_ms": times["low"], "wide_ms": times["wide"],
+                "lost_ms": times["low"] - times["wide"],
+            }
+        )  # fmt: skip
+    columns = ["nodes", "low", "wide", "low_ms", "wide_ms", "lost_ms"]
+    return pd.DataFrame(rows, columns=columns).sort_values("lost_ms", ascending=False, ignore_index=True)
 
 
 def _asked(plan: Plan, launches: Sequence[Layer]) -> str:

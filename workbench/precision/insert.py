@@ -71,10 +71,13 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
     Args:
         model: In FP32, with types inferred.
         to: int8, fp8 or int4.
-        keep: Names or patterns (``*``, ``?``) of nodes to leave in higher precision.
+        keep: Nodes to leave in higher precision: names or patterns (``*``, ``?``) of the node, or of the PyTorch
+            module that it comes from, such as ``layers.*.up``.
         only: Names of the only nodes to quantize; None for all.
     """
     import onnx_ir as ir
+
+    from workbench.model.provenance import scope_of
 
     out = Choices()
     for node in model.graph:
@@ -83,7 +86,8 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
         name = node.name or ""
         data, weight = node.inputs[0], node.inputs[1]
         reason = None
-        if any(fnmatchcase(name, pattern) for pattern in keep):
+        titles = (name, scope_of(node.metadata_props))
+        if any(fnmatchcase(title, pattern) for pattern in keep for title in titles if title):
             reason = "kept on request"
         elif only is not None and name not in only:
             reason = "not among the nodes asked for"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,14 +62,24 @@ class Scheme(BaseModel):
         description="Additions behind a convolution read a branch that is quantized anyway as quantized; by default "
         "unless weights='tensor', where the addition is part of the convolution.",
     )
-    keep: tuple[str, ...] = Field((), description="Names or patterns of nodes left in the rest's precision.")
+    keep: tuple[str, ...] = Field(
+        (),
+        description="Nodes left in the rest's precision: names or patterns of nodes, or of the PyTorch modules they come from.",
+    )
     only: tuple[str, ...] | None = Field(None, description="The only nodes to quantize; None for all.")
     block: int = Field(128, gt=0, description="For INT4: how many weights share a scale.")
-    placement: Literal["tensorrt", "onnxruntime"] = Field(
-        "tensorrt", description="Where Q/DQ go: on inputs only, or as ONNX Runtime's quantize_static does by default."
+    placement: Literal["tensorrt", "onnxruntime", "modelopt"] = Field(
+        "tensorrt",
+        description="Where Q/DQ go: on inputs only, as ONNX Runtime's quantize_static does by default, or as NVIDIA "
+        "ModelOpt does (in its own environment). `library` is short for it: workbench, onnxruntime, modelopt.",
     )
 
     def __init__(self, **data: Any) -> None:
+        if "library" in data:
+            library = data.pop("library")
+            data["placement"] = "tensorrt" if library == "workbench" else library
+        if data.get("placement") == "modelopt":
+            data.setdefault("weights", "channel")  # its only way
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -86,6 +97,13 @@ class Scheme(BaseModel):
     def _fits(self) -> Scheme:
         if self.placement == "onnxruntime" and (self.to != "int8" or self.rest != "fp32" or self.only is not None):
             raise ValueError("ONNX Runtime's own placement is INT8 with an FP32 rest: give rest='fp32', to='int8'")
+        if self.placement == "modelopt":
+            if self.method == "percentile":
+                raise ValueError("ModelOpt calibrates by entropy or minmax, not by percentile")
+            if self.weights != "channel":
+                raise ValueError("ModelOpt gives each channel of a weight its scale: weights='channel'")
+            if self.only is not None:
+                raise ValueError("ModelOpt chooses its nodes itself: give keep, not only")
         return self
 
     @property
@@ -115,6 +133,8 @@ class Scheme(BaseModel):
         ]
         if self.placement == "onnxruntime":
             return f"{self.to} {how}, as ONNX Runtime places it"
+        if self.placement == "modelopt":
+            return f"{self.to}, as ModelOpt places it, rest {self.rest}"
         return f"{self.to} {f'blocks of {self.block}' if self.to == 'int4' else how}, rest {self.rest}"
 
 
@@ -148,17 +168,24 @@ def quantize(
         ModelError: it is quantized already, or its opset can't be raised to what the scheme needs.
         CalibrationError: the data do not fit.
         ConfigError: an option is wrong.
+        CompilerUnavailableError: with library="modelopt", ModelOpt's environment is missing or broken.
     """
     scheme = Scheme(**{**(scheme.to_dict() if scheme else {}), **options}) if options else scheme or Scheme()
     refuse_quantized(model)
     source = model.sha256(store)
+    task, python, maker = "workbench.precision.quantize:quantize_task", sys.executable, ""
+    if scheme.placement == "modelopt":
+        from workbench.environments import RECIPES, python_of
+
+        task, python = "workbench.precision.modelopt:quantize_task", python_of("modelopt", store)
+        maker = RECIPES["modelopt"].pins[-1]
     with store.scratch("quantize") as folder:
         work = folder / "model"
         work.mkdir()
         cache, batches = _calibration(model, scheme, data, source, shapes, limit, min_samples, folder)
         digest = "" if not scheme.calibrated else batches.digest if batches else _digest(cache)
         key = "quantize-" + hashlib.sha256(
-            json.dumps([VERSION, source, scheme.to_dict(), digest], sort_keys=True).encode()
+            json.dumps([VERSION, source, scheme.to_dict(), digest + maker], sort_keys=True).encode()
         ).hexdigest()  # fmt: skip
         if (found := store.derived(key)) is not None:
             return Model(model.name, found[0], found[1], original=model)
@@ -166,7 +193,7 @@ def quantize(
             if (found := store.derived(key)) is not None:
                 return Model(model.name, found[0], found[1], original=model)
             job = Job(
-                "workbench.precision.quantize:quantize_task",
+                task,
                 {
                     "path": str(model.path.resolve()), "scheme": scheme.to_dict(), "folder": str(work),
                     "batches": str(batches.folder) if batches else None, "cache": str(cache) if cache else None,
@@ -175,6 +202,7 @@ def quantize(
                               "batches": batches.count if batches else 0, "samples": batches.samples if batches else 0},
                 },
                 title=f"quantization of {model.name} to {scheme.to}",
+                python=python,
             )  # fmt: skip
             if on_job is not None:
                 on_job(job)
@@ -227,8 +255,9 @@ def _calibration(
     if isinstance(data, str | Path) and text.endswith(".json"):
         data = Calibration.load(text)
     if isinstance(data, Calibration):
-        if scheme.placement == "onnxruntime":
-            raise CalibrationError("ONNX Runtime's own placement calibrates itself: give data, not a cache.")
+        if scheme.placement != "tensorrt":
+            name = {"onnxruntime": "ONNX Runtime", "modelopt": "ModelOpt"}[scheme.placement]
+            raise CalibrationError(f"{name}'s own placement calibrates itself: give data, not a cache.")
         data.check(source, model.name)
         return data.save(folder / "calibration.json"), None
     inputs = inputs_of(model.graph, shapes)

@@ -27,6 +27,10 @@ from workbench.errors import (
 from workbench.worker import Reporter
 
 _MEMORY = re.compile(r"(Total Activation Memory|Total Weights Memory|Max Scratch Memory): (\d+) bytes")
+_NO_KERNEL = re.compile(
+    r"CHECK\(dtype == myelinTypeFloat.*failed|CaskConvolution|could not find any implementation", re.IGNORECASE
+)
+"""What versions that lack a kernel for a convolution of some type say, without naming it."""
 _PHASE = re.compile(
     r"(Graph construction|Formats and tactics selection|Subgraph compilation|Engine generation) completed in ([\d.eE+-]+) seconds"
 )
@@ -74,7 +78,7 @@ def build(reporter: Reporter, *, module: str, model: str, config: dict[str, Any]
         options.progress_monitor = _monitor(trt, reporter)
     serialized = builder.build_serialized_network(network, options)
     if serialized is None:
-        raise _build_error(wanted, logger)
+        raise _build_error(wanted, logger, Path(model))
     built = time.perf_counter()
 
     with (out / "engine").open("wb") as file:
@@ -416,7 +420,7 @@ def _supported(trt: Any, model: str, logger: Any) -> tuple[list[int] | None, int
     return inside, len(read_graph(Path(model)).graph.node)
 
 
-def _build_error(config: BuildConfig, logger: Any) -> BuildError | ConfigError:
+def _build_error(config: BuildConfig, logger: Any, model: Path) -> BuildError | ConfigError:
     said = [e.strip() for e in logger.errors]
     text = "\n".join(said)
     targets = "+".join(config.targets)
@@ -454,8 +458,44 @@ def _build_error(config: BuildConfig, logger: Any) -> BuildError | ConfigError:
             hint="Build for sm89 or later, or quantize to int8 (`workbench quantize MODEL --to int8`).",
             details={"errors": said[-10:]},
         )
+    if _NO_KERNEL.search(text) and (nodes := _int8_convolutions(model)):
+        return BuildError(
+            f"This version has no INT8 convolutions, and the model has {len(nodes)}: {', '.join(nodes[:5])}"
+            + (" and more." if len(nodes) > 5 else "."),
+            hint="Upgrade (TensorRT for RTX 1.7 builds them), quantize to fp8 instead (sm89 and later), or leave these "
+            "nodes: `workbench quantize --keep NAME`, keep= in Python.",
+            details={"nodes": nodes, "errors": said[-10:]},
+        )
+    if match := re.search(
+        r"[Cc]ould not find any implementation for (?:node|operation) ([^\n]*?)[.)]*(?:\n|$| due to)", text
+    ):
+        named = match[1].strip().strip("'{}")
+        return BuildError(
+            f"TensorRT has no kernel for {named} on {targets or 'this GPU'} in the types and shapes that it has here.",
+            hint="Leave that node in higher precision (`workbench quantize --keep NAME`), or give more workspace.",
+            details={"nodes": [named], "errors": said[-10:]},
+        )
     return BuildError(
         "TensorRT could not build the engine: " + (" | ".join(said[-3:]) or "it gave no reason"),
         hint="The build log has the details; `workbench doctor` shows what this install can do.",
         details={"errors": said[-10:]},
     )
+
+
+def _int8_convolutions(model: Path) -> list[str]:
+    """Names of the convolutions of an ONNX file whose data come out of a DequantizeLinear of INT8."""
+    from workbench.model.onnx_file import read_graph
+
+    graph = read_graph(model).graph
+    int8, int8_default = 3, 2  # TensorProto.INT8, UINT8: the type without a zero point
+    types = {t.name: t.data_type for t in graph.initializer}
+    produced = {output: node for node in graph.node for output in node.output}
+    found = []
+    for node in graph.node:
+        source = produced.get(node.input[0]) if node.op_type in {"Conv", "ConvTranspose"} else None
+        if source is None or source.op_type != "DequantizeLinear":
+            continue
+        zero = types.get(source.input[2], int8) if len(source.input) > 2 else int8_default
+        if zero in (int8, int8_default):
+            found.append(node.name or node.output[0])
+    return found
