@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine
 from workbench.config import BuildConfig, ShapeProfile
@@ -33,6 +33,9 @@ from workbench.store import Database, Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from workbench.torch_paths import Partition
+    from workbench.torch_paths.live import Compiled
 
 FORMAT = 1
 ARCHIVE = "workbench.session/1"
@@ -318,6 +321,79 @@ class Session:
                 hint="They are " + ", ".join(f"{e.id} ({e.model})" for e in engines) + "." if engines else None,
             )
         return found[0]
+
+    # --- PyTorch ------------------------------------------------------------------------------------
+
+    def partition(
+        self,
+        model: Any,
+        inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        shapes: Mapping[str, str] | ShapeProfile | None = None,
+        method: Literal["torch_tensorrt", "parser"] | None = None,
+        on_job: Callable[[Job], None] | None = None,
+        **options: Any,
+    ) -> Partition:
+        """Which operators of a model run in TensorRT, which fall back, and how many engines that makes.
+
+        On a machine without a GPU it is planned: the partitioner is asked, nothing is built.
+
+        Args:
+            model: A torch module (with `inputs`), a sample's name, ``package.module:factory``, the name of a
+                model in the session, or anything that `add` takes.
+            inputs: Example inputs of a torch module, by position or by name.
+            shapes: Shapes such as ``{"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``.
+            method: ``torch_tensorrt`` for Torch-TensorRT's own partitioner; ``parser`` for TensorRT's ONNX parser,
+                which also takes ONNX files. By default the first where it is installed and the model is torch's.
+            on_job: Called with each job that is started.
+            options: For torch_tensorrt: ``precision``, ``min_block_size``, ``torch_executed_ops``, ``target`` (the GPU
+                to plan for), ``build`` (False plans also where there is a GPU).
+
+        Raises:
+            CompilerUnavailableError: what `method` needs is not installed.
+            ModelError: the model can't be read or exported.
+            ConfigError: an option does not fit.
+        """
+        from workbench.torch_paths.plan import partition
+
+        def as_onnx() -> Model:
+            if hasattr(model, "forward"):
+                return resolve(model, self.store, inputs=inputs, profile=_profile(shapes), on_job=on_job)
+            return self._resolve(model, _config(None, {"shapes": shapes} if shapes else {}), on_job)
+
+        known = self.model(model) if isinstance(model, str) and model in self.models else model
+        return partition(
+            known, as_onnx, self.store, method=method, inputs=inputs, profile=_profile(shapes), on_job=on_job, **options
+        )
+
+    def compile_torch(
+        self,
+        module: Any,
+        inputs: Sequence[Any] | Mapping[str, Any],
+        *,
+        shapes: Mapping[str, str] | ShapeProfile | None = None,
+        **options: Any,
+    ) -> Compiled:
+        """Compile a torch module with Torch-TensorRT on this machine's GPU.
+
+        Args:
+            module: The module; it stays as it is, a copy of it is compiled.
+            inputs: Example inputs, by position or by name.
+            shapes: Shapes, with min:opt:max where a dimension is open.
+            options: ``how`` (``export``, which can be saved, or ``torch.compile``), ``precision`` (fp32, fp16, bf16),
+                ``workspace`` (bytes), ``min_block_size``, ``torch_executed_ops``, and further settings of Torch-TensorRT.
+
+        Returns:
+            A callable that holds the compiled module, its partition, and `save`; `workbench.torch_paths.live.load`
+            reads it back.
+
+        Raises:
+            CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
+            BuildError: Torch-TensorRT failed.
+        """
+        from workbench.torch_paths.live import compile_module
+
+        return compile_module(module, inputs, shapes=_profile(shapes), **options)
 
     # --- measuring ----------------------------------------------------------------------------------
 
