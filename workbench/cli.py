@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from workbench.build import Build, Engine
-    from workbench.plan import Layer, Plan
     from workbench.model.provenance import Source
+    from workbench.plan import Layer, Plan
     from workbench.plan.roofline import Device
     from workbench.torch_paths import Partition
 
@@ -217,7 +217,7 @@ def partition(
     from workbench.config import ShapeProfile
     from workbench.session import Session
 
-    given = {"min_block_size": min_block_size, "target": target}
+    given: dict[str, Any] = {"min_block_size": min_block_size, "target": target}
     found = Session(session).partition(
         model, shapes=ShapeProfile.parse(shape) if shape else None, method=method,  # type: ignore[arg-type]
         **{name: value for name, value in given.items() if value is not None},
@@ -270,6 +270,57 @@ def _print_partition(found: Partition) -> None:
 
 def _at(source: Source) -> str:
     return f" at {Path(source.file).name}:{source.line}" if source.file else ""
+
+
+@app.command()
+def gotchas(
+    model: ModelArgument,
+    target: TargetOption = None,
+    precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
+    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", metavar="NAME=SHAPE")] = None,
+    build: Annotated[bool, typer.Option("--build", help="Also build it, and look at the engine.")] = False,
+    output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    session: SessionOption = "default",
+) -> None:
+    """Say what is likely to surprise about MODEL, and with --build about its engine: only what its data prove."""
+    from workbench.config import ShapeProfile
+    from workbench.session import Session
+
+    work = Session(session)
+    profile = ShapeProfile.parse(shape) if shape else None
+    found = [work.gotchas(work.add(model, shapes=profile))]
+    if build:
+        engine = work.build(
+            found[0].name, targets=target or (), precision=precision.value, profiles=(profile,) if profile else ()
+        )
+        found.append(work.gotchas(engine))
+    if output is Format.JSON:
+        import json
+
+        document = (
+            found[-1].to_dict() if len(found) == 1 else {"model": found[0].to_dict(), "engine": found[1].to_dict()}
+        )
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    if output is Format.CSV:
+        import pandas as pd
+
+        sys.stdout.write(pd.concat([each.to_frame() for each in found]).to_csv(index=False))
+        return
+    from rich.markup import escape
+
+    out = _console()
+    colours = {"problem": "red", "cost": "yellow", "note": "blue"}
+    for each in found:
+        out.print(f"\n[bold]{escape(each.name)}[/]" + (f", engine {each.engine}" if each.engine else ", the model"))
+        for one in each:
+            out.print(f"[bold {colours[one.severity]}]{one.severity}[/]  [bold]{escape(one.title)}[/]")
+            for line in (one.words, one.evidence, one.todo):
+                out.print(f"    {escape(line)}", style=None if line is one.words else "dim")
+        if not each.findings:
+            out.print("Nothing found.")
+        for text in each.unchecked:
+            out.print(f"[dim]Not looked at: {escape(text)}[/]")
 
 
 @app.command()

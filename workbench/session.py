@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import ConfigError, StoreError, WorkbenchError
+from workbench.errors import CompilerUnavailableError, ConfigError, StoreError, WorkbenchError
 from workbench.events import PROCESS, Event, Selection, call
 from workbench.jobs import Job
 from workbench.model.model import Model
@@ -34,6 +34,7 @@ from workbench.store import Database, Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workbench.gotchas import Gotchas
     from workbench.torch_paths import Partition
     from workbench.torch_paths.live import Compiled
 
@@ -483,6 +484,44 @@ class Session:
         sha256 = None if found is None else found.sha256(self.store)
         return trtexec.inspect(layers, profile=profile, times=times, metadata=metadata, model=found, sha256=sha256)
 
+    def gotchas(
+        self, model: Any = None, *, parser: bool = True, on_job: Callable[[Job], None] | None = None
+    ) -> Gotchas:
+        """What is likely to surprise about an engine or a model: only what its own data prove.
+
+        Args:
+            model: An Engine or (the beginning of) its key; a Model, the name of one in the session, or anything that
+                `add` takes. By default the current engine, else the newest model. A name means the model.
+            parser: Whether TensorRT's parser is asked which nodes of a model it takes (in a worker, about a second).
+            on_job: Called with each job that is started.
+
+        Raises:
+            StoreError: the session has neither model nor engine.
+            ModelError: there is no such model.
+        """
+        from workbench import gotchas as of
+        from workbench.compilers.registry import get
+        from workbench.machine import gpus
+
+        engine = self.current if model is None else model if isinstance(model, Engine) else None
+        if engine is None and isinstance(model, str) and model not in self.models:
+            engine = next((e for e in self.engines if len(model) >= 4 and e.key.startswith(model)), None)
+        if engine is not None:
+            info = get(engine.config.compiler).describe()
+            installed = info.version if info.name == engine.config.compiler else None
+            return of.of_engine(engine, here=gpus(), installed=installed, others=self.engines)
+        if model is None and not (models := self.models):
+            raise StoreError(f"Session {self.name} has no model yet.", hint='Add one: session.add("resnet50").')
+        found = list(models.values())[-1] if model is None else self._resolve(model, BuildConfig(), on_job)
+        unchecked: list[str] = [] if parser else ["which nodes TensorRT takes: its parser was not asked"]
+        partition = None
+        if parser:
+            try:
+                partition = self.partition(found, method="parser", on_job=on_job)
+            except CompilerUnavailableError as error:
+                unchecked.append(f"which nodes TensorRT takes: {error.message}")
+        return of.of_model(found, partition, unchecked)
+
     def to_frame(self) -> pd.DataFrame:
         """One row an engine: what was asked, what it took, what fusion saved."""
         import pandas as pd
@@ -532,7 +571,7 @@ class Session:
     # --- views --------------------------------------------------------------------------------------
 
     def panel(self, name: str) -> Any:
-        """A panel for a notebook: model, graph, fusions, build, memory or streams.
+        """A panel for a notebook: model, graph, fusions, build, memory, streams or gotchas.
 
         Raises:
             StoreError: there is no panel of that name.

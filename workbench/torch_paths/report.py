@@ -39,7 +39,7 @@ class Operator:
 
     name: str
     op: str
-    source: Source = Source()
+    source: Source = field(default_factory=Source)
     reason: str = ""
 
 
@@ -113,7 +113,7 @@ class Partition:
     def crossings(self) -> int:
         """Changes between TensorRT and the fallback along the segments."""
         sides = [s.runs_on for s in self.segments]
-        return sum(a != b for a, b in zip(sides, sides[1:], strict=False))
+        return sum(sides[i] != sides[i - 1] for i in range(1, len(sides)))
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -192,7 +192,7 @@ class Partition:
     def title(self) -> str:
         """One line that says how it was found."""
         how = METHODS.get(self.method, self.method)
-        return f"{'planned, without building, ' if self.planned else 'built '}{how}"
+        return f"planned {how}, nothing built" if self.planned else f"built, {how}"
 
     def __repr__(self) -> str:
         total, back = len(self.operators), len(self.fallbacks)

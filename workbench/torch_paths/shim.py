@@ -75,7 +75,7 @@ def _pretended(target: str) -> Any:
         torch._C._CudaDeviceProperties = type("_CudaDeviceProperties", (), {})
     real = os.path.isfile
     # Its C++ runtime needs libtorch_cuda; without the file it takes its runtime in Python, which is not used here.
-    os.path.isfile = lambda path: not os.path.basename(str(path)).startswith("libtorchtrt") and real(path)
+    os.path.isfile = lambda path: not str(path).rpartition("/")[2].startswith("libtorchtrt") and real(path)
     try:
         module = importlib.import_module("torch_tensorrt")
     finally:
