@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from workbench.build import Build, Engine
+    from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
     from workbench.plan.roofline import Device
+    from workbench.torch_paths import Partition
 
 app = typer.Typer(
     add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -197,6 +199,128 @@ def trtexec_command(
     sys.stdout.write(f"{command}\n")
     for note in command.notes:
         _console(stderr=True).print(f"[dim]{escape(note)}[/]", soft_wrap=True)
+
+
+@app.command()
+def partition(
+    model: ModelArgument,
+    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", metavar="NAME=SHAPE")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="torch_tensorrt (its own partitioner) or parser (TensorRT's ONNX parser).")
+    ] = None,
+    min_block_size: Annotated[int | None, typer.Option(help="Operators that make an engine (torch_tensorrt).")] = None,
+    target: TargetOption = None,
+    output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    session: SessionOption = "default",
+) -> None:
+    """Show which operators of MODEL run in TensorRT, which fall back, and how many engines that makes."""
+    from workbench.config import ShapeProfile
+    from workbench.session import Session
+
+    given: dict[str, Any] = {"min_block_size": min_block_size, "target": target}
+    found = Session(session).partition(
+        model, shapes=ShapeProfile.parse(shape) if shape else None, method=method,  # type: ignore[arg-type]
+        **{name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    if output is Format.JSON:
+        import json
+
+        sys.stdout.write(json.dumps(found.to_dict(), ensure_ascii=False) + "\n")
+        return
+    if output is Format.CSV:
+        sys.stdout.write(found.to_frame().to_csv(index=False))
+        return
+    _print_partition(found)
+
+
+def _print_partition(found: Partition) -> None:
+    from collections import Counter
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    out = _console()
+    total, back = len(found.operators), len(found.fallbacks)
+    engines = f"{found.engines} engine{'s' if found.engines != 1 else ''}"
+    out.print(f"\n[bold]{escape(found.model)}[/] {escape(found.title)}")
+    out.print(f"[bold]{total - back} of {total}[/] operators in TensorRT   [bold]{engines}[/]   {back} fall back")
+    table = Table(box=None, pad_edge=False, header_style="bold dim")
+    for heading, justify in (
+        ("#", "right"),
+        ("runs in", "left"),
+        ("operators", "right"),
+        ("of them", "left"),
+        ("why", "left"),
+    ):
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for i, segment in enumerate(found.segments):
+        kinds = ", ".join(f"{n} {op}" for op, n in Counter(o.op for o in segment.operators).most_common(4))
+        why = dict.fromkeys(
+            f"{o.op}{_at(o.source)}: {o.reason}" for o in segment.operators if o.reason
+        )  # fmt: skip
+        side = "[green]TensorRT[/]" if segment.runs_on == "tensorrt" else "[yellow]fallback[/]"
+        more = [f"and {len(why) - 4} more"] if len(why) > 4 else []
+        table.add_row(
+            str(i), side, str(len(segment.operators)), escape(kinds), escape("\n".join([*list(why)[:4], *more]))
+        )
+    out.print(table)
+    for note in found.advice:
+        out.print(f"[dim]{escape(note)}[/]")
+
+
+def _at(source: Source) -> str:
+    return f" at {Path(source.file).name}:{source.line}" if source.file else ""
+
+
+@app.command()
+def gotchas(
+    model: ModelArgument,
+    target: TargetOption = None,
+    precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
+    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", metavar="NAME=SHAPE")] = None,
+    build: Annotated[bool, typer.Option("--build", help="Also build it, and look at the engine.")] = False,
+    output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    session: SessionOption = "default",
+) -> None:
+    """Say what is likely to surprise about MODEL, and with --build about its engine: only what its data prove."""
+    from workbench.config import ShapeProfile
+    from workbench.session import Session
+
+    work = Session(session)
+    profile = ShapeProfile.parse(shape) if shape else None
+    found = [work.gotchas(work.add(model, shapes=profile))]
+    if build:
+        engine = work.build(
+            found[0].name, targets=target or (), precision=precision.value, profiles=(profile,) if profile else ()
+        )
+        found.append(work.gotchas(engine))
+    if output is Format.JSON:
+        import json
+
+        document = (
+            found[-1].to_dict() if len(found) == 1 else {"model": found[0].to_dict(), "engine": found[1].to_dict()}
+        )
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    if output is Format.CSV:
+        import pandas as pd
+
+        sys.stdout.write(pd.concat([each.to_frame() for each in found]).to_csv(index=False))
+        return
+    from rich.markup import escape
+
+    out = _console()
+    colours = {"problem": "red", "cost": "yellow", "note": "blue"}
+    for each in found:
+        out.print(f"\n[bold]{escape(each.name)}[/]" + (f", engine {each.engine}" if each.engine else ", the model"))
+        for one in each:
+            out.print(f"[bold {colours[one.severity]}]{one.severity}[/]  [bold]{escape(one.title)}[/]")
+            for line in (one.words, one.evidence, one.todo):
+                out.print(f"    {escape(line)}", style=None if line is one.words else "dim")
+        if not each.findings:
+            out.print("Nothing found.")
+        for text in each.unchecked:
+            out.print(f"[dim]Not looked at: {escape(text)}[/]")
 
 
 @app.command()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
+from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError, WorkbenchError
 from workbench.events import PROCESS, Event, Selection, call
 from workbench.jobs import Job
 from workbench.model.model import Model
@@ -33,6 +33,10 @@ from workbench.store import Database, Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from workbench.gotchas import Gotchas
+    from workbench.torch_paths import Partition
+    from workbench.torch_paths.live import Compiled
 
 FORMAT = 1
 ARCHIVE = "workbench.session/1"
@@ -319,6 +323,79 @@ class Session:
             )
         return found[0]
 
+    # --- PyTorch ------------------------------------------------------------------------------------
+
+    def partition(
+        self,
+        model: Any,
+        inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        shapes: Mapping[str, str] | ShapeProfile | None = None,
+        method: Literal["torch_tensorrt", "parser"] | None = None,
+        on_job: Callable[[Job], None] | None = None,
+        **options: Any,
+    ) -> Partition:
+        """Which operators of a model run in TensorRT, which fall back, and how many engines that makes.
+
+        On a machine without a GPU it is planned: the partitioner is asked, nothing is built.
+
+        Args:
+            model: A torch module (with `inputs`), a sample's name, ``package.module:factory``, the name of a
+                model in the session, or anything that `add` takes.
+            inputs: Example inputs of a torch module, by position or by name.
+            shapes: Shapes such as ``{"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``.
+            method: ``torch_tensorrt`` for Torch-TensorRT's own partitioner; ``parser`` for TensorRT's ONNX parser,
+                which also takes ONNX files. By default the first where it is installed and the model is torch's.
+            on_job: Called with each job that is started.
+            options: For torch_tensorrt: ``precision``, ``min_block_size``, ``torch_executed_ops``, ``target`` (the GPU
+                to plan for), ``build`` (False plans also where there is a GPU).
+
+        Raises:
+            CompilerUnavailableError: what `method` needs is not installed.
+            ModelError: the model can't be read or exported.
+            ConfigError: an option does not fit.
+        """
+        from workbench.torch_paths.plan import partition
+
+        def as_onnx() -> Model:
+            if hasattr(model, "forward"):
+                return resolve(model, self.store, inputs=inputs, profile=_profile(shapes), on_job=on_job)
+            return self._resolve(model, _config(None, {"shapes": shapes} if shapes else {}), on_job)
+
+        known = self.model(model) if isinstance(model, str) and model in self.models else model
+        return partition(
+            known, as_onnx, self.store, method=method, inputs=inputs, profile=_profile(shapes), on_job=on_job, **options
+        )
+
+    def compile_torch(
+        self,
+        module: Any,
+        inputs: Sequence[Any] | Mapping[str, Any],
+        *,
+        shapes: Mapping[str, str] | ShapeProfile | None = None,
+        **options: Any,
+    ) -> Compiled:
+        """Compile a torch module with Torch-TensorRT on this machine's GPU.
+
+        Args:
+            module: The module; it stays as it is, a copy of it is compiled.
+            inputs: Example inputs, by position or by name.
+            shapes: Shapes, with min:opt:max where a dimension is open.
+            options: ``how`` (``export``, which can be saved, or ``torch.compile``), ``precision`` (fp32, fp16, bf16),
+                ``workspace`` (bytes), ``min_block_size``, ``torch_executed_ops``, and further settings of Torch-TensorRT.
+
+        Returns:
+            A callable that holds the compiled module, its partition, and `save`; `workbench.torch_paths.live.load`
+            reads it back.
+
+        Raises:
+            CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
+            BuildError: Torch-TensorRT failed.
+        """
+        from workbench.torch_paths.live import compile_module
+
+        return compile_module(module, inputs, shapes=_profile(shapes), **options)
+
     # --- measuring ----------------------------------------------------------------------------------
 
     def start_profile(
@@ -451,6 +528,44 @@ class Session:
         sha256 = None if found is None else found.sha256(self.store)
         return trtexec.inspect(layers, profile=profile, times=times, metadata=metadata, model=found, sha256=sha256)
 
+    def gotchas(
+        self, model: Any = None, *, parser: bool = True, on_job: Callable[[Job], None] | None = None
+    ) -> Gotchas:
+        """What is likely to surprise about an engine or a model: only what its own data prove.
+
+        Args:
+            model: An Engine or (the beginning of) its key; a Model, the name of one in the session, or anything that
+                `add` takes. By default the current engine, else the newest model. A name means the model.
+            parser: Whether TensorRT's parser is asked which nodes of a model it takes (in a worker, about a second).
+            on_job: Called with each job that is started.
+
+        Raises:
+            StoreError: the session has neither model nor engine.
+            ModelError: there is no such model.
+        """
+        from workbench import gotchas as of
+        from workbench.compilers.registry import get
+        from workbench.machine import gpus
+
+        engine = self.current if model is None else model if isinstance(model, Engine) else None
+        if engine is None and isinstance(model, str) and model not in self.models:
+            engine = next((e for e in self.engines if len(model) >= 4 and e.key.startswith(model)), None)
+        if engine is not None:
+            info = get(engine.config.compiler).describe()
+            installed = info.version if info.name == engine.config.compiler else None
+            return of.of_engine(engine, here=gpus(), installed=installed, others=self.engines)
+        if model is None and not (models := self.models):
+            raise StoreError(f"Session {self.name} has no model yet.", hint='Add one: session.add("resnet50").')
+        found = list(models.values())[-1] if model is None else self._resolve(model, BuildConfig(), on_job)
+        unchecked: list[str] = [] if parser else ["which nodes TensorRT takes: its parser was not asked"]
+        partition = None
+        if parser:
+            try:
+                partition = self.partition(found, method="parser", on_job=on_job)
+            except CompilerUnavailableError as error:
+                unchecked.append(f"which nodes TensorRT takes: {error.message}")
+        return of.of_model(found, partition, unchecked)
+
     def to_frame(self) -> pd.DataFrame:
         """One row an engine: what was asked, what it took, what fusion saved."""
         import pandas as pd
@@ -503,7 +618,7 @@ class Session:
     # --- views --------------------------------------------------------------------------------------
 
     def panel(self, name: str) -> Any:
-        """A panel for a notebook: model, graph, fusions, build, memory or streams.
+        """A panel for a notebook: model, graph, fusions, build, memory, streams or gotchas.
 
         Raises:
             StoreError: there is no panel of that name.

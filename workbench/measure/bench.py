@@ -11,7 +11,6 @@ row that is slower than FP16 says which kernels eat the gain (`workbench.precisi
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tempfile
 import time
@@ -366,11 +365,22 @@ def measure(
         )
 
         def through_torch_tensorrt() -> None:
-            if importlib.util.find_spec("torch_tensorrt") is None:
-                raise CompilerUnavailableError("torch_tensorrt is not installed")
-            import torch_tensorrt  # noqa: F401 - it registers the back end
+            from workbench.torch_paths import shim
+            from workbench.torch_paths.plan import MIN_BLOCK_SIZE
+            from workbench.torch_paths.record import recording
 
-            torch_way("torch_tensorrt", torch.compile(module, backend="tensorrt"), "torch.compile, backend tensorrt")
+            shim.importable(None)
+            torch._dynamo.reset()
+            # Without the option a failed build is only logged, and what is timed is eager under another name.
+            compiled = torch.compile(module, backend="tensorrt", options={"pass_through_build_failures": True})
+            with recording(MIN_BLOCK_SIZE) as parts:
+                compiled(*on_gpu)
+            engines = sum(s.runs_on == "tensorrt" for s in parts.segments)
+            back = sum(len(s.operators) for s in parts.segments if s.runs_on == "fallback")
+            if not engines:
+                raise CompilerUnavailableError("nothing of the model ran in TensorRT")
+            how = f"torch.compile, backend tensorrt: {engines} engines, {back} operators in PyTorch"
+            torch_way("torch_tensorrt", compiled, how)
 
         guarded("torch_tensorrt", through_torch_tensorrt)
 

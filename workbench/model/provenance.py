@@ -71,6 +71,19 @@ def scope_of(metadata: Mapping[str, str]) -> str:
     return scopes[-2] if len(scopes) > 1 else ""
 
 
+def source_of_fx(node: Any) -> Source:
+    """Where a node of a torch graph (``torch.fx.Node``) comes from; fields that are not recorded are empty."""
+    scope = module = ""
+    for path, kind in (node.meta.get("nn_module_stack") or {}).values():
+        # The innermost module is the last; torch.compile writes paths as L['self'].block[0].
+        scope = re.sub(r"^L\['(self|fn)'\]\.?", "", str(path))
+        name = kind if isinstance(kind, str) else getattr(kind, "__qualname__", str(kind))
+        module = name.rpartition(".")[2]
+    file, line, code = _frame(node.meta.get("stack_trace") or "")
+    op = str(node.target) if node.op == "call_function" else ""
+    return Source(scope=scope, module=module, file=file, line=line, code=code, op=op)
+
+
 @lru_cache(maxsize=4096)
 def _strings(text: str) -> tuple[str, ...]:
     """A Python list literal of strings, as the exporter writes it."""

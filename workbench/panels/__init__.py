@@ -22,6 +22,7 @@ PANELS = {
     "build": "workbench.panels.build:BuildPanel",
     "memory": "workbench.panels.memory:MemoryPanel",
     "streams": "workbench.panels.streams:StreamsPanel",
+    "gotchas": "workbench.panels.gotchas:GotchasPanel",
 }
 """Panels by name, in the order in which the app shows them."""
 

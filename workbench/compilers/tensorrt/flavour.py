@@ -98,7 +98,9 @@ class TensorRT:
 
 
 def _version(module: str) -> str | None:
-    if importlib.util.find_spec(module) is None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or (spec.origin is None and not spec.submodule_search_locations):
+        # The second is a stand-in: where torch_tensorrt was imported, it gives TensorRT for RTX the name `tensorrt`.
         return None
     for distribution in (module, f"{module}_cu13", f"{module}_cu12", f"{module}_cu13_bindings"):
         try:

@@ -1,0 +1,50 @@
+"""Which nodes TensorRT's ONNX parser takes, asked in a worker without building anything."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from workbench.compilers.tensorrt.build import _logger, _network_flags, _reason, load
+from workbench.errors import CompilerUnavailableError
+from workbench.worker import Reporter
+
+
+def support(reporter: Reporter, *, module: str, model: str) -> dict[str, Any]:
+    """Ask the parser about every node.
+
+    Args:
+        reporter: Where progress goes.
+        module: The TensorRT module to use.
+        model: Path of the ONNX file.
+
+    Returns:
+        ``groups``: for each part that would be one engine, the indices of its nodes in ``graph.node``;
+        ``refused``: by index as text, the parser's reason; ``version``: of TensorRT.
+
+    Raises:
+        CompilerUnavailableError: the flavour is not installed or its parser can't be asked.
+    """
+    trt = load(module)
+    reporter.progress("Asking the parser", 0, 1)
+    handle, log = tempfile.mkstemp(suffix=".log")
+    os.close(handle)
+    try:
+        logger = _logger(trt, Path(log))
+        builder = trt.Builder(logger)
+        network = builder.create_network(_network_flags(trt))
+        parser = trt.OnnxParser(network, logger)
+        if not hasattr(parser, "supports_model_v2"):
+            raise CompilerUnavailableError(f"The parser of {module} {trt.__version__} can't say which nodes it takes.")
+        parser.supports_model_v2(Path(model).read_bytes(), model)
+        # The node lists are right; the subgraphs' own "supported" flag was seen false for good ones.
+        groups = [sorted(parser.get_subgraph_nodes(k)) for k in range(parser.num_subgraphs)]
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        refused = {str(e.node()): _reason(e.desc()) for e in errors}
+        logger.close()
+    finally:
+        Path(log).unlink()
+    reporter.progress("Asking the parser", 1, 1)
+    return {"groups": groups, "refused": refused, "version": str(trt.__version__)}

@@ -1,0 +1,534 @@
+"""What is likely to surprise somebody about this model or engine: only what its own data prove.
+
+Each check is a pure function of a graph, a plan or a measurement and gives a `Gotcha` or nothing. None is general
+advice: a check that finds nothing in the data says nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.model.graph import Graph
+from workbench.model.model import Model
+from workbench.model.provenance import Source
+from workbench.plan.plan import CONVERSIONS, Layer, Plan
+from workbench.torch_paths.report import METHODS
+from workbench.units import bytes_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.build import Engine
+    from workbench.machine import Gpu
+    from workbench.torch_paths import Partition
+
+SCHEMA = "workbench.gotchas/1"
+Severity = Literal["problem", "cost", "note"]
+SEVERITIES: tuple[Severity, ...] = ("problem", "cost", "note")
+"""From worst to least: it does not work, it costs time or memory, it is good to know."""
+
+PROTOBUF_LIMIT = 2**31 - 1
+"""Largest protobuf message, bytes; an ONNX file with its weights inside can't be larger."""
+
+LARGE_CONSTANT = 50_000_000
+"""Bytes from which on one constant is worth a look."""
+
+LONG_BUILD = 10.0
+"""Seconds from which on a build is called long."""
+
+_INT64 = {"int64", "uint64"}
+
+
+@dataclass(frozen=True)
+class Gotcha:
+    """One finding.
+
+    Attributes:
+        kind: What was found, one word or several with dashes.
+        title: In one line.
+        words: What it means here.
+        severity: problem (it does not work), cost (time or memory), note.
+        evidence: What proves it, and whether that was measured, computed or reported.
+        todo: What to do.
+        layers: Ids of the plan's layers that it concerns.
+        nodes: Ids of the graph's nodes that it concerns.
+    """
+
+    kind: str
+    title: str
+    words: str
+    severity: Severity
+    evidence: str
+    todo: str
+    layers: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {**asdict(self), "layers": list(self.layers), "nodes": list(self.nodes)}
+
+
+@dataclass(frozen=True)
+class Gotchas:
+    """The findings about one model or engine, the worst first.
+
+    Attributes:
+        name: Of the model.
+        engine: Id of the engine; "" where there is none.
+        findings: What was found.
+        unchecked: What could not be looked at, with the reason.
+        partition: What TensorRT's parser takes of the model; None where it was not asked.
+    """
+
+    name: str
+    engine: str
+    findings: tuple[Gotcha, ...]
+    unchecked: tuple[str, ...] = ()
+    partition: Partition | None = None
+
+    def __iter__(self) -> Iterator[Gotcha]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __getitem__(self, kind: str) -> Gotcha:
+        """The finding of a kind; KeyError where there is none."""
+        for finding in self.findings:
+            if finding.kind == kind:
+                return finding
+        raise KeyError(kind)
+
+    def __contains__(self, kind: object) -> bool:
+        return any(f.kind == kind for f in self.findings)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a finding."""
+        import pandas as pd
+
+        columns = ["severity", "kind", "title", "words", "evidence", "todo", "layers", "nodes"]
+        return pd.DataFrame([[getattr(f, c) for c in columns] for f in self.findings], columns=columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, ``workbench.gotchas/1``."""
+        return {
+            "schema": SCHEMA, "model": self.name, "engine": self.engine,
+            "findings": [f.to_dict() for f in self.findings], "unchecked": list(self.unchecked),
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        counts = Counter(f.severity for f in self.findings)
+        head = ", ".join(f"{counts[s]} {s}{'s' if counts[s] > 1 else ''}" for s in SEVERITIES if counts[s]) or "nothing"
+        lines = [f"<Gotchas of {self.name}{f' engine {self.engine}' if self.engine else ''}: {head}"]
+        lines += [f"  {f.severity:8} {f.title}" for f in self.findings]
+        lines += [f"  not looked at: {text}" for text in self.unchecked]
+        return "\n".join(lines) + ">"
+
+
+def of_model(model: Model, partition: Partition | None = None, unchecked: Sequence[str] = ()) -> Gotchas:
+    """What the graph alone proves, with what TensorRT's parser said of it.
+
+    Args:
+        model: The model.
+        partition: By TensorRT's parser (`Session.partition`); None where it was not asked.
+        unchecked: What could not be looked at.
+    """
+    graph = model.graph
+    found = [
+        *(unsupported(partition) if partition else []), *file_size(model), *missing_profiles(graph),
+        *large_constants(graph), *int64_casts(graph), *runtime_shapes(graph),
+    ]  # fmt: skip
+    return Gotchas(model.name, "", _sorted(found), tuple(unchecked), partition)
+
+
+def of_engine(
+    engine: Engine, *, here: Sequence[Gpu] = (), installed: str | None = None, others: Sequence[Engine] = ()
+) -> Gotchas:
+    """What an engine's plan, record and measurements prove, and the graph where its file is still there.
+
+    Args:
+        engine: The engine.
+        here: The GPUs of this machine.
+        installed: Version of the compiler that is installed here; None where it is not.
+        others: Engines of the same session, for comparisons of what was measured.
+    """
+    from workbench.errors import ModelError
+
+    plan, unchecked = engine.plan, []
+    found = [
+        *bound_to_gpu(plan, here, installed), *long_build(plan), *precision(plan), *bare_layers(plan),
+        *host_shapes(plan), *dynamic_shapes(engine, others),
+    ]  # fmt: skip
+    try:
+        source = engine.source()
+        graph = engine.graph()
+        found += [*file_size(source), *large_constants(graph, plan), *int64_casts(graph, plan)]
+    except ModelError as error:
+        unchecked.append(f"the graph: {error.message}")
+    return Gotchas(engine.model, engine.id, _sorted(found), tuple(unchecked))
+
+
+def _sorted(found: Iterable[Gotcha]) -> tuple[Gotcha, ...]:
+    return tuple(sorted(found, key=lambda f: SEVERITIES.index(f.severity)))
+
+
+# --- of a graph ---------------------------------------------------------------------------------------
+
+
+def unsupported(partition: Partition) -> list[Gotcha]:
+    """Operators that TensorRT does not take: the whole model won't build, and the parts around them would."""
+    back = partition.fallbacks
+    if not back:
+        return []
+    ops = Counter(o.op for o in back if o.reason)
+    named = ", ".join(f"{op}{f' ({n} times)' if n > 1 else ''}" for op, n in ops.most_common(5))
+    places = list(dict.fromkeys(_place(o.source) for o in back if o.source.file))
+    where = f", from {', '.join(places[:3])}" if places else ""
+    sizes = [len(s.operators) for s in partition.segments if s.runs_on == "tensorrt"]
+    rest = (
+        f"The other {sum(sizes)} nodes would make {len(sizes)} engine{'s' if len(sizes) > 1 else ''} "
+        f"of {_and(map(str, sizes))} nodes, with {partition.crossings} change{'s' if partition.crossings != 1 else ''} "
+        "between TensorRT and the fallback on the way."
+        if sizes
+        else "No node is left for TensorRT."
+    )
+    reasons = "; ".join(dict.fromkeys(f"{o.op} {o.name}: {o.reason}" for o in back[:5]))
+    return [
+        Gotcha(
+            "unsupported", f"TensorRT does not take {named}",
+            f"{len(back)} of {len(partition.operators)} nodes fall back{where}. As one engine the model does not build. {rest}",
+            "problem", f"Reported {_by(partition)}: {reasons}.",
+            "Replace the operation in the model, write a plugin, or let Torch-TensorRT or ONNX Runtime run it between engines.",
+            nodes=tuple(o.name for o in back),
+        )
+    ]  # fmt: skip
+
+
+def file_size(model: Model) -> list[Gotcha]:
+    """An ONNX file near or beyond what one protobuf may hold."""
+    inside = model.path.stat().st_size
+    if inside < 0.75 * PROTOBUF_LIMIT:
+        return []
+    over = inside > PROTOBUF_LIMIT
+    return [
+        Gotcha(
+            "protobuf-limit",
+            "The ONNX file is larger than one protobuf may be" if over
+            else f"The ONNX file is at {inside / PROTOBUF_LIMIT:.0%} of the 2 GB limit",
+            "Tools that parse it whole refuse it." if over
+            else "A tool that writes it again with more in it, such as shapes or wider weights, may not be able to.",
+            "problem" if over else "note", f"{bytes_text(inside)} in {model.path.name}; the limit is {bytes_text(PROTOBUF_LIMIT)} (computed).",
+            "Save it with external data: onnx.save(model, path, save_as_external_data=True).",
+        )
+    ]  # fmt: skip
+
+
+def missing_profiles(graph: Graph) -> list[Gotcha]:
+    """Dynamic inputs: no engine can be built before their shapes are given."""
+    open_inputs = graph.dynamic_inputs
+    if not open_inputs:
+        return []
+    shown = _and(f"{n} [{', '.join(str(d) if d is not None else '?' for d in s)}]" for n, s in open_inputs.items())
+    name, shape = next(iter(open_inputs.items()))
+
+    def sized(size: int) -> str:
+        return "x".join(str(d) if isinstance(d, int) and d > 0 else str(size) for d in shape)
+
+    return [
+        Gotcha(
+            "no-profile", f"{len(open_inputs)} input{'s are' if len(open_inputs) > 1 else ' is'} dynamic and {'have' if len(open_inputs) > 1 else 'has'} no shape yet",
+            f"{shown}. TensorRT needs a shape, or the smallest, usual and largest one, for each before it builds.",
+            "problem", "Read from the model's inputs.",
+            f'shapes={{"{name}": "{sized(1)}:{sized(8)}:{sized(32)}"}}, or one shape where it never changes.',
+            nodes=tuple(dict.fromkeys(n.id for i in open_inputs for n in graph.consumers.get(i, []))),
+        )
+    ]  # fmt: skip
+
+
+def large_constants(graph: Graph, plan: Plan | None = None) -> list[Gotcha]:
+    """Constants so large that they decide memory and loading."""
+    sizes = {n: graph.tensor(n).bytes or 0 for n in graph.initializers}
+    large = sorted((n for n, size in sizes.items() if size >= LARGE_CONSTANT), key=lambda n: -sizes[n])
+    if not large:
+        return []
+    total, sum_large = sum(sizes.values()), sum(sizes[n] for n in large)
+    nodes = tuple(dict.fromkeys(node.id for n in large for node in graph.consumers.get(n, [])))
+    first = _and(f"{n} {_x(graph.tensor(n).shape)} {bytes_text(sizes[n])}" for n in large[:3])
+    more = f" and {len(large) - 3} more" if len(large) > 3 else ""
+    return [
+        Gotcha(
+            "large-constants", f"{len(large)} constant{'s' if len(large) > 1 else ''} of {bytes_text(LARGE_CONSTANT)} or more, {sum_large / total:.0%} of all weights",
+            f"{first}{more}. Each lies in the ONNX file, in the engine and in GPU memory.",
+            "note", f"Computed from the shapes and types of {len(sizes)} constants, {bytes_text(total)} in all.",
+            "Cast or quantize them (an embedding is read a few rows at a time, and need not be FP32), or share one table.",
+            layers=_layers(plan, nodes), nodes=nodes,
+        )
+    ]  # fmt: skip
+
+
+def int64_casts(graph: Graph, plan: Plan | None = None) -> list[Gotcha]:
+    """Casts to or from INT64 of tensors that are not known before an input arrives."""
+    casts = [
+        n for n in graph.nodes
+        if n.op == "Cast" and n.outputs and n.outputs[0] not in graph.constants
+        and (graph.tensor(n.inputs[0]).dtype in _INT64) != (graph.tensor(n.outputs[0]).dtype in _INT64)
+        and graph.tensor(n.inputs[0]).dtype and graph.tensor(n.outputs[0]).dtype
+    ]  # fmt: skip
+    if not casts:
+        return []
+    fed = [n for n in casts if n.inputs[0] in graph.inputs]
+    layers = _layers(plan, tuple(n.id for n in casts))
+    text = f"{_and(f'{n.id} ({graph.tensor(n.inputs[0]).dtype} to {graph.tensor(n.outputs[0]).dtype})' for n in casts[:3])}"
+    text += f" and {len(casts) - 3} more." if len(casts) > 3 else "."
+    if plan is not None:
+        own = [la for la in plan.layers if la.id in set(layers) and la.kind in CONVERSIONS]
+        text += f" {len(own)} of them {'is a kernel' if len(own) == 1 else 'are kernels'} of their own; the others ride with a kernel."
+    return [
+        Gotcha(
+            "int64-casts", f"{len(casts)} cast{'s' if len(casts) > 1 else ''} to or from INT64 at run time", text, "note",
+            "Read from the graph's types." + (" Kernels: reported by the compiler." if plan is not None else ""),
+            "Give the model INT32 inputs; " + _and(n.inputs[0] for n in fed) + " is cast at once." if fed
+            else "Keep indices and masks in one type from where they are made.",
+            layers=layers, nodes=tuple(n.id for n in casts),
+        )
+    ]  # fmt: skip
+
+
+def runtime_shapes(graph: Graph) -> list[Gotcha]:
+    """Shape arithmetic that can't be folded, because an input is dynamic or a shape depends on data."""
+    live = [n for n in graph.nodes if n.id in graph.live]
+    data = [
+        n
+        for n in live
+        if n.op in {"NonZero", "Unique", "NonMaxSuppression", "Compress"} and n.outputs[0] not in graph.constants
+    ]
+    asked = [n for n in live if n.op in {"Shape", "Size"} and n.outputs[0] not in graph.constants]
+    found = []
+    if data:
+        found.append(
+            Gotcha(
+                "data-dependent-shapes", f"{len(data)} node{'s' if len(data) > 1 else ''} make{'' if len(data) > 1 else 's'} a shape that depends on values",
+                f"{_and(f'{n.op} {n.id}' for n in data[:3])}. How large its output is, is known only after it ran; memory is kept for the worst case.",
+                "cost", "Read from the graph's operators.", "Use a mask of fixed size (where) in place of picking elements.",
+                nodes=tuple(n.id for n in data),
+            )
+        )  # fmt: skip
+    if asked:
+        found.append(
+            Gotcha(
+                "runtime-shapes", f"{len(asked)} shape{'s are' if len(asked) > 1 else ' is'} asked for at run time",
+                f"{_and(f'{n.op} {n.id}' for n in asked[:3])}{' and more' if len(asked) > 3 else ''}: their tensors are dynamic, so nothing behind them can be folded before the shapes are known.",
+                "note", "Computed: none of these shapes follows from constants at the declared shapes.",
+                "Build with fixed shapes where they never change; then this arithmetic disappears.",
+                nodes=tuple(n.id for n in asked),
+            )
+        )  # fmt: skip
+    return found
+
+
+# --- of an engine -------------------------------------------------------------------------------------
+
+
+def bound_to_gpu(plan: Plan, here: Sequence[Gpu], installed: str | None) -> list[Gotcha]:
+    """What the engine was built for, beside what is here. Always a finding: engine files are not portable."""
+    compiler = plan.compiler
+    name, version, target = (str(compiler.get(k) or "") for k in ("name", "version", "target"))
+    if name == "fake" or not target:
+        return []
+    gpu = compiler.get("gpu")
+    built_for = f"{gpu['name']} ({gpu['sm']})" if isinstance(gpu, Mapping) else target.replace("+", ", ")
+    targets = [str(gpu["sm"])] if isinstance(gpu, Mapping) else target.split("+")
+    portable = plan.config.get("hardware_compatibility")
+    words = f"It was built for {built_for} by {name} {version}" + (
+        f", hardware compatible ({portable})." if portable else "."
+    )
+    others = [g for g in here if g.sm not in targets]
+    severity: Severity = "note"
+    if not here:
+        words += " There is no NVIDIA GPU here, so it can't run on this machine."
+    elif len(others) == len(here) and not portable:
+        words += f" Here there is {_and(f'{g.name} ({g.sm})' for g in here)}: it does not run on it."
+        severity = "problem"
+    else:
+        words += f" Here there is {_and(f'{g.name} ({g.sm})' for g in here)}."
+    if installed and installed != version and not plan.config.get("version_compatible"):
+        words += f" {name} {installed} is installed here; an engine is read by the version that wrote it."
+        severity = "problem"
+    title = f"The engine belongs to {built_for} and {name} {version}"
+    if severity == "problem":
+        title += ", which this machine does not have"
+    return [
+        Gotcha(
+            "bound-to-gpu", title, words, severity, "Reported by the compiler; this machine's GPUs by its driver.",
+            "Keep the ONNX model and build again on each kind of GPU" + (f': session.build({str(plan.model["name"])!r}, target="current").' if severity == "problem" else "; the cache finds what was built."),
+        )
+    ]  # fmt: skip
+
+
+def long_build(plan: Plan, limit: float = LONG_BUILD) -> list[Gotcha]:
+    """A build that took long, with the phases that took it."""
+    total = float(plan.seconds.get("total", 0.0))
+    if total < limit:
+        return []
+    steps = sorted(((k, float(v)) for k, v in plan.seconds.items() if k != "total"), key=lambda item: -item[1])
+    phases = sorted(((k, float(v)) for k, v in dict(plan.facts.get("phases", {})).items()), key=lambda item: -item[1])
+    text = f"{_and(f'{k} {v:.1f} s' for k, v in steps)}."
+    if phases:
+        text += f" Of the build: {_and(f'{k} {v:.1f} s' for k, v in phases[:3])}."
+    return [
+        Gotcha(
+            "long-build", f"The build took {total:.0f} s", text, "cost",
+            "Measured while it was built" + ("; phases reported by the compiler." if phases else "."),
+            f"Asked for again with the same options, the engine comes from the cache and the {total:.0f} s are saved. "
+            "A lower optimization_level builds sooner.",
+        )
+    ]  # fmt: skip
+
+
+_PRECISION = {
+    "fp32-product": "{n} in FP32 although {asked} was asked for",
+    "wide-output": "{n} that read {asked} and store FP32",
+    "double-requantization": "{n} that quantize, dequantize and quantize again",
+    "conversion-kernel": "{n} that only change the type",
+    "weights-dequantized": "{n} that widen stored weights at run time",
+    "fp32-pointwise": "{n} in FP32 although {asked} was asked for, beside the products",
+}
+"""Titles of the kinds of `workbench.precision.audit`."""
+
+
+def precision(plan: Plan) -> list[Gotcha]:
+    """Layers that do not have the precision that was asked for; see `workbench.precision.audit`."""
+    from workbench.precision.audit import HEAVY, audit
+
+    found = []
+    seen = audit(plan)
+    for finding in seen.findings:
+        layers = [plan.by_id[i] for i in finding.layers]
+        # A product in FP32 loses the speed that was asked for; the others cost bytes.
+        severity: Severity = "problem" if finding.kind == "fp32-product" else "cost"
+        noun = "product" if all(la.kind in HEAVY for la in layers) else "kernel"
+        found.append(
+            Gotcha(
+                f"precision-{finding.kind}", _PRECISION[finding.kind].format(n=_count(len(layers), noun), asked=seen.asked),
+                f"{_and(_name(la) for la in layers[:3])}{f' and {len(layers) - 3} more' if len(layers) > 3 else ''}.",
+                severity,
+                f"Types reported by the compiler; {bytes_text(finding.bytes)} "
+                f"{'that FP16 would save' if finding.kind == 'wide-output' else 'moved'} (computed).",
+                finding.hint, layers=finding.layers, nodes=tuple(dict.fromkeys(n for la in layers for n in la.nodes)),
+            )
+        )  # fmt: skip
+    return found
+
+
+def bare_layers(plan: Plan) -> list[Gotcha]:
+    """Kernels that no node of the model asked for: copies between layouts and types."""
+    bare = [la for la in plan.layers if la.launches and not la.nodes]
+    if not bare:
+        return []
+    known = [la.bytes for la in bare if la.bytes is not None]
+    total = sum(la.bytes or 0 for la in plan.layers if la.launches)
+    kinds = _and(f"{n} {kind}" for kind, n in Counter(la.kind for la in bare).most_common())
+    share = f", {sum(known) / total:.1%} of all" if total else ""
+    times = [la.time_ms for la in bare if la.time_ms is not None]
+    measured = f" They take {sum(times):.4f} ms (measured)." if times else ""
+    return [
+        Gotcha(
+            "layers-without-nodes", f"{len(bare)} kernel{'s' if len(bare) > 1 else ''} that no node asked for, {bytes_text(sum(known))} moved",
+            f"{kinds}: {_and(la.title for la in bare[:3])}{' and more' if len(bare) > 3 else ''}. The compiler put them in to change the layout or type.{measured}",
+            "cost", f"Layers reported by the compiler; {bytes_text(sum(known))} computed from their tensors{share}.",
+            "Look at the neighbours: an input in the layout or type that the first kernel wants saves the copy.",
+            layers=tuple(la.id for la in bare),
+        )
+    ]  # fmt: skip
+
+
+def host_shapes(plan: Plan) -> list[Gotcha]:
+    """Layers that compute shapes on the host between kernels."""
+    found = [la for la in plan.layers if la.kind == "shape"]
+    if not found:
+        return []
+    return [
+        Gotcha(
+            "host-shapes", f"{len(found)} layer{'s' if len(found) > 1 else ''} compute{'' if len(found) > 1 else 's'} shapes on the host",
+            f"{_and(_name(la) for la in found[:3])}{' and more' if len(found) > 3 else ''}. Kernels that need the shape wait for it.",
+            "note", "Reported by the compiler.", "Build with fixed shapes where they never change.",
+            layers=tuple(la.id for la in found), nodes=tuple(dict.fromkeys(n for la in found for n in la.nodes)),
+        )
+    ]  # fmt: skip
+
+
+def dynamic_shapes(engine: Engine, others: Sequence[Engine] = ()) -> list[Gotcha]:
+    """An engine with open shapes: what that costs where it was measured, else how to measure it.
+
+    Measured means: a fixed engine of the same model, compiler, target and precision was profiled at the shape at
+    which this one was.
+    """
+    ranges = {n: r for p in engine.config.profiles for n, r in p.inputs.items() if not r.fixed}
+    if not ranges:
+        return []
+    shown = _and(f"{n} {r}" for n, r in ranges.items())
+    opt = {n: "x".join(map(str, r.opt)) for n, r in ranges.items()}
+    kept = {k: getattr(engine.config, k) for k in ("compiler", "targets", "precision")}
+    mine = engine.profile
+    for other in reversed(others):
+        theirs = other.profile if other.key != engine.key and other.model == engine.model else None
+        same = {k: getattr(other.config, k) for k in kept} == kept
+        fixed = all(r.fixed for p in other.config.profiles for r in p.inputs.values())
+        if mine is None or theirs is None or not same or not fixed or theirs["shapes"] != mine["shapes"]:
+            continue
+        way = "graph" if "graph" in mine["latency"] and "graph" in theirs["latency"] else "plain"
+        a, b = mine["latency"][way]["median_ms"], theirs["latency"][way]["median_ms"]
+        return [
+            Gotcha(
+                "dynamic-shapes", f"Open shapes cost {(a / b - 1):+.0%} at {_and(f'{n} {_x(s)}' for n, s in mine['shapes'].items())}",
+                f"Open for {shown}: {a:.3f} ms. Fixed: {b:.3f} ms (engine {other.id}).", "cost" if a > 1.05 * b else "note",
+                f"Measured on {mine['device'].get('name', 'this GPU')}: medians, {way} executions of both engines.",
+                "Keep a fixed engine for the shape that matters most, or several shape profiles.",
+            )
+        ]  # fmt: skip
+    build = f"session.build({engine.model!r}, target={'+'.join(engine.config.targets)!r}, precision={engine.config.precision!r}, shapes={opt!r})"
+    return [
+        Gotcha(
+            "dynamic-shapes", f"Shapes are open; kernels were chosen for {_and(f'{n} {s}' for n, s in opt.items())}",
+            f"{shown}. Other shapes run with the same kernels, and memory is kept for the largest. What that costs was not measured yet.",
+            "note", "Read from the engine's shape profiles.",
+            f"To measure it, on a GPU: session.profile() of this engine, and of {build}.",
+        )
+    ]  # fmt: skip
+
+
+# --- words --------------------------------------------------------------------------------------------
+
+
+def _layers(plan: Plan | None, nodes: Iterable[str]) -> tuple[str, ...]:
+    return () if plan is None else tuple(dict.fromkeys(la.id for n in nodes for la in plan.layers_of.get(n, ())))
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' if n != 1 else ''}"
+
+
+def _name(layer: Layer) -> str:
+    return layer.nodes[0] if layer.nodes else layer.title
+
+
+def _place(source: Source) -> str:
+    return f"{Path(source.file).name}:{source.line}"
+
+
+def _by(partition: Partition) -> str:
+    versions = ", ".join(f"{k} {v}" for k, v in partition.versions.items())
+    return f"{METHODS.get(partition.method, partition.method)} ({versions})"
+
+
+def _x(shape: Sequence[Any] | None) -> str:
+    return "×".join(str(d) for d in shape or ())
+
+
+def _and(parts: Iterable[str]) -> str:
+    found = list(parts)
+    return found[0] if len(found) == 1 else ", ".join(found[:-1]) + " and " + found[-1] if found else ""

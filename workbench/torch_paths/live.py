@@ -1,0 +1,168 @@
+"""Compiling a torch module with Torch-TensorRT, in this process, since the module lives here; saving and loading it.
+
+Both calls of Torch-TensorRT: ``torch.compile(model, backend="tensorrt")``, which compiles at the first call and again
+for new shapes, and the ahead-of-time one, which is given the range of shapes and can be saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from workbench.config import ShapeProfile
+from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, StoreError
+from workbench.machine import gpus
+from workbench.torch_paths import shim
+from workbench.torch_paths.export import cast, export, prepare
+from workbench.torch_paths.plan import MIN_BLOCK_SIZE, _versions, specification
+from workbench.torch_paths.report import Partition, Segment
+
+
+@dataclass
+class Compiled:
+    """A compiled module: call it like the module that it was made of.
+
+    Attributes:
+        module: What Torch-TensorRT returned.
+        how: ``export`` or ``torch.compile``.
+        inputs: Example inputs on the GPU, by name.
+        partition: What runs where; None for a loaded module.
+    """
+
+    module: Any = field(repr=False)
+    how: str
+    inputs: dict[str, Any] = field(repr=False)
+    partition: Partition | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it; tensors must lie on the GPU."""
+        return self.module(*args, **kwargs)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to `path` as an exported program that `load` reads, also without the module's source.
+
+        Raises:
+            ConfigError: it was made by torch.compile, which has nothing to save.
+            StoreError: it can't be written.
+        """
+        if self.how != "export":
+            raise ConfigError(
+                "What torch.compile makes lives in this process only.", hint="Compile with how='export' to save it."
+            )
+        import torch_tensorrt
+
+        place = Path(path)
+        try:
+            torch_tensorrt.save(self.module, str(place), arg_inputs=list(self.inputs.values()), retrace=False)
+        except OSError as error:
+            raise StoreError(f"{place} can't be written: {error}.", hint="Is there space?") from error
+        return place
+
+
+def compile_module(
+    module: Any,
+    inputs: Sequence[Any] | Mapping[str, Any],
+    *,
+    how: Literal["export", "torch.compile"] = "export",
+    shapes: ShapeProfile | None = None,
+    precision: str = "fp32",
+    workspace: int = 0,
+    min_block_size: int = MIN_BLOCK_SIZE,
+    torch_executed_ops: Sequence[str] = (),
+    name: str | None = None,
+    **options: Any,
+) -> Compiled:
+    """Compile `module` with Torch-TensorRT on this machine's GPU; see `Session.compile_torch`.
+
+    Raises:
+        CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
+        ModelError: the module can't be exported.
+        BuildError: Torch-TensorRT failed, in its own words.
+        ConfigError: an argument is wrong.
+    """
+    if how not in {"export", "torch.compile"}:
+        raise ConfigError(f"There is no way {how!r}.", hint="There are export and torch.compile.")
+    if shim.installed() is None:
+        raise CompilerUnavailableError("torch_tensorrt is not installed.", hint=shim.INSTALL)
+    if not gpus():
+        raise CompilerUnavailableError(
+            "Torch-TensorRT compiles on an NVIDIA GPU, and there is none here.",
+            hint="session.partition(module, inputs) plans what would run in TensorRT.",
+        )
+    torch_tensorrt = shim.importable(None)
+    import torch
+
+    examples, dynamic = prepare(module, inputs, shapes)
+    low, examples = cast(module, examples, precision)
+    low = low.eval().cuda()
+    examples = {n: t.cuda() for n, t in examples.items()}
+    common = {
+        "min_block_size": min_block_size, "torch_executed_ops": set(torch_executed_ops), "workspace_size": workspace,
+        # Otherwise a failure is only logged and the module runs in PyTorch, which looks like a slow TensorRT.
+        "pass_through_build_failures": True, **options,
+    }  # fmt: skip
+    with shim_recording(min_block_size, torch_executed_ops) as found, torch.no_grad():
+        try:
+            if how == "export":
+                program = export(low, examples, dynamic)
+                given = [specification(torch_tensorrt, n, t, shapes) for n, t in examples.items()]
+                made = torch_tensorrt.dynamo.compile(program, arg_inputs=given, **common)
+            else:
+                made = torch.compile(low, backend="tensorrt", dynamic=bool(dynamic) or None, options=common)
+            made(*examples.values())
+            torch.cuda.synchronize()
+        except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
+            raise BuildError(
+                f"Torch-TensorRT could not compile {type(module).__name__}: {_first(error)}",
+                hint="session.partition shows what it would run where; torch_executed_ops leaves operators in PyTorch.",
+            ) from error
+    segments = tuple(
+        Segment(s.runs_on, s.operators, s.inputs, s.outputs, s.name, found.sizes.get(s.name)) for s in found.segments
+    )
+    settings = {
+        "min_block_size": min_block_size, "precision": precision, "torch_executed_ops": list(torch_executed_ops),
+        "workspace": workspace, "how": how, "shapes": {n: str(r) for n, r in shapes.inputs.items()} if shapes else {},
+    }  # fmt: skip
+    partition = Partition(
+        name or type(module).__name__, "torch_tensorrt", False, segments, settings, _versions(torch_tensorrt),
+        dict(found.unsupported),
+    )  # fmt: skip
+    return Compiled(made, how, examples, partition)
+
+
+def load(path: str | Path) -> Compiled:
+    """Read what `Compiled.save` wrote.
+
+    Raises:
+        CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
+        StoreError: there is no such file, or it can't be read here.
+    """
+    place = Path(path)
+    if not place.is_file():
+        raise StoreError(f"There is no file {place}.")
+    if not gpus():
+        raise CompilerUnavailableError("A module compiled with Torch-TensorRT needs the NVIDIA GPU it was made for.")
+    torch_tensorrt = shim.importable(None)
+    try:
+        program = torch_tensorrt.load(str(place))
+        module = program.module() if hasattr(program, "module") else program
+    except Exception as error:
+        raise StoreError(
+            f"{place} can't be loaded: {_first(error)}",
+            hint="Engines belong to one GPU and one TensorRT version: compile it again on this machine.",
+        ) from error
+    return Compiled(module, "export", {})
+
+
+def shim_recording(min_block_size: int, asked: Sequence[str]) -> Any:
+    """`record.recording`, once torch_tensorrt is there."""
+    from workbench.torch_paths.record import recording
+
+    return recording(min_block_size, frozenset(asked))
+
+
+def _first(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:400] if lines else type(error).__name__
