@@ -151,6 +151,33 @@ class Session:
         self._emit("model-added", {"model": model.name})
         return model
 
+    def cast(self, model: Any, to: str = "fp16", *, name: str | None = None, check: Any = None, **options: Any) -> Model:
+        """`model` in FP16 or BF16, added to the session under a name of its own.
+
+        `build(..., precision="fp16")` does the same without lists; use this where some nodes shall stay in FP32.
+
+        Args:
+            model: A Model, the name of one in the session, or anything that `add` takes.
+            to: "fp16" or "bf16".
+            name: What to call it; the model's name with the precision behind it by default.
+            check: Data (as for calibration) on which the FP32 model is run first; what is beyond FP16's range is
+                named in ``origin["warnings"]``.
+            options: Arguments of `workbench.precision.cast`: ``keep``, ``keep_ops``, ``only``, ``only_ops``, ``keep_io``.
+
+        Raises:
+            ModelError: the model can't be rewritten, or no node is what a list names.
+            CalibrationError: the data of `check` do not fit.
+        """
+        from workbench.precision.cast import cast
+        from workbench.precision.overflow import overflows
+
+        found = self._resolve(model, BuildConfig(), options.get("on_job"))
+        warnings: list[str] = []
+        if check is not None and to == "fp16":
+            warnings = [o.text for o in overflows(found, self.store, data=check, on_job=options.get("on_job"))]
+        low = cast(found, to, self.store, **options)
+        return self.add(replace(low, name=name or f"{found.name}-{to}", origin={**low.origin, "warnings": warnings}))
+
     def quantize(self, model: Any, data: Any = None, *, name: str | None = None, **options: Any) -> Model:
         """A quantized version of `model`, added to the session under a name of its own.
 
