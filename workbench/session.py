@@ -34,6 +34,9 @@ from workbench.store import Database, Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workbench.precision.quantize import Scheme
+    from workbench.precision.whatif import WhatIf
+
 FORMAT = 1
 ARCHIVE = "workbench.session/1"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -137,7 +140,7 @@ class Session:
         Raises:
             ModelError: there is no such model, or it can't be read or exported.
         """
-        profile = _profile(shapes)
+        profile = profile_of(shapes)
         model = resolve(source, self.store, inputs=inputs, name=name, profile=profile, on_job=on_job)
         data = {
             "path": str(model.path.resolve()),
@@ -196,6 +199,51 @@ class Session:
         low = quantize(self._resolve(model, BuildConfig(), options.get("on_job")), self.store, data=data, **options)
         title = name or f"{low.name}-{low.origin['scheme']['to']}"
         return self.add(replace(low, name=title))
+
+    def what_if(
+        self,
+        model: Any,
+        schemes: Sequence[str | Scheme | Mapping[str, Any]] = ("fp32", "fp16", "int8"),
+        *,
+        target: str = "sm89",
+        data: Any = "random:8",
+        test: Any = None,
+        labels: Any = None,
+        shapes: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        errors: bool = True,
+        on_variant: Callable[[WhatIf], Any] | None = None,
+        on_job: Callable[[Job | Build], Any] | None = None,
+    ) -> WhatIf:
+        """Build `model` in several precisions and set them side by side: kernels, bytes, operations, time, error.
+
+        Every step is kept, so that the second time is a look-up. Quantized models are added to the session as
+        ``MODEL-int8`` and so on, engines as by `build`.
+
+        Args:
+            model: In FP32: a Model, the name of one in the session, or anything that `add` takes.
+            schemes: fp32, fp16, bf16, int8, fp8, int4; a `workbench.precision.Scheme`, or its fields as a dict.
+            target: GPU architecture to build for.
+            data: Calibration data (see `workbench.precision.calibration.batches`), or "sample" for those that a
+                sample model brings.
+            test: Data for the errors; by default the calibration data, or the sample's own test images.
+            labels: The right class of each test sample, or an .npy file of them: gives a true accuracy.
+            shapes: Sizes of dynamic inputs.
+            limit: At most this many batches, of calibration and of test.
+            errors: Whether errors are measured, with ONNX Runtime on the CPU.
+            on_variant: Called with the result so far after each variant.
+            on_job: Called with each job and build, to show progress or cancel; a cancel ends the whole.
+
+        Raises:
+            ConfigError: there is no such precision or option.
+            CancelledError: a job was cancelled. What goes wrong with one variant is in its row instead.
+        """
+        from workbench.precision.whatif import what_if
+
+        return what_if(
+            self, model, schemes, target=target, data=data, test=test, labels=labels, shapes=shapes, limit=limit,
+            errors=errors, on_variant=on_variant, on_job=on_job,
+        )  # fmt: skip
 
     @property
     def models(self) -> dict[str, Model]:
@@ -274,7 +322,7 @@ class Session:
         """
         return self.start_build(model, config, time_limit=time_limit, **options).result()
 
-    def _resolve(self, model: Any, config: BuildConfig, on_job: Callable[[Job], None] | None = None) -> Model:
+    def _resolve(self, model: Any, config: BuildConfig, on_job: Callable[[Job], Any] | None = None) -> Model:
         if isinstance(model, Model):
             found = model
         elif isinstance(model, str) and self._db.row("SELECT 1 FROM models WHERE name = ?", model):
@@ -776,11 +824,12 @@ def _config(config: BuildConfig | None, options: dict[str, Any]) -> BuildConfig:
     if "target" in options:
         options["targets"] = options.pop("target")
     if "shapes" in options:
-        options["profiles"] = (_profile(options.pop("shapes")),)
+        options["profiles"] = (profile_of(options.pop("shapes")),)
     return (config or BuildConfig()).replace(**options) if options else config or BuildConfig()
 
 
-def _profile(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile | None:
+def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile | None:
+    """Shapes as people write them, as a profile."""
     if shapes is None or isinstance(shapes, ShapeProfile):
         return shapes
     return ShapeProfile.parse({n: s if isinstance(s, str) else "x".join(map(str, s)) for n, s in shapes.items()})
