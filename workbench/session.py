@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.build import Build, Engine, load_engine
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import ConfigError, StoreError, WorkbenchError
+from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
 from workbench.events import PROCESS, Event, Selection, call
 from workbench.jobs import Job
 from workbench.model.model import Model
@@ -34,6 +34,8 @@ from workbench.store import Database, Store
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workbench.precision.accuracy import Accuracy, Mixed, Sensitivity
+    from workbench.precision.calibration import Calibration
     from workbench.precision.quantize import Scheme
     from workbench.precision.whatif import WhatIf
 
@@ -154,7 +156,9 @@ class Session:
         self._emit("model-added", {"model": model.name})
         return model
 
-    def cast(self, model: Any, to: str = "fp16", *, name: str | None = None, check: Any = None, **options: Any) -> Model:
+    def cast(
+        self, model: Any, to: str = "fp16", *, name: str | None = None, check: Any = None, **options: Any
+    ) -> Model:
         """`model` in FP16 or BF16, added to the session under a name of its own.
 
         `build(..., precision="fp16")` does the same without lists; use this where some nodes shall stay in FP32.
@@ -186,7 +190,7 @@ class Session:
 
         Args:
             model: A Model, the name of one in the session, or anything that `add` takes.
-            data: Calibration data; see `workbench.precision.quantize`.
+            data: Calibration data; see `workbench.precision.quantize`, or "sample" for those that a sample brings.
             name: What to call it; the model's name with the precision behind it by default.
             options: Fields of `workbench.precision.Scheme` and arguments of `workbench.precision.quantize`.
 
@@ -195,8 +199,11 @@ class Session:
             CalibrationError: the data do not fit.
         """
         from workbench.precision.quantize import quantize
+        from workbench.precision.samples import data_of
 
-        low = quantize(self._resolve(model, BuildConfig(), options.get("on_job")), self.store, data=data, **options)
+        found = self._resolve(model, BuildConfig(), options.get("on_job"))
+        given = data_of(found, self.store, data, on_job=options.get("on_job"))
+        low = quantize(found, self.store, data=given.calibration, **options)
         title = name or f"{low.name}-{low.origin['scheme']['to']}"
         return self.add(replace(low, name=title))
 
@@ -244,6 +251,130 @@ class Session:
             self, model, schemes, target=target, data=data, test=test, labels=labels, shapes=shapes, limit=limit,
             errors=errors, on_variant=on_variant, on_job=on_job,
         )  # fmt: skip
+
+    def original(self, low: Model | Engine | str) -> Model:
+        """The FP32 model that a cast or quantized one was made from.
+
+        Args:
+            low: A model (or its name) made by `cast` or `quantize`, or an engine of one.
+
+        Raises:
+            ModelError: it was not made here, or its FP32 model is no longer in the session.
+        """
+        model = self._source(low)
+        if (exact := model.original) is not None:
+            return next((m for m in self.models.values() if m.path == exact.path), exact)
+        source = model.origin.get("source")
+        if source is None:
+            raise ModelError(
+                f"{model.name} was not made by the workbench's cast or quantize, so its FP32 model is not known.",
+                hint="low = session.quantize(model, data), or session.cast(model).",
+            )
+        for other in self.models.values():
+            if other.path.is_file() and other.sha256(self.store) == source:
+                return other
+        raise ModelError(
+            f"The FP32 model that {model.name} was made from is not in session {self.name}.",
+            hint="Add it again: session.add(...), the same file.",
+        )
+
+    def _source(self, low: Model | Engine | str) -> Model:
+        """The model that was built, as the session knows it."""
+        if isinstance(low, str):
+            return self.model(low)
+        if isinstance(low, Model):
+            return low
+        built = low.source()
+        return next((m for m in self.models.values() if m.path == built.path), built)
+
+    def calibrate(self, model: Any, data: Any, **options: Any) -> Calibration:
+        """The distribution of each activation on `data`: a calibration cache, to look at or to quantize with.
+
+        Args:
+            model: A Model, the name of one in the session, or anything that `add` takes.
+            data: See `workbench.precision.calibration.batches`, or "sample".
+            options: Arguments of `workbench.precision.calibrate.calibrate`.
+
+        Raises:
+            ModelError: the model can't be quantized.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.calibrate import calibrate
+        from workbench.precision.samples import data_of
+
+        found = self._resolve(model, BuildConfig(), options.get("on_job"))
+        given = data_of(found, self.store, data, on_job=options.get("on_job"))
+        return calibrate(found, self.store, data=given.calibration, **options)
+
+    def accuracy(self, low: Model | Engine | str, data: Any, *, labels: Any = None, **options: Any) -> Accuracy:
+        """The error of a cast or quantized model against its FP32 one, at the outputs and along the graph.
+
+        What is measured along the graph colours the map of its engines from then on.
+
+        Args:
+            low: A model (or its name) made by `cast` or `quantize`, or an engine of one.
+            data: Data to test with, or "sample".
+            labels: The right class of each sample, or an .npy file of them.
+            options: Arguments of `workbench.precision.accuracy.accuracy`; ``along`` is true by default.
+
+        Raises:
+            ModelError: it has no FP32 model, or ONNX Runtime can't run one of them.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.accuracy import accuracy
+        from workbench.precision.samples import data_of
+
+        model, exact = self._source(low), self.original(low)
+        given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
+        options = {"along": True, **options}
+        found = accuracy(exact, {model.name: model}, self.store, data=given.test, labels=given.labels, **options)
+        if options["along"]:
+            self._emit("errors-added", {"model": model.name})
+        return found
+
+    def sensitivity(self, low: Model | str, data: Any, *, labels: Any = None, **options: Any) -> Sensitivity:
+        """What each layer of a quantized model costs when it alone is quantized, the most costly first.
+
+        Args:
+            low: A model (or its name) made by `quantize`.
+            data: Data to test with, or "sample".
+            labels: The right class of each sample, or an .npy file of them.
+            options: Arguments of `workbench.precision.accuracy.sensitivity`.
+
+        Raises:
+            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.accuracy import sensitivity
+        from workbench.precision.samples import data_of
+
+        model, exact = self._source(low), self.original(low)
+        given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
+        return sensitivity(exact, model, self.store, data=given.test, labels=given.labels, **options)
+
+    def mixed(self, low: Model | str, data: Any, budget: float, *, labels: Any = None, **options: Any) -> Mixed:
+        """Few layers of a quantized model to leave in higher precision so that `budget` is met.
+
+        ``session.quantize(original, calibration, keep=found.keep)`` makes that model.
+
+        Args:
+            low: A model (or its name) made by `quantize`.
+            data: Data to test with, or "sample".
+            budget: At least this accuracy or top-1 agreement (0..1), or at most this relative error.
+            labels: The right class of each sample, or an .npy file of them.
+            options: Arguments of `workbench.precision.accuracy.mixed`, such as ``metric``.
+
+        Raises:
+            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            ConfigError: there is no such metric, or it needs labels.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.accuracy import mixed
+        from workbench.precision.samples import data_of
+
+        model, exact = self._source(low), self.original(low)
+        given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
+        return mixed(exact, model, self.store, data=given.test, labels=given.labels, budget=budget, **options)
 
     @property
     def models(self) -> dict[str, Model]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,28 @@ def accuracy(
         {"models": {name: str(model.path.resolve()) for name, model in models.items()}, "along": along},
         [(name, model.sha256(store)) for name, model in models.items()],
     )  # fmt: skip
+    for name, tensors in answer["tensors"].items():
+        note = {"tensors": tensors, "samples": answer["samples"], "source": answer["source"]}
+        _write(errors_file(store.path, models[name].sha256(store)), note)
     return Accuracy(answer["models"], answer["tensors"], answer["samples"], answer["source"])
+
+
+def errors_file(home: Path, sha256: str) -> Path:
+    """Where the errors along the graph of the model with this fingerprint are kept: for overlays.
+
+    Args:
+        home: The store's folder.
+        sha256: Fingerprint of the model in the lower precision.
+    """
+    return home / "errors" / f"{sha256}.json"
+
+
+def _write(file: Path, data: Mapping[str, Any]) -> None:
+    """Whole or not at all: other processes read it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(json.dumps(data))
+    draft.replace(file)
 
 
 @dataclass(frozen=True)
@@ -247,10 +269,7 @@ def _measured(
         if on_job is not None:
             on_job(job)
         answer = {**job.result(), "samples": batches.samples, "source": batches.source}
-        file.parent.mkdir(exist_ok=True)
-        draft = folder / "answer.json"
-        draft.write_text(json.dumps(answer))
-        draft.replace(file)
+        _write(file, answer)
         return answer
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -680,6 +681,12 @@ class Calibration:
         path = Path(path)
         path.write_text(json.dumps(data, separators=(",", ":")))
         return path
+
+    def keep(self, file: Path) -> None:
+        """Write it whole or not at all: other processes may read `file`."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.save(draft := file.with_name(f".{file.name}.{os.getpid()}"))
+        draft.replace(file)
 
     @staticmethod
     def load(path: str | Path) -> Calibration:

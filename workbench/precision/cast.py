@@ -72,7 +72,9 @@ class Lists:
         operations = {op for _, op in nodes}
         for pattern in (*self.keep, *self.only):
             if not any(fnmatchcase(name, pattern) for name, _ in nodes):
-                raise ModelError(f"No node of {model} matches {pattern!r}.", hint=f"Nodes: {_some([n for n, _ in nodes])}.")
+                raise ModelError(
+                    f"No node of {model} matches {pattern!r}.", hint=f"Nodes: {_some([n for n, _ in nodes])}."
+                )
         for op in (*self.keep_ops, *self.only_ops):
             if op not in operations:
                 raise ModelError(f"{model} has no operation {op!r}.", hint=f"It has: {_some(sorted(operations), 30)}.")
@@ -167,7 +169,9 @@ def cast_task(
     import onnx_ir as ir
 
     model = load_ir(Path(path), reporter)
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in (lists or {}).items()}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in (lists or {}).items()
+    }
     low = ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16
     work = Casting(model, low, reporter, Lists(**given))
     work.run()
@@ -283,9 +287,7 @@ class Casting:
             self._node(node)
             self.reporter.progress("Converting", i + 1, len(nodes))
         for place, value in enumerate(outputs):
-            if value.dtype == self.low and self.lists.keep_io:
-                self._restore_output(place, value)
-            elif value.dtype == self.high and not self.lists.keep_io:
+            if value.dtype == (self.low if self.lists.keep_io else self.high):
                 self._restore_output(place, value)
         self._drop_unused()
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from workbench.config import BuildConfig
 from workbench.errors import CancelledError, ConfigError, WorkbenchError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FLOATS = ("fp32", "fp16", "bf16")
 QUANTIZED = ("int8", "fp8", "int4")
 
-Asked = Union[str, Scheme, Mapping[str, Any]]
+Asked = str | Scheme | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Variant:
                 return sum(times), "measured", str(gpu.get("name", "") if isinstance(gpu, dict) else gpu)
         target = str(self.engine.plan.compiler.get("target") or "")
         try:
-            card = roofline.device(target.split("+")[0])
+            card = roofline.device(target.partition("+")[0])
         except ConfigError:
             return None, "", ""
         if not card.peaks:
@@ -196,13 +196,15 @@ def title(asked: str | Scheme) -> str:
     if isinstance(asked, str):
         return asked
     plain = Scheme(to=asked.to)
-    words = [asked.to]
+    words: list[str] = [asked.to]
     if asked.placement != plain.placement:
         words.append("placed by ONNX Runtime")
     if asked.ranging != plain.ranging:
         words.append(asked.ranging + (f" {asked.percentile:g}" if asked.ranging == "percentile" else ""))
     if asked.weights != plain.weights and asked.to != "int4":
-        words.append({"channel": "scales in weights", "tensor": "one scale", "channel-after": "scales behind"}[asked.weights])
+        words.append(
+            {"channel": "scales in weights", "tensor": "one scale", "channel-after": "scales behind"}[asked.weights]
+        )
     if asked.block != plain.block and asked.to == "int4":
         words.append(f"blocks of {asked.block}")
     if asked.rest != plain.rest:
@@ -306,12 +308,12 @@ class _One:
         if not self.errors or self.data.test is None:
             return made
         try:
-            error, samples = self._error(low, scheme)
+            figures, samples = self._error(low, scheme)
         except CancelledError:
             raise
         except WorkbenchError as error:
             return replace(made, error_problem=error)
-        return replace(made, error=error, samples=samples)
+        return replace(made, error=figures, samples=samples)
 
     def _made(self, scheme: str | Scheme) -> tuple[Model, tuple[str, ...]]:
         from workbench.precision.quantize import quantize
