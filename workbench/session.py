@@ -376,6 +376,28 @@ class Session:
         given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
         return mixed(exact, model, self.store, data=given.test, labels=given.labels, budget=budget, **options)
 
+    def requantize(self, low: Model | str, *, keep: Sequence[str], name: str | None = None, **options: Any) -> Model:
+        """A quantized model once more, with the same scheme and ranges and more nodes in higher precision.
+
+        Args:
+            low: A model (or its name) made by `quantize`.
+            keep: Names of nodes, such as `mixed` gives them.
+            name: What to call it; the model's name and "-mixed" by default.
+            options: As for `quantize`.
+
+        Raises:
+            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            CalibrationError: its calibration is no longer in the store.
+        """
+        from workbench.precision.accuracy import literal, scheme_of
+        from workbench.precision.quantize import Scheme, calibration
+
+        model = self._source(low)
+        scheme = scheme_of(model)
+        ranges = calibration(model, self.store) if Scheme(**scheme).calibrated else None
+        scheme["keep"] = [*scheme["keep"], *map(literal, keep)]
+        return self.quantize(self.original(model), ranges, name=name or f"{model.name}-mixed", **{**scheme, **options})
+
     @property
     def models(self) -> dict[str, Model]:
         """The session's models by name, in the order of adding."""
@@ -662,7 +684,7 @@ class Session:
     # --- views --------------------------------------------------------------------------------------
 
     def panel(self, name: str) -> Any:
-        """A panel for a notebook: model, graph, fusions, build, memory or streams.
+        """A panel for a notebook: model, graph, build, fusions, precision, calibration, sensitivity, memory or streams.
 
         Raises:
             StoreError: there is no panel of that name.

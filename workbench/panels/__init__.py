@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 PANELS = {
     "model": "workbench.panels.model:ModelPanel",
     "graph": "workbench.panels.graph:GraphPanel",
-    "fusions": "workbench.panels.fusions:FusionsPanel",
     "build": "workbench.panels.build:BuildPanel",
+    "fusions": "workbench.panels.fusions:FusionsPanel",
+    "precision": "workbench.panels.precision:PrecisionPanel",
+    "calibration": "workbench.panels.calibration:CalibrationPanel",
+    "sensitivity": "workbench.panels.sensitivity:SensitivityPanel",
     "memory": "workbench.panels.memory:MemoryPanel",
     "streams": "workbench.panels.streams:StreamsPanel",
 }

@@ -43,6 +43,17 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
   background: rgba(192, 57, 43, .08); white-space: pre-wrap; overflow-wrap: anywhere; }
 .wbp .wbp-error b { color: #c0392b; }
 body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
+.wbp .wbp-warn { border: 1px solid #c58a1c; border-left-width: 4px; border-radius: 6px; padding: 8px 12px; margin: 6px 0;
+  background: rgba(217, 144, 47, .1); overflow-wrap: anywhere; }
+.wbp .wbp-warn b { color: #96640a; }
+body[data-jp-theme-light="false"] .wbp .wbp-warn b { color: #f0c069; }
+.wbp button.wbp-link { background: none; border: 0; box-shadow: none; padding: 0 4px 0 0; text-align: left; width: auto; height: auto;
+  line-height: 1.5; color: var(--wbp-accent); white-space: normal; overflow: visible; }
+.wbp button.wbp-link:hover { text-decoration: underline; box-shadow: none; }
+.wbp button.wbp-on { background: var(--wbp-accent); color: var(--wbp-face); }
+.wbp h4.wbp-part { margin: 14px 0 4px; font-size: 13px; font-weight: 600; color: var(--wbp-text); }
+.wbp-app > .lm-TabBar > .lm-TabBar-content { flex-wrap: wrap; }
+.wbp-app > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto; min-width: 0; }
 .wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
   margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }
 .wbp table.wbp-table { border-collapse: collapse; font-size: 12px; width: 100%; }
@@ -268,6 +279,11 @@ def table_html(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: 
     head = "".join(cell("th", i, h) for i, h in enumerate(headings))
     body = "".join("<tr>" + "".join(cell("td", i, c) for i, c in enumerate(row)) + "</tr>" for row in rows)
     return f"<div class='wbp-scroll'><table class='wbp-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def warning(texts: Sequence[str]) -> str:
+    """What a reader must know before going on, as HTML; "" where there is nothing."""
+    return "".join(f"<div class='wbp-warn'><b>Note</b> {escape(text)}</div>" for text in texts)
 
 
 def chart(figure: go.Figure) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def sensitivity(
     Raises:
         ModelError: `low` was not made by `quantize`.
     """
-    scheme = _scheme(low)
+    scheme = scheme_of(low)
     answer = _measured("sensitivity", exact, store, data, labels, shapes, limit, on_job,
                        {"scheme": scheme, "ranges": dict(low.origin["ranges"])}, [low.sha256(store)])  # fmt: skip
     return Sensitivity(tuple(answer["layers"]), answer["samples"])
@@ -229,13 +229,18 @@ def mixed(
     order = [row["node"] for row in ranking.layers]
     answer = _measured(
         "mixed", exact, store, data, labels, shapes, limit, on_job,
-        {"scheme": _scheme(low), "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
+        {"scheme": scheme_of(low), "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
         [low.sha256(store), budget, metric],
     )  # fmt: skip
     return Mixed(tuple(answer["keep"]), answer["value"], answer["met"], tuple(answer["tried"]), metric)
 
 
-def _scheme(low: Model) -> dict[str, Any]:
+def scheme_of(low: Model) -> dict[str, Any]:
+    """The fields of the scheme that a model was quantized by.
+
+    Raises:
+        ModelError: it was not made by `quantize`.
+    """
     if low.origin.get("kind") != "quantize" or low.origin["scheme"]["placement"] != "tensorrt":
         raise ModelError(
             f"{low.name} was not made by the workbench's quantize, so its layers can't be quantized one by one.",
@@ -456,7 +461,7 @@ def mixed_task(
         if len(keep) == len(order):
             got = want
         else:
-            _quantized(Path(exact), how, ranges, reporter, out, only=None, keep=[_literal(n) for n in keep])
+            _quantized(Path(exact), how, ranges, reporter, out, only=None, keep=[literal(n) for n in keep])
             got = _outputs(out, place)
         value = float(errors(got, want, labels)[metric] or 0.0)
         tried.append({"kept": len(keep), "value": value})
@@ -488,6 +493,6 @@ def mixed_task(
     return {"keep": keep, "value": value, "met": True, "tried": tried}
 
 
-def _literal(name: str) -> str:
+def literal(name: str) -> str:
     """A pattern that matches `name` alone."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)

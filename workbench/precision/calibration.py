@@ -531,6 +531,14 @@ class Histogram:
         """The largest magnitude."""
         return max(abs(self.low), abs(self.high))
 
+    def beyond(self, end: float) -> float:
+        """The share of values (0..1) whose magnitude lies beyond `end`, to the width of a bin."""
+        total = 0 if self.counts is None else int(self.counts.sum())
+        if not total or not self.top:
+            return 0.0
+        first = min(BINS, round(end * BINS / self.top))
+        return float(self.counts[first:].sum()) / total if end < self.amax else 0.0
+
     def range(self, method: str, percentile: float = 99.99) -> float:
         """The magnitude at which the range ends by `method`; never beyond the largest that occurred."""
         import numpy as np

@@ -15,7 +15,7 @@ the engine was profiled on a GPU; errors are measured with ONNX Runtime on the C
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from workbench.config import BuildConfig
 from workbench.errors import CancelledError, ConfigError, WorkbenchError
 from workbench.jobs import Job
 from workbench.precision.audit import Audit, Change, audit, changes
+from workbench.precision.cast import Lists
 from workbench.precision.quantize import Scheme
 
 if TYPE_CHECKING:
@@ -40,13 +41,21 @@ Asked = str | Scheme | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Cast:
+    """FP16 or BF16 with lists of what stays in FP32."""
+
+    to: str
+    lists: Lists
+
+
+@dataclass(frozen=True)
 class Variant:
     """One precision that was tried.
 
     Attributes:
         name: In words, unique among the variants of a `WhatIf`.
         to: fp32, fp16, bf16, int8, fp8 or int4.
-        scheme: How it was quantized; None for fp32, fp16 and bf16.
+        asked: How it was asked for, as `what_if` takes it.
         model: Name of the model in the session; the FP32 model's own where only the build casts.
         engine: What was built; None where it could not be.
         problem: Why there is no engine.
@@ -59,7 +68,7 @@ class Variant:
 
     name: str
     to: str
-    scheme: Scheme | None
+    asked: str | Scheme | Cast
     model: str
     engine: Engine | None
     problem: WorkbenchError | None = None
@@ -136,6 +145,13 @@ class WhatIf:
                 return variant
         raise ConfigError(f"{name!r} was not tried.", hint=f"Tried: {', '.join(v.name for v in self.variants)}.")
 
+    def behind(self, earlier: WhatIf | None) -> WhatIf:
+        """These variants with those of an earlier look at the same model and target before them."""
+        if earlier is None or (earlier.model, earlier.target) != (self.model, self.target):
+            return self
+        fresh = {v.name for v in self.variants}
+        return replace(self, variants=(*(v for v in earlier.variants if v.name not in fresh), *self.variants))
+
     def to_frame(self) -> pd.DataFrame:
         """One row a variant.
 
@@ -176,7 +192,7 @@ class WhatIf:
         out = []
         half = next((v for v in self.variants if v.to == "fp16" and v.engine is not None), None)
         for variant in self.variants:
-            if variant.scheme is not None and variant.engine is not None and half is not None:
+            if variant.to in QUANTIZED and variant.engine is not None and half is not None:
                 assert half.engine is not None
                 if moves_more(variant.engine.plan, half.engine.plan):
                     out.append(verdict(variant.engine.plan, half.engine.plan, (variant.name, half.name)))
@@ -191,10 +207,18 @@ def moves_more(low: Plan, wide: Plan) -> bool:
     return bool(audit(low).figures["bytes"] > audit(wide).figures["bytes"])
 
 
-def title(asked: str | Scheme) -> str:
+def title(asked: str | Scheme | Cast) -> str:
     """A variant in few words: what differs from the scheme's defaults, and nothing else."""
     if isinstance(asked, str):
         return asked
+    if isinstance(asked, Cast):
+        listed = asdict(asked.lists)
+        left = [
+            f"{what} {', '.join(names[:2])}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
+            for key, what in (("keep", "without"), ("keep_ops", "without"), ("only", "only"), ("only_ops", "only"))
+            if (names := listed[key])
+        ]
+        return ", ".join([asked.to, *left, *([] if asked.lists.keep_io else ["inputs and outputs too"])])
     plain = Scheme(to=asked.to)
     words: list[str] = [asked.to]
     if asked.placement != plain.placement:
@@ -218,7 +242,7 @@ def title(asked: str | Scheme) -> str:
     return ", ".join(words)
 
 
-def parse(asked: Asked) -> str | Scheme:
+def parse(asked: Asked) -> str | Scheme | Cast:
     """A scheme from what people write: "int8", ``{"to": "int8", "weights": "tensor"}`` or a Scheme.
 
     Raises:
@@ -234,9 +258,17 @@ def parse(asked: Asked) -> str | Scheme:
         raise ConfigError(f"There is no precision {asked!r}.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
     data = dict(asked)
     if data.get("to") in FLOATS:
-        if len(data) > 1:
-            raise ConfigError(f"{data['to']} has no options here.", hint="session.cast(model, 'fp16', keep=[...])")
-        return str(data["to"])
+        to = str(data.pop("to"))
+        known = {f.name for f in fields(Lists)}
+        if (unknown := sorted(set(data) - known)) or (data and to == "fp32"):
+            raise ConfigError(
+                f"{to} has no option {(unknown or list(data))[0]!r}.",
+                hint=f"fp16 and bf16 have {', '.join(sorted(known))}.",
+            )
+        given: dict[str, Any] = {k: (v,) if isinstance(v, str) else v for k, v in data.items()}
+        options: dict[str, Any] = {k: v if isinstance(v, bool) else tuple(v) for k, v in given.items()}
+        lists = Lists(**options)
+        return to if lists == Lists() else Cast(to, lists)
     return Scheme(**data)
 
 
@@ -292,11 +324,10 @@ class _One:
     errors: bool
     on_job: Callable[[Job | Build], Any] | None
 
-    def variant(self, scheme: str | Scheme) -> Variant:
+    def variant(self, scheme: str | Scheme | Cast) -> Variant:
         """The variant, or the reason why there is none."""
         to = scheme if isinstance(scheme, str) else scheme.to
-        how = None if isinstance(scheme, str) else scheme
-        empty = Variant(title(scheme), to, how, self.exact.name, None)
+        empty = Variant(title(scheme), to, scheme, self.exact.name, None)
         try:
             low, warnings = self._made(scheme)
             engine = self._built(low, scheme)
@@ -315,33 +346,36 @@ class _One:
             return replace(made, error_problem=error)
         return replace(made, error=figures, samples=samples)
 
-    def _made(self, scheme: str | Scheme) -> tuple[Model, tuple[str, ...]]:
+    def _made(self, scheme: str | Scheme | Cast) -> tuple[Model, tuple[str, ...]]:
+        from workbench.precision.cast import cast
         from workbench.precision.quantize import quantize
 
         if isinstance(scheme, str):
             return self.exact, ()
-        data = self.data.calibration if scheme.calibrated else None
-        low = quantize(
-            self.exact, self.session.store, scheme, data=data, shapes=self.sizes, limit=self.limit, on_job=self.on_job
-        )
+        if isinstance(scheme, Cast):
+            low = cast(self.exact, scheme.to, self.session.store, on_job=self.on_job, **asdict(scheme.lists))
+        else:
+            data = self.data.calibration if scheme.calibrated else None
+            given: dict[str, Any] = {"data": data, "shapes": self.sizes, "limit": self.limit, "on_job": self.on_job}
+            low = quantize(self.exact, self.session.store, scheme, **given)
         low = replace(low, name=f"{self.exact.name}-{_slug(title(scheme))}")
         known = self.session.models.get(low.name)
         if known is None or known.path != low.path:
             self.session.add(low)
         return low, tuple(low.origin.get("warnings", ()))
 
-    def _built(self, low: Model, scheme: str | Scheme) -> Engine:
+    def _built(self, low: Model, scheme: str | Scheme | Cast) -> Engine:
         config = self.config.replace(precision=scheme) if isinstance(scheme, str) else self.config
         build = self.session.start_build(low, config)
         if self.on_job is not None:
             self.on_job(build)
         return build.result()
 
-    def _error(self, low: Model, scheme: str | Scheme) -> tuple[Mapping[str, float | None], int]:
+    def _error(self, low: Model, scheme: str | Scheme | Cast) -> tuple[Mapping[str, float | None], int]:
         from workbench.precision.accuracy import accuracy
         from workbench.precision.cast import cast
 
-        given = {
+        given: dict[str, Any] = {
             "data": self.data.test, "labels": self.data.labels, "shapes": self.sizes, "limit": self.limit,
             "on_job": self.on_job,
         }  # fmt: skip
@@ -355,4 +389,4 @@ class _One:
 
 
 def _slug(text: str) -> str:
-    return text.replace(", ", "-").replace(" ", "-").replace(".", "_")
+    return "".join(c if c.isalnum() else "-" for c in text.replace(", ", "-"))
