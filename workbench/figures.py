@@ -342,7 +342,7 @@ def distribution(name: str, histogram: Histogram, *, chosen: str = "entropy", pe
     import numpy as np
     import plotly.graph_objects as go
 
-    figure = _figure(f"Magnitudes of {name if len(name) < 48 else '…' + name[-46:]}", height=340, showlegend=True)
+    figure = _figure(f"Magnitudes of {name if len(name) < 48 else '…' + name[-46:]}", height=380, showlegend=True)
     if histogram.counts is None or not histogram.top:
         figure.add_annotation(text="always zero on these data", showarrow=False, font={"size": 13})
         return figure
@@ -366,7 +366,7 @@ def distribution(name: str, histogram: Histogram, *, chosen: str = "entropy", pe
                        line={"color": _METHODS[method], "width": 3 if method == chosen else 1.5,
                              "dash": "solid" if method == chosen else "dot"}, hoverinfo="name")
         )  # fmt: skip
-    figure.update_layout(bargap=0, margin_t=72, legend={"y": 1.02, "x": 0, "xanchor": "left"}, title_y=0.97)
+    figure.update_layout(bargap=0, legend={"y": -0.2, "yanchor": "top", "x": 0, "xanchor": "left"})
     figure.update_xaxes(title="magnitude", range=[0, 1.02 * max(used * width, *ends.values())])
     figure.update_yaxes(title="values", type="log", range=[-0.1, top * 1.08 + 0.1], dtick=max(1, round(top / 5)))
     return figure

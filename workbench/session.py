@@ -696,9 +696,9 @@ class Session:
 
     def app(self) -> Any:
         """All panels in one, as tabs."""
-        from workbench.panels import app
+        from workbench.panels import all_panels
 
-        return app(self)
+        return all_panels(self)
 
     def report(self, path: str | Path, engine: Engine | str | int | None = None) -> Path:
         """Write one HTML file with the map, tables and charts of an engine; it needs no kernel and no network.

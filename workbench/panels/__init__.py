@@ -36,7 +36,7 @@ def panel(session: Session, name: str) -> Any:
     return _load(PANELS[name])(session)
 
 
-def app(session: Session) -> Any:
+def all_panels(session: Session) -> Any:
     """All panels as tabs; see `Session.app`."""
     return _load("workbench.panels.app:App")(session)
 

@@ -52,8 +52,9 @@ body[data-jp-theme-light="false"] .wbp .wbp-warn b { color: #f0c069; }
 .wbp button.wbp-link:hover { text-decoration: underline; box-shadow: none; }
 .wbp button.wbp-on { background: var(--wbp-accent); color: var(--wbp-face); }
 .wbp h4.wbp-part { margin: 14px 0 4px; font-size: 13px; font-weight: 600; color: var(--wbp-text); }
+.wbp .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab, .wbp-app > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto !important;
+  min-width: 64px; padding: 0 12px; }
 .wbp-app > .lm-TabBar > .lm-TabBar-content { flex-wrap: wrap; }
-.wbp-app > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto; min-width: 0; }
 .wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
   margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }
 .wbp table.wbp-table { border-collapse: collapse; font-size: 12px; width: 100%; }
@@ -95,7 +96,9 @@ class Panel(w.VBox):  # type: ignore[misc]
         )
         head.add_class("wbp-head")
         self.body = w.VBox()
-        super().__init__([head, self._code, self._errors, self.body], layout=w.Layout(width="100%", padding="4px 0"))
+        super().__init__(
+            [head, self._code, self._errors, self.body], layout=w.Layout(width="100%", padding="4px 6px 4px 0")
+        )
         self.add_class("wbp")
         self._stop: Callable[[], None] | None = None
         self._listen()

@@ -11,8 +11,8 @@ import ipywidgets as w
 from workbench import figures
 from workbench.errors import CalibrationError, WorkbenchError
 from workbench.events import Selection
-from workbench.panels.base import Panel, beside, chart, empty, fact_row, warning
-from workbench.panels.work import DataFields, Work, arguments, form
+from workbench.panels.base import Panel, chart, empty, fact_row, warning
+from workbench.panels.work import DataFields, Work, arguments, form, halves, wide
 from workbench.precision.calibration import METHODS, Calibration
 from workbench.widgets import RowsView
 from workbench.widgets.wire import rows_data
@@ -28,13 +28,13 @@ class CalibrationPanel(Panel):
     title = "Calibration"
 
     def __init__(self, session: Session) -> None:
-        wide, style = w.Layout(width="100%"), {"description_width": "92px"}
-        self.models = w.Dropdown(options=[], description="Model", layout=wide, style=style)
-        self.to = w.Dropdown(options=["int8", "fp8"], description="For", layout=wide, style=style)
+        style = {"description_width": "92px"}
+        self.models = w.Dropdown(options=[], description="Model", layout=wide(), style=style)
+        self.to = w.Dropdown(options=["int8", "fp8"], description="For", layout=wide(), style=style)
         self.data = DataFields(test=False)
         self.file = w.Text(
             description="Cache", placeholder="path of a .json file, to load, save or compare", continuous_update=False,
-            layout=wide, style=style,
+            layout=wide(), style=style,
         )  # fmt: skip
         auto = w.Layout(width="auto")
         self.run = w.Button(
@@ -61,10 +61,10 @@ class CalibrationPanel(Panel):
         self.calibration: Calibration | None = None
         self._other: Calibration | None = None
         self._tensor: str | None = None
-        self._facts = w.HTML(layout=wide)
-        self._chart = w.Output(layout=wide)
-        self._ranges = w.Output(layout=wide)
-        self._place = w.VBox(layout=wide)
+        self._facts = w.HTML(layout=wide())
+        self._chart = w.Output(layout=wide())
+        self._ranges = w.Output(layout=wide())
+        self._place = w.VBox(layout=wide())
         super().__init__(session, engines=False)
         self.work = Work(self, [self.run])
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)
@@ -73,10 +73,10 @@ class CalibrationPanel(Panel):
             [self.load, self.save, self.compare], layout=w.Layout(flex_flow="row wrap", padding="0 0 0 96px")
         )
         fields = form([self.models, self.to, *self.data.fields], [self.file, files])
-        self._tabs = w.Tab(layout=wide)
+        self._tabs = w.Tab(layout=wide())
         head = w.HBox([self.method, self.percentile], layout=w.Layout(flex_flow="row wrap", grid_gap="4px 12px"))
-        self._results = w.VBox([self._facts, head, self._tabs], layout=wide)
-        self._tabs.children = [beside(self.table, self._chart), self._ranges, w.VBox(layout=wide)]
+        self._results = w.VBox([self._facts, head, self._tabs], layout=wide())
+        self._tabs.children = [halves(self.table, self._chart), self._ranges, w.VBox(layout=wide())]
         for i, title in enumerate(("Tensors", "Methods on one chart", "Two caches")):
             self._tabs.set_title(i, title)
         self.body.children = [fields, self.work, self._place]
@@ -267,7 +267,9 @@ class CalibrationPanel(Panel):
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 40 else "…" + text[-38:]
+    """Of a file or folder its name."""
+    kind, _, path = text.partition(" ")
+    return Path(path).name if kind in {"File", "Folder"} else text
 
 
 def tensor_rows(found: Calibration, method: str, percentile: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from workbench.errors import ConfigError, WorkbenchError
 from workbench.events import Selection
 from workbench.panels.base import Panel, chart, empty, table_html, warning
 from workbench.panels.build import TARGETS
-from workbench.panels.work import DataFields, Work, arguments, form, split
+from workbench.panels.work import DataFields, Work, arguments, form, split, wide
 from workbench.precision.whatif import FLOATS, QUANTIZED, WhatIf
 from workbench.units import bytes_text, count_text
 from workbench.widgets import RowsView
@@ -39,8 +39,8 @@ class PrecisionPanel(Panel):
     title = "Precision"
 
     def __init__(self, session: Session) -> None:
-        wide, style = w.Layout(width="100%"), {"description_width": "92px"}
-        self.models = w.Dropdown(options=[], description="Model", layout=wide, style=style)
+        style = {"description_width": "92px"}
+        self.models = w.Dropdown(options=[], description="Model", layout=wide(), style=style)
         self.wanted = {
             name: w.ToggleButton(
                 value=name in {"fp32", "fp16", "int8"}, description=name, layout=w.Layout(width="56px")
@@ -50,12 +50,16 @@ class PrecisionPanel(Panel):
         label = w.Label("Precisions", layout=w.Layout(width="92px", justify_content="flex-end", margin="2px 4px 2px 0"))
         row = w.HBox([label, *self.wanted.values()], layout=w.Layout(flex_flow="row wrap"))
         self.target = w.Dropdown(
-            options=[t for t in TARGETS if t != "current"], value="sm89", description="Target", layout=wide, style=style
+            options=[t for t in TARGETS if t != "current"],
+            value="sm89",
+            description="Target",
+            layout=wide(),
+            style=style,
         )
         self.data = DataFields()
         self.options = _option_fields()
         self._shapes = w.Text(
-            description="Shapes", placeholder="of dynamic inputs, as x=1x3x224x224", continuous_update=False, layout=wide,
+            description="Shapes", placeholder="of dynamic inputs, as x=1x3x224x224", continuous_update=False, layout=wide(),
             style=style,
         )  # fmt: skip
         go = {"layout": w.Layout(width="auto")}
@@ -73,12 +77,12 @@ class PrecisionPanel(Panel):
         self.clear = w.Button(description="Clear", tooltip="Forget the rows below; engines stay", **go)
         self._found: WhatIf | None = None
         self._chosen: str | None = None
-        self._warnings = w.HTML(layout=wide)
-        self._chart = w.Output(layout=wide)
-        self._range = w.VBox(layout=wide)
-        self._audit = w.VBox(layout=wide)
-        self._figures = w.HTML(layout=wide)
-        self._place = w.VBox(layout=wide)
+        self._warnings = w.HTML(layout=wide())
+        self._chart = w.Output(layout=wide())
+        self._range = w.VBox(layout=wide())
+        self._audit = w.VBox(layout=wide())
+        self._figures = w.HTML(layout=wide())
+        self._place = w.VBox(layout=wide())
         super().__init__(session, engines=False)
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=190)
         self._losses = RowsView(on_pick=self.guard(self._pick_loss), on_error=self.show_error, height=260)
@@ -89,11 +93,11 @@ class PrecisionPanel(Panel):
         )  # fmt: skip
         self.work = Work(self, [self.compare, self.placements, self.check, self.clear, self.along])
         self.work.children = [b for b in self.work.children if b is not self.along]
-        more = w.Accordion([w.VBox(list(self.options.values()))], layout=wide)
+        more = w.Accordion([w.VBox(list(self.options.values()))], layout=wide())
         more.set_title(0, "Options of quantization and cast")
-        side_by_side = w.Accordion([self._figures], layout=wide)
+        side_by_side = w.Accordion([self._figures], layout=wide())
         side_by_side.set_title(0, "All figures of the plans, side by side")
-        self._results = w.VBox([self._warnings, self.table, self._chart, self._audit, side_by_side], layout=wide)
+        self._results = w.VBox([self._warnings, self.table, self._chart, self._audit, side_by_side], layout=wide())
         fields = form([self.models, row, self.target, self._shapes, more], self.data.fields)
         self.body.children = [fields, self.work, self._range, self._place]
         self.compare.on_click(self.guard(lambda _: self._start(self.schemes())))
@@ -298,7 +302,6 @@ class PrecisionPanel(Panel):
             if (p := v.problem or v.error_problem) is not None
         )
         self.table.show_rows(variant_rows(found))
-        self.table.options = {**self.table.options, "height": min(96 + 30 * len(found.variants), 420)}
         built = [v for v in found.variants if v.engine is not None]
         self._chart.outputs = (chart(figures.variants(found)),) if built else ()
         self._figures.value = figure_table(found)

@@ -10,8 +10,8 @@ import ipywidgets as w
 from workbench import figures
 from workbench.errors import ModelError
 from workbench.events import Selection
-from workbench.panels.base import Panel, beside, chart, empty, warning
-from workbench.panels.work import DataFields, Work, arguments, form
+from workbench.panels.base import Panel, chart, empty, warning
+from workbench.panels.work import DataFields, Work, arguments, form, halves, wide
 from workbench.widgets import RowsView
 from workbench.widgets.wire import rows_data
 
@@ -34,8 +34,8 @@ class SensitivityPanel(Panel):
     title = "Sensitivity"
 
     def __init__(self, session: Session) -> None:
-        wide, style = w.Layout(width="100%"), {"description_width": "92px"}
-        self.models = w.Dropdown(options=[], description="Quantized", layout=wide, style=style)
+        style = {"description_width": "92px"}
+        self.models = w.Dropdown(options=[], description="Quantized", layout=wide(), style=style)
         self.data = DataFields(calibration=False)
         self.metric = w.Dropdown(
             options=list(_METRICS.items()),
@@ -56,18 +56,18 @@ class SensitivityPanel(Panel):
         self.make = w.Button(description="Make this model", icon="plus", layout=w.Layout(width="auto"), disabled=True)
         self.found: Sensitivity | None = None
         self.mixed: Mixed | None = None
-        self._chart = w.Output(layout=wide)
-        self._curve = w.Output(layout=wide)
-        self._said = w.HTML(layout=wide)
-        self._place = w.VBox(layout=wide)
-        self._mixture = w.VBox(layout=wide)
+        self._chart = w.Output(layout=wide())
+        self._curve = w.Output(layout=wide())
+        self._said = w.HTML(layout=wide())
+        self._place = w.VBox(layout=wide())
+        self._mixture = w.VBox(layout=wide())
         super().__init__(session, engines=False)
         self.work = Work(self, [self.rank, self.mix])
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=420)
         budget = w.HBox([self.metric, self.budget, w.Label("%")], layout=w.Layout(flex_flow="row wrap"))
         self._form = form([self.models, *self.data.fields[:1], self.data.note], [*self.data.fields[1:3], budget])
         self.body.children = [self._place]
-        self._results = w.VBox(layout=wide)
+        self._results = w.VBox(layout=wide())
         self.rank.on_click(self.guard(self._rank))
         self.mix.on_click(self.guard(self._mix))
         self.make.on_click(self.guard(self._make))
@@ -95,6 +95,7 @@ class SensitivityPanel(Panel):
                 "<code>session.quantize(\"digits\", \"sample\")</code>"
             )]  # fmt: skip
             self.fill(self.models, [], None)
+            self.set_code(["session.panel('precision')"])
             return
         before = self.models.value
         chosen = before if before in names else names[0]
@@ -196,7 +197,7 @@ class SensitivityPanel(Panel):
         )
         self.table.show_rows(layer_rows(found))
         self._chart.outputs = (chart(figures.sensitivities(found)),)
-        self._results.children = [*([w.HTML(random)] if random else []), beside(self._chart, self.table), self._mixture]
+        self._results.children = [*([w.HTML(random)] if random else []), halves(self._chart, self.table), self._mixture]
 
     def _show_mixed(self, found: Mixed, budget: float) -> None:
         assert self.found is not None

@@ -35,9 +35,9 @@ class Work(w.HBox):  # type: ignore[misc]
         self._panel = panel
         self.buttons = list(buttons)
         self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="100px"))
-        self.status = w.HTML()
+        self.status = w.HTML(layout=w.Layout(margin="2px 8px"))
         self.bar = w.FloatProgress(
-            value=0, max=1, layout=w.Layout(width="180px", height="12px", margin="10px 8px", visibility="hidden")
+            value=0, max=1, layout=w.Layout(width="180px", height="12px", margin="10px 8px", display="none")
         )
         self.thread: threading.Thread | None = None
         self._running: Job | Build | None = None
@@ -85,7 +85,7 @@ class Work(w.HBox):  # type: ignore[misc]
         for button in self.buttons:
             button.disabled = busy
         self.cancel.disabled = not busy
-        self.bar.layout.visibility = "visible" if busy else "hidden"
+        self.bar.layout.display = None if busy else "none"
         self.bar.value = 0
         self.status.value = text
 
@@ -112,15 +112,19 @@ class DataFields:
 
     def __init__(self, *, calibration: bool = True, test: bool = True) -> None:
         place = "sample, random:32, a folder, .npz, .npy, or module:factory"
-        wide, style = w.Layout(width="100%"), {"description_width": "92px"}
-        common = {"ensure_option": False, "continuous_update": False, "layout": wide, "style": style}
-        self.calibration = w.Combobox(description="Calibration", placeholder=place, options=[], **common)
+        style = {"description_width": "92px"}
+        common = {"ensure_option": False, "continuous_update": False, "style": style}
+        self.calibration = w.Combobox(description="Calibration", placeholder=place, options=[], layout=wide(), **common)
         self.test = w.Combobox(
-            description="Test data", placeholder="as calibration" if calibration else place, options=[], **common
+            description="Test data",
+            placeholder="as calibration" if calibration else place,
+            options=[],
+            layout=wide(),
+            **common,
         )
         self.labels = w.Text(
             description="Labels", placeholder="an .npy file of classes, for a true accuracy", continuous_update=False,
-            layout=wide, style=style,
+            layout=wide(), style=style,
         )  # fmt: skip
         self.limit = w.IntText(
             value=0,
@@ -169,6 +173,20 @@ class DataFields:
         if self.limit.value > 0:
             out["limit"] = self.limit.value
         return out
+
+
+def wide() -> w.Layout:
+    """A layout as wide as its place; each widget needs one of its own, or hiding one would hide all."""
+    return w.Layout(width="100%")
+
+
+def halves(left: w.Widget, right: w.Widget) -> w.HBox:
+    """Two parts of equal weight side by side, one under the other where the page is narrow."""
+    for part in (left, right):
+        part.layout = w.Layout(flex="1 1 460px", min_width="0", max_width="100%")
+    return w.HBox(
+        [left, right], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="12px")
+    )
 
 
 def form(left: Sequence[w.Widget], right: Sequence[w.Widget]) -> w.HBox:

@@ -188,7 +188,7 @@ class RowsView(View):
         data: The rows; None for none yet.
         on_pick: Called with the ids that a reader chose.
         on_error: Called with errors of the browser's side.
-        options: As for `View`.
+        options: As for `View`; ``height`` is the largest.
     """
 
     component_name = "table"
@@ -203,11 +203,13 @@ class RowsView(View):
     ) -> None:
         super().__init__(None, None, on_error=on_error, **options)
         self._on_pick = on_pick
+        self._height = int(options.get("height") or 420)
         self.show_rows(data or wire.rows_data("", "layer", [], []))
         self.observe(self._picked, "selection")
 
     def show_rows(self, data: dict[str, Any]) -> None:
-        """Show other rows."""
+        """Show other rows; the table is no higher than they need."""
+        self.options = {**self.options, "height": min(self._height, 104 + 31 * max(len(data["id"]), 1))}
         self.data = wire.pack(data)
 
     def choose(self, *ids: str) -> None:
