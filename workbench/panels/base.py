@@ -296,9 +296,9 @@ def chart(figure: go.Figure) -> dict[str, Any]:
 
     from plotly.utils import PlotlyJSONEncoder
 
-    plain = json.loads(
-        json.dumps({**data, "config": {"displaylogo": False, "responsive": True}}, cls=PlotlyJSONEncoder)
-    )
+    # Not plotly's own "responsive": at its second resize (a change of theme is one) it takes the height from the
+    # page, where none is set, and the chart is gone. Jupyter's renderer resizes to the width by itself.
+    plain = json.loads(json.dumps({**data, "config": {"displaylogo": False}}, cls=PlotlyJSONEncoder))
     title = (figure.layout.title.text or "chart") if figure.layout.title else "chart"
     return {
         "output_type": "display_data",
