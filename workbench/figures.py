@@ -310,11 +310,11 @@ def variants(found: WhatIf) -> go.Figure:
 
     built = [v for v in found.variants if v.audit is not None]
     names = [v.name if len(v.name) <= 34 else v.name[:33] + "…" for v in built]
-    plain = _figure(
-        "Bytes moved, and operations by the type that kernels read (computed)", height=108 + 30 * len(built)
-    )
-    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.03)
+    plain = _figure("", height=118 + 30 * len(built))
+    titles = ("Bytes moved (computed)", "Operations by the type that kernels read (computed)")
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     figure.update_layout(plain.layout)
+    figure.update_annotations(font={"size": 13, "color": "#7a8594"}, yshift=4)
     size = [v.audit.figures["bytes"] for v in built if v.audit is not None]
     figure.add_trace(
         go.Bar(orientation="h", y=names, x=size, marker_color=_GREY, hovertemplate="%{y}: %{customdata}<extra></extra>",
@@ -333,7 +333,8 @@ def variants(found: WhatIf) -> go.Figure:
     figure.update_xaxes(**axis, showticklabels=False)
     figure.update_yaxes(**axis, autorange="reversed")
     figure.update_xaxes(range=[0, 1.3 * max(size, default=1)], row=1, col=1)
-    figure.update_layout(barmode="stack", bargap=0.35)
+    legend = {"y": -0.02, "yanchor": "top", "x": 1, "xanchor": "right"}
+    figure.update_layout(barmode="stack", bargap=0.35, legend=legend, margin={"l": 8, "r": 8, "t": 34, "b": 34})
     return figure
 
 

@@ -84,11 +84,11 @@ class PrecisionPanel(Panel):
         self._figures = w.HTML(layout=wide())
         self._place = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=190)
+        self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=420)
         self._losses = RowsView(on_pick=self.guard(self._pick_loss), on_error=self.show_error, height=260)
         self._parts: dict[str, tuple[str, ...]] = {}
         self.along = w.Button(
-            description="Measure along the graph", icon="map-o", layout=w.Layout(width="auto"),
+            description="Measure along the graph", icon="map-o", layout=w.Layout(width="auto", align_self="flex-start", margin="10px 2px"),
             tooltip="The error of each tensor, as a colour of the map in the Fusions panel",
         )  # fmt: skip
         self.work = Work(self, [self.compare, self.placements, self.check, self.clear, self.along])
@@ -97,7 +97,10 @@ class PrecisionPanel(Panel):
         more.set_title(0, "Options of quantization and cast")
         side_by_side = w.Accordion([self._figures], layout=wide())
         side_by_side.set_title(0, "All figures of the plans, side by side")
-        self._results = w.VBox([self._warnings, self.table, self._chart, self._audit, side_by_side], layout=wide())
+        self._basis = w.HTML(layout=wide())
+        self._results = w.VBox(
+            [self._warnings, self.table, self._basis, self._chart, self._audit, side_by_side], layout=wide()
+        )
         fields = form([self.models, row, self.target, self._shapes, more], self.data.fields)
         self.body.children = [fields, self.work, self._range, self._place]
         self.compare.on_click(self.guard(lambda _: self._start(self.schemes())))
@@ -187,6 +190,8 @@ class PrecisionPanel(Panel):
             raise WorkbenchError("There is no model yet.", hint="Add one in the Model panel, or session.add('digits').")
         if not schemes:
             raise ConfigError("No precision is chosen.", hint="Press one or more of fp32, fp16, int8, ...")
+        if not any(s == "fp16" for s in schemes) and any(_quantizes(s) for s in schemes):
+            schemes = ["fp16", *schemes]  # without it nobody sees whether INT8 moves more
         request = self._request()
         code = [f"found = session.what_if({name!r}, {list(schemes)!r}{arguments(request)})", "found.to_frame()"]
         self.set_code([*code, "found.warnings"])
@@ -302,6 +307,7 @@ class PrecisionPanel(Panel):
             if (p := v.problem or v.error_problem) is not None
         )
         self.table.show_rows(variant_rows(found))
+        self._basis.value = f"<span class='wbp-quiet'>{escape(basis(found))}</span>"
         built = [v for v in found.variants if v.engine is not None]
         self._chart.outputs = (chart(figures.variants(found)),) if built else ()
         self._figures.value = figure_table(found)
@@ -334,6 +340,7 @@ class PrecisionPanel(Panel):
         ]
         if not found.findings:
             parts.append(w.HTML("<p>Everything is as asked.</p>"))
+        parts += self._left(variant)
         for finding in found.findings:
             link = self._link(f"{bytes_text(finding.bytes)}  {finding.text}", "layer", finding.layers, engine.key)
             parts += [link, w.HTML(f"<span class='wbp-quiet' style='padding-left:12px'>{escape(finding.hint)}</span>")]
@@ -356,6 +363,20 @@ class PrecisionPanel(Panel):
         parts.append(self.along)
         self._audit.children = parts
 
+    def _left(self, variant: Variant) -> list[w.Widget]:
+        """What the scheme could not take, by reason; each line selects its nodes."""
+        model = self.session.models.get(variant.model)
+        groups: dict[str, list[str]] = {}
+        for node, reason in (model.origin.get("left", {}) if model is not None else {}).items():
+            groups.setdefault(reason, []).append(node)
+        out: list[w.Widget] = []
+        for reason, nodes in groups.items():
+            names = ", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+            text = f"{len(nodes)} node{'s' if len(nodes) != 1 else ''} left in higher precision, {reason}: {names}"
+            key = variant.engine.key if variant.engine is not None else None
+            out.append(self._link(text, "node", tuple(nodes), key))
+        return out
+
     def _pick_loss(self, ids: tuple[str, ...]) -> None:
         variant = self._variant()
         layers = [layer for i in ids for layer in self._parts.get(i, ())]
@@ -375,6 +396,10 @@ class PrecisionPanel(Panel):
 
         link.on_click(self.guard(chosen))
         return link
+
+
+def _quantizes(scheme: str | dict[str, Any]) -> bool:
+    return (scheme if isinstance(scheme, str) else scheme["to"]) in QUANTIZED
 
 
 _PLACED = {"to": "int8", "rest": "fp32", "placement": "onnxruntime"}
@@ -414,7 +439,7 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
     columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
         ({"name": "variant", "label": "Precision", "type": "text"}, [v.name for v in found.variants]),
         ({"name": "kernels", "label": "Kernels", "type": "number"}, column("kernels")),
-        ({"name": "bytes", "label": "Moves", "type": "bytes", "source": "computed"}, column("bytes")),
+        ({"name": "bytes", "label": "Moves", "type": "bytes"}, column("bytes")),
         ({"name": "weights", "label": "Weights", "type": "bytes"}, column("weight_bytes")),
         ({"name": "engine", "label": "Engine", "type": "bytes"}, column("engine_bytes")),
     ]
@@ -422,13 +447,13 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
         if any(v is not None for v in time(source)):
             head = {
                 "name": f"time_{source}",
-                "label": f"Time, {source}",
+                "label": "Time",
                 "type": "number",
                 "unit": "ms",
                 "source": source,
             }
             columns.append((head, time(source)))
-    percent = {"type": "number", "unit": "%", "source": "measured"}
+    percent = {"type": "number", "unit": "%"}  # measured, as the line below the table says
     if any(v is not None for v in column("relative_l2")):
         columns += [
             ({"name": "error", "label": "Error", **percent}, column("relative_l2", 100)),
@@ -440,6 +465,22 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
             columns.append(({"name": name, "label": label, **percent}, column(name, 100)))
     columns.append(({"name": "findings", "label": "Findings", "type": "number"}, column("findings")))
     return rows_data("Precisions", "layer", [v.name for v in found.variants], columns)
+
+
+def basis(found: WhatIf) -> str:
+    """Where the table's numbers come from, in sentences."""
+    out = ["Kernels and bytes: computed from the plan."]
+    times = {(source, gpu) for v in found.variants for _, source, gpu in [v.time] if source}
+    for source, gpu in sorted(times):
+        if source == "estimated":
+            out.append(f"Time: estimated for {gpu}, a lower bound from datasheet values.")
+        else:
+            out.append(f"Time: measured{f' on {gpu}' if gpu else ''}, the sum of the layers.")
+    samples = sorted({v.samples for v in found.variants if v.samples})
+    if samples:
+        text = ", ".join(map(str, samples))
+        out.append(f"Error against FP32 and accuracy: measured with ONNX Runtime on the CPU, {text} samples.")
+    return " ".join(out)
 
 
 def loss_rows(losses: Sequence[Any]) -> dict[str, Any]:

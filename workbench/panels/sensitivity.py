@@ -53,7 +53,12 @@ class SensitivityPanel(Panel):
             tooltip="The fewest layers in higher precision that meet the budget",
             layout=w.Layout(width="130px"),
         )
-        self.make = w.Button(description="Make this model", icon="plus", layout=w.Layout(width="auto"), disabled=True)
+        self.make = w.Button(
+            description="Make this model",
+            icon="plus",
+            disabled=True,
+            layout=w.Layout(width="auto", align_self="flex-start", margin="8px 2px"),
+        )
         self.found: Sensitivity | None = None
         self.mixed: Mixed | None = None
         self._chart = w.Output(layout=wide())
@@ -190,6 +195,7 @@ class SensitivityPanel(Panel):
             )]  # fmt: skip
             return
         source = self.data.test.value
+        said = f"<span class='wbp-quiet'>Measured with ONNX Runtime on the CPU, {found.samples} samples.</span>"
         random = (
             warning(["Measured on random numbers: the ranking may differ on your data."])
             if source.startswith("random")
@@ -197,7 +203,7 @@ class SensitivityPanel(Panel):
         )
         self.table.show_rows(layer_rows(found))
         self._chart.outputs = (chart(figures.sensitivities(found)),)
-        self._results.children = [*([w.HTML(random)] if random else []), halves(self._chart, self.table), self._mixture]
+        self._results.children = [w.HTML(random + said), halves(self._chart, self.table), self._mixture]
 
     def _show_mixed(self, found: Mixed, budget: float) -> None:
         assert self.found is not None
@@ -226,14 +232,14 @@ class SensitivityPanel(Panel):
 def layer_rows(found: Sensitivity) -> dict[str, Any]:
     """One row a layer, the most costly first."""
     rows = found.layers
-    percent = {"type": "number", "unit": "%", "source": "measured"}
+    percent = {"type": "number", "unit": "%"}  # measured, as the panel says
     columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
         ({"name": "rank", "label": "#", "type": "number"}, list(range(1, len(rows) + 1))),
         ({"name": "node", "label": "Layer", "type": "text"}, [row["node"] for row in rows]),
         ({"name": "op", "label": "Operation", "type": "tag"}, [row["op"] for row in rows]),
         ({"name": "error", "label": "Error alone", **percent}, [_percent(row.get("relative_l2")) for row in rows]),
         (
-            {"name": "snr", "label": "SNR", "type": "number", "unit": "dB", "source": "measured"},
+            {"name": "snr", "label": "SNR", "type": "number", "unit": "dB"},
             [row.get("snr_db") for row in rows],
         ),
     ]

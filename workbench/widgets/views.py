@@ -209,7 +209,7 @@ class RowsView(View):
 
     def show_rows(self, data: dict[str, Any]) -> None:
         """Show other rows; the table is no higher than they need."""
-        self.options = {**self.options, "height": min(self._height, 104 + 31 * max(len(data["id"]), 1))}
+        self.options = {**self.options, "height": min(self._height, 94 + 31 * max(len(data["id"]), 1))}
         self.data = wire.pack(data)
 
     def choose(self, *ids: str) -> None:
