@@ -114,6 +114,17 @@ class Engine:
         note = json.loads((self.folder / "build.json").read_text())
         return compatibility(self.plan.compiler, self.config, note.get("platform", ""))
 
+    @property
+    def errors(self) -> dict[str, Any] | None:
+        """Errors against FP32 along the graph, measured with ONNX Runtime on the CPU; None before `Session.accuracy`.
+
+        ``tensors`` (relative L2 error by name), ``samples``, ``source`` (the data in words).
+        """
+        from workbench.precision.accuracy import errors_file
+
+        file = errors_file(self.folder.parent.parent, str(self.plan.model["sha256"]))
+        return json.loads(file.read_text()) if file.is_file() else None
+
     def source(self) -> Model:
         """The model that was built (after a cast, the cast one; its `original` is then the model as written).
 

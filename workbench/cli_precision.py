@@ -93,6 +93,11 @@ def cast(
         str | None, typer.Option("--check", metavar="DATA", help="Data on which to look for values beyond FP16's range.")
     ] = None,
     library: Annotated[Library, typer.Option(help="workbench, or modelopt for its AutoCast.")] = Library.WORKBENCH,
+    keep: Annotated[list[str] | None, typer.Option(help="Node, or pattern, to leave in FP32. Repeat.")] = None,
+    keep_op: Annotated[list[str] | None, typer.Option(help="Operation to leave in FP32, such as Softmax. Repeat.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Node, or pattern: cast these and no others. Repeat.")] = None,
+    only_op: Annotated[list[str] | None, typer.Option(help="Operation: cast these and no others. Repeat.")] = None,
+    keep_io: Annotated[bool, typer.Option("--keep-io/--cast-io", help="Whether inputs and outputs keep their types.")] = True,
     how: FormatOption = Output.TABLE,
     session: SessionOption = "default",
 ) -> None:  # fmt: skip
@@ -107,8 +112,20 @@ def cast(
     if check is not None and to is Half.FP16:
         for found in overflows(work.add(model), work.store, data=check):
             sys.stderr.write(f"Warning: {found.text}\n")
-    way = autocast if library is Library.MODELOPT else convert
-    low = _watched(lambda on_job: way(work.add(model), to.value, work.store, on_job=on_job))
+    lists = {"keep_ops": keep_op or (), "only": only or (), "only_ops": only_op or ()}
+    kept = tuple(keep or ())
+    if library is Library.MODELOPT:
+        if any(lists.values()) or not keep_io:
+            raise ConfigError(
+                "AutoCast takes node names to keep, and no other list.", hint="Use --keep, or no --library."
+            )
+        low = _watched(lambda on_job: autocast(work.add(model), to.value, work.store, keep=kept, on_job=on_job))
+    else:
+        low = _watched(
+            lambda on_job: convert(
+                work.add(model), to.value, work.store, keep=kept, keep_io=keep_io, on_job=on_job, **lists
+            )
+        )
     _export(low, output)
     info = dict(low.origin)
     rows = [("precision", to.value), ("casts added", str(info["casts"]))]

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 EventKind = Literal[
     "model-added", "model-removed", "build-started", "build-finished", "build-failed", "selection", "current", "deleted",
-    "profile-added", "cleared",
+    "profile-added", "cleared", "errors-added",
 ]  # fmt: skip
 
 PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:6]}"

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.plan import Plan
+    from workbench.precision.accuracy import Mixed, Sensitivity
+    from workbench.precision.calibration import Calibration, Histogram
+    from workbench.precision.whatif import WhatIf
 
 KIND_COLOURS = {
     "conv": "#3b6fd4", "gemm": "#5b50c8", "attention": "#a3469e", "pointwise": "#2f9e6e", "norm": "#1f8a8a",
@@ -291,4 +294,153 @@ def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") ->
     _beside_bars(figure, numbers, [name for name, _ in plans], [told(n).strip() for n in numbers])
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(showticklabels=False, range=[0, 1.2 * max(numbers, default=1)])
+    return figure
+
+
+# --- precision ----------------------------------------------------------------------------------------
+
+_METHODS = {"entropy": "#3b6fd4", "percentile": "#2f9e6e", "minmax": "#c9622e"}
+_BARS = 128
+
+
+def variants(found: WhatIf) -> go.Figure:
+    """Bytes moved, and operations by the type that kernels read, for each precision tried. Computed."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    built = [v for v in found.variants if v.audit is not None]
+    names = [v.name if len(v.name) <= 34 else v.name[:33] + "…" for v in built]
+    plain = _figure("", height=118 + 30 * len(built))
+    titles = ("Bytes moved (computed)", "Operations by the type that kernels read (computed)")
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
+    figure.update_layout(plain.layout)
+    figure.update_annotations(font={"size": 13, "color": "#7a8594"}, yshift=4)
+    size = [v.audit.figures["bytes"] for v in built if v.audit is not None]
+    figure.add_trace(
+        go.Bar(orientation="h", y=names, x=size, marker_color=_GREY, hovertemplate="%{y}: %{customdata}<extra></extra>",
+               customdata=[bytes_text(n) for n in size], showlegend=False), row=1, col=1
+    )  # fmt: skip
+    _beside_bars(figure, size, names, [bytes_text(n) for n in size], xaxis="x", yaxis="y")
+    types = dict.fromkeys(d for v in built if v.audit for d, row in v.audit.by_precision.items() if row["flops"])
+    for dtype in types:
+        flops = [(v.audit.by_precision.get(dtype) or {"flops": 0})["flops"] if v.audit else 0 for v in built]
+        figure.add_trace(
+            go.Bar(orientation="h", y=names, x=flops, name=dtype, marker_color=PRECISION_COLOURS.get(dtype, _GREY),
+                   customdata=[count_text(n) + "FLOP" for n in flops],
+                   hovertemplate=f"%{{y}}, {dtype}: %{{customdata}}<extra></extra>"), row=1, col=2
+        )  # fmt: skip
+    axis = {"gridcolor": "rgba(128,128,128,0.18)", "zerolinecolor": "rgba(128,128,128,0.3)", "automargin": True}
+    figure.update_xaxes(**axis, showticklabels=False)
+    figure.update_yaxes(**axis, autorange="reversed")
+    figure.update_xaxes(range=[0, 1.3 * max(size, default=1)], row=1, col=1)
+    legend = {"y": -0.02, "yanchor": "top", "x": 1, "xanchor": "right"}
+    figure.update_layout(barmode="stack", bargap=0.35, legend=legend, margin={"l": 8, "r": 8, "t": 34, "b": 34})
+    return figure
+
+
+def distribution(name: str, histogram: Histogram, *, chosen: str = "entropy", percentile: float = 99.99) -> go.Figure:
+    """How often each magnitude of one activation occurred, with the range that each method would choose."""
+    import numpy as np
+    import plotly.graph_objects as go
+
+    figure = _figure(f"Magnitudes of {name if len(name) < 48 else '…' + name[-46:]}", height=380, showlegend=True)
+    if histogram.counts is None or not histogram.top:
+        figure.add_annotation(text="always zero on these data", showarrow=False, font={"size": 13})
+        return figure
+    counts = np.asarray(histogram.counts)
+    counts = counts.reshape(_BARS, -1).sum(axis=1)
+    width = histogram.top / _BARS
+    used = max(int(np.max(np.nonzero(counts)[0])) + 1, 1)
+    middles = (np.arange(used) + 0.5) * width
+    ends = {method: histogram.range(method, percentile) for method in _METHODS}
+    inside = middles <= ends[chosen]
+    for what, mask, colour in (("kept", inside, "#8fa3c7"), ("cut off", ~inside, "#d9902f")):
+        if mask.any():
+            figure.add_trace(
+                go.Bar(x=middles[mask], y=counts[:used][mask], width=width, marker_color=colour, marker_line_width=0,
+                       name=f"{what} by {chosen}", hovertemplate="about %{x:.4g}: %{y} values<extra></extra>")
+            )  # fmt: skip
+    top = float(np.log10(max(counts.max(), 1)))
+    for method, end in ends.items():
+        figure.add_trace(
+            go.Scatter(x=[end, end], y=[0.8, 10 ** (top * 1.05)], mode="lines", name=f"{method} {end:.4g}",
+                       line={"color": _METHODS[method], "width": 3 if method == chosen else 1.5,
+                             "dash": "solid" if method == chosen else "dot"}, hoverinfo="name")
+        )  # fmt: skip
+    figure.update_layout(bargap=0, legend={"y": -0.2, "yanchor": "top", "x": 0, "xanchor": "left"})
+    figure.update_xaxes(title="magnitude", range=[0, 1.02 * max(used * width, *ends.values())])
+    figure.update_yaxes(title="values", type="log", range=[-0.1, top * 1.08 + 0.1], dtick=max(1, round(top / 5)))
+    return figure
+
+
+def ranges(calibration: Calibration, *, percentile: float = 99.99) -> go.Figure:
+    """The ranges of every method on one chart, as a share of the largest magnitude of each tensor."""
+    import plotly.graph_objects as go
+
+    figure = _figure("Where each method ends the range, as a share of the largest magnitude", height=320)
+    names = [n for n, h in calibration.tensors.items() if h.amax > 0]
+    for method, colour in _METHODS.items():
+        ends = [calibration.tensors[n].range(method, percentile) for n in names]
+        shares = [end / calibration.tensors[n].amax for end, n in zip(ends, names, strict=True)]
+        figure.add_trace(
+            go.Scatter(x=list(range(len(names))), y=shares, mode="lines+markers" if len(names) < 80 else "lines", name=method,
+                       line={"color": colour, "width": 1.5}, marker={"size": 5}, customdata=list(zip(names, ends, strict=True)),
+                       hovertemplate=f"%{{customdata[0]}}<br>{method}: %{{customdata[1]:.4g}} (%{{y:.0%}})<extra></extra>")
+        )  # fmt: skip
+    figure.update_xaxes(title="tensor, in the graph's order")
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.08])
+    return figure
+
+
+def sensitivities(found: Sensitivity, top: int = 20) -> go.Figure:
+    """The error at the outputs when each layer alone is quantized, the most costly first. Measured."""
+    import plotly.graph_objects as go
+
+    rows = found.layers[:top]
+    names = [f"{row['node']}" if len(row["node"]) < 40 else "…" + row["node"][-38:] for row in rows]
+    errors = [100 * float(row["relative_l2"] or 0.0) for row in rows]
+    more = f", the first {top} of {len(found.layers)}" if len(found.layers) > top else ""
+    figure = _figure(f"Error when quantized alone{more}", height=70 + 24 * max(len(rows), 3), showlegend=False)
+    figure.add_trace(
+        go.Bar(orientation="h", y=names, x=errors, marker_color=_ACCENT, customdata=[row["op"] for row in rows],
+               hovertemplate="%{y} (%{customdata}): %{x:.3g} %<extra></extra>")
+    )  # fmt: skip
+    _beside_bars(figure, errors, names, [f"{e:.3g} %" for e in errors])
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(showticklabels=False, range=[0, 1.2 * max(errors, default=1.0) or 1.0])
+    return figure
+
+
+def mixture(found: Mixed, layers: int, budget: float) -> go.Figure:
+    """The metric against how many layers stay in higher precision: what was tried, the budget, and the choice."""
+    import plotly.graph_objects as go
+
+    percent = found.metric == "relative_l2"
+    label = {"accuracy": "accuracy", "top1": "top-1 agreement with FP32", "relative_l2": "relative error"}[found.metric]
+    figure = _figure(f"{label.capitalize()} by layers in higher precision (measured)", height=320)
+    best = min if percent else max
+    values: dict[int, list[float]] = {}
+    for entry in found.tried:
+        values.setdefault(int(entry["kept"]), []).append(100 * float(entry["value"]))
+    counts = sorted(values)
+    figure.add_trace(
+        go.Scatter(x=counts, y=[best(values[n]) for n in counts], mode="lines+markers", name="tried",
+                   line={"color": _ACCENT, "width": 1.5}, marker={"size": 7},
+                   hovertemplate="%{x} layers kept: %{y:.4g} %<extra></extra>")
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(x=[0, layers], y=[100 * budget] * 2, mode="lines", name="budget", hoverinfo="skip",
+                   line={"color": "#7a8594", "dash": "dash", "width": 1.5})
+    )  # fmt: skip
+    figure.add_trace(
+        go.Scatter(x=[len(found.keep)], y=[100 * found.value], mode="markers", name="chosen" if found.met else "budget not met",
+                   marker={"size": 14, "color": "#c9622e", "symbol": "circle-open", "line": {"width": 3}},
+                   hovertemplate="%{x} layers kept: %{y:.4g} %<extra></extra>")
+    )  # fmt: skip
+    figure.update_xaxes(
+        title=f"layers in higher precision, of {layers}",
+        range=[-0.03 * layers - 0.2, layers * 1.03 + 0.2],
+        dtick=max(1, round(layers / 10)),
+    )
+    figure.update_yaxes(title=f"{label}, %")
     return figure

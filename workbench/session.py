@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from workbench.gotchas import Gotchas
+    from workbench.precision.accuracy import Accuracy, Mixed, Sensitivity
+    from workbench.precision.calibration import Calibration
+    from workbench.precision.quantize import Scheme
+    from workbench.precision.whatif import WhatIf
     from workbench.torch_paths import Partition
     from workbench.torch_paths.live import Compiled
 
@@ -141,7 +145,7 @@ class Session:
         Raises:
             ModelError: there is no such model, or it can't be read or exported.
         """
-        profile = _profile(shapes)
+        profile = profile_of(shapes)
         model = resolve(source, self.store, inputs=inputs, name=name, profile=profile, on_job=on_job)
         data = {
             "path": str(model.path.resolve()),
@@ -155,12 +159,41 @@ class Session:
         self._emit("model-added", {"model": model.name})
         return model
 
+    def cast(
+        self, model: Any, to: str = "fp16", *, name: str | None = None, check: Any = None, **options: Any
+    ) -> Model:
+        """`model` in FP16 or BF16, added to the session under a name of its own.
+
+        `build(..., precision="fp16")` does the same without lists; use this where some nodes shall stay in FP32.
+
+        Args:
+            model: A Model, the name of one in the session, or anything that `add` takes.
+            to: "fp16" or "bf16".
+            name: What to call it; the model's name with the precision behind it by default.
+            check: Data (as for calibration) on which the FP32 model is run first; what is beyond FP16's range is
+                named in ``origin["warnings"]``.
+            options: Arguments of `workbench.precision.cast`: ``keep``, ``keep_ops``, ``only``, ``only_ops``, ``keep_io``.
+
+        Raises:
+            ModelError: the model can't be rewritten, or no node is what a list names.
+            CalibrationError: the data of `check` do not fit.
+        """
+        from workbench.precision.cast import cast
+        from workbench.precision.overflow import overflows
+
+        found = self._resolve(model, BuildConfig(), options.get("on_job"))
+        warnings: list[str] = []
+        if check is not None and to == "fp16":
+            warnings = [o.text for o in overflows(found, self.store, data=check, on_job=options.get("on_job"))]
+        low = cast(found, to, self.store, **options)
+        return self.add(replace(low, name=name or f"{found.name}-{to}", origin={**low.origin, "warnings": warnings}))
+
     def quantize(self, model: Any, data: Any = None, *, name: str | None = None, **options: Any) -> Model:
         """A quantized version of `model`, added to the session under a name of its own.
 
         Args:
             model: A Model, the name of one in the session, or anything that `add` takes.
-            data: Calibration data; see `workbench.precision.quantize`.
+            data: Calibration data; see `workbench.precision.quantize`, or "sample" for those that a sample brings.
             name: What to call it; the model's name with the precision behind it by default.
             options: Fields of `workbench.precision.Scheme` and arguments of `workbench.precision.quantize`.
 
@@ -169,10 +202,204 @@ class Session:
             CalibrationError: the data do not fit.
         """
         from workbench.precision.quantize import quantize
+        from workbench.precision.samples import data_of
 
-        low = quantize(self._resolve(model, BuildConfig(), options.get("on_job")), self.store, data=data, **options)
+        found = self._resolve(model, BuildConfig(), options.get("on_job"))
+        given = data_of(found, self.store, data, on_job=options.get("on_job"))
+        low = quantize(found, self.store, data=given.calibration, **options)
         title = name or f"{low.name}-{low.origin['scheme']['to']}"
         return self.add(replace(low, name=title))
+
+    def what_if(
+        self,
+        model: Any,
+        schemes: Sequence[str | Scheme | Mapping[str, Any]] = ("fp32", "fp16", "int8"),
+        *,
+        target: str = "sm89",
+        data: Any = "random:8",
+        test: Any = None,
+        labels: Any = None,
+        shapes: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        errors: bool = True,
+        on_variant: Callable[[WhatIf], Any] | None = None,
+        on_job: Callable[[Job | Build], Any] | None = None,
+    ) -> WhatIf:
+        """Build `model` in several precisions and set them side by side: kernels, bytes, operations, time, error.
+
+        Every step is kept, so that the second time is a look-up. Quantized models are added to the session as
+        ``MODEL-int8`` and so on, engines as by `build`.
+
+        Args:
+            model: In FP32: a Model, the name of one in the session, or anything that `add` takes.
+            schemes: fp32, fp16, bf16, int8, fp8, int4; a `workbench.precision.Scheme`, or its fields as a dict.
+            target: GPU architecture to build for.
+            data: Calibration data (see `workbench.precision.calibration.batches`), or "sample" for those that a
+                sample model brings.
+            test: Data for the errors; by default the calibration data, or the sample's own test images.
+            labels: The right class of each test sample, or an .npy file of them: gives a true accuracy.
+            shapes: Sizes of dynamic inputs.
+            limit: At most this many batches, of calibration and of test.
+            errors: Whether errors are measured, with ONNX Runtime on the CPU.
+            on_variant: Called with the result so far after each variant.
+            on_job: Called with each job and build, to show progress or cancel; a cancel ends the whole.
+
+        Raises:
+            ConfigError: there is no such precision or option.
+            CancelledError: a job was cancelled. What goes wrong with one variant is in its row instead.
+        """
+        from workbench.precision.whatif import what_if
+
+        return what_if(
+            self, model, schemes, target=target, data=data, test=test, labels=labels, shapes=shapes, limit=limit,
+            errors=errors, on_variant=on_variant, on_job=on_job,
+        )  # fmt: skip
+
+    def original(self, low: Model | Engine | str) -> Model:
+        """The FP32 model that a cast or quantized one was made from.
+
+        Args:
+            low: A model (or its name) made by `cast` or `quantize`, or an engine of one.
+
+        Raises:
+            ModelError: it was not made here, or its FP32 model is no longer in the session.
+        """
+        model = self._source(low)
+        if (exact := model.original) is not None:
+            return next((m for m in self.models.values() if m.path == exact.path), exact)
+        source = model.origin.get("source")
+        if source is None:
+            raise ModelError(
+                f"{model.name} was not made by the workbench's cast or quantize, so its FP32 model is not known.",
+                hint="low = session.quantize(model, data), or session.cast(model).",
+            )
+        for other in self.models.values():
+            if other.path.is_file() and other.sha256(self.store) == source:
+                return other
+        raise ModelError(
+            f"The FP32 model that {model.name} was made from is not in session {self.name}.",
+            hint="Add it again: session.add(...), the same file.",
+        )
+
+    def _source(self, low: Model | Engine | str) -> Model:
+        """The model that was built, as the session knows it."""
+        if isinstance(low, str):
+            return self.model(low)
+        if isinstance(low, Model):
+            return low
+        built = low.source()
+        return next((m for m in self.models.values() if m.path == built.path), built)
+
+    def calibrate(self, model: Any, data: Any, **options: Any) -> Calibration:
+        """The distribution of each activation on `data`: a calibration cache, to look at or to quantize with.
+
+        Args:
+            model: A Model, the name of one in the session, or anything that `add` takes.
+            data: See `workbench.precision.calibration.batches`, or "sample".
+            options: Arguments of `workbench.precision.calibrate.calibrate`.
+
+        Raises:
+            ModelError: the model can't be quantized.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.calibrate import calibrate
+        from workbench.precision.samples import data_of
+
+        found = self._resolve(model, BuildConfig(), options.get("on_job"))
+        given = data_of(found, self.store, data, on_job=options.get("on_job"))
+        return calibrate(found, self.store, data=given.calibration, **options)
+
+    def accuracy(self, low: Model | Engine | str, data: Any, *, labels: Any = None, **options: Any) -> Accuracy:
+        """The error of a cast or quantized model against its FP32 one, at the outputs and along the graph.
+
+        What is measured along the graph colours the map of its engines from then on.
+
+        Args:
+            low: A model (or its name) made by `cast` or `quantize`, or an engine of one.
+            data: Data to test with, or "sample".
+            labels: The right class of each sample, or an .npy file of them.
+            options: Arguments of `workbench.precision.accuracy.accuracy`; ``along`` is true by default.
+
+        Raises:
+            ModelError: it has no FP32 model, or ONNX Runtime can't run one of them.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.accuracy import accuracy
+        from workbench.precision.samples import data_of
+
+        model, exact = self._source(low), self.original(low)
+        given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
+        options = {"along": True, **options}
+        found = accuracy(exact, {model.name: model}, self.store, data=given.test, labels=given.labels, **options)
+        if options["along"]:
+            self._emit("errors-added", {"model": model.name})
+        return found
+
+    def sensitivity(self, low: Model | str, data: Any, *, labels: Any = None, **options: Any) -> Sensitivity:
+        """What each layer of a quantized model costs when it alone is quantized, the most costly first.
+
+        Args:
+            low: A model (or its name) made by `quantize`.
+            data: Data to test with, or "sample".
+            labels: The right class of each sample, or an .npy file of them.
+            options: Arguments of `workbench.precision.accuracy.sensitivity`.
+
+        Raises:
+            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.accuracy import sensitivity
+        from workbench.precision.samples import data_of
+
+        model, exact = self._source(low), self.original(low)
+        given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
+        return sensitivity(exact, model, self.store, data=given.test, labels=given.labels, **options)
+
+    def mixed(self, low: Model | str, data: Any, budget: float, *, labels: Any = None, **options: Any) -> Mixed:
+        """Few layers of a quantized model to leave in higher precision so that `budget` is met.
+
+        ``session.quantize(original, calibration, keep=found.keep)`` makes that model.
+
+        Args:
+            low: A model (or its name) made by `quantize`.
+            data: Data to test with, or "sample".
+            budget: At least this accuracy or top-1 agreement (0..1), or at most this relative error.
+            labels: The right class of each sample, or an .npy file of them.
+            options: Arguments of `workbench.precision.accuracy.mixed`, such as ``metric``.
+
+        Raises:
+            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            ConfigError: there is no such metric, or it needs labels.
+            CalibrationError: the data do not fit.
+        """
+        from workbench.precision.accuracy import mixed
+        from workbench.precision.samples import data_of
+
+        model, exact = self._source(low), self.original(low)
+        given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
+        return mixed(exact, model, self.store, data=given.test, labels=given.labels, budget=budget, **options)
+
+    def requantize(self, low: Model | str, *, keep: Sequence[str], name: str | None = None, **options: Any) -> Model:
+        """A quantized model once more, with the same scheme and ranges and more nodes in higher precision.
+
+        Args:
+            low: A model (or its name) made by `quantize`.
+            keep: Names of nodes, such as `mixed` gives them.
+            name: What to call it; the model's name and "-mixed" by default.
+            options: As for `quantize`.
+
+        Raises:
+            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            CalibrationError: its calibration is no longer in the store.
+        """
+        from workbench.precision.accuracy import literal, scheme_of
+        from workbench.precision.quantize import Scheme, calibration
+
+        model = self._source(low)
+        scheme = scheme_of(model)
+        ranges = calibration(model, self.store) if Scheme(**scheme).calibrated else None
+        scheme["keep"] = [*scheme["keep"], *map(literal, keep)]
+        return self.quantize(self.original(model), ranges, name=name or f"{model.name}-mixed", **{**scheme, **options})
 
     @property
     def models(self) -> dict[str, Model]:
@@ -251,7 +478,7 @@ class Session:
         """
         return self.start_build(model, config, time_limit=time_limit, **options).result()
 
-    def _resolve(self, model: Any, config: BuildConfig, on_job: Callable[[Job], None] | None = None) -> Model:
+    def _resolve(self, model: Any, config: BuildConfig, on_job: Callable[[Job], Any] | None = None) -> Model:
         if isinstance(model, Model):
             found = model
         elif isinstance(model, str) and self._db.row("SELECT 1 FROM models WHERE name = ?", model):
@@ -618,7 +845,7 @@ class Session:
     # --- views --------------------------------------------------------------------------------------
 
     def panel(self, name: str) -> Any:
-        """A panel for a notebook: model, graph, fusions, build, memory, streams or gotchas.
+        """A panel for a notebook; `workbench.panels.PANELS` lists their names: model, graph, build, fusions, ...
 
         Raises:
             StoreError: there is no panel of that name.
@@ -630,9 +857,9 @@ class Session:
 
     def app(self) -> Any:
         """All panels in one, as tabs."""
-        from workbench.panels import app
+        from workbench.panels import all_panels
 
-        return app(self)
+        return all_panels(self)
 
     def report(self, path: str | Path, engine: Engine | str | int | None = None) -> Path:
         """Write one HTML file with the map, tables and charts of an engine; it needs no kernel and no network.
@@ -925,11 +1152,12 @@ def _config(config: BuildConfig | None, options: dict[str, Any]) -> BuildConfig:
     if "target" in options:
         options["targets"] = options.pop("target")
     if "shapes" in options:
-        options["profiles"] = (_profile(options.pop("shapes")),)
+        options["profiles"] = (profile_of(options.pop("shapes")),)
     return (config or BuildConfig()).replace(**options) if options else config or BuildConfig()
 
 
-def _profile(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile | None:
+def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile | None:
+    """Shapes as people write them, as a profile."""
     if shapes is None or isinstance(shapes, ShapeProfile):
         return shapes
     return ShapeProfile.parse({n: s if isinstance(s, str) else "x".join(map(str, s)) for n, s in shapes.items()})

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 PANELS = {
     "model": "workbench.panels.model:ModelPanel",
     "graph": "workbench.panels.graph:GraphPanel",
-    "fusions": "workbench.panels.fusions:FusionsPanel",
     "build": "workbench.panels.build:BuildPanel",
+    "fusions": "workbench.panels.fusions:FusionsPanel",
+    "precision": "workbench.panels.precision:PrecisionPanel",
+    "calibration": "workbench.panels.calibration:CalibrationPanel",
+    "sensitivity": "workbench.panels.sensitivity:SensitivityPanel",
     "memory": "workbench.panels.memory:MemoryPanel",
     "streams": "workbench.panels.streams:StreamsPanel",
     "gotchas": "workbench.panels.gotchas:GotchasPanel",
@@ -34,7 +37,7 @@ def panel(session: Session, name: str) -> Any:
     return _load(PANELS[name])(session)
 
 
-def app(session: Session) -> Any:
+def all_panels(session: Session) -> Any:
     """All panels as tabs; see `Session.app`."""
     return _load("workbench.panels.app:App")(session)
 

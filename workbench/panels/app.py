@@ -19,6 +19,7 @@ class App(w.Tab):  # type: ignore[misc]
         self.session = session
         self._names = list(PANELS)
         super().__init__([w.VBox(layout=w.Layout(min_height="80px")) for _ in PANELS], layout=w.Layout(width="100%"))
+        self.add_class("wbp-app")  # its tabs wrap where there is no room for all in one row
         for i, name in enumerate(self._names):
             self.set_title(i, name.capitalize())
         self.observe(self._opened, "selected_index")

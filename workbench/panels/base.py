@@ -46,6 +46,18 @@ body[data-jp-theme-light="false"] .wbp .widget-dropdown > select { background-im
   background: rgba(192, 57, 43, .08); white-space: pre-wrap; overflow-wrap: anywhere; }
 .wbp .wbp-error b { color: #c0392b; }
 body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
+.wbp .wbp-warn { border: 1px solid #c58a1c; border-left-width: 4px; border-radius: 6px; padding: 8px 12px; margin: 6px 0;
+  background: rgba(217, 144, 47, .1); overflow-wrap: anywhere; }
+.wbp .wbp-warn b { color: #96640a; }
+body[data-jp-theme-light="false"] .wbp .wbp-warn b { color: #f0c069; }
+.wbp button.wbp-link { background: none; border: 0; box-shadow: none; padding: 0 4px 0 0; text-align: left; width: auto; height: auto;
+  line-height: 1.5; color: var(--wbp-accent); white-space: normal; overflow: visible; }
+.wbp button.wbp-link:hover { text-decoration: underline; box-shadow: none; }
+.wbp button.wbp-on { background: var(--wbp-accent); color: var(--wbp-face); }
+.wbp h4.wbp-part { margin: 14px 0 4px; font-size: 13px; font-weight: 600; color: var(--wbp-text); }
+.wbp .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab, .wbp-app > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto !important;
+  min-width: 64px; padding: 0 12px; }
+.wbp-app > .lm-TabBar > .lm-TabBar-content { flex-wrap: wrap; }
 .wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
   margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }
 .wbp table.wbp-table { border-collapse: collapse; font-size: 12px; width: 100%; }
@@ -87,7 +99,9 @@ class Panel(w.VBox):  # type: ignore[misc]
         )
         head.add_class("wbp-head")
         self.body = w.VBox()
-        super().__init__([head, self._code, self._errors, self.body], layout=w.Layout(width="100%", padding="4px 0"))
+        super().__init__(
+            [head, self._code, self._errors, self.body], layout=w.Layout(width="100%", padding="4px 6px 4px 0")
+        )
         self.add_class("wbp")
         self._stop: Callable[[], None] | None = None
         self._listen()
@@ -273,6 +287,11 @@ def table_html(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: 
     return f"<div class='wbp-scroll'><table class='wbp-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
+def warning(texts: Sequence[str]) -> str:
+    """What a reader must know before going on, as HTML; "" where there is nothing."""
+    return "".join(f"<div class='wbp-warn'><b>Note</b> {escape(text)}</div>" for text in texts)
+
+
 def chart(figure: go.Figure) -> dict[str, Any]:
     """A plotly figure as a display output; kilobytes, where a FigureWidget is megabytes."""
     data = figure.to_plotly_json()
@@ -280,9 +299,9 @@ def chart(figure: go.Figure) -> dict[str, Any]:
 
     from plotly.utils import PlotlyJSONEncoder
 
-    plain = json.loads(
-        json.dumps({**data, "config": {"displaylogo": False, "responsive": True}}, cls=PlotlyJSONEncoder)
-    )
+    # Not plotly's own "responsive": at its second resize (a change of theme is one) it takes the height from the
+    # page, where none is set, and the chart is gone. Jupyter's renderer resizes to the width by itself.
+    plain = json.loads(json.dumps({**data, "config": {"displaylogo": False}}, cls=PlotlyJSONEncoder))
     title = (figure.layout.title.text or "chart") if figure.layout.title else "chart"
     return {
         "output_type": "display_data",

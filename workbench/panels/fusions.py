@@ -94,6 +94,8 @@ class FusionsPanel(Panel):
     def heard(self, event: Event) -> None:
         """A selection changes the code as well."""
         super().heard(event)
+        if event.kind == "errors-added" and (engine := self.session.current) is not None:
+            self.show_engine(engine)  # the map has an overlay more
         if event.kind == "selection" and (engine := self.session.current) is not None:
             self._code_for(engine)
 

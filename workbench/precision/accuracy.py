@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,28 @@ def accuracy(
         {"models": {name: str(model.path.resolve()) for name, model in models.items()}, "along": along},
         [(name, model.sha256(store)) for name, model in models.items()],
     )  # fmt: skip
+    for name, tensors in answer["tensors"].items():
+        note = {"tensors": tensors, "samples": answer["samples"], "source": answer["source"]}
+        _write(errors_file(store.path, models[name].sha256(store)), note)
     return Accuracy(answer["models"], answer["tensors"], answer["samples"], answer["source"])
+
+
+def errors_file(home: Path, sha256: str) -> Path:
+    """Where the errors along the graph of the model with this fingerprint are kept: for overlays.
+
+    Args:
+        home: The store's folder.
+        sha256: Fingerprint of the model in the lower precision.
+    """
+    return home / "errors" / f"{sha256}.json"
+
+
+def _write(file: Path, data: Mapping[str, Any]) -> None:
+    """Whole or not at all: other processes read it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(json.dumps(data))
+    draft.replace(file)
 
 
 @dataclass(frozen=True)
@@ -140,7 +162,7 @@ def sensitivity(
     Raises:
         ModelError: `low` was not made by `quantize`.
     """
-    scheme = _scheme(low)
+    scheme = scheme_of(low)
     answer = _measured("sensitivity", exact, store, data, labels, shapes, limit, on_job,
                        {"scheme": scheme, "ranges": dict(low.origin["ranges"])}, [low.sha256(store)])  # fmt: skip
     return Sensitivity(tuple(answer["layers"]), answer["samples"])
@@ -207,13 +229,18 @@ def mixed(
     order = [row["node"] for row in ranking.layers]
     answer = _measured(
         "mixed", exact, store, data, labels, shapes, limit, on_job,
-        {"scheme": _scheme(low), "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
+        {"scheme": scheme_of(low), "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
         [low.sha256(store), budget, metric],
     )  # fmt: skip
     return Mixed(tuple(answer["keep"]), answer["value"], answer["met"], tuple(answer["tried"]), metric)
 
 
-def _scheme(low: Model) -> dict[str, Any]:
+def scheme_of(low: Model) -> dict[str, Any]:
+    """The fields of the scheme that a model was quantized by.
+
+    Raises:
+        ModelError: it was not made by `quantize`.
+    """
     if low.origin.get("kind") != "quantize" or low.origin["scheme"]["placement"] != "tensorrt":
         raise ModelError(
             f"{low.name} was not made by the workbench's quantize, so its layers can't be quantized one by one.",
@@ -247,10 +274,7 @@ def _measured(
         if on_job is not None:
             on_job(job)
         answer = {**job.result(), "samples": batches.samples, "source": batches.source}
-        file.parent.mkdir(exist_ok=True)
-        draft = folder / "answer.json"
-        draft.write_text(json.dumps(answer))
-        draft.replace(file)
+        _write(file, answer)
         return answer
 
 
@@ -437,7 +461,7 @@ def mixed_task(
         if len(keep) == len(order):
             got = want
         else:
-            _quantized(Path(exact), how, ranges, reporter, out, only=None, keep=[_literal(n) for n in keep])
+            _quantized(Path(exact), how, ranges, reporter, out, only=None, keep=[literal(n) for n in keep])
             got = _outputs(out, place)
         value = float(errors(got, want, labels)[metric] or 0.0)
         tried.append({"kept": len(keep), "value": value})
@@ -469,6 +493,6 @@ def mixed_task(
     return {"keep": keep, "value": value, "met": True, "tried": tried}
 
 
-def _literal(name: str) -> str:
+def literal(name: str) -> str:
     """A pattern that matches `name` alone."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -224,6 +224,70 @@ def compare(plans: Mapping[str, Plan], asked: Mapping[str, str] | None = None) -
     return pd.DataFrame(figures, dtype=object)
 
 
+@dataclass(frozen=True)
+class Change:
+    """A part of the model, and what it moves in two plans.
+
+    Attributes:
+        layers: Ids of the first plan's layers; empty where only the second has any.
+        nodes: The nodes that both plans have there; empty for what only one plan does.
+        low: Bytes that the first plan moves.
+        wide: Bytes that the second moves.
+        title: The most costly layer, in words.
+    """
+
+    layers: tuple[str, ...]
+    nodes: tuple[str, ...]
+    low: int
+    wide: int
+    title: str
+
+    @property
+    def more(self) -> int:
+        """Bytes that the first plan moves beyond the second; negative where it saves."""
+        return self.low - self.wide
+
+
+def changes(low: Plan, wide: Plan) -> tuple[Change, ...]:
+    """Where two plans of one model differ in bytes, the largest loss of the first plan first.
+
+    Layers that execute a common node belong together, across both plans and however each fused; what belongs to
+    no common node (a cast, a Q/DQ kernel, a layout change) stands alone. Every launch is in exactly one part, so
+    the differences sum up to that of the plans. Bytes are computed, not measured.
+    """
+    common = set(low.layers_of) & set(wide.layers_of)
+    boss: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def find(item: tuple[int, str]) -> tuple[int, str]:
+        while boss.setdefault(item, item) != item:
+            boss[item] = boss[boss[item]]
+            item = boss[item]
+        return item
+
+    members: list[tuple[int, Layer]] = [
+        (side, layer) for side, plan in enumerate((low, wide)) for layer in plan.layers if layer.launches
+    ]
+    for side, layer in members:
+        find((side, layer.id))
+        for node in layer.nodes:
+            if node in common:
+                boss[find((side, layer.id))] = find((2, node))
+    parts: dict[tuple[int, str], tuple[list[Layer], list[Layer]]] = {}
+    for side, layer in members:
+        parts.setdefault(find((side, layer.id)), ([], []))[side].append(layer)
+    out = []
+    for mine, theirs in parts.values():
+        costly = max(mine or theirs, key=lambda layer: layer.bytes or 0)
+        nodes = dict.fromkeys(n for layer in (*mine, *theirs) for n in layer.nodes if n in common)
+        out.append(
+            Change(
+                tuple(layer.id for layer in mine), tuple(nodes), sum(layer.bytes or 0 for layer in mine),
+                sum(layer.bytes or 0 for layer in theirs), costly.title,
+            )
+        )  # fmt: skip
+    return tuple(sorted(out, key=lambda change: -change.more))
+
+
 def verdict(low: Plan, wide: Plan, names: Sequence[str] = ("INT8", "FP16")) -> str:
     """Whether the lower precision moves fewer bytes, in one sentence; the sums are computed, not measured."""
     from workbench.units import bytes_text

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -530,6 +531,14 @@ class Histogram:
         """The largest magnitude."""
         return max(abs(self.low), abs(self.high))
 
+    def beyond(self, end: float) -> float:
+        """The share of values (0..1) whose magnitude lies beyond `end`, to the width of a bin."""
+        total = 0 if self.counts is None else int(self.counts.sum())
+        if not total or not self.top:
+            return 0.0
+        first = min(BINS, round(end * BINS / self.top))
+        return float(self.counts[first:].sum()) / total if end < self.amax else 0.0
+
     def range(self, method: str, percentile: float = 99.99) -> float:
         """The magnitude at which the range ends by `method`; never beyond the largest that occurred."""
         import numpy as np
@@ -680,6 +689,12 @@ class Calibration:
         path = Path(path)
         path.write_text(json.dumps(data, separators=(",", ":")))
         return path
+
+    def keep(self, file: Path) -> None:
+        """Write it whole or not at all: other processes may read `file`."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.save(draft := file.with_name(f".{file.name}.{os.getpid()}"))
+        draft.replace(file)
 
     @staticmethod
     def load(path: str | Path) -> Calibration:

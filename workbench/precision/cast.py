@@ -10,10 +10,14 @@ names and metadata are kept; the casts that are added have names of their own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.errors import ConfigError, ModelError
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
@@ -30,24 +34,105 @@ VERSION = 2
 EXTERNAL_ABOVE = 1_800_000_000
 
 
-def cast(model: Model, precision: str, store: Store, *, on_job: Callable[[Job], Any] | None = None) -> Model:
+@dataclass(frozen=True)
+class Lists:
+    """Which nodes are cast, and whether the model's inputs and outputs are.
+
+    A node is left in FP32 if its name matches `keep` or its operation is in `keep_ops`, or if `only` or
+    `only_ops` are given and it is in neither.
+
+    Attributes:
+        keep: Names or patterns (``*``, ``?``) of nodes to leave in FP32.
+        keep_ops: Operations to leave in FP32, such as ``Softmax``.
+        only: Names or patterns of the only nodes to cast.
+        only_ops: The only operations to cast.
+        keep_io: Whether the model's inputs and outputs keep their types.
+    """
+
+    keep: tuple[str, ...] = ()
+    keep_ops: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    only_ops: tuple[str, ...] = ()
+    keep_io: bool = True
+
+    def admits(self, name: str, op: str) -> bool:
+        """Whether a node may be cast."""
+        if op in self.keep_ops or any(fnmatchcase(name, pattern) for pattern in self.keep):
+            return False
+        if not self.only and not self.only_ops:
+            return True
+        return op in self.only_ops or any(fnmatchcase(name, pattern) for pattern in self.only)
+
+    def check(self, nodes: Sequence[tuple[str, str]], model: str) -> None:
+        """Refuse what no node (name, operation) matches: a list that does nothing was not meant.
+
+        Raises:
+            ModelError: the pattern or operation that no node has.
+        """
+        operations = {op for _, op in nodes}
+        for pattern in (*self.keep, *self.only):
+            if not any(fnmatchcase(name, pattern) for name, _ in nodes):
+                raise ModelError(
+                    f"No node of {model} matches {pattern!r}.", hint=f"Nodes: {_some([n for n, _ in nodes])}."
+                )
+        for op in (*self.keep_ops, *self.only_ops):
+            if op not in operations:
+                raise ModelError(f"{model} has no operation {op!r}.", hint=f"It has: {_some(sorted(operations), 30)}.")
+
+
+def _some(names: Sequence[str], count: int = 6) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def cast(
+    model: Model,
+    precision: str,
+    store: Store,
+    *,
+    keep: Sequence[str] | str = (),
+    keep_ops: Sequence[str] | str = (),
+    only: Sequence[str] | str = (),
+    only_ops: Sequence[str] | str = (),
+    keep_io: bool = True,
+    on_job: Callable[[Job], Any] | None = None,
+) -> Model:
     """`model` with its FP32 tensors in `precision` ("fp16" or "bf16"), made in a worker and kept.
 
+    Args:
+        model: In FP32.
+        precision: "fp16" or "bf16".
+        store: Where it is kept: the same request is a look-up.
+        keep: See `Lists`, as for the next three.
+        keep_ops: Operations to leave in FP32.
+        only: The only nodes to cast.
+        only_ops: The only operations to cast.
+        keep_io: Whether the model's inputs and outputs keep their types.
+        on_job: Called with the job, to show progress or cancel.
+
     Raises:
-        ModelError: the model can't be rewritten.
+        ConfigError: there is no such precision.
+        ModelError: the model can't be rewritten, or no node is what a list names.
     """
+    if precision not in {"fp16", "bf16"}:
+        raise ConfigError(f"A cast gives fp16 or bf16, not {precision!r}.", hint="For int8, fp8 and int4: quantize.")
+    lists = Lists(_names(keep), _names(keep_ops), _names(only), _names(only_ops), keep_io)
+    lists.check([(node.id, node.op) for node in model.graph.nodes], model.name)
     source = model.sha256(store)
-    if (found := known_cast(model, precision, source, store)) is not None:
+    if (found := known_cast(model, precision, source, store, lists)) is not None:
         return found
-    key = _key(precision, source)
+    key = _key(precision, source, lists)
     with store.lock(hashlib.sha256(key.encode()).hexdigest()), store.scratch("cast") as folder:
-        if (found := known_cast(model, precision, source, store)) is not None:
+        if (found := known_cast(model, precision, source, store, lists)) is not None:
             return found
         work = folder / "model"
         work.mkdir()
         job = Job(
             "workbench.precision.cast:cast_task",
-            {"path": str(model.path.resolve()), "precision": precision, "folder": str(work)},
+            {"path": str(model.path.resolve()), "precision": precision, "folder": str(work), "lists": asdict(lists)},
             title=f"conversion of {model.name} to {precision}",
         )
         if on_job is not None:
@@ -55,21 +140,26 @@ def cast(model: Model, precision: str, store: Store, *, on_job: Callable[[Job], 
         report = job.result()
         draft = Model(model.name, work / "model.onnx")
         sha256 = fingerprint(draft.path, set(draft.companions))
-        info = {"kind": "cast", "precision": precision, **report}
+        info = {"kind": "cast", "precision": precision, "source": source, "lists": asdict(lists), **report}
         return Model(model.name, store.add_model(work, sha256, key, info), info, original=model)
 
 
-def known_cast(model: Model, precision: str, sha256: str, store: Store) -> Model | None:
+def known_cast(model: Model, precision: str, sha256: str, store: Store, lists: Lists | None = None) -> Model | None:
     """The conversion made earlier of the model with this fingerprint, or None."""
-    found = store.derived(_key(precision, sha256))
+    found = store.derived(_key(precision, sha256, lists or Lists()))
     return None if found is None else Model(model.name, found[0], found[1], original=model)
 
 
-def _key(precision: str, sha256: str) -> str:
-    return f"cast-{VERSION}-{precision}-{sha256}"
+def _key(precision: str, sha256: str, lists: Lists) -> str:
+    listed = ""
+    if lists != Lists():
+        listed = "-" + hashlib.sha256(json.dumps(asdict(lists), sort_keys=True).encode()).hexdigest()
+    return f"cast-{VERSION}-{precision}-{sha256}{listed}"
 
 
-def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> dict[str, Any]:
+def cast_task(
+    reporter: Reporter, *, path: str, precision: str, folder: str, lists: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The conversion itself, in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
@@ -79,7 +169,11 @@ def cast_task(reporter: Reporter, *, path: str, precision: str, folder: str) -> 
     import onnx_ir as ir
 
     model = load_ir(Path(path), reporter)
-    work = Casting(model, ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16, reporter)
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in (lists or {}).items()
+    }
+    low = ir.DataType.FLOAT16 if precision == "fp16" else ir.DataType.BFLOAT16
+    work = Casting(model, low, reporter, Lists(**given))
     work.run()
     save_ir(model, Path(folder) / "model.onnx")
     return {"casts": work.casts, "kept": work.kept, "clipped": work.clipped}
@@ -160,10 +254,11 @@ def _bring_attributes(model: ir.Model, folder: Path) -> None:
 class Casting:
     """One pass over the graph in its order. For each FP32 value it knows a low and a high version."""
 
-    def __init__(self, model: ir.Model, low: ir.DataType, reporter: Reporter) -> None:
+    def __init__(self, model: ir.Model, low: ir.DataType, reporter: Reporter, lists: Lists | None = None) -> None:
         import onnx_ir as ir
 
         self.ir = ir
+        self.lists = lists or Lists()
         self.model = model
         self.low = low
         self.high = ir.DataType.FLOAT
@@ -184,11 +279,15 @@ class Casting:
         graph = self.model.graph
         outputs = list(graph.outputs)
         nodes = list(graph)
+        if not self.lists.keep_io:
+            for value in graph.inputs:
+                if value.dtype == self.high:
+                    value.dtype = self.low
         for i, node in enumerate(nodes):
             self._node(node)
             self.reporter.progress("Converting", i + 1, len(nodes))
         for place, value in enumerate(outputs):
-            if value.dtype == self.low:
+            if value.dtype == (self.low if self.lists.keep_io else self.high):
                 self._restore_output(place, value)
         self._drop_unused()
 
@@ -196,6 +295,9 @@ class Casting:
 
     def _node(self, node: ir.Node) -> None:
         if any(a.type in (self.ir.AttributeType.GRAPH, self.ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+            self._keep_high(node)
+            return
+        if not self.lists.admits(node.name or "", node.op_type):
             self._keep_high(node)
             return
         variables = self._low_variables(node)
@@ -345,14 +447,16 @@ class Casting:
         return unique
 
     def _restore_output(self, place: int, value: ir.Value) -> None:
-        """Give a model output its type back, under its own name."""
+        """Give a model output the type that it shall have (its own, or without `keep_io` the low one), and its name."""
         ir, graph = self.ir, self.model.graph
+        was, now = (self._suffix, "fp32") if self.lists.keep_io else ("fp32", self._suffix)
+        wanted = self.high if self.lists.keep_io else self.low
         name = value.name
-        value.name = self._free(f"{name}_{self._suffix}")
-        title = self._free(f"{name}_to_fp32", self._node_names)
-        node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(self.high))], name=title)
+        value.name = self._free(f"{name}_{was}")
+        title = self._free(f"{name}_to_{now}", self._node_names)
+        node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(wanted))], name=title)
         made = node.outputs[0]
-        made.name, made.dtype, made.shape = name, self.high, value.shape
+        made.name, made.dtype, made.shape = name, wanted, value.shape
         graph.append(node)
         graph.outputs[place] = made
         self.casts += 1

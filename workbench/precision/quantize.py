@@ -317,7 +317,7 @@ def quantize_task(
             data = {key: about[key] for key in ("digest", "source", "batches", "samples")}
             found = Calibration(about["model"], data, histograms)
         if not file.is_file():
-            _keep(found, file)
+            found.keep(file)
         absent = [t for t in choices.tensors if t not in found.tensors]
         if absent:
             raise CalibrationError(
@@ -359,15 +359,6 @@ def quantize_task(
         **report, "quantized": [c.node for c in choices.taken], "left": choices.left, "pairs": len(choices.tensors),
         "calibration": name, "ranges": ranges, "warnings": warnings,
     }  # fmt: skip
-
-
-def _keep(found: Calibration, file: Path) -> None:
-    import os
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    found.save(draft)
-    draft.replace(file)
 
 
 def _add_metadata(model: ir.Model, scheme: Scheme, about: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.widgets.lens import Lens
-    from workbench.widgets.views import DetailsView, FusionView, GraphView, TableView, View
+    from workbench.widgets.views import DetailsView, FusionView, GraphView, RowsView, TableView, View
 
-__all__ = ["DetailsView", "FusionView", "GraphView", "Lens", "TableView", "View"]
+__all__ = ["DetailsView", "FusionView", "GraphView", "Lens", "RowsView", "TableView", "View"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,10 @@ Views ask a Lens instead of each working these out anew.
 from __future__ import annotations
 
 import linecache
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
 from workbench.model.cost import Cost, node_cost
@@ -30,24 +31,27 @@ class Lens:
         graph: The model at the shapes that the plan was made for; None where the file is gone.
         provenance: Source by node id.
         missing: Why there is no graph.
+        errors: Errors against FP32 along the graph (`Engine.errors`); None where none were measured.
     """
 
     def __init__(
-        self, plan: Plan, graph: Graph | None = None, provenance: dict[str, Source] | None = None, missing: str = ""
-    ) -> None:
+        self, plan: Plan, graph: Graph | None = None, provenance: dict[str, Source] | None = None, missing: str = "",
+        errors: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.plan = plan
         self.graph = graph
         self.provenance = provenance or {}
         self.missing = missing
+        self.errors = errors
 
     @staticmethod
     def of(engine: Engine) -> Lens:
         """The lens of an engine; its model is opened if it is still there."""
         try:
             model = engine.source()
-            return Lens(engine.plan, engine.graph(), model.provenance)
+            return Lens(engine.plan, engine.graph(), model.provenance, errors=engine.errors)
         except WorkbenchError as error:
-            return Lens(engine.plan, missing=error.message)
+            return Lens(engine.plan, missing=error.message, errors=engine.errors)
 
     @staticmethod
     def of_model(model: Model) -> Lens:
@@ -90,6 +94,33 @@ class Lens:
         if self.graph is None:
             return None
         return sum(self.costs[node].launches for node in layer.nodes if node in self.costs)
+
+    def error(self, layer: Layer) -> float | None:
+        """Relative L2 error against FP32 of what the layer stores; None where it was not measured.
+
+        That of its outputs where the compiler names them as the graph does, else that of its last node.
+        """
+        if self.errors is None:
+            return None
+        tensors = self.errors["tensors"]
+        if stored := [tensors[t.name] for t in layer.outputs if t.name in tensors]:
+            return float(max(stored))
+        known = [e for n in layer.nodes if (e := self.node_error(n)) is not None]
+        return known[-1] if known else None
+
+    def node_error(self, node: str) -> float | None:
+        """Relative L2 error against FP32 of a node's outputs, the largest; None where it was not measured."""
+        if self.errors is None or self.graph is None or node not in self.graph.by_id:
+            return None
+        known = [e for t in self.graph.by_id[node].outputs if (e := self.errors["tensors"].get(t)) is not None]
+        return float(max(known)) if known else None
+
+    @property
+    def error_note(self) -> str:
+        """How the errors were measured."""
+        if self.errors is None:
+            return ""
+        return f"relative L2 against FP32, ONNX Runtime on the CPU, {self.errors['samples']} samples"
 
     def scope(self, layer: Layer) -> str:
         """The module scope that all of the layer's nodes share ("" where there is none)."""

@@ -181,6 +181,48 @@ class TableView(View):
         return wire.node_table(lens) if self._what == "nodes" else wire.layer_table(lens)
 
 
+class RowsView(View):
+    """A table of any rows (`wire.rows_data`); what is chosen goes to `on_pick`, not to the session.
+
+    Args:
+        data: The rows; None for none yet.
+        on_pick: Called with the ids that a reader chose.
+        on_error: Called with errors of the browser's side.
+        options: As for `View`; ``height`` is the largest.
+    """
+
+    component_name = "table"
+
+    def __init__(
+        self,
+        data: dict[str, Any] | None = None,
+        *,
+        on_pick: Callable[[tuple[str, ...]], Any] | None = None,
+        on_error: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(None, None, on_error=on_error, **options)
+        self._on_pick = on_pick
+        self._height = int(options.get("height") or 420)
+        self.show_rows(data or wire.rows_data("", "layer", [], []))
+        self.observe(self._picked, "selection")
+
+    def show_rows(self, data: dict[str, Any]) -> None:
+        """Show other rows; the table is no higher than they need."""
+        self.options = {**self.options, "height": min(self._height, 94 + 31 * max(len(data["id"]), 1))}
+        self.data = wire.pack(data)
+
+    def choose(self, *ids: str) -> None:
+        """Mark rows without calling `on_pick`."""
+        if tuple(self.selection.get("ids", ())) != ids:
+            self.selection = _to_wire(Selection("layer", ids))
+
+    def _picked(self, change: dict[str, Any]) -> None:
+        value = change["new"]
+        if self._on_pick is not None and value.get("origin") not in {"session", None}:
+            self._on_pick(tuple(value.get("ids", ())))
+
+
 class DetailsView(View):
     """Everything about what is selected."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def plan_overlays(lens: Lens, _rows: Sequence[int], layers: Sequence[Layer]) -> 
         out.insert(
             2, _numbers("saved", "Bytes saved by fusion", "B", [saved(layer) for layer in layers], type="diverging")
         )
+    if lens.errors is not None:
+        out.append(_errors([lens.error(layer) for layer in layers]))
     if any(layer.time_ms is not None for layer in layers):
         out.insert(0, _numbers("time", "Time", "ms", [layer.time_ms for layer in layers], source="measured"))
     return out
@@ -154,6 +157,7 @@ def graph_data(lens: Lens) -> Json:
             _numbers("flops", "Operations", "FLOP", [c.flops for c in costs]),
             _categories("precision", "Precision", [_short(graph.tensor(n.outputs[0]).dtype) if n.outputs else "" for n in nodes],
                         "reported"),
+            *([_errors([lens.node_error(n.id) for n in nodes])] if lens.errors is not None else []),
         ],
     }  # fmt: skip
 
@@ -230,6 +234,8 @@ def layer_table(lens: Lens) -> Json:
         ("intensity", "FLOP/B", "number", None, "computed", lambda la: _round(la.intensity)),
         ("stream", "Stream", "number", None, None, lambda la: la.stream),
     ]
+    if lens.errors is not None:
+        columns.insert(9, ("error", "Error", "number", "%", "measured", lambda la: _percent(lens.error(la))))
     if any(layer.time_ms is not None for layer in layers):
         columns.insert(3, ("time", "Time", "number", "ms", "measured", lambda la: la.time_ms))
     return {
@@ -276,6 +282,9 @@ def node_table(lens: Lens) -> Json:
             [lens.costs[n.id].flops for n in graph.nodes],
         ),
     ]
+    if lens.errors is not None:
+        column = {"name": "error", "label": "Error", "type": "number", "unit": "%", "source": "measured"}
+        columns.append((column, [_percent(lens.node_error(n.id)) for n in graph.nodes]))
     if lens.compiled:
         columns[2:2] = [
             ({"name": "fate", "label": "Became", "type": "tag"}, _column(_fate(lens, n) for n in graph.nodes)),
@@ -338,6 +347,7 @@ def _layer_details(lens: Lens, layer: Layer) -> Json:
         else None,
         _fact("Operations", layer.flops, "FLOP", "computed"),
         _fact("Arithmetic intensity", _round(layer.intensity), "FLOP/B", "computed"),
+        _error_fact(lens, lens.error(layer)),
         _fact("Tactic", _tactic(layer.tactic)),
         _fact("Stream", layer.stream),
         _fact("Mapping", layer.evidence, None, None, _EVIDENCE.get(layer.evidence, "")),
@@ -384,6 +394,7 @@ def _node_details(lens: Lens, node: Node) -> Json:
         _fact("Operations", cost.flops, "FLOP", "computed"),
         _fact("Bytes read", cost.bytes_read, "B", "computed", "as a kernel of its own"),
         _fact("Bytes written", cost.bytes_written, "B", "computed"),
+        _error_fact(lens, lens.node_error(node.id)),
     ]
     sections: list[Json] = [{"type": "facts", "title": "Figures", "rows": [f for f in facts if f]}]
     if owners:
@@ -576,6 +587,42 @@ def _categories(name: str, label: str, values: Sequence[str], source: str) -> Js
 
 def _fact(name: str, value: Any, unit: str | None = None, source: str | None = None, note: str | None = None) -> Json:
     return {"name": name, "value": value, "unit": unit, "source": source, "note": note}
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else _round(100 * share)
+
+
+def _errors(values: Sequence[float | None]) -> Json:
+    """Errors against FP32 as an overlay, in percent."""
+    return _numbers("error", "Error against FP32", "%", [None if v is None else 100 * v for v in values],
+                    source="measured", aggregate="max")  # fmt: skip
+
+
+def _error_fact(lens: Lens, error: float | None) -> Json | None:
+    return None if error is None else _fact("Error against FP32", _percent(error), "%", "measured", lens.error_note)
+
+
+def rows_data(title: str, of: str, ids: Sequence[str], columns: Sequence[tuple[Json, Sequence[Any]]]) -> Json:
+    """Any rows as `TableData`.
+
+    Args:
+        title: What the rows are.
+        of: "layer" or "node": the kind of the selection that the table writes.
+        ids: One for each row, unique.
+        columns: For each its head (``name``, ``label``, ``type``, and for numbers ``unit`` and ``source``) and its
+            values; numbers that are not finite are left empty.
+    """
+
+    def clean(head: Json, values: Sequence[Any]) -> Any:
+        if head["type"] in {"text", "tag"}:
+            return _column(values)
+        return [None if v is None or not math.isfinite(v) else _round(v) for v in values]
+
+    return {
+        "version": 1, "title": title, "of": of, "id": list(ids), "columns": [dict(head) for head, _ in columns],
+        "rows": [clean(head, values) for head, values in columns],
+    }  # fmt: skip
 
 
 def _conversion(layer: Layer) -> int:

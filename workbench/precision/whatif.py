@@ -1,0 +1,392 @@
+"""What if: one model in several precisions, side by side, before anyone runs it.
+
+    found = session.what_if("digits", ["fp32", "fp16", "int8"], target="sm89", data="sample")
+    found.to_frame()
+    found.warnings
+
+Every variant is made, built and compared by the workbench's own calls (`cast`, `quantize`, `Session.build`,
+`accuracy`), each of which keeps its result: the second time is a look-up. A variant that can't be made is a row
+with the reason, and the others go on.
+
+Kernels, operations and bytes are computed from the plan; times are estimated (`workbench.plan.roofline`) unless
+the engine was profiled on a GPU; errors are measured with ONNX Runtime on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from workbench.config import BuildConfig
+from workbench.errors import CancelledError, ConfigError, WorkbenchError
+from workbench.jobs import Job
+from workbench.precision.audit import Audit, Change, audit, changes
+from workbench.precision.cast import Lists
+from workbench.precision.quantize import Scheme
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.build import Build, Engine
+    from workbench.model.model import Model
+    from workbench.plan import Plan
+    from workbench.session import Session
+
+FLOATS = ("fp32", "fp16", "bf16")
+QUANTIZED = ("int8", "fp8", "int4")
+
+Asked = str | Scheme | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """FP16 or BF16 with lists of what stays in FP32."""
+
+    to: str
+    lists: Lists
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One precision that was tried.
+
+    Attributes:
+        name: In words, unique among the variants of a `WhatIf`.
+        to: fp32, fp16, bf16, int8, fp8 or int4.
+        asked: How it was asked for, as `what_if` takes it.
+        model: Name of the model in the session; the FP32 model's own where only the build casts.
+        engine: What was built; None where it could not be.
+        problem: Why there is no engine.
+        error: Figures of `workbench.precision.accuracy.Accuracy.models`, measured with ONNX Runtime on the CPU;
+            empty where not measured.
+        error_problem: Why there is no error.
+        warnings: Of the data and the quantization.
+        samples: On how many samples the error was measured.
+    """
+
+    name: str
+    to: str
+    asked: str | Scheme | Cast
+    model: str
+    engine: Engine | None
+    problem: WorkbenchError | None = None
+    error: Mapping[str, float | None] = field(default_factory=dict)
+    error_problem: WorkbenchError | None = None
+    warnings: tuple[str, ...] = ()
+    samples: int = 0
+
+    @cached_property
+    def audit(self) -> Audit | None:
+        """What the plan really has, against what was asked."""
+        return None if self.engine is None else audit(self.engine.plan, self.to)
+
+    @cached_property
+    def time(self) -> tuple[float | None, str, str]:
+        """Milliseconds, "measured" or "estimated", and on which GPU.
+
+        Measured is the sum of the layers' times of the engine's newest profile; estimated is the roofline's lower
+        bound on the card that stands for the target.
+        """
+        from workbench.plan import roofline
+
+        if self.engine is None:
+            return None, "", ""
+        profile = self.engine.profile
+        if profile is not None:
+            times = [layer.time_ms for layer in self.engine.measured.layers if layer.time_ms is not None]
+            if times:
+                gpu = (profile.get("machine") or {}).get("gpu") or {}
+                return sum(times), "measured", str(gpu.get("name", "") if isinstance(gpu, dict) else gpu)
+        target = str(self.engine.plan.compiler.get("target") or "")
+        try:
+            card = roofline.device(target.partition("+")[0])
+        except ConfigError:
+            return None, "", ""
+        if not card.peaks:
+            return None, "", card.name
+        return roofline.total_ms(roofline.estimates(self.engine.plan, card))[0], "estimated", card.name
+
+    def row(self) -> dict[str, Any]:
+        """The variant as one flat row; see `WhatIf.to_frame`."""
+        out: dict[str, Any] = {"variant": self.name, "to": self.to, "model": self.model}
+        if self.audit is None or self.engine is None:
+            return {**out, "problem": str(self.problem or "")}
+        figures, (time, source, gpu) = self.audit.figures, self.time
+        out |= {
+            "engine": self.engine.id, "kernels": figures["kernels"], "bytes": figures["bytes"],
+            **{f"flops_{dtype}": row["flops"] for dtype, row in self.audit.by_precision.items() if row["flops"]},
+            "weight_bytes": self.engine.plan.summary["weight_bytes"], "engine_bytes": self.engine.bytes,
+            "time_ms": time, "time_source": source, "time_on": gpu,
+            **{name: self.error.get(name) for name in ("relative_l2", "cosine", "snr_db", "top1", "accuracy")},
+            "findings": len(self.audit.findings), "problem": str(self.error_problem or ""),
+        }  # fmt: skip
+        return out
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The variants of one model side by side.
+
+    Attributes:
+        model: Name of the FP32 model.
+        target: GPU architecture that was built for.
+        variants: In the order asked.
+    """
+
+    model: str
+    target: str
+    variants: tuple[Variant, ...]
+
+    def __getitem__(self, name: str) -> Variant:
+        for variant in self.variants:
+            if name in (variant.name, variant.to):
+                return variant
+        raise ConfigError(f"{name!r} was not tried.", hint=f"Tried: {', '.join(v.name for v in self.variants)}.")
+
+    def behind(self, earlier: WhatIf | None) -> WhatIf:
+        """These variants with those of an earlier look at the same model and target before them."""
+        if earlier is None or (earlier.model, earlier.target) != (self.model, self.target):
+            return self
+        fresh = {v.name for v in self.variants}
+        return replace(self, variants=(*(v for v in earlier.variants if v.name not in fresh), *self.variants))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a variant.
+
+        Columns: ``kernels``; ``bytes`` moved; operations by the type that kernels read (``flops_int8``, ...);
+        ``weight_bytes`` (constants of the layers); ``engine_bytes`` (the file); ``time_ms`` with ``time_source``
+        and ``time_on``; errors against FP32; ``findings`` of the audit; ``problem``.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([variant.row() for variant in self.variants])
+
+    @property
+    def figures(self) -> pd.DataFrame:
+        """The audit's figures, one column a variant: placements and precisions side by side."""
+        import pandas as pd
+
+        rows = {v.name: v.audit.figures for v in self.variants if v.audit is not None}
+        return pd.DataFrame(rows, dtype=object)
+
+    def losses(self, low: str) -> tuple[Change, ...]:
+        """Where a quantized variant moves more bytes than FP16 does, the largest first.
+
+        Raises:
+            ConfigError: FP16 or this variant was not built.
+        """
+        plans = []
+        for variant in (self[low], self["fp16"]):
+            if variant.engine is None:
+                raise ConfigError(f"{variant.name} was not built, so bytes can't be compared.")
+            plans.append(variant.engine.plan)
+        return tuple(c for c in changes(*plans) if c.more > 0)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be known before anyone runs a variant: among others, that INT8 moves more bytes than FP16."""
+        from workbench.precision.audit import verdict
+
+        out = []
+        half = next((v for v in self.variants if v.to == "fp16" and v.engine is not None), None)
+        for variant in self.variants:
+            if variant.to in QUANTIZED and variant.engine is not None and half is not None:
+                assert half.engine is not None
+                if moves_more(variant.engine.plan, half.engine.plan):
+                    out.append(verdict(variant.engine.plan, half.engine.plan, (variant.name, half.name)))
+        return tuple(dict.fromkeys([*out, *(w for v in self.variants for w in v.warnings)]))
+
+    def __repr__(self) -> str:
+        return f"<WhatIf {self.model} for {self.target}: {', '.join(v.name for v in self.variants)}>"
+
+
+def moves_more(low: Plan, wide: Plan) -> bool:
+    """Whether the first plan asks for more bytes than the second."""
+    return bool(audit(low).figures["bytes"] > audit(wide).figures["bytes"])
+
+
+def title(asked: str | Scheme | Cast) -> str:
+    """A variant in few words: what differs from the scheme's defaults, and nothing else."""
+    if isinstance(asked, str):
+        return asked
+    if isinstance(asked, Cast):
+        listed = asdict(asked.lists)
+        left = [
+            f"{what} {', '.join(names[:2])}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
+            for key, what in (("keep", "without"), ("keep_ops", "without"), ("only", "only"), ("only_ops", "only"))
+            if (names := listed[key])
+        ]
+        return ", ".join([asked.to, *left, *([] if asked.lists.keep_io else ["inputs and outputs too"])])
+    plain = Scheme(to=asked.to)
+    words: list[str] = [asked.to]
+    if asked.placement != plain.placement:
+        words.append("placed by ONNX Runtime")
+    if asked.ranging != plain.ranging:
+        words.append(asked.ranging + (f" {asked.percentile:g}" if asked.ranging == "percentile" else ""))
+    if asked.weights != plain.weights and asked.to != "int4":
+        words.append(
+            {"channel": "scales in weights", "tensor": "one scale", "channel-after": "scales behind"}[asked.weights]
+        )
+    if asked.block != plain.block and asked.to == "int4":
+        words.append(f"blocks of {asked.block}")
+    if asked.rest != plain.rest:
+        words.append(f"rest {asked.rest}")
+    if asked.residual is not None:
+        words.append("residuals quantized" if asked.residual else "residuals wide")
+    if asked.keep:
+        words.append(f"{len(asked.keep)} kept")
+    if asked.only is not None:
+        words.append(f"only {len(asked.only)}")
+    return ", ".join(words)
+
+
+def parse(asked: Asked) -> str | Scheme | Cast:
+    """A scheme from what people write: "int8", ``{"to": "int8", "weights": "tensor"}`` or a Scheme.
+
+    Raises:
+        ConfigError: there is no such precision or option.
+    """
+    if isinstance(asked, Scheme):
+        return asked
+    if isinstance(asked, str):
+        if asked in FLOATS:
+            return asked
+        if asked in QUANTIZED:
+            return Scheme(to=asked)
+        raise ConfigError(f"There is no precision {asked!r}.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
+    data = dict(asked)
+    if data.get("to") in FLOATS:
+        to = str(data.pop("to"))
+        known = {f.name for f in fields(Lists)}
+        if (unknown := sorted(set(data) - known)) or (data and to == "fp32"):
+            raise ConfigError(
+                f"{to} has no option {(unknown or list(data))[0]!r}.",
+                hint=f"fp16 and bf16 have {', '.join(sorted(known))}.",
+            )
+        given: dict[str, Any] = {k: (v,) if isinstance(v, str) else v for k, v in data.items()}
+        options: dict[str, Any] = {k: v if isinstance(v, bool) else tuple(v) for k, v in given.items()}
+        lists = Lists(**options)
+        return to if lists == Lists() else Cast(to, lists)
+    return Scheme(**data)
+
+
+def what_if(
+    session: Session,
+    model: Any,
+    schemes: Sequence[Asked] = ("fp32", "fp16", "int8"),
+    *,
+    target: str = "sm89",
+    data: Any = "random:8",
+    test: Any = None,
+    labels: Any = None,
+    shapes: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    errors: bool = True,
+    config: BuildConfig | None = None,
+    on_variant: Callable[[WhatIf], Any] | None = None,
+    on_job: Callable[[Job | Build], Any] | None = None,
+) -> WhatIf:
+    """See `Session.what_if`."""
+    from workbench.precision.samples import data_of
+
+    asked = list(dict.fromkeys(parse(scheme) for scheme in schemes))
+    if not asked:
+        raise ConfigError("No precision is asked for.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
+    build = (config or BuildConfig()).replace(targets=target)
+    if shapes:
+        from workbench.session import profile_of
+
+        build = build.replace(profiles=(profile_of(shapes),))
+    exact = session._resolve(model, build, on_job)
+    sizes = {n: r.opt for n, r in build.profiles[0].inputs.items()} if build.profiles else None
+    given = data_of(exact, session.store, data, test, labels, on_job=on_job)
+    done: list[Variant] = []
+    for scheme in asked:
+        work = _One(session, exact, build, given, sizes, limit, errors, on_job)
+        done.append(work.variant(scheme))
+        if on_variant is not None:
+            on_variant(WhatIf(exact.name, target, tuple(done)))
+    return WhatIf(exact.name, target, tuple(done))
+
+
+@dataclass
+class _One:
+    """The work on one variant."""
+
+    session: Session
+    exact: Model
+    config: BuildConfig
+    data: Any
+    sizes: Mapping[str, Any] | None
+    limit: int | None
+    errors: bool
+    on_job: Callable[[Job | Build], Any] | None
+
+    def variant(self, scheme: str | Scheme | Cast) -> Variant:
+        """The variant, or the reason why there is none."""
+        to = scheme if isinstance(scheme, str) else scheme.to
+        empty = Variant(title(scheme), to, scheme, self.exact.name, None)
+        try:
+            low, warnings = self._made(scheme)
+            engine = self._built(low, scheme)
+        except CancelledError:
+            raise
+        except WorkbenchError as error:
+            return replace(empty, problem=error)
+        made = replace(empty, model=low.name, engine=engine, warnings=warnings)
+        if not self.errors or self.data.test is None:
+            return made
+        try:
+            figures, samples = self._error(low, scheme)
+        except CancelledError:
+            raise
+        except WorkbenchError as error:
+            return replace(made, error_problem=error)
+        return replace(made, error=figures, samples=samples)
+
+    def _made(self, scheme: str | Scheme | Cast) -> tuple[Model, tuple[str, ...]]:
+        from workbench.precision.cast import cast
+        from workbench.precision.quantize import quantize
+
+        if isinstance(scheme, str):
+            return self.exact, ()
+        if isinstance(scheme, Cast):
+            low = cast(self.exact, scheme.to, self.session.store, on_job=self.on_job, **asdict(scheme.lists))
+        else:
+            data = self.data.calibration if scheme.calibrated else None
+            given: dict[str, Any] = {"data": data, "shapes": self.sizes, "limit": self.limit, "on_job": self.on_job}
+            low = quantize(self.exact, self.session.store, scheme, **given)
+        low = replace(low, name=f"{self.exact.name}-{_slug(title(scheme))}")
+        known = self.session.models.get(low.name)
+        if known is None or known.path != low.path:
+            self.session.add(low)
+        return low, tuple(low.origin.get("warnings", ()))
+
+    def _built(self, low: Model, scheme: str | Scheme | Cast) -> Engine:
+        config = self.config.replace(precision=scheme) if isinstance(scheme, str) else self.config
+        build = self.session.start_build(low, config)
+        if self.on_job is not None:
+            self.on_job(build)
+        return build.result()
+
+    def _error(self, low: Model, scheme: str | Scheme | Cast) -> tuple[Mapping[str, float | None], int]:
+        from workbench.precision.accuracy import accuracy
+        from workbench.precision.cast import cast
+
+        given: dict[str, Any] = {
+            "data": self.data.test, "labels": self.data.labels, "shapes": self.sizes, "limit": self.limit,
+            "on_job": self.on_job,
+        }  # fmt: skip
+        if scheme == "fp32":
+            found = accuracy(self.exact, {}, self.session.store, **given)
+            return found.models["fp32"], found.samples
+        if isinstance(scheme, str):
+            low = cast(self.exact, scheme, self.session.store, on_job=self.on_job)
+        found = accuracy(self.exact, {"low": low}, self.session.store, **given)
+        return found.models["low"], found.samples
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text.replace(", ", "-"))
