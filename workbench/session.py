@@ -586,12 +586,12 @@ class Session:
 
         def as_onnx() -> Model:
             if hasattr(model, "forward"):
-                return resolve(model, self.store, inputs=inputs, profile=_profile(shapes), on_job=on_job)
+                return resolve(model, self.store, inputs=inputs, profile=profile_of(shapes), on_job=on_job)
             return self._resolve(model, _config(None, {"shapes": shapes} if shapes else {}), on_job)
 
         known = self.model(model) if isinstance(model, str) and model in self.models else model
         return partition(
-            known, as_onnx, self.store, method=method, inputs=inputs, profile=_profile(shapes), on_job=on_job, **options
+            known, as_onnx, self.store, method=method, inputs=inputs, profile=profile_of(shapes), on_job=on_job, **options
         )
 
     def compile_torch(
@@ -621,7 +621,7 @@ class Session:
         """
         from workbench.torch_paths.live import compile_module
 
-        return compile_module(module, inputs, shapes=_profile(shapes), **options)
+        return compile_module(module, inputs, shapes=profile_of(shapes), **options)
 
     # --- measuring ----------------------------------------------------------------------------------
 
