@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.build import Engine
+    from workbench.jobs import Progress
+    from workbench.plan import Plan
     from workbench.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,6 +45,9 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
   background: rgba(192, 57, 43, .08); white-space: pre-wrap; overflow-wrap: anywhere; }
 .wbp .wbp-error b { color: #c0392b; }
 body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
+.wbp h4.wbp-head4 { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
+.wbp pre.wbp-raw { max-height: 420px; background: var(--jp-layout-color2, #f3f5f7); padding: 8px 10px; border-radius: 6px; white-space: pre; overflow-x: auto; }
+.wbp .wbp-note { border-left: 4px solid #d9902f; border-radius: 4px; padding: 4px 12px; margin: 6px 0; background: rgba(217, 144, 47, .10); }
 .wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
   margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }
 .wbp table.wbp-table { border-collapse: collapse; font-size: 12px; width: 100%; }
@@ -62,12 +67,18 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     Subclasses set `title` and `name`, build their widgets in `body`, and give the code of what was clicked
     with `set_code`. Callbacks are wrapped with `guard`, so that an error shows in the panel.
+
+    Args:
+        session: What it shows and follows.
+        engines: Whether it shows one of the session's engines and lets the reader choose which.
+        lens: A plan to show instead, without an engine; see `show_lens`.
     """
 
     title = ""
 
-    def __init__(self, session: Session, *, engines: bool = True) -> None:
+    def __init__(self, session: Session, *, engines: bool = True, lens: Lens | None = None) -> None:
         self.session = session
+        self._fixed = lens
         self._errors = w.HTML()
         self._code = w.HTML(layout=w.Layout(display="none"))
         self._show_code = w.ToggleButton(
@@ -79,16 +90,19 @@ class Panel(w.VBox):  # type: ignore[misc]
             options=[], layout=w.Layout(width="auto", max_width="460px"), tooltip="Engine to show"
         )
         heading = w.HTML(f"{_STYLE}<h3 class='wbp-title'>{escape(self.title)}</h3>")
-        head = w.HBox(
-            [heading, *([self.chooser] if engines else []), w.HBox(layout=w.Layout(flex="1")), self._show_code]
-        )
+        middle: list[w.Widget] = [self.chooser] if engines else []
+        if lens is not None:
+            middle = [w.HTML(f"<span class='wbp-quiet'>{escape(_plan_label(lens.plan))}</span>")]
+        head = w.HBox([heading, *middle, w.HBox(layout=w.Layout(flex="1")), self._show_code])
         head.add_class("wbp-head")
         self.body = w.VBox()
         super().__init__([head, self._code, self._errors, self.body], layout=w.Layout(width="100%", padding="4px 0"))
         self.add_class("wbp")
         self._stop: Callable[[], None] | None = None
         self._listen()
-        if engines:
+        if lens is not None:
+            self.guard(self.show_lens)(lens)
+        elif engines:
             self._fill_chooser()
             self.on_choice(self.chooser, self._choose)
 
@@ -158,8 +172,13 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     def heard(self, event: Event) -> None:
         """React to the session's events; subclasses extend it."""
+        if self._fixed is not None:
+            return
         if event.kind in {"build-finished", "current"}:
             self._fill_chooser()
+        if event.kind == "profile-added" and self._shown_key == event.data.get("engine"):
+            self._shown_key = "unset"  # the same engine, with times
+            self._shown(self.session.current)
 
     def _fill_chooser(self) -> None:
         engines = self.session.engines[::-1]
@@ -218,6 +237,9 @@ class Panel(w.VBox):  # type: ignore[misc]
     def show_engine(self, engine: Engine | None) -> None:
         """Show another engine (None: there is none yet); subclasses override it."""
 
+    def show_lens(self, lens: Lens) -> None:
+        """Show a plan that is no engine of the session; subclasses that can do it override it."""
+
     def close(self) -> None:
         """Leave the session and the page."""
         if self._stop is not None:
@@ -226,8 +248,123 @@ class Panel(w.VBox):  # type: ignore[misc]
         super().close()
 
 
+def _plan_label(plan: Plan) -> str:
+    device = (plan.facts.get("device") or {}).get("name") or plan.compiler.get("target") or ""
+    return "   ".join(str(part) for part in (plan.model["name"], device, plan.facts.get("schema")) if part)
+
+
 def _label(engine: Engine) -> str:
     return f"{engine.model}   {'+'.join(engine.config.targets)}   {engine.config.precision}   {engine.id[:6]}"
+
+
+class Bars(w.VBox):  # type: ignore[misc]
+    """Progress of phases as bars; the newest few."""
+
+    children: Any
+
+    def __init__(self, most: int = 6) -> None:
+        self._most = most
+        super().__init__(layout=w.Layout(width="100%"))
+
+    def show(self, phases: Sequence[Progress]) -> None:
+        """Show these phases, in the order in which they began; those of unknown length are left out."""
+        steps = [p for p in phases if p.total > 0][-self._most :]
+        while len(self.children) < len(steps):
+            label = w.HTML(layout=w.Layout(flex="0 0 290px", width="290px"))
+            bar = w.FloatProgress(layout=w.Layout(width="100%", height="14px", margin="6px 0"))
+            self.children = (*self.children, w.HBox([label, bar], layout=w.Layout(width="100%")))
+        for gone in self.children[len(steps) :]:
+            gone.close()
+        self.children = self.children[: len(steps)]
+        # In place: new widgets at every step would flicker and pile up.
+        for row, step in zip(self.children, steps, strict=True):
+            label, bar = row.children
+            label.value = f"<span class='wbp-quiet'>{escape(step.phase)} {step.done}/{step.total}</span>"
+            bar.max, bar.value = max(step.total, 1), step.done
+            bar.bar_style = "success" if step.done >= step.total else "info"
+
+
+class LogBox(w.VBox):  # type: ignore[misc]
+    """A log with a filter; its last lines."""
+
+    LINES = 300
+
+    def __init__(self) -> None:
+        wide = w.Layout(width="100%")
+        self.filter = w.Text(
+            placeholder="filter the log, such as Warning or Memory", continuous_update=False, layout=wide
+        )
+        self._shown = w.HTML(layout=wide)
+        self._text = ""
+        super().__init__([self.filter, self._shown], layout=wide)
+        self.filter.observe(lambda _: self.show(self._text), "value")
+
+    def show(self, text: str) -> None:
+        """Show the lines of `text` that hold the filter's words."""
+        self._text = text
+        wanted = self.filter.value.lower()
+        lines = [line for line in text.splitlines() if wanted in line.lower()]
+        head = f"{len(lines)} lines" + (f", the last {self.LINES} shown" if len(lines) > self.LINES else "")
+        told = "\n".join(line[:400] for line in lines[-self.LINES :])
+        self._shown.value = (
+            f"<span class='wbp-quiet'>{head}</span><pre class='wbp-log' tabindex='0'>{escape(told)}</pre>"
+        )
+
+
+class Charts(w.Tab):  # type: ignore[misc]
+    """Tabs whose content is made when they are first opened.
+
+    In a hidden place plotly finds no room and computes nonsense; and what nobody opens costs nothing.
+    """
+
+    children: Any
+    selected_index: Any
+
+    def __init__(self, guard: Callable[[Any], Any]) -> None:
+        self._makers: list[Callable[[], w.Widget]] = []
+        self._made: set[int] = set()
+        self._names: list[str] = []
+        super().__init__(layout=w.Layout(width="100%"))
+        self.observe(guard(self._opened), "selected_index")
+
+    def fill(self, tabs: Sequence[tuple[str, Callable[[], w.Widget]]]) -> None:
+        """Give it other tabs; one of the same name as the open one stays open."""
+        before = self._names[self.selected_index] if self._names and self.selected_index is not None else ""
+        self._names = [name for name, _ in tabs]
+        self._makers = [make for _, make in tabs]
+        self._made = set()
+        for child in self.children:
+            close_all(child)
+        self.children = [w.VBox(layout=w.Layout(width="100%", min_height="60px")) for _ in tabs]
+        self.titles = self._names
+        index = self._names.index(before) if before in self._names else 0
+        self.selected_index = index
+        self._opened()
+
+    def renew(self, name: str) -> None:
+        """Make one tab again, at once if it is open."""
+        if name in self._names:
+            self._made.discard(self._names.index(name))
+            self._opened()
+
+    @property
+    def opened(self) -> str:
+        """Name of the open tab."""
+        return self._names[self.selected_index] if self._names and self.selected_index is not None else ""
+
+    def _opened(self, _change: object = None) -> None:
+        index = self.selected_index
+        if index is None or index in self._made or index >= len(self._makers):
+            return
+        self._made.add(index)
+        self.children[index].children = [self._makers[index]()]
+
+
+def close_all(widget: w.Widget) -> None:
+    """Close a widget and all within: a view would go on listening to the session."""
+    for child in getattr(widget, "children", ()):
+        close_all(child)
+    widget.close()
 
 
 def empty(text: str) -> w.HTML:

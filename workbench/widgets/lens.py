@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.errors import WorkbenchError
+from workbench.errors import ProfileError, WorkbenchError
 from workbench.model.cost import Cost, node_cost
 from workbench.plan import Plan
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from workbench.model.model import Model
     from workbench.model.provenance import Source
     from workbench.plan import Layer
+    from workbench.plan.times import LayerTimes
 
 
 class Lens:
@@ -30,24 +31,59 @@ class Lens:
         graph: The model at the shapes that the plan was made for; None where the file is gone.
         provenance: Source by node id.
         missing: Why there is no graph.
+        times_missing: Why there are no times although something was measured.
+        estimate: Estimated times, for views that show them beside what is known.
     """
 
     def __init__(
-        self, plan: Plan, graph: Graph | None = None, provenance: dict[str, Source] | None = None, missing: str = ""
+        self,
+        plan: Plan,
+        graph: Graph | None = None,
+        provenance: dict[str, Source] | None = None,
+        missing: str = "",
+        times_missing: str = "",
+        estimate: LayerTimes | None = None,
     ) -> None:
         self.plan = plan
         self.graph = graph
         self.provenance = provenance or {}
         self.missing = missing
+        self.times_missing = times_missing
+        self.estimate = estimate
 
     @staticmethod
     def of(engine: Engine) -> Lens:
-        """The lens of an engine; its model is opened if it is still there."""
+        """The lens of an engine, with the times of its newest profile; its model is opened if it is still there.
+
+        A profile that can't be joined to the plan is told in `times_missing`, and the plan is shown without times.
+
+        Raises:
+            StoreError: the engine's folder was removed.
+        """
+        plan, problem = engine.plan, ""
+        try:
+            plan = engine.measured
+        except ProfileError as error:
+            problem = error.message
         try:
             model = engine.source()
-            return Lens(engine.plan, engine.graph(), model.provenance)
+            return Lens(plan, engine.graph(), model.provenance, times_missing=problem)
         except WorkbenchError as error:
-            return Lens(engine.plan, missing=error.message)
+            return Lens(plan, missing=error.message, times_missing=problem)
+
+    @staticmethod
+    def of_plan(plan: Plan, model: Model | None = None) -> Lens:
+        """The lens of a plan that no engine of a session stands behind, such as `Session.inspect` gives.
+
+        Args:
+            plan: What to look at.
+            model: The model that it was built from, where that is known.
+        """
+        from workbench.plan.from_layers import input_shapes
+
+        if model is None:
+            return Lens(plan, missing="its model was not given (--model, or model=)")
+        return Lens(plan, model.graph.at(input_shapes(plan.io)), model.provenance)
 
     @staticmethod
     def of_model(model: Model) -> Lens:
@@ -61,6 +97,10 @@ class Lens:
         nobody = {"name": "", "version": "", "target": "", "gpu": None}
         plan = Plan(model=head, compiler=nobody, config={}, seconds={}, layers=(), unclaimed=(), io=())
         return Lens(plan, graph, model.provenance)
+
+    def with_estimate(self, estimate: LayerTimes) -> Lens:
+        """The same with estimated times beside it."""
+        return Lens(self.plan, self.graph, self.provenance, self.missing, self.times_missing, estimate)
 
     @property
     def compiled(self) -> bool:

@@ -187,8 +187,10 @@ class DetailsView(View):
     component_name = "details"
 
     def wire_data(self, lens: Lens) -> dict[str, Any]:
-        """Nothing ahead: details are asked for one by one. The engine's name makes a change of engine visible."""
-        return {"engine": str(lens.plan.model["name"])}
+        """Nothing ahead: details are asked for one by one. What is shown is named, so that a change is noticed."""
+        plan = lens.plan
+        times = [layer.time_ms for layer in plan.layers if layer.time_ms is not None]
+        return {"engine": " ".join(map(str, (plan.model["name"], plan.compiler, plan.config, len(times), sum(times))))}
 
 
 def _to_wire(selection: Selection) -> dict[str, Any]:

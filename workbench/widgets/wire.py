@@ -231,7 +231,9 @@ def layer_table(lens: Lens) -> Json:
         ("stream", "Stream", "number", None, None, lambda la: la.stream),
     ]
     if any(layer.time_ms is not None for layer in layers):
-        columns.insert(3, ("time", "Time", "number", "ms", "measured", lambda la: la.time_ms))
+        columns.insert(3, ("time", "Time", "number", "ms", "measured", lambda la: _round(la.time_ms)))
+    if (estimate := lens.estimate) is not None:
+        columns.insert(3, ("least", "At least", "number", "ms", "estimated", lambda la: _round(estimate.ms.get(la.id))))
     return {
         "version": 1,
         "title": "Layers",
