@@ -30,7 +30,8 @@ def layer_times(plan: Plan, gpu: str = "h100") -> list[float]:
     rng = random.Random(7)
     found = estimates(plan, device(gpu))
     return [
-        round((found[layer.id].time_ms or 0.0) * rng.uniform(1.3, 2.6) + 0.004 * layer.launches, 6) for layer in plan.layers
+        round((found[layer.id].time_ms or 0.0) * rng.uniform(1.3, 2.6) + 0.004 * layer.launches, 6)
+        for layer in plan.layers
     ]
 
 
@@ -59,14 +60,18 @@ class PretendedRunner:
         pass
 
     def layer_times(self, iterations: int, tell: Any = None) -> list[tuple[str, list[float]]]:
-        rows = [(la.name, [t] * iterations) for la, t in zip(self.plan.layers, self.times, strict=True) if la.kind != "sync"]
+        rows = [
+            (la.name, [t] * iterations) for la, t in zip(self.plan.layers, self.times, strict=True) if la.kind != "sync"
+        ]
         for i in range(iterations):
             if tell:
                 tell(i)
         return rows
 
     def inspect(self) -> Any:
-        layers = [{"name": la.name, "type": la.type, "tactic": f"pretended tactic of {la.name}"} for la in self.plan.layers]
+        layers = [
+            {"name": la.name, "type": la.type, "tactic": f"pretended tactic of {la.name}"} for la in self.plan.layers
+        ]
         return SimpleNamespace(layers=layers, io=[], evidence="reported")
 
     def memory(self) -> dict[str, int]:
@@ -106,15 +111,21 @@ def pretended_runtime(plan: Plan, times: Sequence[float], output: np.ndarray) ->
     from workbench.compilers.tensorrt import build, runtime
 
     with (
-        mock.patch.object(runtime, "Runner", lambda *a, **k: PretendedRunner(plan, times, output)),
-        mock.patch.object(runtime, "check_file", lambda *a, **k: None),
-        mock.patch.object(build, "load", lambda _: SimpleNamespace(__version__="1.5.0.114")),
+        mock.patch.object(runtime, "Runner", return_value=PretendedRunner(plan, times, output)),
+        mock.patch.object(runtime, "check_file", return_value=None),
+        mock.patch.object(build, "load", return_value=SimpleNamespace(__version__="1.5.0.114")),
     ):
         yield
 
 
 def measure(
-    engine: Engine, *, error: float = 3.5e-4, finite: bool = True, unsteady: bool = False, reference: bool = True, **options: Any
+    engine: Engine,
+    *,
+    error: float = 3.5e-4,
+    finite: bool = True,
+    unsteady: bool = False,
+    reference: bool = True,
+    **options: Any,
 ) -> dict[str, Any]:
     """Lay a profile beside `engine` and return it. The outputs are off by the relative `error`."""
     plan = engine.plan

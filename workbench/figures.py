@@ -167,7 +167,8 @@ def treemap(plan: Plan, amounts: Mapping[str, float | None], told: Callable[[flo
                 path = ".".join(parts[: depth + 1])
                 parents[path] = ".".join(parts[:depth])
                 totals[path] = totals.get(path, 0.0) + amount / len(scopes)
-    figure = base_figure(title, height=380)
+    shades = ["#3b6fd4", "#1f8a8a", "#5b50c8", "#a3469e", "#2f9e6e", "#d9902f", "#8a6d3b", "#6b7280"]
+    figure = base_figure(title, height=400, treemapcolorway=shades)
     ids = list(totals)
     figure.add_trace(
         go.Treemap(

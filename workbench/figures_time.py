@@ -26,6 +26,12 @@ CHOSEN = "#e8a317"
 WAYS = {"graph": "CUDA graph", "plain": "one by one", "transfers": "with transfers", "latency": "end to end"}
 """Ways of measuring latency, in words."""
 
+_LEGEND_BELOW: dict[str, Any] = {
+    "legend": {"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+    "margin": {"b": 34},
+}
+"""For charts whose title leaves no room for a legend beside it."""
+
 _POINTS = (("median_ms", "median"), ("p90_ms", "p90"), ("p99_ms", "p99"))
 
 
@@ -63,7 +69,7 @@ def latency(measured: Mapping[str, Any]) -> go.Figure:
             )
         )  # fmt: skip
     largest = max((row["p99_ms"] for row in rows), default=1.0)
-    figure.update_xaxes(title="ms", rangemode="tozero", range=[0, 1.08 * largest])
+    figure.update_xaxes(ticksuffix=" ms", rangemode="tozero", range=[0, 1.08 * largest])
     figure.update_yaxes(showgrid=False, range=[-0.6, len(rows) - 0.4])
     return figure
 
@@ -88,12 +94,16 @@ def slowest_layers(plan: Plan, times: LayerTimes, *, top: int = 15, chosen: Coll
     colours = [KIND_COLOURS.get(layer.kind, GREY) for layer, _ in rows]
     hover = [_about(layer, position[layer.id]) for layer, _ in rows]
     lines = [3 if layer.id in chosen else 0 for layer, _ in rows]
+    told = [f"{ms_text(v)}  {v / total:.0%}" for v in values]
+    largest = max(values, default=1.0)
     if count:
-        labels.append(f"{count} others")
-        values.append(rest)
+        # No bar: it would dwarf those that are to be compared.
+        labels.append(f"{count} other{'s' * (count > 1)}")
+        values.append(0.0)
         colours.append(GREY)
-        hover.append(f"{count} other layers")
+        hover.append(labels[-1])
         lines.append(0)
+        told.append(f"{ms_text(rest)}  {rest / total:.0%} together")
     figure = base_figure(
         f"Slowest layers, {times.word}" + (" (at least)" if times.estimated else ""),
         height=64 + 22 * max(len(labels), 3), showlegend=False,
@@ -105,8 +115,8 @@ def slowest_layers(plan: Plan, times: LayerTimes, *, top: int = 15, chosen: Coll
             hovertemplate=f"%{{customdata}}<br>%{{x:.4g}} ms, {times.word}<extra></extra>",
         )
     )  # fmt: skip
-    beside_bars(figure, values, labels, [f"{ms_text(v)}  {v / total:.0%}" for v in values])
-    figure.update_xaxes(showticklabels=False, range=[0, 1.28 * max(values, default=1)])
+    beside_bars(figure, values, labels, told)
+    figure.update_xaxes(showticklabels=False, showgrid=False, range=[0, 1.3 * largest])
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
 
@@ -139,10 +149,10 @@ def timeline(plan: Plan, times: LayerTimes, *, chosen: Collection[str] = ()) -> 
             )
         )  # fmt: skip
     end = max((begin + ms for _, begin, ms in slots), default=1.0)
-    figure.update_xaxes(title="ms", range=[0, end * 1.005])
+    figure.update_xaxes(ticksuffix=" ms", range=[0, end * 1.005])
     figure.update_yaxes(autorange="reversed", showgrid=False, categoryorder="category descending")
     # Below the axis: a title of this length and a legend do not fit on one line.
-    figure.update_layout(legend={"y": -0.42, "yanchor": "top", "x": 0, "xanchor": "left"}, margin={"b": 56})
+    figure.update_layout(**_LEGEND_BELOW)
     return figure
 
 
@@ -179,9 +189,10 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
             x=math.log10(highest), y=math.log10(peak), text=f"{name} {count_text(peak)}FLOP/s", showarrow=False,
             xanchor="right", yanchor="bottom", font={"size": 11},
         )  # fmt: skip
+    bend = math.log10(top / on.bandwidth) - math.log10(lowest)  # from the left edge to where the roof is flat
     figure.add_annotation(
-        x=math.log10(lowest), y=math.log10(lowest * on.bandwidth), text=f"  memory {count_text(on.bandwidth)}B/s",
-        showarrow=False, xanchor="left", yanchor="bottom", font={"size": 11},
+        x=math.log10(lowest) + 0.4 * bend, y=math.log10(lowest * on.bandwidth) + 0.4 * bend, showarrow=False,
+        text=f"memory {count_text(on.bandwidth)}B/s  ", xanchor="right", yanchor="bottom", font={"size": 11},
     )  # fmt: skip
     longest = max((p.ms for p in points), default=1.0)
     position = {layer.id: i for i, layer in enumerate(plan.layers)}
@@ -205,15 +216,18 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
             )
         )  # fmt: skip
     figure.update_xaxes(
-        type="log", title="operations per byte moved, computed", range=[math.log10(lowest), math.log10(highest)]
+        type="log",
+        title="operations per byte moved, computed",
+        dtick=1,
+        range=[math.log10(lowest), math.log10(highest)],
     )
-    figure.update_yaxes(type="log", title="operations per second", tickformat="~s")
+    figure.update_yaxes(type="log", title="operations per second", tickformat="~s", dtick=1)
     if left:
         figure.add_annotation(
             xref="paper", yref="paper", x=1, y=0, xanchor="right", yanchor="bottom", showarrow=False, font={"size": 11},
             text=f"{left} layer{'s' * (left > 1)} without operations or with unknown bytes {'are' if left > 1 else 'is'} not drawn",
         )  # fmt: skip
-    figure.update_layout(legend={"y": -0.16, "yanchor": "top", "x": 0, "xanchor": "left"}, margin={"b": 64})
+    figure.update_layout(**_LEGEND_BELOW)
     return figure
 
 
@@ -241,9 +255,9 @@ def sum_and_whole(plan: Plan) -> go.Figure | None:
             )  # fmt: skip
     ends = [times.total, sum(ms for _, ms, _ in parts)]
     beside_bars(figure, ends, rows, [ms_text(v) for v in ends])
-    figure.update_xaxes(title="ms", range=[0, 1.16 * max(ends)])
+    figure.update_xaxes(ticksuffix=" ms", range=[0, 1.16 * max(ends)])
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_layout(legend={"y": -0.5, "yanchor": "top", "x": 0, "xanchor": "left"}, margin={"b": 48})
+    figure.update_layout(**_LEGEND_BELOW)
     return figure
 
 

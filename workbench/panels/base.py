@@ -13,6 +13,7 @@ import ipywidgets as w
 from workbench.errors import WorkbenchError
 from workbench.events import Event
 from workbench.widgets.lens import Lens
+from workbench.widgets.views import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,7 +37,8 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
 .wbp .wbp-quiet { color: var(--wbp-quiet); }
 .wbp .widget-html, .wbp .widget-html-content { line-height: 1.45; height: auto; }
 .wbp .widget-html-content p { margin: 8px 0; }
-.wbp .jupyter-widget-tab-contents, .wbp .widget-tab-contents { padding: 10px 0 0; border: 0; overflow: visible; }
+.wbp .widget-tab .widget-tab-contents.jupyter-widget-TabPanel-tabContents { padding: 10px 0 0; border: 0; overflow: visible; }
+.wbp .wbp-plot .jp-OutputArea, .wbp .wbp-plot .jp-OutputArea-child, .wbp .wbp-plot .jp-RenderedPlotly { height: 100%; }
 .wbp .wbp-scroll { overflow-x: auto; }
 .wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 4px 0 8px; }
 .wbp .wbp-fact b { display: block; font-size: 17px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
@@ -54,8 +56,10 @@ body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
 .wbp table.wbp-table th { text-align: left; font-weight: 600; color: var(--wbp-quiet); }
 .wbp table.wbp-table th, .wbp table.wbp-table td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--wbp-line);
   white-space: nowrap; line-height: 1.5; }
+.wbp table.wbp-wrap td { white-space: normal; overflow-wrap: anywhere; } .wbp table.wbp-wrap td:first-child { white-space: nowrap; }
 .wbp table.wbp-table td.n, .wbp table.wbp-table th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .wbp .wbp-empty { border: 1px dashed var(--wbp-line); border-radius: 8px; padding: 28px; text-align: center; color: var(--wbp-quiet); }
+.wbp .wbp-empty.wbp-told { text-align: left; padding: 12px 16px; margin: 6px 0; line-height: 1.55; }
 .wbp .wbp-empty code { color: var(--wbp-text); }
 .wbp pre.wbp-log { margin: 0; font-size: 11px; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 260px;
   overflow-y: auto; color: var(--wbp-text); background: transparent; }
@@ -185,6 +189,7 @@ class Panel(w.VBox):  # type: ignore[misc]
         current = self.session.current
         options = [(_label(e), e.key) for e in engines]
         value = current.key if current else None
+        self.chooser.layout.display = None if options else "none"
         self.fill(self.chooser, options, value)
         self._shown(current)
 
@@ -334,7 +339,7 @@ class Charts(w.Tab):  # type: ignore[misc]
         self._makers = [make for _, make in tabs]
         self._made = set()
         for child in self.children:
-            close_all(child)
+            close_views(child)
         self.children = [w.VBox(layout=w.Layout(width="100%", min_height="60px")) for _ in tabs]
         self.titles = self._names
         index = self._names.index(before) if before in self._names else 0
@@ -360,11 +365,15 @@ class Charts(w.Tab):  # type: ignore[misc]
         self.children[index].children = [self._makers[index]()]
 
 
-def close_all(widget: w.Widget) -> None:
-    """Close a widget and all within: a view would go on listening to the session."""
+def close_views(widget: w.Widget) -> None:
+    """Close the views and outputs within a widget: a view would go on listening to the session.
+
+    Fields and buttons belong to the panel and live as long as it does.
+    """
     for child in getattr(widget, "children", ()):
-        close_all(child)
-    widget.close()
+        close_views(child)
+    if isinstance(widget, View | w.Output):
+        widget.close()
 
 
 def empty(text: str) -> w.HTML:
@@ -396,15 +405,18 @@ def fact_row(facts: Sequence[dict[str, Any]]) -> str:
     return f"<div class='wbp-facts'>{cells}</div>"
 
 
-def table_html(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
-    """A small table, as HTML; columns in `numeric` are set right."""
+def table_html(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = (), *, wrap: bool = False
+) -> str:
+    """A small table, as HTML; columns in `numeric` are set right. With `wrap` long texts break instead of scrolling."""
 
     def cell(tag: str, i: int, text: str) -> str:
         return f"<{tag}{' class=n' if i in numeric else ''}>{escape(text)}</{tag}>"
 
     head = "".join(cell("th", i, h) for i, h in enumerate(headings))
     body = "".join("<tr>" + "".join(cell("td", i, c) for i, c in enumerate(row)) + "</tr>" for row in rows)
-    return f"<div class='wbp-scroll'><table class='wbp-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    wide = " wbp-wrap" if wrap else ""
+    return f"<div class='wbp-scroll'><table class='wbp-table{wide}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def chart(figure: go.Figure) -> dict[str, Any]:
@@ -425,9 +437,14 @@ def chart(figure: go.Figure) -> dict[str, Any]:
     }
 
 
-def chart_area(*figures: go.Figure) -> w.Output:
-    """Figures one under the other."""
-    return w.Output(outputs=tuple(chart(f) for f in figures), layout=w.Layout(width="100%"))
+def chart_area(figure: go.Figure) -> w.Output:
+    """A place for a figure, as high as it is.
+
+    Plotly makes a chart as high as its place, and a place that was hidden when the chart was made has no height.
+    """
+    out = w.Output(outputs=(chart(figure),), layout=w.Layout(width="100%", height=f"{figure.layout.height}px"))
+    out.add_class("wbp-plot")
+    return out
 
 
 def lens_of(engine: Engine) -> Lens:

@@ -63,7 +63,7 @@ class EnginePanel(Panel):
         self.rebuild.on_click(self.guard(self._rebuild))
         self.search.observe(self.guard(lambda _: self._list_layers()), "value")
         self.on_choice(self.layers, self._layer_chosen)
-        self.on_choice(self.other, lambda _: self._compare())
+        self.on_choice(self.other, lambda _: self._hold_against())
 
     # --- what is shown ------------------------------------------------------------------------------
 
@@ -246,10 +246,10 @@ class EnginePanel(Panel):
             return empty("This is the only engine of the session. Build another, such as in FP16, to see what changes.")
         same = [e for e in others if e.model == engine.model]
         self.fill(self.other, [(_label(e), e.key) for e in others], (same or others)[0].key)
-        self._compare()
+        self._hold_against()
         return w.VBox([self.other, self._changes], layout=w.Layout(width="100%"))
 
-    def _compare(self) -> None:
+    def _hold_against(self) -> None:
         engine, plan = self._need()
         if self.other.value is None:
             return

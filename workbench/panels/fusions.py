@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 
+_TIMES = ("Latency", "Sum of layers", "Outputs")
+
+
 class FusionsPanel(Panel):
     """Which operations became one kernel."""
 
@@ -57,7 +60,7 @@ class FusionsPanel(Panel):
         """Show the fusions of a plan."""
         self._lens = lens
         told = facts(lens.plan)
-        self._facts.value = fact_row(told[:5] + [fact for fact in told[5:] if fact["source"] == "measured"])
+        self._facts.value = fact_row(told[:5] + [fact for fact in told[5:] if fact["name"] in _TIMES])
         wanted: type[FusionView | GraphView] = GraphView if lens.graph is None else FusionView
         if isinstance(self._map, wanted) and self._table is not None and self._details is not None:
             # The same views, other data: what the reader has arranged stays.

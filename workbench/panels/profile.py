@@ -20,6 +20,7 @@ from workbench.panels.base import (
     Panel,
     beside,
     chart,
+    chart_area,
     empty,
     fact_row,
     lens_of,
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 _FILE = "a file"
+_TRTEXEC = (
+    "Times of an engine that ran elsewhere can be read from trtexec's files: "
+    '<code>plan = session.inspect("layers.json", profile="profile.json", times="times.json")</code>, then '
+    '<code>session.panel("profile", plan)</code>'
+)
 _REFERENCES = ("the model as written", "nothing", _FILE)
 
 
@@ -97,17 +103,18 @@ class ProfilePanel(Panel):
             layout=w.Layout(display="none", flex_flow="row wrap", grid_gap="0 24px", padding="4px 0"),
         )  # fmt: skip
         self._measure = w.VBox(
-            [w.HBox([self.button, self.cancel, self._more, self.status], layout=w.Layout(flex_flow="row wrap", width="100%")),
+            [w.HBox([self.button, self.cancel, self._more, self.status], layout=w.Layout(flex_flow="row wrap", width="100%", align_items="center")),
              self._options, self.bars], layout=wide,
         )  # fmt: skip
         self._facts, self._words = w.HTML(layout=wide), w.HTML(layout=wide)
         self.gpu = w.Dropdown(
             options=cards(), value=None, layout=w.Layout(width="240px"), tooltip="GPU to hold the plan against"
         )
-        self._basis = w.HTML()
+        self._basis = w.HTML(layout=w.Layout(flex="1 1 260px", min_width="0"))
         self._gpu_label = w.HTML()
         self._gpu_row = w.HBox(
-            [self._gpu_label, self.gpu, self._basis], layout=w.Layout(flex_flow="row wrap", grid_gap="0 8px")
+            [self._gpu_label, self.gpu, self._basis],
+            layout=w.Layout(width="100%", flex_flow="row wrap", grid_gap="0 8px", align_items="center"),
         )
         self._tabs = Charts(self.guard)
         super().__init__(session, lens=lens)
@@ -126,7 +133,7 @@ class ProfilePanel(Panel):
         self._engine, self._asked = engine, False
         if engine is None:
             self._lens = None
-            self.body.children = [empty(NO_ENGINE)]
+            self.body.children = [empty(f"{NO_ENGINE}<br>{_TRTEXEC}")]
             return
         lens = lens_of(engine)
         self._document = {}
@@ -152,7 +159,13 @@ class ProfilePanel(Panel):
         self._facts.value = self._doubts() + fact_row(headline(measured, self._document))
         self._say_basis()
         parts: list[w.Widget] = [] if self._fixed is not None else [self._measure]
-        self.body.children = [*parts, self._facts, self._words, self._gpu_row, self._tabs]
+        self.body.children = [
+            *parts,
+            self._facts,
+            self._words,
+            *([self._gpu_row] if self._times.estimated else []),
+            self._tabs,
+        ]
         self._words.value = "" if measured else self._nothing_measured()
         self._fill_tabs()
         self._set_code()
@@ -190,18 +203,16 @@ class ProfilePanel(Panel):
         return "".join(lines)
 
     def _nothing_measured(self) -> str:
-        fixed = self._fixed is not None
+        more = (
+            "Give <code>profile=</code> and <code>times=</code> to <code>session.inspect</code> for measured times."
+            if self._fixed is not None
+            else _TRTEXEC
+        )
         return (
-            "<div class='wbp-empty' style='text-align:left;padding:14px 18px'><b>Nothing is measured yet.</b> "
-            "Below are <b>estimates</b>: the least time that each layer can take on the GPU that is chosen, from its bytes "
-            "and operations and the card's datasheet. Real kernels take longer; which layer is largest, and whether memory or "
-            "arithmetic bounds it, is mostly told right.<br>"
-            + ("Give <code>profile=</code> and <code>times=</code> to <code>session.inspect</code> for measured times." if fixed
-               else "Times of an engine that was built and run elsewhere can be read from trtexec's files: "
-               "<code>plan = session.inspect(\"layers.json\", profile=\"profile.json\", times=\"times.json\")</code>, then "
-               "<code>session.panel(\"profile\", plan)</code>.")
-            + "</div>"
-        )  # fmt: skip
+            "<div class='wbp-empty wbp-told'><b>Nothing is measured yet.</b> What follows is <b>estimated</b>: the least time that "
+            "each layer can take on the chosen GPU, from its bytes and operations and the card's datasheet. Real kernels take "
+            f"longer.<br>{more}</div>"
+        )
 
     def _say_basis(self) -> None:
         on = self._device()
@@ -225,11 +236,7 @@ class ProfilePanel(Panel):
     # --- tabs ---------------------------------------------------------------------------------------
 
     def _chart(self, name: str, figure: Callable[[], go.Figure]) -> w.Output:
-        drawn = figure()
-        # A fixed place: the page does not jump while a chart is drawn again.
-        out = w.Output(
-            outputs=(chart(drawn),), layout=w.Layout(width="100%", min_height=f"{drawn.layout.height + 8}px")
-        )
+        out = chart_area(figure())
         self._charts[name] = (out, figure)
         return out
 
@@ -289,14 +296,17 @@ class ProfilePanel(Panel):
         return w.VBox([beside(bars, self._details), self._table], layout=w.Layout(width="100%"))
 
     def _roofline_tab(self) -> w.Widget:
-        return self._chart("Roofline", self._roofline)
+        drawn = self._chart("Roofline", self._roofline)
+        if self._times is None or self._times.estimated:
+            return drawn  # the choice of the GPU is above all tabs: everything follows it
+        return w.VBox([self._gpu_row, drawn], layout=w.Layout(width="100%"))
 
     def _sweep_tab(self) -> w.Widget:
         rows = sweep_of(self._document)
         return self._chart("Batches", lambda: figures_time.throughput(rows))
 
     def _conditions_tab(self) -> w.Widget:
-        return w.HTML(table_html(["", ""], conditions(self._document)), layout=w.Layout(width="100%"))
+        return w.HTML(table_html(["", ""], conditions(self._document), wrap=True), layout=w.Layout(width="100%"))
 
     def _tab_opened(self, _change: object) -> None:
         for name in self._stale & set(self._charts):
@@ -334,9 +344,8 @@ class ProfilePanel(Panel):
         self.button.disabled = reason is not None
         self._more.disabled = reason is not None
         if reason is not None:
-            self.status.value = (
-                f"<span class='wbp-quiet'>Nothing can be measured here: {escape(name)}: {escape(reason)}.</span>"
-            )
+            why = f"{name} {reason}" if reason.startswith("needs") else reason
+            self.status.value = f"<span class='wbp-quiet'>Nothing can be measured here: {escape(why)}.</span>"
         else:
             self.status.value = "<span class='wbp-quiet'>Ready.</span>"
 
@@ -458,7 +467,8 @@ def headline(measured: Mapping[str, Any], document: Mapping[str, Any]) -> list[d
         batch = batch_of(document)
         if batch:
             rate = batch / best["median_ms"] * 1e3
-            out.append({"name": "throughput", "value": f"{count_text(rate)}/s", "note": f"samples, batch {batch}"})
+            out.append({"name": "throughput", "value": f"{rate:,.0f}/s" if rate < 1e5 else f"{count_text(rate)}/s",
+                        "note": f"samples, batch {batch}"})  # fmt: skip
         out += [
             {"name": f"median, {figures_time.WAYS[key]}", "value": ms_text(ways[key]["median_ms"])}
             for key in ("plain", "transfers") if key in ways and key != name

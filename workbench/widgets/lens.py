@@ -82,7 +82,7 @@ class Lens:
         from workbench.plan.from_layers import input_shapes
 
         if model is None:
-            return Lens(plan, missing="its model was not given (--model, or model=)")
+            return Lens(plan, missing="it was not given (--model, or model=)")
         return Lens(plan, model.graph.at(input_shapes(plan.io)), model.provenance)
 
     @staticmethod

@@ -36,6 +36,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
     """
 
     component_name = ""
+    _stop: Callable[[], None] | None = None
 
     _esm = _LOADER
     bundle = traitlets.Unicode().tag(sync=True, echo_update=False)
@@ -67,7 +68,6 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
             selection=_to_wire(session.selection if session else Selection()),
         )
         self.on_msg(self._receive)
-        self._stop = None
         if session is not None:
             # Weak: the session outlives its views and must not keep them alive.
             receive = weakref.WeakMethod(self._heard)
