@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import random
 import time
@@ -104,6 +105,30 @@ class SteppingGpu(Pretended):
     def used(self) -> int:
         return 0
 
+    def ceilings(self) -> dict[str, Any]:
+        return {"bandwidth": 2.9e12, "peaks": {"fp32": 5.1e13, "tf32": 3.6e14, "fp16": 6.7e14}, "size": 8192}
+
+    def kernels(self, step: Any) -> list[dict[str, Any]]:
+        return [{"name": f"kernel_{i}", "ms": 0.01} for i in range(3)]
+
+
+class Gauge:
+    """Clocks and energy of a GPU that is not here."""
+
+    def __init__(self) -> None:
+        self._joules = 0.0
+
+    def sample(self) -> None:
+        pass
+
+    def joules(self) -> float:
+        self._joules += 1.5
+        return self._joules
+
+    def clocks(self) -> dict[str, Any]:
+        return {"sm_mhz": 1755.0, "sm_least_mhz": 1740, "sm_most_mhz": 1755, "sm_highest_mhz": 1980, "memory_mhz": 2619,
+                "steady": False, "watts": 311.0, "held_back_by": [], "samples": 9}  # fmt: skip
+
 
 @contextlib.contextmanager
 def pretended_runtime(plan: Plan, times: Sequence[float], output: np.ndarray) -> Iterator[None]:
@@ -139,10 +164,11 @@ def measure(
     file = engine.folder / "right.npz"
     np.savez(file, y=right)
     with pretended_runtime(plan, times, got):
+        more = {"gauge": Gauge()} if "gauge" in inspect.signature(profile).parameters else {}
         document = profile(
             Silent(), module="tensorrt_rtx", engine=str(engine.path), folder=str(place), file=f"{time.time_ns()}.json",
             reference=str(file) if reference else None, device=SteppingGpu(0.86 * sum(times), unsteady),
-            **{"transfers": True, "duration_ms": 40.0, "warm_up_ms": 1.0, **options},
+            **{"transfers": True, "duration_ms": 40.0, "warm_up_ms": 1.0, **more, **options},
         )  # fmt: skip
     file.unlink()
     return document

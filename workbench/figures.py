@@ -29,10 +29,10 @@ PRECISION_COLOURS = {
     "int4": "#5b50c8", "int32": "#c0a15a", "int64": "#c9a227", "bool": "#b9c0c7",
 }  # fmt: skip
 
-GREY, ACCENT = "#b9c0c7", "#3b6fd4"
+_GREY, _ACCENT = "#b9c0c7", "#3b6fd4"
 
 
-def base_figure(title: str, *, height: int = 320, **layout: Any) -> go.Figure:
+def _figure(title: str, *, height: int = 320, **layout: Any) -> go.Figure:
     """An empty figure in the workbench's style; transparent, so that it sits on light and dark pages."""
     import plotly.graph_objects as go
 
@@ -54,7 +54,7 @@ def base_figure(title: str, *, height: int = 320, **layout: Any) -> go.Figure:
     return figure
 
 
-def beside_bars(figure: go.Figure, x: Sequence[float], y: Sequence[str], text: Sequence[str], **place: Any) -> None:
+def _beside_bars(figure: go.Figure, x: Sequence[float], y: Sequence[str], text: Sequence[str], **place: Any) -> None:
     """Values written to the right of horizontal bars.
 
     A bar's own text is turned sideways where the bar is low.
@@ -77,15 +77,15 @@ def before_and_after(plan: Plan) -> go.Figure:
         ("bytes moved", s["bytes_before"], s["bytes_after"], bytes_text),
     )
     rows = tuple(row for row in rows if row[1] is not None)  # not known of an engine read without its model
-    figure = base_figure("What fusion saved", height=230, bargap=0.3)
+    figure = _figure("What fusion saved", height=230, bargap=0.3)
     labels = [f"{row[0]}, {when}" for row in rows for when in ("as written", "as compiled")]
     shares = [value / max(row[1], row[2], 1) for row in rows for value in row[1:3]]
     texts = [row[3](value).strip() for row in rows for value in row[1:3]]
     figure.add_trace(
-        go.Bar(orientation="h", y=labels, x=shares, marker_color=[GREY, ACCENT] * len(rows), customdata=texts,
+        go.Bar(orientation="h", y=labels, x=shares, marker_color=[_GREY, _ACCENT] * len(rows), customdata=texts,
                hovertemplate="%{y}: %{customdata}<extra></extra>", showlegend=False)
     )  # fmt: skip
-    beside_bars(figure, shares, labels, texts)
+    _beside_bars(figure, shares, labels, texts)
     figure.update_xaxes(showticklabels=False, range=[0, 1.25])
     figure.update_yaxes(autorange="reversed")
     return figure
@@ -102,18 +102,18 @@ def kinds(plan: Plan) -> go.Figure:
             size[layer.kind] = size.get(layer.kind, 0) + (layer.bytes or 0)
             count[layer.kind] = count.get(layer.kind, 0) + 1
     order = sorted(size, key=lambda kind: size[kind])
-    figure = base_figure("Bytes moved by kind of layer", height=60 + 28 * max(len(order), 3), showlegend=False)
+    figure = _figure("Bytes moved by kind of layer", height=60 + 28 * max(len(order), 3), showlegend=False)
     figure.add_trace(
         go.Bar(
             orientation="h",
             y=order,
             x=[size[k] for k in order],
-            marker_color=[KIND_COLOURS.get(k, GREY) for k in order],
+            marker_color=[KIND_COLOURS.get(k, _GREY) for k in order],
             hovertemplate="%{y}: %{x} bytes<extra></extra>",
         )
     )
     told = [f"{bytes_text(size[k])} in {count[k]} layer{'s' * (count[k] > 1)}" for k in order]
-    beside_bars(figure, [size[k] for k in order], order, told)
+    _beside_bars(figure, [size[k] for k in order], order, told)
     figure.update_xaxes(showticklabels=False, range=[0, 1.35 * max(size.values(), default=1)])
     return figure
 
@@ -123,7 +123,7 @@ def precisions(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     counts = plan.summary["precisions"]
-    figure = base_figure("Layers by precision", height=130, barmode="stack", showlegend=True)
+    figure = _figure("Layers by precision", height=130, barmode="stack", showlegend=True)
     for dtype, n in counts.items():
         figure.add_trace(
             go.Bar(
@@ -131,7 +131,7 @@ def precisions(plan: Plan) -> go.Figure:
                 orientation="h",
                 y=["layers"],
                 x=[n],
-                marker_color=PRECISION_COLOURS.get(dtype, GREY),
+                marker_color=PRECISION_COLOURS.get(dtype, _GREY),
                 hovertemplate=f"{dtype or 'unknown'}: %{{x}} layers<extra></extra>",
             )
         )
@@ -168,7 +168,7 @@ def treemap(plan: Plan, amounts: Mapping[str, float | None], told: Callable[[flo
                 parents[path] = ".".join(parts[:depth])
                 totals[path] = totals.get(path, 0.0) + amount / len(scopes)
     shades = ["#3b6fd4", "#1f8a8a", "#5b50c8", "#a3469e", "#2f9e6e", "#d9902f", "#8a6d3b", "#6b7280"]
-    figure = base_figure(title, height=400, treemapcolorway=shades)
+    figure = _figure(title, height=400, treemapcolorway=shades)
     ids = list(totals)
     figure.add_trace(
         go.Treemap(
@@ -191,13 +191,13 @@ def memory(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     live = liveness(plan.layers, [entry["name"] for entry in plan.io])
-    figure = base_figure(f"Activation memory by liveness: peak {bytes_text(live.peak)}", height=280, showlegend=False)
+    figure = _figure(f"Activation memory by liveness: peak {bytes_text(live.peak)}", height=280, showlegend=False)
     figure.add_trace(
         go.Scatter(
             x=list(range(len(live.live))),
             y=list(live.live),
             mode="lines",
-            line={"shape": "hv", "color": ACCENT, "width": 1.5},
+            line={"shape": "hv", "color": _ACCENT, "width": 1.5},
             fill="tozeroy",
             fillcolor="rgba(59,111,212,0.15)",
             customdata=[[layer.title, bytes_text(n)] for layer, n in zip(plan.layers, live.live, strict=True)],
@@ -226,7 +226,7 @@ def streams(plan: Plan) -> go.Figure:
     """Layers on their streams, in the order of the plan, with the events that one stream waits for."""
     import plotly.graph_objects as go
 
-    figure = base_figure("Layers on their streams, in plan order", height=120 + 46 * int(plan.summary["streams"]))
+    figure = _figure("Layers on their streams, in plan order", height=120 + 46 * int(plan.summary["streams"]))
     drawn: set[str] = set()
     for i, layer in enumerate(plan.layers):
         if layer.kind == "sync":
@@ -241,7 +241,7 @@ def streams(plan: Plan) -> go.Figure:
                 name=layer.kind,
                 legendgroup=layer.kind,
                 showlegend=layer.kind not in drawn,
-                marker={"color": KIND_COLOURS.get(layer.kind, GREY), "line": {"width": 0}},
+                marker={"color": KIND_COLOURS.get(layer.kind, _GREY), "line": {"width": 0}},
                 hovertemplate=f"{i}: {layer.title}<br>{len(layer.nodes)} nodes<extra></extra>",
             )
         )
@@ -272,12 +272,12 @@ def operators(counts: dict[str, int], top: int = 24) -> go.Figure:
     import plotly.graph_objects as go
 
     names = list(counts)[:top][::-1]
-    figure = base_figure("Operations in the graph", height=60 + 20 * max(len(names), 4), showlegend=False)
+    figure = _figure("Operations in the graph", height=60 + 20 * max(len(names), 4), showlegend=False)
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=[counts[n] for n in names], marker_color=ACCENT,
+        go.Bar(orientation="h", y=names, x=[counts[n] for n in names], marker_color=_ACCENT,
                hovertemplate="%{y}: %{x}<extra></extra>")
     )  # fmt: skip
-    beside_bars(figure, [counts[n] for n in names], names, [str(counts[n]) for n in names])
+    _beside_bars(figure, [counts[n] for n in names], names, [str(counts[n]) for n in names])
     figure.update_xaxes(showticklabels=False, range=[0, 1.15 * max((counts[n] for n in names), default=1)])
     return figure
 
@@ -287,39 +287,13 @@ def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") ->
     import plotly.graph_objects as go
 
     told = bytes_text if "bytes" in value else count_text
-    figure = base_figure(value.replace("_", " "), height=80 + 30 * len(plans), showlegend=False)
+    figure = _figure(value.replace("_", " "), height=80 + 30 * len(plans), showlegend=False)
     numbers = [plan.summary[value] for _, plan in plans]
     figure.add_trace(
-        go.Bar(orientation="h", y=[name for name, _ in plans], x=numbers, marker_color=ACCENT,
+        go.Bar(orientation="h", y=[name for name, _ in plans], x=numbers, marker_color=_ACCENT,
                hovertemplate="%{y}: %{x}<extra></extra>")
     )  # fmt: skip
-    beside_bars(figure, numbers, [name for name, _ in plans], [told(n).strip() for n in numbers])
+    _beside_bars(figure, numbers, [name for name, _ in plans], [told(n).strip() for n in numbers])
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(showticklabels=False, range=[0, 1.2 * max(numbers, default=1)])
-    return figure
-
-
-def build_times(seconds: Mapping[str, float], phases: Mapping[str, float]) -> go.Figure:
-    """Seconds that a build took by step, and the compiler's own phases within the build. Measured.
-
-    Args:
-        seconds: ``plan.seconds``: load, parse, build, total.
-        phases: ``plan.facts["phases"]``; they are part of the step "build".
-    """
-    import plotly.graph_objects as go
-
-    names = {"load": "load the compiler", "parse": "parse the model", "build": "build"}
-    rows = [(names[key], float(seconds[key]), ACCENT) for key in names if key in seconds]
-    rows += [(f"  {phase[:1].lower()}{phase[1:]}", float(value), GREY) for phase, value in phases.items()]
-    figure = base_figure(
-        "Build time, measured; grey is within the build", height=70 + 26 * max(len(rows), 2), showlegend=False
-    )
-    labels, values = [r[0] for r in rows], [r[1] for r in rows]
-    figure.add_trace(
-        go.Bar(orientation="h", y=labels, x=values, marker_color=[r[2] for r in rows],
-               hovertemplate="%{y}: %{x:.3g} s<extra></extra>")
-    )  # fmt: skip
-    beside_bars(figure, values, labels, [ms_text(v * 1e3) for v in values])
-    figure.update_xaxes(showticklabels=False, range=[0, 1.25 * max(values, default=1)])
-    figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.figures import ACCENT, GREY, KIND_COLOURS, base_figure, beside_bars
+from workbench.figures import _ACCENT, _GREY, KIND_COLOURS, _beside_bars, _figure
 from workbench.plan.times import by_kind, ceilings, measured_times, roofline_points, schedule, slowest
 from workbench.units import count_text, ms_text
 
@@ -46,14 +46,14 @@ def latency(measured: Mapping[str, Any]) -> go.Figure:
     found = ways_of(measured)
     names = [WAYS.get(name, name) for name in found][::-1]
     rows = list(found.values())[::-1]
-    figure = base_figure("Latency, measured", height=96 + 44 * len(rows))
+    figure = _figure("Latency, measured", height=96 + 44 * len(rows))
     for name, row in zip(names, rows, strict=True):
         figure.add_trace(
             go.Scatter(x=[row["min_ms"], row["p99_ms"]], y=[name, name], mode="lines", hoverinfo="skip",
                        line={"color": "rgba(128,140,155,0.55)", "width": 5}, showlegend=False)
         )  # fmt: skip
     looks = {
-        "median": (ACCENT, "circle", 13),
+        "median": (_ACCENT, "circle", 13),
         "p90": ("#d9902f", "diamond", 10),
         "p99": ("#c0392b", "line-ns-open", 14),
     }
@@ -91,7 +91,7 @@ def slowest_layers(plan: Plan, times: LayerTimes, *, top: int = 15, chosen: Coll
     # The position keeps equal titles apart, and says where in the plan it is.
     labels = [f"{_text(_cut(layer.title, 30))}  #{position[layer.id]}" for layer, _ in rows]
     values = [ms for _, ms in rows]
-    colours = [KIND_COLOURS.get(layer.kind, GREY) for layer, _ in rows]
+    colours = [KIND_COLOURS.get(layer.kind, _GREY) for layer, _ in rows]
     hover = [_about(layer, position[layer.id]) for layer, _ in rows]
     lines = [3 if layer.id in chosen else 0 for layer, _ in rows]
     told = [f"{ms_text(v)}  {v / total:.0%}" for v in values]
@@ -100,11 +100,11 @@ def slowest_layers(plan: Plan, times: LayerTimes, *, top: int = 15, chosen: Coll
         # No bar: it would dwarf those that are to be compared.
         labels.append(f"{count} other{'s' * (count > 1)}")
         values.append(0.0)
-        colours.append(GREY)
+        colours.append(_GREY)
         hover.append(labels[-1])
         lines.append(0)
         told.append(f"{ms_text(rest)}  {rest / total:.0%} together")
-    figure = base_figure(
+    figure = _figure(
         f"Slowest layers, {times.word}" + (" (at least)" if times.estimated else ""),
         height=64 + 22 * max(len(labels), 3), showlegend=False,
     )  # fmt: skip
@@ -115,7 +115,7 @@ def slowest_layers(plan: Plan, times: LayerTimes, *, top: int = 15, chosen: Coll
             hovertemplate=f"%{{customdata}}<br>%{{x:.4g}} ms, {times.word}<extra></extra>",
         )
     )  # fmt: skip
-    beside_bars(figure, values, labels, told)
+    _beside_bars(figure, values, labels, told)
     figure.update_xaxes(showticklabels=False, showgrid=False, range=[0, 1.3 * largest])
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
@@ -128,7 +128,7 @@ def timeline(plan: Plan, times: LayerTimes, *, chosen: Collection[str] = ()) -> 
     slots = schedule(plan, times)
     streams = sorted({layer.stream for layer, _, _ in slots})
     position = {layer.id: i for i, layer in enumerate(plan.layers)}
-    figure = base_figure(
+    figure = _figure(
         f"Timeline: durations {times.word}, begins computed as if layers ran back to back",
         height=132 + 54 * max(len(streams), 1), barmode="overlay",
     )  # fmt: skip
@@ -140,7 +140,7 @@ def timeline(plan: Plan, times: LayerTimes, *, chosen: Collection[str] = ()) -> 
                 base=[begin for _, begin, _ in own], x=[ms for _, _, ms in own], width=0.62,
                 customdata=[[_about(layer, position[layer.id]), begin] for layer, begin, _ in own],
                 marker={
-                    "color": KIND_COLOURS.get(kind, GREY), "pattern": _pattern(times),
+                    "color": KIND_COLOURS.get(kind, _GREY), "pattern": _pattern(times),
                     "line": {"color": [CHOSEN if layer.id in chosen else "rgba(255,255,255,0.45)" for layer, _, _ in own],
                              "width": [3 if layer.id in chosen else 0.5 for layer, _, _ in own]},
                 },
@@ -166,7 +166,7 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
 
     points, left = roofline_points(plan, times, on)
     basis = "measured ceilings" if on.measured else "datasheet ceilings: an estimate"
-    figure = base_figure(f"Roofline, layers {times.word}: {on.name}, {basis}", height=440)
+    figure = _figure(f"Roofline, layers {times.word}: {on.name}, {basis}", height=440)
     peaks = ceilings(plan, on)
     lowest = min((p.intensity for p in points), default=1.0) / 2
     highest = max([2 * p.intensity for p in points] + [2.5 * peak / on.bandwidth for _, peak in peaks] + [1.0])
@@ -198,7 +198,7 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
     position = {layer.id: i for i, layer in enumerate(plan.layers)}
     for kind in dict.fromkeys(p.layer.kind for p in points):
         own = [p for p in points if p.layer.kind == kind]
-        colour = KIND_COLOURS.get(kind, GREY)
+        colour = KIND_COLOURS.get(kind, _GREY)
         figure.add_trace(
             go.Scatter(
                 x=[p.intensity for p in own], y=[p.rate for p in own], mode="markers", name=kind,
@@ -239,14 +239,14 @@ def sum_and_whole(plan: Plan) -> go.Figure | None:
     whole = (plan.facts.get("measured") or {}).get("latency")
     if times is None or not whole:
         return None
-    figure = base_figure("Sum of the layers and end to end, measured", height=176, barmode="stack")
+    figure = _figure("Sum of the layers and end to end, measured", height=176, barmode="stack")
     rows = ["sum of layers", "end to end"]
     for kind, ms in by_kind(plan, times).items():
         figure.add_trace(
-            go.Bar(orientation="h", y=rows[:1], x=[ms], name=kind, marker_color=KIND_COLOURS.get(kind, GREY),
+            go.Bar(orientation="h", y=rows[:1], x=[ms], name=kind, marker_color=KIND_COLOURS.get(kind, _GREY),
                    hovertemplate=f"{kind}: %{{x:.4g}} ms<extra></extra>")
         )  # fmt: skip
-    parts = [("computation", whole["compute_mean_ms"], ACCENT), ("copies", whole["transfers_mean_ms"], "#d9902f")]
+    parts = [("computation", whole["compute_mean_ms"], _ACCENT), ("copies", whole["transfers_mean_ms"], "#d9902f")]
     for name, ms, colour in parts:
         if ms > 0:
             figure.add_trace(
@@ -254,7 +254,7 @@ def sum_and_whole(plan: Plan) -> go.Figure | None:
                        hovertemplate=f"{name}: %{{x:.4g}} ms<extra></extra>")
             )  # fmt: skip
     ends = [times.total, sum(ms for _, ms, _ in parts)]
-    beside_bars(figure, ends, rows, [ms_text(v) for v in ends])
+    _beside_bars(figure, ends, rows, [ms_text(v) for v in ends])
     figure.update_xaxes(ticksuffix=" ms", range=[0, 1.16 * max(ends)])
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_layout(**_LEGEND_BELOW)
@@ -272,9 +272,9 @@ def throughput(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     ordered = sorted(rows, key=lambda row: row["batch"])
     batches = [str(row["batch"]) for row in ordered]
     rates = [rate_of(row) for row in ordered]
-    figure = base_figure("Throughput by batch, measured", height=300)
+    figure = _figure("Throughput by batch, measured", height=300)
     figure.add_trace(
-        go.Bar(x=batches, y=rates, name="samples per second", marker_color=ACCENT, width=0.5,
+        go.Bar(x=batches, y=rates, name="samples per second", marker_color=_ACCENT, width=0.5,
                text=[count_text(v).strip() for v in rates], textposition="outside", cliponaxis=False,
                hovertemplate="batch %{x}: %{y:.4g} samples/s<extra></extra>")
     )  # fmt: skip
@@ -288,6 +288,32 @@ def throughput(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
         yaxis2={"title": "ms", "overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False,
                 "automargin": True},
     )  # fmt: skip
+    return figure
+
+
+def build_times(seconds: Mapping[str, float], phases: Mapping[str, float]) -> go.Figure:
+    """Seconds that a build took by step, and the compiler's own phases within the build. Measured.
+
+    Args:
+        seconds: ``plan.seconds``: load, parse, build, total.
+        phases: ``plan.facts["phases"]``; they are part of the step "build".
+    """
+    import plotly.graph_objects as go
+
+    names = {"load": "load the compiler", "parse": "parse the model", "build": "build"}
+    rows = [(names[key], float(seconds[key]), _ACCENT) for key in names if key in seconds]
+    rows += [(f"  {phase[:1].lower()}{phase[1:]}", float(value), _GREY) for phase, value in phases.items()]
+    figure = _figure(
+        "Build time, measured; grey is within the build", height=70 + 26 * max(len(rows), 2), showlegend=False
+    )
+    labels, values = [r[0] for r in rows], [r[1] for r in rows]
+    figure.add_trace(
+        go.Bar(orientation="h", y=labels, x=values, marker_color=[r[2] for r in rows],
+               hovertemplate="%{y}: %{x:.3g} s<extra></extra>")
+    )  # fmt: skip
+    _beside_bars(figure, values, labels, [ms_text(v * 1e3) for v in values])
+    figure.update_xaxes(showticklabels=False, range=[0, 1.25 * max(values, default=1)])
+    figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
 
 

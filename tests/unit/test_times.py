@@ -243,7 +243,9 @@ def test_time_by_module_is_shared_by_the_modules_of_a_layer() -> None:
 
 
 def test_what_took_long_to_build() -> None:
-    figure = figures.build_times({"load": 0.1, "parse": 0.2, "build": 3.0, "total": 3.4}, {"Engine generation": 2.0})
+    figure = figures_time.build_times(
+        {"load": 0.1, "parse": 0.2, "build": 3.0, "total": 3.4}, {"Engine generation": 2.0}
+    )
     (bar,) = bars(figure)
     assert dict(zip(bar.y, bar.x, strict=True)) == {
         "load the compiler": 0.1, "parse the model": 0.2, "build": 3.0, "  engine generation": 2.0,
@@ -288,7 +290,7 @@ def test_no_layers_and_no_times_break_no_chart() -> None:
     times = LayerTimes({}, False, "")
     for figure in (
         figures_time.slowest_layers(nothing, times), figures_time.timeline(nothing, times),
-        figures_time.roofline(nothing, times, CARD), figures_time.latency({}), figures.build_times({}, {}),
+        figures_time.roofline(nothing, times, CARD), figures_time.latency({}), figures_time.build_times({}, {}),
     ):  # fmt: skip
         assert chart(figure)["data"]
 

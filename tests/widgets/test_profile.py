@@ -19,7 +19,7 @@ from workbench.compilers.base import Ability, CompilerInfo
 from workbench.errors import ProfileError, StoreError, WorkbenchError
 from workbench.panels import profile as profile_panel
 from workbench.panels.engine import changes_html, memory_rows
-from workbench.panels.profile import batch_of, conditions, headline
+from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
 from workbench.plan.roofline import device, estimates
 from workbench.units import ms_text
 from workbench.widgets import TableView, wire
@@ -154,7 +154,7 @@ def test_a_profile_is_shown_whole(fresh: Session) -> None:
     panel = fresh.panel("profile")
     assert open_all(panel) == ["Latency", "Layers", "Timeline", "Modules", "Roofline", "Conditions"]
     assert not any("estimated" in title for title in titles(panel._tabs))
-    facts = {f["name"]: f for f in headline(engine.measured.facts["measured"], document)}
+    facts = {f["name"]: f for f in headline(engine.measured.facts["measured"])}
     median = document["latency"]["graph"]["median_ms"]
     assert facts["median latency"]["note"] == "CUDA graph"
     assert facts["median latency"]["value"] == ms_text(median)
@@ -280,10 +280,12 @@ def test_measure_asks_for_what_the_form_says(can_measure: Any) -> None:
     panel.transfers.value, panel.graph.value, panel.duration.value = True, False, 250
     panel.reference.value = "nothing"
     panel.inputs.value = " in.npz "
+    panel.batches.value = "1, 8"
     panel.button.click()
     assert wait_for(lambda: "Measured in 1.5 s" in panel.status.value)
-    assert asked == [{"graph": False, "transfers": True, "duration_ms": 250.0, "inputs": "in.npz", "reference": False}]
-    line = "session.profile(engine, graph=False, transfers=True, duration_ms=250.0, inputs='in.npz', reference=False)"
+    assert asked == [{"graph": False, "transfers": True, "duration_ms": 250.0, "batches": [1, 8], "inputs": "in.npz",
+                      "reference": False}]  # fmt: skip
+    line = "session.profile(engine, graph=False, transfers=True, duration_ms=250.0, batches=[1, 8], inputs='in.npz', reference=False)"
     assert line in panel.code
     assert "Timing layers 3/20" in text_of(panel.bars)
     assert wait_for(lambda: not panel.button.disabled)
@@ -501,7 +503,75 @@ def test_words_of_a_document() -> None:
     assert batch_of({"shapes": {"x": [8, 3], "m": [1]}}) is None
     assert batch_of({"shapes": {"x": []}}) is None
     assert batch_of({}) is None
-    assert headline({}, {}) == []
+    assert headline({}) == []
+    assert batches_of("1, 8 32") == [1, 8, 32]
+    for bad in ("0", "8x", "-1", "1.5"):
+        with pytest.raises(WorkbenchError, match="no batch sizes"):
+            batches_of(bad)
     rows = dict(map(tuple, conditions({"shapes": {"x": [1, 3]}, "notes": ["inputs are random"]})))  # type: ignore[arg-type]
     assert rows["inputs"] == "x 1×3"
     assert rows["note"] == "inputs are random"
+
+
+EXTRAS = {
+    "sweep": [{"batch": 1, "way": "graph", "median_ms": 1.0, "p99_ms": 1.1, "throughput": 1000.0},
+              {"batch": 64, "missing": "Input x is 1 to 32 <script>"}],
+    "kernels": {"rows": [{"name": "sm90_<script>xmma", "ms": 0.0123, "layer": "a"}, {"name": "copy", "ms": 0.5, "layer": None}],
+                "joined": "by name"},
+    "clocks": {"sm_mhz": 1755.0, "sm_least_mhz": 1740, "sm_most_mhz": 1770, "sm_highest_mhz": 1980, "memory_mhz": 2619,
+               "steady": False, "watts": 311.4, "held_back_by": ["power limit"], "samples": 9},
+    "energy": {"way": "graph", "joules": 15.0, "runs": 100, "joules_per_run": 0.15},
+    "ceilings": {"name": "NVIDIA H100", "sm": "sm90", "bandwidth": 2.9e12, "peaks": {"fp32": 5.1e13, "tf32": 3.6e14},
+                 "source": "measured on this GPU: one copy, one GEMM", "measured": True},
+}  # fmt: skip
+"""What a profile also holds where it could be had; see `workbench.measure.run.profile`."""
+
+
+def with_extras(engine: Any) -> None:
+    document = {**profiles.measure(engine), **EXTRAS}
+    (engine.folder / "profiles" / "9999999999999999999.json").write_text(json.dumps(document))
+
+
+def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> None:
+    engine = fresh.engine()
+    with_extras(engine)
+    panel = fresh.panel("profile")
+    tabs = open_all(panel)
+    assert tabs[-3:] == ["Batches", "Kernels", "Conditions"]
+    facts = {f["name"]: (f["value"], f["note"]) for f in energy_facts(engine.measured.facts["measured"])}
+    assert facts == {
+        "energy a run": ("150 mJ", "whole GPU, CUDA graph"), "SM clock": ("1755 MHz", "of 1980, 1740 to 1770"),
+        "power": ("311 W", "mean, whole GPU"),
+    }  # fmt: skip
+    assert "150 mJ" in panel._facts.value
+    assert "held back meanwhile: power limit" in panel._facts.value
+    assert sweep_rows(EXTRAS) == [
+        ["1", "1.000 ms", "1.100 ms", "1,000", "CUDA graph"],
+        ["64", "", "", "", "Input x is 1 to 32 <script>"],
+    ]
+    assert kernel_rows(EXTRAS)[0] == ["0", "sm90_<script>xmma", "12.3 µs", "a"]
+    told = text_of(panel)
+    assert "sm90_&lt;script&gt;xmma" in told
+    assert "<script>" not in told
+    assert "Joined to layers by name" in told
+    title = drawn(panel, "Roofline")["layout"]["title"]["text"]
+    assert "NVIDIA H100, measured ceilings" in title
+    assert panel.gpu.value == "measured"
+    panel.gpu.value = "h100"  # a reader may hold it against the datasheet instead
+    assert "H100 SXM, datasheet ceilings: an estimate" in drawn(panel, "Roofline")["layout"]["title"]["text"]
+
+
+@pytest.mark.skipif(not hasattr(Session, "rebuild"), reason="this version has no rebuild")
+def test_rebuild(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "copy.onnx"
+    shutil.copyfile(SAMPLES / "attention.onnx", path)
+    session.build(str(path), compiler="fake")
+    panel = session.panel("engine")
+    assert "can't be told here" in text_of(panel).replace("&#x27;", "'")
+    panel.rebuild.click()
+    assert wait_for(lambda: "found ready made" in panel._rebuilt.value)
+    assert wait_for(lambda: not panel.rebuild.disabled)
+    assert "session.rebuild(engine)" in panel.code
+    path.unlink()
+    panel.rebuild.click()
+    assert wait_for(lambda: panel.error)

@@ -47,7 +47,7 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
   background: rgba(192, 57, 43, .08); white-space: pre-wrap; overflow-wrap: anywhere; }
 .wbp .wbp-error b { color: #c0392b; }
 body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
-.wbp h4.wbp-head4 { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
+.wbp h4.wbp-part { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
 .wbp pre.wbp-raw { max-height: 420px; background: var(--jp-layout-color2, #f3f5f7); padding: 8px 10px; border-radius: 6px; white-space: pre; overflow-x: auto; }
 .wbp .wbp-note { border-left: 4px solid #d9902f; border-radius: 4px; padding: 4px 12px; margin: 6px 0; background: rgba(217, 144, 47, .10); }
 .wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;

@@ -13,7 +13,7 @@ from workbench import compilers
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import WorkbenchError
 from workbench.model import samples
-from workbench.panels.base import Bars, LogBox, Panel, table_html
+from workbench.panels.base import Panel, table_html
 from workbench.units import bytes_text
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "current")
+_LOG_LINES = 300
 
 
 class BuildPanel(Panel):
@@ -55,9 +56,12 @@ class BuildPanel(Panel):
         self.button = w.Button(description="Build", button_style="primary", icon="play", layout=w.Layout(width="120px"))
         self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="110px"))
         self.status = w.HTML()
-        self.bars = Bars()
-        self._log = LogBox()
-        log = w.Accordion([self._log], layout=wide)
+        self.bars = w.VBox(layout=wide)
+        self._filter = w.Text(
+            placeholder="filter the log, such as Warning or Memory", continuous_update=False, layout=wide
+        )
+        self._log = w.HTML(layout=wide)
+        log = w.Accordion([w.VBox([self._filter, self._log])], layout=wide)
         log.set_title(0, "Build log")
         self._engines = w.HTML(layout=wide)
         super().__init__(session, engines=False)
@@ -72,6 +76,7 @@ class BuildPanel(Panel):
         self.button.on_click(self.guard(self._start))
         self.cancel.on_click(self.guard(self._cancel))
         self.model.observe(self.guard(self._model_changed), "value")
+        self._filter.observe(self.guard(lambda _: self._show_log()), "value")
         for field in (self.precision, self.targets, self.compiler, *self._options.values()):
             field.observe(self.guard(lambda _: self._update_code()), "value")
         models = list(session.models)
@@ -151,7 +156,7 @@ class BuildPanel(Panel):
             )
         config = self.config()
         self.button.disabled, self.cancel.disabled = True, False
-        self.bars.show([])
+        self.bars.children = []
         self.status.value = "<b>Looking at the model</b>"
         # Opening or exporting a model takes seconds: not in the kernel's own thread, which must stay free
         # to hear the cancel button.
@@ -182,7 +187,28 @@ class BuildPanel(Panel):
         self.status.value = (
             f"<b>{escape(build.message or 'Building')}</b> <span class='wbp-quiet'>{build.seconds:.1f} s</span>"
         )
-        self.bars.show(build.progress)
+        steps = [p for p in build.progress if p.total > 0][-6:]
+        rows = []
+        for step in steps:
+            bar = w.FloatProgress(
+                value=step.done, max=max(step.total, 1), bar_style="success" if step.done >= step.total else "info",
+                layout=w.Layout(width="100%", height="14px", margin="6px 0"),
+            )  # fmt: skip
+            label = w.HTML(
+                f"<span class='wbp-quiet'>{escape(step.phase)} {step.done}/{step.total}</span>",
+                layout=w.Layout(flex="0 0 290px", width="290px"),
+            )
+            rows.append((label, bar))
+        if len(self.bars.children) == len(rows):
+            # Update in place: new widgets at every step would flicker and pile up.
+            for box, (label, bar) in zip(self.bars.children, rows, strict=True):
+                box.children[0].value = label.value
+                box.children[1].max, box.children[1].value = bar.max, bar.value
+                box.children[1].bar_style = bar.bar_style
+                label.close()
+                bar.close()
+        else:
+            self.bars.children = [w.HBox([label, bar], layout=w.Layout(width="100%")) for label, bar in rows]
 
     def _cancel(self, _button: Any) -> None:
         if self._build is not None:
@@ -220,7 +246,11 @@ class BuildPanel(Panel):
         engine = self.session.current
         if engine is None:
             return
-        self._log.show(engine.log)
+        wanted = self._filter.value.lower()
+        lines = [line for line in engine.log.splitlines() if wanted in line.lower()]
+        head = f"{len(lines)} lines" + (f", the last {_LOG_LINES} shown" if len(lines) > _LOG_LINES else "")
+        text = "\n".join(line[:400] for line in lines[-_LOG_LINES:])
+        self._log.value = f"<span class='wbp-quiet'>{head}</span><pre class='wbp-log' tabindex='0'>{escape(text)}</pre>"
 
 
 _NUMBERS = {"workspace", "optimization_level", "max_aux_streams", "l2_limit", "avg_timing_iterations"}

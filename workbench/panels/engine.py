@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench import figures
+from workbench import figures, figures_time
 from workbench.config import BuildConfig
-from workbench.errors import ProfileError, WorkbenchError
+from workbench.errors import CancelledError, ProfileError, WorkbenchError
 from workbench.events import Selection
 from workbench.panels.base import NO_ENGINE, Charts, LogBox, Panel, _label, chart_area, empty, fact_row, table_html
 from workbench.panels.fusions import build_line
@@ -22,7 +23,7 @@ from workbench.units import bytes_text, ms_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workbench.build import Engine
+    from workbench.build import Build, Engine
     from workbench.events import Event
     from workbench.plan import Layer, Plan
     from workbench.session import Session
@@ -53,14 +54,17 @@ class EnginePanel(Panel):
         self.path = w.Text(placeholder="path/to/model.engine", layout=w.Layout(width="320px"))
         self.save = w.Button(description="Save as", icon="download", layout=w.Layout(width="110px"))
         self.rebuild = w.Button(description="Rebuild", icon="refresh", layout=w.Layout(width="110px"))
+        self.stop = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="100px"))
         self._saved, self._rebuilt = w.HTML(), w.HTML()
         self.other = w.Dropdown(options=[], description="Against", layout=w.Layout(width="460px"))
         self._changes = w.HTML(layout=wide)
         self._log = LogBox()
         self._action: list[str] = []
+        self._others: list[Build] = []
         super().__init__(session)
         self.save.on_click(self.guard(self._save))
         self.rebuild.on_click(self.guard(self._rebuild))
+        self.stop.on_click(self.guard(self._stop_rebuild))
         self.search.observe(self.guard(lambda _: self._list_layers()), "value")
         self.on_choice(self.layers, self._layer_chosen)
         self.on_choice(self.other, lambda _: self._hold_against())
@@ -101,21 +105,18 @@ class EnginePanel(Panel):
 
     def _overview(self) -> w.Widget:
         engine, plan = self._need()
-        words = compatibility_of(engine)
         place = w.VBox(layout=w.Layout(width="100%"))
-        runs = w.HTML(
-            "<h4 class='wbp-head4'>Where it runs</h4>" + "".join(f"<p>{escape(line)}</p>" for line in words),
-            layout=w.Layout(width="100%"),
-        )
+        told = table_html(["", "here", ""], compatibility_of(engine), wrap=True)
+        runs = w.HTML(f"<h4 class='wbp-part'>Where it runs</h4>{told}", layout=w.Layout(width="100%"))
         left: list[w.Widget] = [runs]
         if hasattr(self.session, "rebuild"):
-            left.append(w.HBox([self.rebuild, self._rebuilt]))
+            left.append(w.HBox([self.rebuild, self.stop, self._rebuilt], layout=w.Layout(align_items="center")))
         asked = table_html(["option asked for", "value"], options_of(engine.config))
-        left.append(w.HTML("<h4 class='wbp-head4'>Asked of the compiler</h4>" + asked))
+        left.append(w.HTML("<h4 class='wbp-part'>Asked of the compiler</h4>" + asked))
         files = table_html(["file", "size", ""], files_of(engine), numeric=(1,))
-        left.append(w.HTML("<h4 class='wbp-head4'>Files</h4>" + files))
+        left.append(w.HTML("<h4 class='wbp-part'>Files</h4>" + files))
         left.append(w.HBox([self.path, self.save, self._saved], layout=w.Layout(flex_flow="row wrap")))
-        times = chart_area(figures.build_times(plan.seconds, plan.facts.get("phases") or {}))
+        times = chart_area(figures_time.build_times(plan.seconds, plan.facts.get("phases") or {}))
         saved = w.HTML(
             "".join(f"<p class='wbp-quiet'>{escape(line)}</p>" for line in self._saved_by_caches(engine, plan))
         )
@@ -275,28 +276,35 @@ class EnginePanel(Panel):
         self._set_code()
 
     def _rebuild(self, _button: Any) -> None:
-        import threading
-
         engine, _ = self._need()
         self.show_error("")
-        self.rebuild.disabled = True
+        self.rebuild.disabled, self.stop.disabled = True, False
         self._rebuilt.value = "<span class='wbp-quiet'>Building</span>"
         self._action = ["engine = session.rebuild(engine)"]
         self._set_code()
+        self._others = list(self.session.builds)
 
         def work() -> None:
+            told = ""
             try:
                 fresh = self.session.rebuild(engine)  # type: ignore[attr-defined]
-                self._rebuilt.value = (
-                    f"<span class='wbp-quiet'>Built in {fresh.seconds['total']:.1f} s: {escape(fresh.id)}.</span>"
-                )
+                how = "found ready made" if fresh.cached else f"built in {fresh.seconds['total']:.1f} s"
+                told = f"{escape(fresh.id)}, {how}."
+            except CancelledError:
+                told = "Cancelled."
             except WorkbenchError as error:
-                self._rebuilt.value = ""
                 self.show_error(error)
             finally:
-                self.rebuild.disabled = False
+                self._rebuilt.value = f"<span class='wbp-quiet'>{told}</span>"
+                self.rebuild.disabled, self.stop.disabled = False, True
 
+        # Not in the kernel's own thread, which must stay free to hear the cancel button.
         threading.Thread(target=self.guard(work), daemon=True).start()
+
+    def _stop_rebuild(self, _button: Any) -> None:
+        for build in self.session.builds:
+            if build not in self._others:
+                build.cancel()
 
     def heard(self, event: Event) -> None:
         """The selection chooses a layer; a new engine is one more to compare with."""
@@ -403,12 +411,13 @@ def tactics_of(engine: Engine) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def compatibility_of(engine: Engine) -> list[str]:
-    """Where an engine runs, in sentences."""
-    plan = engine.plan
-    return [
-        f"Made by {plan.compiler['name']} {plan.compiler['version']} for {plan.compiler['target'] or 'an unknown GPU'}."
-    ]
+def compatibility_of(engine: Engine) -> list[list[str]]:
+    """Where an engine runs, as rows: what, whether it fits, and why in words."""
+    if not hasattr(engine, "compatibility"):
+        made = engine.plan.compiler
+        return [["made by", "", f"{made['name']} {made['version']} for {made['target'] or 'an unknown GPU'}"]]
+    words = {True: "fits", False: "does not fit", None: "can't be told here"}
+    return [[finding.what, words[finding.ok], finding.words] for finding in engine.compatibility()]
 
 
 def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:

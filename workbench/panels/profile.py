@@ -28,7 +28,15 @@ from workbench.panels.base import (
 )
 from workbench.panels.fusions import build_line, inspect_line, times_error
 from workbench.plan import roofline
-from workbench.plan.times import LayerTimes, cards, device_of, doubts, estimated_times, measured_times
+from workbench.plan.times import (
+    LayerTimes,
+    cards,
+    device_of,
+    doubts,
+    estimated_times,
+    measured_ceilings,
+    measured_times,
+)
 from workbench.units import bytes_text, count_text, ms_text
 from workbench.widgets import DetailsView, Lens, TableView
 
@@ -41,6 +49,10 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 _FILE = "a file"
+_MEASURED = "measured"
+MOST = 300
+"""Kernels that are listed."""
+
 _TRTEXEC = (
     "Times of an engine that ran elsewhere can be read from trtexec's files: "
     '<code>plan = session.inspect("layers.json", profile="profile.json", times="times.json")</code>, then '
@@ -93,13 +105,17 @@ class ProfilePanel(Panel):
             placeholder=".npz of outputs, or .onnx", description="Reference file", style=style, layout=field,
             continuous_update=False,
         )  # fmt: skip
+        self.batches = w.Text(
+            placeholder="none, or sizes such as 1, 8, 32", description="Batches too", style=style, layout=field,
+            continuous_update=False, tooltip="Also measure at these sizes of the first dimension; needs a dynamic engine",
+        )  # fmt: skip
         self.inputs = w.Text(
             placeholder="random values, or an .npz file", description="Inputs", style=style, layout=field,
             continuous_update=False,
         )  # fmt: skip
         self._options = w.HBox(
             [w.VBox([self.graph, self.transfers]), w.VBox([self.duration, self.inputs]),
-             w.VBox([self.reference, self.reference_file])],
+             w.VBox([self.reference, self.reference_file, self.batches])],
             layout=w.Layout(display="none", flex_flow="row wrap", grid_gap="0 24px", padding="4px 0"),
         )  # fmt: skip
         self._measure = w.VBox(
@@ -151,12 +167,14 @@ class ProfilePanel(Panel):
     def _show(self, lens: Lens) -> None:
         self._lens = lens
         plan = lens.plan
-        found = device_of(plan)
+        found, reached = device_of(plan), measured_ceilings(plan)
         own = next((key for key, entry in roofline.DEVICES.items() if entry is found and entry.peaks), None)
-        self.fill(self.gpu, cards(), own or self.gpu.value or "rtx-4090")
+        known = [*([(f"{reached.name}, measured", _MEASURED)] if reached is not None else []), *cards()]
+        kept = self.gpu.value if self.gpu.value in dict(cards()).values() else "rtx-4090"
+        self.fill(self.gpu, known, _MEASURED if reached is not None else own or kept)
         self._times = measured_times(plan) or estimated_times(plan, self._device())
         measured = plan.facts.get("measured") or {}
-        self._facts.value = self._doubts() + fact_row(headline(measured, self._document))
+        self._facts.value = self._doubts() + fact_row(headline(measured))
         self._say_basis()
         parts: list[w.Widget] = [] if self._fixed is not None else [self._measure]
         self.body.children = [
@@ -183,14 +201,18 @@ class ProfilePanel(Panel):
         if any(s.scope for layer in plan.layers for s in layer.sources):
             tabs.append(("Modules", lambda: self._chart("Modules", self._modules)))
         tabs.append(("Roofline", self._roofline_tab))
-        if sweep_of(self._document):
+        if self._document.get("sweep"):
             tabs.append(("Batches", self._sweep_tab))
+        if kernel_rows(self._document):
+            tabs.append(("Kernels", self._kernels_tab))
         if self._document:
             tabs.append(("Conditions", self._conditions_tab))
         self._tabs.fill(tabs)
 
     def _device(self) -> roofline.Device:
-        return ceilings_of(self._document) or roofline.device(self.gpu.value)
+        assert self._lens is not None
+        reached = measured_ceilings(self._lens.plan)
+        return reached if reached is not None and self.gpu.value == _MEASURED else roofline.device(self.gpu.value)
 
     def _doubts(self) -> str:
         assert self._lens is not None
@@ -218,9 +240,8 @@ class ProfilePanel(Panel):
         on = self._device()
         estimated = self._times is not None and self._times.estimated
         self._gpu_label.value = f"<span class='wbp-quiet'>{'Estimate for' if estimated else 'Ceilings of'}</span>"
-        told = "measured on this GPU" if on.measured else f"datasheet values, not measured: {on.source}"
+        told = on.source if on.measured else f"datasheet values, not measured: {on.source}"
         self._basis.value = f"<span class='wbp-quiet'>{escape(told)}</span>"
-        self.gpu.disabled = on.measured
 
     def _other_gpu(self, _key: object) -> None:
         if self._lens is None:
@@ -280,7 +301,7 @@ class ProfilePanel(Panel):
         parts.append(w.HTML(table_html(headings, rows, numeric=range(1, 8)), layout=w.Layout(width="100%")))
         if (both := figures_time.sum_and_whole(plan)) is not None:
             parts.append(self._chart("Sum", lambda: both))
-        lines = explained(plan, self._document)
+        lines = trtexec.explain(plan)
         parts.append(w.HTML("".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in lines)))
         return w.VBox(parts, layout=w.Layout(width="100%"))
 
@@ -303,7 +324,27 @@ class ProfilePanel(Panel):
 
     def _sweep_tab(self) -> w.Widget:
         rows = sweep_of(self._document)
-        return self._chart("Batches", lambda: figures_time.throughput(rows))
+        headings = ["batch", "median", "p99", "samples a second", ""]
+        table = w.HTML(
+            table_html(headings, sweep_rows(self._document), numeric=range(1, 4), wrap=True),
+            layout=w.Layout(width="100%"),
+        )
+        drawn = [self._chart("Batches", lambda: figures_time.throughput(rows))] if rows else []
+        return w.VBox([*drawn, table], layout=w.Layout(width="100%"))
+
+    def _kernels_tab(self) -> w.Widget:
+        rows = kernel_rows(self._document)
+        how = (self._document.get("kernels") or {}).get("joined")
+        told = (
+            f"Joined to layers {how}."
+            if how
+            else "Which kernel is of which layer can't be told: neither names nor counts agree."
+        )
+        more = f" The first {MOST} of {len(rows)}." if len(rows) > MOST else ""
+        table = table_html(
+            ["#", "kernel, as torch.profiler saw it", "time", "layer"], rows[:MOST], numeric=(2,), wrap=True
+        )
+        return w.HTML(f"<p class='wbp-quiet'>{told}{more}</p>{table}", layout=w.Layout(width="100%"))
 
     def _conditions_tab(self) -> w.Widget:
         return w.HTML(table_html(["", ""], conditions(self._document), wrap=True), layout=w.Layout(width="100%"))
@@ -366,6 +407,8 @@ class ProfilePanel(Panel):
             out["transfers"] = True
         if self.duration.value != 1000:
             out["duration_ms"] = float(self.duration.value)
+        if self.batches.value.strip():
+            out["batches"] = batches_of(self.batches.value)
         if self.inputs.value.strip():
             out["inputs"] = self.inputs.value.strip()
         if self.reference.value == "nothing":
@@ -448,12 +491,11 @@ class ProfilePanel(Panel):
 # --- a profile in words ----------------------------------------------------------------------------------
 
 
-def headline(measured: Mapping[str, Any], document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The figures that come first, as facts with ``name``, ``value`` and ``note``; empty where nothing was measured.
 
     Args:
         measured: ``plan.facts["measured"]``.
-        document: The profile as `workbench.measure.run.profile` wrote it; empty where there is none.
     """
     ways = figures_time.ways_of(measured)
     out: list[dict[str, Any]] = []
@@ -464,7 +506,7 @@ def headline(measured: Mapping[str, Any], document: Mapping[str, Any]) -> list[d
             {"name": "p90", "value": ms_text(best["p90_ms"])},
             {"name": "p99", "value": ms_text(best["p99_ms"])},
         ]
-        batch = batch_of(document)
+        batch = batch_of(measured)
         if batch:
             rate = batch / best["median_ms"] * 1e3
             out.append({"name": "throughput", "value": f"{rate:,.0f}/s" if rate < 1e5 else f"{count_text(rate)}/s",
@@ -473,8 +515,8 @@ def headline(measured: Mapping[str, Any], document: Mapping[str, Any]) -> list[d
             {"name": f"median, {figures_time.WAYS[key]}", "value": ms_text(ways[key]["median_ms"])}
             for key in ("plain", "transfers") if key in ways and key != name
         ]  # fmt: skip
-    if document.get("first_ms") is not None:
-        out.append({"name": "first run", "value": ms_text(document["first_ms"]), "note": "compiles and loads kernels"})
+    if measured.get("first_ms") is not None:
+        out.append({"name": "first run", "value": ms_text(measured["first_ms"]), "note": "compiles and loads kernels"})
     if measured.get("sum_ms") is not None:
         out.append({"name": "sum of layers", "value": ms_text(measured["sum_ms"]), "note": "profiled one by one"})
     error = measured.get("error")
@@ -486,30 +528,39 @@ def headline(measured: Mapping[str, Any], document: Mapping[str, Any]) -> list[d
                 "note": f"against {error.get('reference', 'the reference')}",
             }
         )
-    out += energy_facts(document)
+    out += energy_facts(measured)
     return out
 
 
-def energy_facts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def energy_facts(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Energy and clocks, where they were taken."""
     out: list[dict[str, Any]] = []
-    energy, clocks = document.get("energy") or {}, document.get("clocks") or {}
-    if energy.get("joules_per_run") is not None:
-        out.append({"name": "energy a run", "value": f"{energy['joules_per_run'] * 1e3:.3g} mJ", "note": "whole GPU"})
-    if clocks.get("sm_mhz") is not None:
+    energy, clocks = measured.get("energy") or {}, measured.get("clocks") or {}
+    if (joules := energy.get("joules_per_run")) is not None:
+        way = figures_time.WAYS.get(energy.get("way", ""), "")
         out.append(
-            {
-                "name": "SM clock",
-                "value": f"{clocks['sm_mhz']:.0f} MHz",
-                "note": "locked" if clocks.get("locked") else "not locked",
-            }
+            {"name": "energy a run", "value": _joules(joules), "note": ", ".join(p for p in ("whole GPU", way) if p)}
         )
+    if (mhz := clocks.get("sm_mhz")) is not None:
+        most = f"of {clocks['sm_highest_mhz']:.0f}" if clocks.get("sm_highest_mhz") else ""
+        steady = (
+            "did not move" if clocks.get("steady") else f"{clocks['sm_least_mhz']:.0f} to {clocks['sm_most_mhz']:.0f}"
+        )
+        out.append({"name": "SM clock", "value": f"{mhz:.0f} MHz", "note": ", ".join(p for p in (most, steady) if p)})
+    if (watts := clocks.get("watts")) is not None:
+        out.append({"name": "power", "value": f"{watts:.0f} W", "note": "mean, whole GPU"})
     return out
 
 
-def batch_of(document: Mapping[str, Any]) -> int | None:
+def _joules(joules: float) -> str:
+    return (
+        f"{joules:.3g} J" if joules >= 1 else f"{joules * 1e3:.3g} mJ" if joules >= 1e-3 else f"{joules * 1e6:.3g} µJ"
+    )
+
+
+def batch_of(measured: Mapping[str, Any]) -> int | None:
     """The first dimension that all inputs share; None where they differ or have none."""
-    firsts = {shape[0] if shape else 0 for shape in (document.get("shapes") or {}).values()}
+    firsts = {shape[0] if shape else 0 for shape in (measured.get("shapes") or {}).values()}
     return firsts.pop() if len(firsts) == 1 and 0 not in firsts else None
 
 
@@ -518,19 +569,37 @@ def sweep_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [row for row in document.get("sweep") or [] if row.get("median_ms")]
 
 
-def ceilings_of(document: Mapping[str, Any]) -> roofline.Device | None:
-    """The measured ceilings that lie beside a profile; None where there are none."""
-    found = document.get("ceilings")
-    if not found or not found.get("bandwidth"):
-        return None
-    return roofline.Device(
-        found["name"], found["sm"], found["bandwidth"], dict(found["peaks"]), found["source"], measured=True
-    )
+def sweep_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """A sweep as rows of text: batch, median, p99, samples a second, and how or why not."""
+    return [
+        [str(row["batch"]), ms_text(row["median_ms"]), ms_text(row["p99_ms"]), f"{figures_time.rate_of(row):,.0f}",
+         figures_time.WAYS.get(row.get("way", ""), "")]
+        if row.get("median_ms") else [str(row["batch"]), "", "", "", str(row.get("missing", "not measured"))]
+        for row in document.get("sweep") or []
+    ]  # fmt: skip
 
 
-def explained(plan: Any, document: Mapping[str, Any]) -> list[str]:
-    """The sum of layers beside the end-to-end time, and why they differ."""
-    return [str(line) for line in document.get("explained") or trtexec.explain(plan)]
+def kernel_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """The kernels behind the layers as rows of text, in the order in which they ran."""
+    rows = (document.get("kernels") or {}).get("rows") or []
+    return [
+        [str(i), str(row["name"]), ms_text(row.get("ms")), str(row.get("layer") or "")] for i, row in enumerate(rows)
+    ]
+
+
+def batches_of(text: str) -> list[int]:
+    """Batch sizes from a field: ``1, 8, 32``.
+
+    Raises:
+        WorkbenchError: one is no whole number above 0.
+    """
+    try:
+        found = [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        found = [0]
+    if any(n < 1 for n in found):
+        raise WorkbenchError(f"{text!r} are no batch sizes.", hint="Write whole numbers, such as 1, 8, 32.")
+    return found
 
 
 def conditions(document: Mapping[str, Any]) -> list[list[str]]:

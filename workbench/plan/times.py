@@ -64,8 +64,10 @@ def estimated_times(plan: Plan, on: Device) -> LayerTimes:
 def device_of(plan: Plan) -> Device | None:
     """The GPU to hold a plan against: the one that it was measured on, else one that it was built for.
 
-    None where the table has no such card.
+    With measured ceilings where they were taken, else from the table; None where that has no such card.
     """
+    if (reached := measured_ceilings(plan)) is not None:
+        return reached
     measured = (plan.facts.get("measured") or {}).get("device") or {}
     known = plan.facts.get("device") or {}
     gpu = plan.compiler.get("gpu") or {}
@@ -84,6 +86,15 @@ def device_of(plan: Plan) -> Device | None:
             except ConfigError:
                 continue
     return None
+
+
+def measured_ceilings(plan: Plan) -> Device | None:
+    """What the GPU that the plan was measured on reached then; None where that was not measured."""
+    found = (plan.facts.get("measured") or {}).get("ceilings")
+    if not found or not found.get("bandwidth"):
+        return None
+    name, sm = found.get("name") or "this GPU", found.get("sm") or ""
+    return Device(name, sm, found["bandwidth"], dict(found["peaks"]), found.get("source", ""), measured=True)
 
 
 def slowest(plan: Plan, times: LayerTimes, top: int = 15) -> tuple[list[tuple[Layer, float]], float, int]:
@@ -195,6 +206,9 @@ def doubts(plan: Plan) -> list[tuple[bool, str]]:
             )  # fmt: skip
     elif measured.get("ways"):
         out.append((False, "No reference was given: whether the outputs are right is not known."))
+    held = (measured.get("clocks") or {}).get("held_back_by")
+    if held:
+        out.append((False, f"The GPU's clocks were held back meanwhile: {', '.join(held)}."))
     shaky = [name for name, way in (measured.get("ways") or {}).items() if not way.get("steady", True)]
     if shaky:
         out.append(
