@@ -218,7 +218,7 @@ class ProfilePanel(Panel):
         assert self._lens is not None
         lines = []
         for grave, text in doubts(self._lens.plan):
-            cls, role = ("wbp-error", "alert") if grave else ("wbp-note", "note")
+            cls, role = ("wbp-error", "alert") if grave else ("wbp-warn", "note")
             lines.append(
                 f"<div class='{cls}' role='{role}'>{f'<b>{escape(text)}</b>' if grave else escape(text)}</div>"
             )
