@@ -19,7 +19,7 @@ from typing import Any
 from workbench import compilers
 from workbench.compatibility import Finding, compatibility, this_platform
 from workbench.config import BuildConfig, Shape
-from workbench.errors import BuildError, CancelledError, ConfigError, StoreError, WorkbenchError
+from workbench.errors import BuildError, CancelledError, ConfigError, ProfileError, StoreError, WorkbenchError
 from workbench.events import call
 from workbench.jobs import Job, Progress, Status
 from workbench.machine import gpus
@@ -79,30 +79,26 @@ class Engine:
         Raises:
             StoreError: the engine's folder was removed.
         """
-        try:
-            data = json.loads((self.folder / "plan.json").read_text())
-        except FileNotFoundError:
-            raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.") from None
-        plan = Plan.from_dict(data)
+        plan = Plan.from_dict(json.loads(self._text("plan.json")))
         return plan if plan.model["name"] == self.model else replace(plan, model={**plan.model, "name": self.model})
 
     @property
     def profiles(self) -> list[dict[str, Any]]:
         """What was measured of it (`workbench.measure.run.profile`), oldest first."""
-        return [json.loads(file.read_text()) for file in sorted((self.folder / "profiles").glob("*.json"))]
+        return [_profile_in(file) for file in sorted((self.folder / "profiles").glob("*.json"))]
 
     @property
     def profile(self) -> dict[str, Any] | None:
         """The newest of `profiles`; None before anything was measured."""
         files = sorted((self.folder / "profiles").glob("*.json"))
-        return json.loads(files[-1].read_text()) if files else None
+        return _profile_in(files[-1]) if files else None
 
     @property
     def measured(self) -> Plan:
         """The plan with the times of the newest profile; the plan itself where there is none.
 
         Raises:
-            ProfileError: the profile's layers are not the plan's.
+            ProfileError: the profile's layers are not the plan's, or it can't be read.
         """
         from workbench.measure.run import apply
 
@@ -145,20 +141,65 @@ class Engine:
 
     @property
     def log(self) -> str:
-        """The whole build log, VERBOSE."""
-        return (self.folder / "build.log").read_text(errors="replace")
+        """The whole build log, VERBOSE.
+
+        Raises:
+            StoreError: the engine's folder was removed.
+        """
+        return self._text("build.log")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the compiler answered, as `workbench.compilers.base.Record`: the raw layers among it.
+
+        Raises:
+            StoreError: the engine's folder was removed.
+        """
+        found: dict[str, Any] = json.loads(self._text("record.json"))
+        return found
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.folder / name).read_text(errors="replace")
+        except FileNotFoundError:
+            raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.") from None
 
     def save(self, path: str | Path) -> Path:
-        """Copy the serialized engine to `path`."""
+        """Copy the serialized engine to `path`.
+
+        Raises:
+            StoreError: the engine's folder was removed, or `path` can't be written.
+        """
         import shutil
 
-        return Path(shutil.copyfile(self.path, path))
+        if not self.path.is_file():
+            raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.")
+        try:
+            return Path(shutil.copyfile(self.path, path))
+        except OSError as error:
+            raise StoreError(
+                f"{path} can't be written: {error}.", hint="Name a file in a folder that exists."
+            ) from None
 
     def __repr__(self) -> str:
         return (
             f"<Engine {self.id} of {self.model} for {'+'.join(self.config.targets)} {self.config.precision}: "
             f"{self.bytes / 1e6:.1f} MB, built in {self.seconds['total']:.1f} s{', from the cache' if self.cached else ''}>"
         )
+
+
+def _profile_in(file: Path) -> dict[str, Any]:
+    from workbench.measure.run import SCHEMA
+
+    try:
+        document = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ProfileError(
+            f"The profile {file.name} can't be read: {error}.", hint=f"Remove {file} and measure again."
+        ) from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise ProfileError(f"{file.name} is no {SCHEMA} document.", hint=f"Remove {file} and measure again.")
+    return document
 
 
 def load_engine(folder: Path, model: str | None = None, *, cached: bool = True) -> Engine:

@@ -142,14 +142,10 @@ def inspect(
     found = None if model is None else work.add(model)
     plan = work.inspect(layers, profile=profile, times=times, metadata=metadata or (), model=found)
     if html is not None:
-        from workbench.plan.from_layers import input_shapes
         from workbench.report import report
         from workbench.widgets.lens import Lens
 
-        if found is None:
-            report(Lens(plan, missing="it was not given (--model)"), html)
-        else:
-            report(Lens(plan, found.graph.at(input_shapes(plan.io)), found.provenance), html)
+        report(Lens.of_plan(plan, found), html)
     if output is not Format.TABLE:
         _write_plan(plan, output, device)
         return

@@ -6,11 +6,11 @@ widget costs megabytes. What is estimated rather than computed or measured is dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.plan.memory import liveness
-from workbench.units import bytes_text, count_text
+from workbench.units import bytes_text, count_text, ms_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -144,29 +144,34 @@ def precisions(plan: Plan) -> go.Figure:
 
 def modules(plan: Plan, value: str = "bytes") -> go.Figure:
     """Treemap of the model's modules by ``bytes``, ``flops`` or ``time_ms`` of the layers that execute them."""
+    tellers: dict[str, Callable[[float], str]] = {
+        "bytes": bytes_text,
+        "flops": lambda v: count_text(v) + "FLOP",
+        "time_ms": ms_text,
+    }
+    title = {"bytes": "Bytes moved", "flops": "Operations", "time_ms": "Time, measured,"}[value] + " by module"
+    return treemap(plan, {layer.id: getattr(layer, value) for layer in plan.layers}, tellers[value], title)
+
+
+def treemap(plan: Plan, amounts: Mapping[str, float | None], told: Callable[[float], str], title: str) -> go.Figure:
+    """Treemap of the model's modules by an amount of each layer; a layer over several modules counts in equal parts."""
     import plotly.graph_objects as go
 
     totals: dict[str, float] = {}
     parents: dict[str, str] = {}
     for layer in plan.layers:
-        amount = getattr(layer, value)
+        amount = amounts.get(layer.id)
         if not amount:
             continue
         scopes = [s.scope for s in layer.sources if s.scope] or ["(no module)"]
-        for scope in scopes:  # a layer over several modules counts in equal parts
+        for scope in scopes:
             parts = scope.split(".")
             for depth in range(len(parts)):
                 path = ".".join(parts[: depth + 1])
                 parents[path] = ".".join(parts[:depth])
                 totals[path] = totals.get(path, 0.0) + amount / len(scopes)
-    tellers: dict[str, Callable[[float], str]] = {
-        "bytes": bytes_text,
-        "flops": lambda v: count_text(v) + "FLOP",
-        "time_ms": lambda v: f"{v:.3g} ms",
-    }
-    told = tellers[value]
-    title = {"bytes": "Bytes moved", "flops": "Operations", "time_ms": "Time"}[value] + " by module"
-    figure = _figure(title, height=380)
+    shades = ["#3b6fd4", "#1f8a8a", "#5b50c8", "#a3469e", "#2f9e6e", "#d9902f", "#8a6d3b", "#6b7280"]
+    figure = _figure(title, height=400, treemapcolorway=shades)
     ids = list(totals)
     figure.add_trace(
         go.Treemap(

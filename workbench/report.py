@@ -11,6 +11,9 @@ from pathlib import Path
 
 from workbench import __version__
 from workbench.errors import StoreError
+from workbench.plan import Plan
+from workbench.plan.times import doubts
+from workbench.trtexec import explain
 from workbench.widgets import static, wire
 from workbench.widgets.bundle import bundle
 from workbench.widgets.lens import Lens
@@ -69,8 +72,7 @@ def report(lens: Lens, path: str | Path) -> Path:
     name = str(plan.model["name"])
     payload = {
         "title": name,
-        "subtitle": f"compiled for {plan.compiler['target']} by {plan.compiler['name']} {plan.compiler['version']}, "
-        f"{plan.config.get('precision', 'fp32')}",
+        "subtitle": _subtitle(plan),
         "facts": static.facts(plan),
         **({"fusion": wire.fusion_data(lens)} if lens.graph is not None else {"graph": wire.plan_data(lens)}),
         "tables": tables,
@@ -80,6 +82,9 @@ def report(lens: Lens, path: str | Path) -> Path:
             f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}."
             + (f" Model SHA-256 {plan.model['sha256'][:16]}…." if plan.model.get("sha256") else ""),
             "Bytes and operations are computed from shapes and types; they are not measured.",
+            *[text for _, text in doubts(plan)],
+            *[f"{line[:1].upper()}{line[1:]}." for line in explain(plan)],
+            *([f"Its profile can't be shown: {lens.times_missing}"] if lens.times_missing else []),
             *([f"The model could not be opened: {lens.missing}"] if lens.graph is None else []),
         ],
     }
@@ -95,6 +100,18 @@ def report(lens: Lens, path: str | Path) -> Path:
     except OSError as error:
         raise StoreError(f"{path} can't be written: {error}.", hint="Name a file in a folder that exists.") from None
     return path
+
+
+def _subtitle(plan: Plan) -> str:
+    device = (plan.facts.get("device") or {}).get("name") or plan.compiler.get("target")
+    parts = [
+        "compiled",
+        f"for {device}" if device else "",
+        f"by {plan.compiler['name']} {plan.compiler['version']}".strip(),
+    ]
+    # An engine that was read from files does not say what was asked for.
+    asked = f", {plan.config.get('precision', 'fp32')}" if plan.config else ""
+    return " ".join(part for part in parts if part) + asked
 
 
 def _slim(record: wire.Json) -> wire.Json:

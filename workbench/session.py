@@ -591,7 +591,14 @@ class Session:
 
         known = self.model(model) if isinstance(model, str) and model in self.models else model
         return partition(
-            known, as_onnx, self.store, method=method, inputs=inputs, profile=profile_of(shapes), on_job=on_job, **options
+            known,
+            as_onnx,
+            self.store,
+            method=method,
+            inputs=inputs,
+            profile=profile_of(shapes),
+            on_job=on_job,
+            **options,
         )
 
     def compile_torch(
@@ -753,7 +760,12 @@ class Session:
 
         found = None if model is None else self._resolve(model, BuildConfig())
         sha256 = None if found is None else found.sha256(self.store)
-        return trtexec.inspect(layers, profile=profile, times=times, metadata=metadata, model=found, sha256=sha256)
+        plan = trtexec.inspect(layers, profile=profile, times=times, metadata=metadata, model=found, sha256=sha256)
+        files = {
+            "layers": str(layers), "profile": str(profile) if profile else None, "times": str(times) if times else None,
+            "metadata": [str(file) for file in metadata], "model": None if found is None else found.name,
+        }  # fmt: skip
+        return replace(plan, facts={**plan.facts, "inspected": files})
 
     def gotchas(
         self, model: Any = None, *, parser: bool = True, on_job: Callable[[Job], None] | None = None
@@ -844,16 +856,21 @@ class Session:
 
     # --- views --------------------------------------------------------------------------------------
 
-    def panel(self, name: str) -> Any:
+    def panel(self, name: str, plan: Plan | None = None, *, model: Any = None) -> Any:
         """A panel for a notebook; `workbench.panels.PANELS` lists their names: model, graph, build, fusions, ...
 
+        Args:
+            name: Which one.
+            plan: A plan to show in place of the session's engines, such as `inspect` gives: fusions and profile.
+            model: The model that `plan` was built from, where that is known, or anything that `add` takes.
+
         Raises:
-            StoreError: there is no panel of that name.
+            StoreError: there is no panel of that name, or it can't show a plan.
             CompilerUnavailableError: ipywidgets is not installed.
         """
         from workbench.panels import panel
 
-        return panel(self, name)
+        return panel(self, name, plan, None if model is None else self._resolve(model, BuildConfig()))
 
     def app(self) -> Any:
         """All panels in one, as tabs."""
@@ -861,12 +878,13 @@ class Session:
 
         return all_panels(self)
 
-    def report(self, path: str | Path, engine: Engine | str | int | None = None) -> Path:
+    def report(self, path: str | Path, engine: Engine | Plan | str | int | None = None, *, model: Any = None) -> Path:
         """Write one HTML file with the map, tables and charts of an engine; it needs no kernel and no network.
 
         Args:
             path: The .html file to write.
-            engine: Which engine (see `engine`); the current one by default.
+            engine: Which engine (see `engine`), or a plan such as `inspect` gives; the current engine by default.
+            model: The model that a plan was built from, where that is known, or anything that `add` takes.
 
         Raises:
             StoreError: there is no such engine, or the file can't be written.
@@ -874,6 +892,9 @@ class Session:
         from workbench.report import report
         from workbench.widgets.lens import Lens
 
+        if isinstance(engine, Plan):
+            found = None if model is None else self._resolve(model, BuildConfig())
+            return report(Lens.of_plan(engine, found), path)
         return report(Lens.of(self._chosen(engine)), path)
 
     # --- selection ----------------------------------------------------------------------------------

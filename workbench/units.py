@@ -18,3 +18,12 @@ def count_text(value: float | None) -> str:
 def bytes_text(value: float | None) -> str:
     """A size: 261754760 -> "262 MB"."""
     return "?" if value is None else f"{count_text(value)}B"
+
+
+def ms_text(value: float | None) -> str:
+    """A time given in milliseconds, in the unit that fits: 0.0123 -> "12.3 µs"."""
+    if value is None:
+        return "?"
+    if value and abs(value) < 0.1:
+        return f"{value * 1e3:.3g} µs"
+    return f"{value:.3f} ms" if abs(value) < 10 else f"{value / 1e3:.3g} s" if abs(value) >= 1e4 else f"{value:.1f} ms"

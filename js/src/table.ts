@@ -3,7 +3,7 @@ import { injectCss } from "./css";
 import { button, h, icon, newId, Scope, type ErrorSink } from "./dom";
 import { measure, SUB_FONT } from "./measure";
 import { mergeIds, newOrigin, type SelectionLink } from "./selection";
-import { arrange, cell, cellText, isNumeric, largest, type Sort } from "./table_model";
+import { arrange, cell, cellText, isNumeric, largest, type Sort, sortOf } from "./table_model";
 import { detectTheme, watchTheme } from "./theme";
 import type { Selection, TableData, ViewOptions } from "./types";
 import { figures, plural } from "./units";
@@ -60,6 +60,7 @@ export class TableView {
   constructor(private readonly params: TableViewParams) {
     const { element, data, link, options = {} } = params;
     this.data = data;
+    this.sort = sortOf(data, options.sort ?? "");
     this.origin = newOrigin("table");
     this.scope = new Scope((where, error) => this.fail(where, error));
     injectCss(element);

@@ -74,6 +74,13 @@ function word(table: TableData, body: string): Test {
   };
 }
 
+/** "-time" is the column "time", the largest first; null for a column that is not there. */
+export function sortOf(table: TableData, wanted: string): Sort | null {
+  const descending = wanted.startsWith("-");
+  const column = table.columns.findIndex((c) => c.name === wanted.slice(descending ? 1 : 0));
+  return column < 0 ? null : { column, descending };
+}
+
 /** Row numbers that pass the filter, in the order asked for. Empty cells come last either way. */
 export function arrange(table: TableData, filter: string, sort: Sort | null): number[] {
   const rows: number[] = [];

@@ -194,6 +194,8 @@ export interface ViewOptions {
   details?: boolean | null;
   /** fusion only: side by side, or one at a time. Default "split". */
   mode?: "split" | "toggle" | null;
+  /** table only: name of the column to sort by at first; "-" before it for the largest first. */
+  sort?: string | null;
   /** "auto" follows the page. */
   theme?: "auto" | "light" | "dark" | null;
 }

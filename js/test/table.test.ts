@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { bigPlan, tableOf } from "../demo/data";
-import { arrange, cell, cellText, largest } from "../src/table_model";
+import { arrange, cell, cellText, largest, sortOf } from "../src/table_model";
 import type { TableData } from "../src/types";
 
 const table: TableData = {
@@ -21,6 +21,17 @@ describe("sorting", () => {
   });
   it("sorts text the way people count", () => expect(arrange(table, "", { column: 0, descending: false })).toEqual([2, 0, 1, 3]));
   it("keeps the order of equals", () => expect(arrange(table, "", { column: 1, descending: false })).toEqual([0, 2, 1, 3]));
+});
+
+describe("the first order", () => {
+  it("is named by a column, with - for the largest first", () => {
+    expect(sortOf(table, "-time")).toEqual({ column: 2, descending: true });
+    expect(sortOf(table, "name")).toEqual({ column: 0, descending: false });
+  });
+  it("is the given one where there is no such column", () => {
+    expect(sortOf(table, "")).toBeNull();
+    expect(sortOf(table, "-nothing")).toBeNull();
+  });
 });
 
 describe("filtering", () => {

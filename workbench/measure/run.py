@@ -229,6 +229,7 @@ def apply(plan: Plan, document: Mapping[str, Any]) -> Plan:
         "latency": {**best, "compute_mean_ms": best["mean_ms"], "transfers_mean_ms": copies},
         "ways": dict(document["latency"]), "error": document["error"], "device": document["device"],
         "machine": document["machine"], "memory": document["memory"], "notes": document["notes"],
+        **{key: document[key] for key in ("shapes", "first_ms", "ceilings", "clocks", "energy") if document.get(key)},
     }  # fmt: skip
     times: list[float | None] = [layer.time_ms for layer in plan.layers]
     if rows:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import CompilerUnavailableError, StoreError
 
 if TYPE_CHECKING:
+    from workbench.model.model import Model
+    from workbench.plan import Plan
     from workbench.session import Session
 
 PANELS = {
@@ -20,21 +22,36 @@ PANELS = {
     "graph": "workbench.panels.graph:GraphPanel",
     "build": "workbench.panels.build:BuildPanel",
     "fusions": "workbench.panels.fusions:FusionsPanel",
+    "profile": "workbench.panels.profile:ProfilePanel",
+    "engine": "workbench.panels.engine:EnginePanel",
+    "memory": "workbench.panels.memory:MemoryPanel",
+    "streams": "workbench.panels.streams:StreamsPanel",
     "precision": "workbench.panels.precision:PrecisionPanel",
     "calibration": "workbench.panels.calibration:CalibrationPanel",
     "sensitivity": "workbench.panels.sensitivity:SensitivityPanel",
-    "memory": "workbench.panels.memory:MemoryPanel",
-    "streams": "workbench.panels.streams:StreamsPanel",
     "gotchas": "workbench.panels.gotchas:GotchasPanel",
 }
 """Panels by name, in the order in which the app shows them."""
 
 
-def panel(session: Session, name: str) -> Any:
+OF_A_PLAN = ("fusions", "profile")
+"""Panels that also show a plan behind which no engine stands."""
+
+
+def panel(session: Session, name: str, plan: Plan | None = None, model: Model | None = None) -> Any:
     """The panel called `name`; see `Session.panel`."""
     if name not in PANELS:
         raise StoreError(f"There is no panel {name!r}.", hint="There are: " + ", ".join(PANELS) + ".")
-    return _load(PANELS[name])(session)
+    if plan is None:
+        return _load(PANELS[name])(session)
+    if name not in OF_A_PLAN:
+        raise StoreError(
+            f"The {name} panel shows engines of the session, not a plan.",
+            hint="These show a plan: " + ", ".join(OF_A_PLAN) + ".",
+        )
+    from workbench.widgets.lens import Lens
+
+    return _load(PANELS[name])(session, lens=Lens.of_plan(plan, model))
 
 
 def all_panels(session: Session) -> Any:
@@ -42,10 +59,10 @@ def all_panels(session: Session) -> Any:
     return _load("workbench.panels.app:App")(session)
 
 
-def _load(place: str) -> Callable[[Session], Any]:
+def _load(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
     try:
-        found: Callable[[Session], Any] = getattr(import_module(module), name)
+        found: Callable[..., Any] = getattr(import_module(module), name)
     except ImportError as error:
         raise CompilerUnavailableError(
             f"Panels need {error.name}, which is not installed.", hint="pip install 'trt-workbench[lab]'"

@@ -13,11 +13,14 @@ import ipywidgets as w
 from workbench.errors import WorkbenchError
 from workbench.events import Event
 from workbench.widgets.lens import Lens
+from workbench.widgets.views import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.build import Engine
+    from workbench.jobs import Progress
+    from workbench.plan import Plan
     from workbench.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,7 +40,8 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
 body[data-jp-theme-light="false"] .wbp select { color-scheme: dark; }
 body[data-jp-theme-light="false"] .wbp .widget-dropdown > select { background-image: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='10' height='6'%3E%3Cpath d='M1 1l4 4 4-4' fill='none' stroke='%23bbb' stroke-width='1.5'/%3E%3C/svg%3E"); background-size: 10px 6px;
   background-position: right 8px center; }
-.wbp .jupyter-widget-tab-contents, .wbp .widget-tab-contents { padding: 10px 0 0; border: 0; overflow: visible; }
+.wbp .widget-tab .widget-tab-contents.jupyter-widget-TabPanel-tabContents { padding: 10px 0 0; border: 0; overflow: visible; }
+.wbp .wbp-plot .jp-OutputArea, .wbp .wbp-plot .jp-OutputArea-child, .wbp .wbp-plot .jp-RenderedPlotly { height: 100%; }
 .wbp .wbp-scroll { overflow-x: auto; }
 .wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 24px; margin: 4px 0 8px; }
 .wbp .wbp-fact b { display: block; font-size: 17px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
@@ -58,14 +62,17 @@ body[data-jp-theme-light="false"] .wbp .wbp-warn b { color: #f0c069; }
 .wbp .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab, .wbp-app > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto !important;
   min-width: 64px; padding: 0 12px; }
 .wbp-app > .lm-TabBar > .lm-TabBar-content { flex-wrap: wrap; }
+.wbp pre.wbp-raw { max-height: 420px; background: var(--jp-layout-color2, #f3f5f7); padding: 8px 10px; border-radius: 6px; white-space: pre; overflow-x: auto; }
 .wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
   margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }
 .wbp table.wbp-table { border-collapse: collapse; font-size: 12px; width: 100%; }
 .wbp table.wbp-table th { text-align: left; font-weight: 600; color: var(--wbp-quiet); }
 .wbp table.wbp-table th, .wbp table.wbp-table td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--wbp-line);
   white-space: nowrap; line-height: 1.5; }
+.wbp table.wbp-wrap td { white-space: normal; overflow-wrap: anywhere; } .wbp table.wbp-wrap td:first-child { white-space: nowrap; }
 .wbp table.wbp-table td.n, .wbp table.wbp-table th.n { text-align: right; font-variant-numeric: tabular-nums; }
 .wbp .wbp-empty { border: 1px dashed var(--wbp-line); border-radius: 8px; padding: 28px; text-align: center; color: var(--wbp-quiet); }
+.wbp .wbp-empty.wbp-told { text-align: left; padding: 12px 16px; margin: 6px 0; line-height: 1.55; }
 .wbp .wbp-empty code { color: var(--wbp-text); }
 .wbp pre.wbp-log { margin: 0; font-size: 11px; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 260px;
   overflow-y: auto; color: var(--wbp-text); background: transparent; }
@@ -77,12 +84,18 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     Subclasses set `title` and `name`, build their widgets in `body`, and give the code of what was clicked
     with `set_code`. Callbacks are wrapped with `guard`, so that an error shows in the panel.
+
+    Args:
+        session: What it shows and follows.
+        engines: Whether it shows one of the session's engines and lets the reader choose which.
+        lens: A plan to show instead, without an engine; see `show_lens`.
     """
 
     title = ""
 
-    def __init__(self, session: Session, *, engines: bool = True) -> None:
+    def __init__(self, session: Session, *, engines: bool = True, lens: Lens | None = None) -> None:
         self.session = session
+        self._fixed = lens
         self._errors = w.HTML()
         self._code = w.HTML(layout=w.Layout(display="none"))
         self._show_code = w.ToggleButton(
@@ -94,9 +107,10 @@ class Panel(w.VBox):  # type: ignore[misc]
             options=[], layout=w.Layout(width="auto", max_width="460px"), tooltip="Engine to show"
         )
         heading = w.HTML(f"{_STYLE}<h3 class='wbp-title'>{escape(self.title)}</h3>")
-        head = w.HBox(
-            [heading, *([self.chooser] if engines else []), w.HBox(layout=w.Layout(flex="1")), self._show_code]
-        )
+        middle: list[w.Widget] = [self.chooser] if engines else []
+        if lens is not None:
+            middle = [w.HTML(f"<span class='wbp-quiet'>{escape(_plan_label(lens.plan))}</span>")]
+        head = w.HBox([heading, *middle, w.HBox(layout=w.Layout(flex="1")), self._show_code])
         head.add_class("wbp-head")
         self.body = w.VBox()
         super().__init__(
@@ -105,7 +119,9 @@ class Panel(w.VBox):  # type: ignore[misc]
         self.add_class("wbp")
         self._stop: Callable[[], None] | None = None
         self._listen()
-        if engines:
+        if lens is not None:
+            self.guard(self.show_lens)(lens)
+        elif engines:
             self._fill_chooser()
             self.on_choice(self.chooser, self._choose)
 
@@ -175,14 +191,20 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     def heard(self, event: Event) -> None:
         """React to the session's events; subclasses extend it."""
+        if self._fixed is not None:
+            return
         if event.kind in {"build-finished", "current"}:
             self._fill_chooser()
+        if event.kind == "profile-added" and self._shown_key == event.data.get("engine"):
+            self._shown_key = "unset"  # the same engine, with times
+            self._shown(self.session.current)
 
     def _fill_chooser(self) -> None:
         engines = self.session.engines[::-1]
         current = self.session.current
         options = [(_label(e), e.key) for e in engines]
         value = current.key if current else None
+        self.chooser.layout.display = None if options else "none"
         self.fill(self.chooser, options, value)
         self._shown(current)
 
@@ -235,6 +257,9 @@ class Panel(w.VBox):  # type: ignore[misc]
     def show_engine(self, engine: Engine | None) -> None:
         """Show another engine (None: there is none yet); subclasses override it."""
 
+    def show_lens(self, lens: Lens) -> None:
+        """Show a plan that is no engine of the session; subclasses that can do it override it."""
+
     def close(self) -> None:
         """Leave the session and the page."""
         if self._stop is not None:
@@ -243,8 +268,127 @@ class Panel(w.VBox):  # type: ignore[misc]
         super().close()
 
 
+def _plan_label(plan: Plan) -> str:
+    device = (plan.facts.get("device") or {}).get("name") or plan.compiler.get("target") or ""
+    return "   ".join(str(part) for part in (plan.model["name"], device, plan.facts.get("schema")) if part)
+
+
 def _label(engine: Engine) -> str:
     return f"{engine.model}   {'+'.join(engine.config.targets)}   {engine.config.precision}   {engine.id[:6]}"
+
+
+class Bars(w.VBox):  # type: ignore[misc]
+    """Progress of phases as bars; the newest few."""
+
+    children: Any
+
+    def __init__(self, most: int = 6) -> None:
+        self._most = most
+        super().__init__(layout=w.Layout(width="100%"))
+
+    def show(self, phases: Sequence[Progress]) -> None:
+        """Show these phases, in the order in which they began; those of unknown length are left out."""
+        steps = [p for p in phases if p.total > 0][-self._most :]
+        while len(self.children) < len(steps):
+            label = w.HTML(layout=w.Layout(flex="0 0 290px", width="290px"))
+            bar = w.FloatProgress(layout=w.Layout(width="100%", height="14px", margin="6px 0"))
+            self.children = (*self.children, w.HBox([label, bar], layout=w.Layout(width="100%")))
+        for gone in self.children[len(steps) :]:
+            gone.close()
+        self.children = self.children[: len(steps)]
+        # In place: new widgets at every step would flicker and pile up.
+        for row, step in zip(self.children, steps, strict=True):
+            label, bar = row.children
+            label.value = f"<span class='wbp-quiet'>{escape(step.phase)} {step.done}/{step.total}</span>"
+            bar.max, bar.value = max(step.total, 1), step.done
+            bar.bar_style = "success" if step.done >= step.total else "info"
+
+
+class LogBox(w.VBox):  # type: ignore[misc]
+    """A log with a filter; its last lines."""
+
+    LINES = 300
+
+    def __init__(self) -> None:
+        wide = w.Layout(width="100%")
+        self.filter = w.Text(
+            placeholder="filter the log, such as Warning or Memory", continuous_update=False, layout=wide
+        )
+        self._shown = w.HTML(layout=wide)
+        self._text = ""
+        super().__init__([self.filter, self._shown], layout=wide)
+        self.filter.observe(lambda _: self.show(self._text), "value")
+
+    def show(self, text: str) -> None:
+        """Show the lines of `text` that hold the filter's words."""
+        self._text = text
+        wanted = self.filter.value.lower()
+        lines = [line for line in text.splitlines() if wanted in line.lower()]
+        head = f"{len(lines)} lines" + (f", the last {self.LINES} shown" if len(lines) > self.LINES else "")
+        told = "\n".join(line[:400] for line in lines[-self.LINES :])
+        self._shown.value = (
+            f"<span class='wbp-quiet'>{head}</span><pre class='wbp-log' tabindex='0'>{escape(told)}</pre>"
+        )
+
+
+class Charts(w.Tab):  # type: ignore[misc]
+    """Tabs whose content is made when they are first opened.
+
+    In a hidden place plotly finds no room and computes nonsense; and what nobody opens costs nothing.
+    """
+
+    children: Any
+    selected_index: Any
+
+    def __init__(self, guard: Callable[[Any], Any]) -> None:
+        self._makers: list[Callable[[], w.Widget]] = []
+        self._made: set[int] = set()
+        self._names: list[str] = []
+        super().__init__(layout=w.Layout(width="100%"))
+        self.observe(guard(self._opened), "selected_index")
+
+    def fill(self, tabs: Sequence[tuple[str, Callable[[], w.Widget]]]) -> None:
+        """Give it other tabs; one of the same name as the open one stays open."""
+        before = self._names[self.selected_index] if self._names and self.selected_index is not None else ""
+        self._names = [name for name, _ in tabs]
+        self._makers = [make for _, make in tabs]
+        self._made = set()
+        for child in self.children:
+            close_views(child)
+        self.children = [w.VBox(layout=w.Layout(width="100%", min_height="60px")) for _ in tabs]
+        self.titles = self._names
+        index = self._names.index(before) if before in self._names else 0
+        self.selected_index = index
+        self._opened()
+
+    def renew(self, name: str) -> None:
+        """Make one tab again, at once if it is open."""
+        if name in self._names:
+            self._made.discard(self._names.index(name))
+            self._opened()
+
+    @property
+    def opened(self) -> str:
+        """Name of the open tab."""
+        return self._names[self.selected_index] if self._names and self.selected_index is not None else ""
+
+    def _opened(self, _change: object = None) -> None:
+        index = self.selected_index
+        if index is None or index in self._made or index >= len(self._makers):
+            return
+        self._made.add(index)
+        self.children[index].children = [self._makers[index]()]
+
+
+def close_views(widget: w.Widget) -> None:
+    """Close the views and outputs within a widget: a view would go on listening to the session.
+
+    Fields and buttons belong to the panel and live as long as it does.
+    """
+    for child in getattr(widget, "children", ()):
+        close_views(child)
+    if isinstance(widget, View | w.Output):
+        widget.close()
 
 
 def empty(text: str) -> w.HTML:
@@ -276,15 +420,18 @@ def fact_row(facts: Sequence[dict[str, Any]]) -> str:
     return f"<div class='wbp-facts'>{cells}</div>"
 
 
-def table_html(headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = ()) -> str:
-    """A small table, as HTML; columns in `numeric` are set right."""
+def table_html(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[int] = (), *, wrap: bool = False
+) -> str:
+    """A small table, as HTML; columns in `numeric` are set right. With `wrap` long texts break instead of scrolling."""
 
     def cell(tag: str, i: int, text: str) -> str:
         return f"<{tag}{' class=n' if i in numeric else ''}>{escape(text)}</{tag}>"
 
     head = "".join(cell("th", i, h) for i, h in enumerate(headings))
     body = "".join("<tr>" + "".join(cell("td", i, c) for i, c in enumerate(row)) + "</tr>" for row in rows)
-    return f"<div class='wbp-scroll'><table class='wbp-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    wide = " wbp-wrap" if wrap else ""
+    return f"<div class='wbp-scroll'><table class='wbp-table{wide}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def warning(texts: Sequence[str]) -> str:
@@ -310,9 +457,14 @@ def chart(figure: go.Figure) -> dict[str, Any]:
     }
 
 
-def chart_area(*figures: go.Figure) -> w.Output:
-    """Figures one under the other."""
-    return w.Output(outputs=tuple(chart(f) for f in figures), layout=w.Layout(width="100%"))
+def chart_area(figure: go.Figure) -> w.Output:
+    """A place for a figure, as high as it is.
+
+    Plotly makes a chart as high as its place, and a place that was hidden when the chart was made has no height.
+    """
+    out = w.Output(outputs=(chart(figure),), layout=w.Layout(width="100%", height=f"{figure.layout.height}px"))
+    out.add_class("wbp-plot")
+    return out
 
 
 def lens_of(engine: Engine) -> Lens:

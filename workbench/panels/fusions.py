@@ -15,7 +15,11 @@ from workbench.widgets.static import facts
 if TYPE_CHECKING:
     from workbench.build import Engine
     from workbench.events import Event
+    from workbench.plan import Plan
     from workbench.session import Session
+
+
+_TIMES = ("Latency", "Sum of layers", "Outputs")
 
 
 class FusionsPanel(Panel):
@@ -23,7 +27,7 @@ class FusionsPanel(Panel):
 
     title = "Fusions"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, lens: Lens | None = None) -> None:
         self._facts = w.HTML()
         self._tabs = w.Tab(layout=w.Layout(width="100%"))
         self._map: FusionView | GraphView | None = None
@@ -32,7 +36,7 @@ class FusionsPanel(Panel):
         self._details: DetailsView | None = None
         self._charts = w.Output(layout=w.Layout(width="100%"))
         self._lens: Lens | None = None
-        super().__init__(session)
+        super().__init__(session, lens=lens)
         self._tabs.observe(self.guard(self._draw_charts), "selected_index")
 
     def show_engine(self, engine: Engine | None) -> None:
@@ -40,14 +44,23 @@ class FusionsPanel(Panel):
         if engine is None:
             self.body.children = [empty(NO_ENGINE)]
             return
-        self._lens = lens = lens_of(engine)
+        lens = lens_of(engine)
         if lens.graph is None:
             self.show_error(
                 WorkbenchError(
                     f"Only the plan can be shown: {lens.missing}", hint="Bring the model's file back for the rest."
                 )
             )
-        self._facts.value = fact_row(facts(lens.plan)[:5])
+        elif lens.times_missing:
+            self.show_error(times_error(lens))
+        self.show_lens(lens)
+        self._code_for(engine)
+
+    def show_lens(self, lens: Lens) -> None:
+        """Show the fusions of a plan."""
+        self._lens = lens
+        told = facts(lens.plan)
+        self._facts.value = fact_row(told[:5] + [fact for fact in told[5:] if fact["name"] in _TIMES])
         wanted: type[FusionView | GraphView] = GraphView if lens.graph is None else FusionView
         if isinstance(self._map, wanted) and self._table is not None and self._details is not None:
             # The same views, other data: what the reader has arranged stays.
@@ -57,7 +70,8 @@ class FusionsPanel(Panel):
             self._make_views(lens, wanted)
         self._charts.outputs = ()
         self._draw_charts()
-        self._code_for(engine)
+        if self._fixed is not None:
+            self.set_code([inspect_line(lens.plan), "session.panel('fusions', plan=plan)"])
 
     def _make_views(self, lens: Lens, kind: type[FusionView | GraphView]) -> None:
         session, fail = self.session, self.show_error
@@ -94,9 +108,9 @@ class FusionsPanel(Panel):
     def heard(self, event: Event) -> None:
         """A selection changes the code as well."""
         super().heard(event)
-        if event.kind == "errors-added" and (engine := self.session.current) is not None:
+        if event.kind == "errors-added" and self._fixed is None and (engine := self.session.current) is not None:
             self.show_engine(engine)  # the map has an overlay more
-        if event.kind == "selection" and (engine := self.session.current) is not None:
+        if self._fixed is None and event.kind == "selection" and (engine := self.session.current) is not None:
             self._code_for(engine)
 
     def _code_for(self, engine: Engine) -> None:
@@ -108,6 +122,21 @@ class FusionsPanel(Panel):
             lines.append("[engine.plan.by_id[i] for i in session.selection]" if selection.kind == "layer"
                          else "[engine.plan.layers_of.get(i) for i in session.selection]")  # fmt: skip
         self.set_code([*lines, "session.panel('fusions')"])
+
+
+def times_error(lens: Lens) -> WorkbenchError:
+    """Why an engine's profile is not shown."""
+    return WorkbenchError(
+        f"The profile that lies beside this engine can't be shown: {lens.times_missing}",
+        hint="Measure again (session.profile()); all else of the engine is shown.",
+    )
+
+
+def inspect_line(plan: Plan) -> str:
+    """The call that reads `plan` again from the files that trtexec wrote."""
+    files = dict(plan.facts.get("inspected") or {"layers": plan.facts.get("file", "LAYERS.json")})
+    rest = "".join(f", {name}={value!r}" for name, value in files.items() if name != "layers" and value)
+    return f"plan = session.inspect({files['layers']!r}{rest})"
 
 
 def build_line(engine: Engine) -> str:

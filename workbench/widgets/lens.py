@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import WorkbenchError
+from workbench.errors import ProfileError, WorkbenchError
 from workbench.model.cost import Cost, node_cost
 from workbench.plan import Plan
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.model.model import Model
     from workbench.model.provenance import Source
     from workbench.plan import Layer
+    from workbench.plan.times import LayerTimes
 
 
 class Lens:
@@ -32,26 +33,61 @@ class Lens:
         provenance: Source by node id.
         missing: Why there is no graph.
         errors: Errors against FP32 along the graph (`Engine.errors`); None where none were measured.
+        times_missing: Why there are no times although something was measured.
+        estimate: Estimated times, for views that show them beside what is known.
     """
 
     def __init__(
-        self, plan: Plan, graph: Graph | None = None, provenance: dict[str, Source] | None = None, missing: str = "",
+        self,
+        plan: Plan,
+        graph: Graph | None = None,
+        provenance: dict[str, Source] | None = None,
+        missing: str = "",
+        times_missing: str = "",
+        estimate: LayerTimes | None = None,
         errors: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.plan = plan
         self.graph = graph
         self.provenance = provenance or {}
         self.missing = missing
         self.errors = errors
+        self.times_missing = times_missing
+        self.estimate = estimate
 
     @staticmethod
     def of(engine: Engine) -> Lens:
-        """The lens of an engine; its model is opened if it is still there."""
+        """The lens of an engine, with the times of its newest profile; its model is opened if it is still there.
+
+        A profile that can't be joined to the plan is told in `times_missing`, and the plan is shown without times.
+
+        Raises:
+            StoreError: the engine's folder was removed.
+        """
+        plan, problem = engine.plan, ""
+        try:
+            plan = engine.measured
+        except ProfileError as error:
+            problem = error.message
         try:
             model = engine.source()
-            return Lens(engine.plan, engine.graph(), model.provenance, errors=engine.errors)
+            return Lens(plan, engine.graph(), model.provenance, times_missing=problem, errors=engine.errors)
         except WorkbenchError as error:
-            return Lens(engine.plan, missing=error.message, errors=engine.errors)
+            return Lens(plan, missing=error.message, times_missing=problem, errors=engine.errors)
+
+    @staticmethod
+    def of_plan(plan: Plan, model: Model | None = None) -> Lens:
+        """The lens of a plan that no engine of a session stands behind, such as `Session.inspect` gives.
+
+        Args:
+            plan: What to look at.
+            model: The model that it was built from, where that is known.
+        """
+        from workbench.plan.from_layers import input_shapes
+
+        if model is None:
+            return Lens(plan, missing="it was not given (--model, or model=)")
+        return Lens(plan, model.graph.at(input_shapes(plan.io)), model.provenance)
 
     @staticmethod
     def of_model(model: Model) -> Lens:
@@ -65,6 +101,10 @@ class Lens:
         nobody = {"name": "", "version": "", "target": "", "gpu": None}
         plan = Plan(model=head, compiler=nobody, config={}, seconds={}, layers=(), unclaimed=(), io=())
         return Lens(plan, graph, model.provenance)
+
+    def with_estimate(self, estimate: LayerTimes) -> Lens:
+        """The same with estimated times beside it."""
+        return Lens(self.plan, self.graph, self.provenance, self.missing, self.times_missing, estimate, self.errors)
 
     @property
     def compiled(self) -> bool:

@@ -5,13 +5,26 @@ No script, no font, no address: it can be mailed, committed or printed. Colours 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from workbench.figures import KIND_COLOURS, PRECISION_COLOURS
+from workbench.figures_time import WAYS, ways_of
 from workbench.plan import Plan, liveness
-from workbench.units import bytes_text, count_text
+from workbench.plan.roofline import Device
+from workbench.plan.times import (
+    LayerTimes,
+    by_kind,
+    ceilings,
+    device_of,
+    doubts,
+    measured_times,
+    roofline_points,
+    slowest,
+)
+from workbench.units import bytes_text, count_text, ms_text
 from workbench.widgets.lens import Lens
 from workbench.widgets.wire import _capital, _short, shown, source_text
 
@@ -37,7 +50,7 @@ def html(lens: Lens, rows: int = ROWS) -> str:
     )
     table = (
         "<table><thead><tr>"
-        + "".join(f"<th style='text-align:left;padding:2px 8px'>{h}</th>" for h in ("#", "kind", "layer", "ONNX nodes", "source", "type", "moves"))
+        + "".join(f"<th style='text-align:left;padding:2px 8px'>{h}</th>" for h in ("#", "kind", "layer", "ONNX nodes", "source", "type", "moves", *(["time, measured"] if _timed(plan) else [])))
         + f"</tr></thead><tbody>{cells}</tbody></table>"
     )  # fmt: skip
     rest = len(shown(plan)) - rows
@@ -47,14 +60,19 @@ def html(lens: Lens, rows: int = ROWS) -> str:
 
 def _rows(plan: Plan, rows: int) -> list[list[str]]:
     position = {layer.id: i for i, layer in enumerate(plan.layers)}
+    timed = _timed(plan)
     return [
         [
             str(position[la.id]), la.kind, _capital(la.title),
             ", ".join(la.nodes[:4]) + (f" and {len(la.nodes) - 4} more" if len(la.nodes) > 4 else "") or "none",
-            source_text(la), _short(la.precision), bytes_text(la.bytes),
+            source_text(la), _short(la.precision), bytes_text(la.bytes), *([ms_text(la.time_ms)] if timed else []),
         ]
         for la in shown(plan)[:rows]
     ]  # fmt: skip
+
+
+def _timed(plan: Plan) -> bool:
+    return any(layer.time_ms is not None for layer in plan.layers)
 
 
 def strip(plan: Plan, rows: int = ROWS) -> str:
@@ -97,7 +115,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, str, str]], *, width: floa
         y = top + i * step
         w = max((width - left - right) * value / largest, 1.0)
         parts.append(
-            f"<text x='{left - 8:.0f}' y='{y + 12:.0f}' font-size='11' text-anchor='end' fill='{_TEXT}'>{escape(label[:24])}</text>"
+            f"<text x='{left - 8:.0f}' y='{y + 12:.0f}' font-size='11' text-anchor='end' fill='{_TEXT}'>{escape(label if len(label) <= 22 else label[:21] + '…')}</text>"
             f"<rect x='{left:.0f}' y='{y:.0f}' width='{w:.1f}' height='16' rx='2' fill='{colour}'/>"
             f"<text x='{left + w + 6:.1f}' y='{y + 12:.0f}' font-size='11' fill='{_QUIET}'>{escape(text)}</text>"
         )
@@ -118,20 +136,10 @@ def charts(lens: Lens) -> list[dict[str, str]]:
         for kind, n in sorted(size.items(), key=lambda item: -item[1])
     ]
     by_type = [
-        (_short(dtype) or "unknown", float(n), f"{n} layers", PRECISION_COLOURS.get(dtype, _GREY))
+        (_short(dtype) or "unknown", float(n), f"{n} layer{'s' * (n != 1)}", PRECISION_COLOURS.get(dtype, _GREY))
         for dtype, n in s["precisions"].items()
     ]
-    modules: dict[str, float] = {}
-    for layer in plan.layers:
-        scope = lens.scope(layer)
-        if scope:
-            parts = scope.split(".")
-            block = ".".join(parts[: next((i + 1 for i, p in enumerate(parts) if p.isdigit()), 1)])
-            modules[block] = modules.get(block, 0.0) + (layer.bytes or 0)
-    by_module = [
-        (name, value, bytes_text(value), _ACCENT)
-        for name, value in sorted(modules.items(), key=lambda item: -item[1])[:12]
-    ]
+    by_module = _by_module(lens, {layer.id: layer.bytes for layer in plan.layers}, bytes_text)
     out = [
         ("Kernel launches", bars("Kernel launches", [
             *_written(s["launches_before"], str),
@@ -145,7 +153,111 @@ def charts(lens: Lens) -> list[dict[str, str]]:
     ]  # fmt: skip
     if by_module:
         out.insert(4, ("Bytes by module", bars("Bytes moved by module", by_module)))
+    out = [*_time_charts(lens), *out]
     return [{"title": title, "svg": svg, "alt": title} for title, svg in out]
+
+
+def _by_module(
+    lens: Lens, amounts: Mapping[str, float | None], told: Callable[[float], str]
+) -> list[tuple[str, float, str, str]]:
+    """Bars of an amount by block: the module's scope up to its first number."""
+    found: dict[str, float] = {}
+    for layer in lens.plan.layers:
+        scope = lens.scope(layer)
+        if scope:
+            parts = scope.split(".")
+            block = ".".join(parts[: next((i + 1 for i, p in enumerate(parts) if p.isdigit()), 1)])
+            found[block] = found.get(block, 0.0) + (amounts.get(layer.id) or 0)
+    largest = sorted(found.items(), key=lambda item: -item[1])[:12]
+    return [(name, value, told(value), _ACCENT) for name, value in largest]
+
+
+def _time_charts(lens: Lens) -> list[tuple[str, str]]:
+    """Charts of measured time; none where nothing was measured."""
+    plan = lens.plan
+    times = measured_times(plan)
+    out: list[tuple[str, str]] = []
+    ways = ways_of(plan.facts.get("measured") or {})
+    rows = [
+        (f"{WAYS.get(name, name)}, {word}", float(way[key]), ms_text(way[key]), _ACCENT if word == "median" else _GREY)
+        for name, way in ways.items() for key, word in (("median_ms", "median"), ("p90_ms", "p90"), ("p99_ms", "p99"))
+    ]  # fmt: skip
+    if rows:
+        out.append(("Latency", bars("Latency, measured", rows)))
+    if times is None:
+        return out
+    position = {layer.id: i for i, layer in enumerate(plan.layers)}
+    top, rest, count = slowest(plan, times, 14)
+    total = times.total or 1.0
+    rows = [
+        (f"#{position[la.id]} {la.title}", ms, f"{ms_text(ms)}  {ms / total:.0%}", KIND_COLOURS.get(la.kind, _GREY))
+        for la, ms in top
+    ]
+    if count:
+        rows.append((f"{count} other{'s' * (count > 1)}", 0.0, f"{ms_text(rest)}  {rest / total:.0%} together", _GREY))
+    out.append(("Slowest layers", bars("Slowest layers, measured", rows)))
+    kinds = by_kind(plan, times)
+    rows = [(kind, ms, f"{ms_text(ms)}  {ms / total:.0%}", KIND_COLOURS.get(kind, _GREY)) for kind, ms in kinds.items()]
+    out.append(("Time by kind", bars("Time by kind of layer, measured", rows)))
+    if modules := _by_module(lens, times.ms, ms_text):
+        out.append(("Time by module", bars("Time by module, measured", modules)))
+    if (on := device_of(plan)) is not None and (drawn := roofline(plan, times, on)):
+        out.append(("Roofline", drawn))
+    return out
+
+
+def roofline(plan: Plan, times: LayerTimes, on: Device, *, width: float = 420.0, height: float = 280.0) -> str:
+    """Layers under the ceilings of a GPU, both axes logarithmic; "" where no layer can be placed."""
+    points, left = roofline_points(plan, times, on)
+    peaks = ceilings(plan, on)
+    if not points or not peaks:
+        return ""
+    x0 = math.log10(min(p.intensity for p in points) / 2)
+    x1 = math.log10(max([2 * p.intensity for p in points] + [3 * peak / on.bandwidth for _, peak in peaks]))
+    y0 = math.log10(min(p.rate for p in points) / 2)
+    y1 = math.log10(2 * peaks[0][1])
+    top, bottom, side = 40.0, height - 34.0, 56.0
+
+    def at(intensity: float, rate: float) -> tuple[float, float]:
+        x = side + (width - side - 4) * (math.log10(intensity) - x0) / (x1 - x0)
+        return x, bottom - (bottom - top) * (math.log10(rate) - y0) / (y1 - y0)
+
+    dash = "" if on.measured else " stroke-dasharray='5 4'"
+    basis = "measured ceilings" if on.measured else "datasheet ceilings: an estimate"
+    parts = [
+        f"<text x='0' y='12' font-size='13' font-weight='600' fill='{_TEXT}'>Roofline, layers {times.word}</text>"
+        f"<text x='0' y='27' font-size='11' fill='{_QUIET}'>{escape(on.name)}, {basis}</text>"
+    ]
+    for exponent in range(math.ceil(y0), math.floor(y1) + 1):
+        _, y = at(10**x0, 10.0**exponent)
+        label = count_text(10.0**exponent).replace(" ", "")
+        parts.append(f"<line x1='{side:.0f}' x2='{width:.0f}' y1='{y:.1f}' y2='{y:.1f}' stroke='{_LINE}'/>"
+                     f"<text x='{side - 6:.0f}' y='{y + 4:.1f}' font-size='10' text-anchor='end' fill='{_QUIET}'>{label}</text>")  # fmt: skip
+    for exponent in range(math.ceil(x0), math.floor(x1) + 1):
+        x, _ = at(10.0**exponent, 10**y0)
+        parts.append(
+            f"<text x='{x:.1f}' y='{bottom + 14:.1f}' font-size='10' text-anchor='middle' fill='{_QUIET}'>{10.0**exponent:g}</text>"
+        )
+    low = max(10**x0, 10**y0 / on.bandwidth)
+    line = f"stroke='{_QUIET}' stroke-width='1.2'{dash}"
+    (xa, ya), (xb, yb) = at(low, low * on.bandwidth), at(peaks[0][1] / on.bandwidth, peaks[0][1])
+    parts.append(f"<line x1='{xa:.1f}' y1='{ya:.1f}' x2='{xb:.1f}' y2='{yb:.1f}' {line}/>")
+    for name, peak in peaks:
+        (xa, ya), (xb, _) = at(peak / on.bandwidth, peak), at(10**x1, peak)
+        parts.append(f"<line x1='{xa:.1f}' y1='{ya:.1f}' x2='{xb:.1f}' y2='{ya:.1f}' {line}/><text x='{width:.0f}' y='{ya - 4:.1f}' "
+                     f"font-size='10' text-anchor='end' fill='{_QUIET}'>{escape(name)} {count_text(peak)}FLOP/s</text>")  # fmt: skip
+    longest = max(p.ms for p in points)
+    for p in points:
+        x, y = at(p.intensity, p.rate)
+        size = 2.5 + 5 * math.sqrt(p.ms / longest)
+        colour = KIND_COLOURS.get(p.layer.kind, _GREY)
+        look = f"fill='none' stroke='{colour}'" if times.estimated else f"fill='{colour}' fill-opacity='0.8'"
+        parts.append(
+            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{size:.1f}' {look}><title>{escape(_capital(p.layer.title))}: {ms_text(p.ms)}</title></circle>"
+        )
+    told = "FLOP/s against FLOPs per byte" + (f"; {left} layers without either left out" if left else "")
+    parts.append(f"<text x='{side:.0f}' y='{height - 4:.0f}' font-size='10' fill='{_QUIET}'>{told}</text>")
+    return _svg(width, height, "Roofline", "".join(parts))
 
 
 def memory(plan: Plan, *, width: float = 420.0, height: float = 150.0) -> str:
@@ -208,6 +320,22 @@ def facts(plan: Plan) -> list[dict[str, object]]:
         rows.append(
             ("Latency", f"{latency['median_ms']:.3f} ms", None, "measured", f"median of {latency['iterations']}")
         )
+        rows.append(("p99", f"{latency['p99_ms']:.3f} ms", None, "measured", f"p90 {latency['p90_ms']:.3f} ms"))
     if "sum_ms" in measured:
         rows.append(("Sum of layers", f"{measured['sum_ms']:.3f} ms", None, "measured", "profiled one by one"))
+    if error := measured.get("error"):
+        wrong = any(grave for grave, _ in doubts(plan))
+        relative = error.get("relative_l2")
+        told = (
+            "not finite" if not error.get("ok", True) else "?" if relative is None else f"relative error {relative:.2g}"
+        )
+        rows.append(
+            (
+                "Outputs",
+                f"WRONG: {told}" if wrong else told,
+                None,
+                "measured",
+                f"against {error.get('reference', 'the reference')}",
+            )
+        )
     return [{"name": n, "value": v, "unit": u, "source": source, "note": note} for n, v, u, source, note in rows]

@@ -36,6 +36,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
     """
 
     component_name = ""
+    _stop: Callable[[], None] | None = None
 
     _esm = _LOADER
     bundle = traitlets.Unicode().tag(sync=True, echo_update=False)
@@ -67,7 +68,6 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
             selection=_to_wire(session.selection if session else Selection()),
         )
         self.on_msg(self._receive)
-        self._stop = None
         if session is not None:
             # Weak: the session outlives its views and must not keep them alive.
             receive = weakref.WeakMethod(self._heard)
@@ -229,8 +229,10 @@ class DetailsView(View):
     component_name = "details"
 
     def wire_data(self, lens: Lens) -> dict[str, Any]:
-        """Nothing ahead: details are asked for one by one. The engine's name makes a change of engine visible."""
-        return {"engine": str(lens.plan.model["name"])}
+        """Nothing ahead: details are asked for one by one. What is shown is named, so that a change is noticed."""
+        plan = lens.plan
+        times = [layer.time_ms for layer in plan.layers if layer.time_ms is not None]
+        return {"engine": " ".join(map(str, (plan.model["name"], plan.compiler, plan.config, len(times), sum(times))))}
 
 
 def _to_wire(selection: Selection) -> dict[str, Any]:

@@ -237,7 +237,9 @@ def layer_table(lens: Lens) -> Json:
     if lens.errors is not None:
         columns.insert(9, ("error", "Error", "number", "%", "measured", lambda la: _percent(lens.error(la))))
     if any(layer.time_ms is not None for layer in layers):
-        columns.insert(3, ("time", "Time", "number", "ms", "measured", lambda la: la.time_ms))
+        columns.insert(3, ("time", "Time", "number", "ms", "measured", lambda la: _round(la.time_ms)))
+    if (estimate := lens.estimate) is not None:
+        columns.insert(3, ("least", "At least", "number", "ms", "estimated", lambda la: _round(estimate.ms.get(la.id))))
     return {
         "version": 1,
         "title": "Layers",

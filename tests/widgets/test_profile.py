@@ -1,0 +1,577 @@
+"""The Profile and Engine panels: what was measured, what is estimated, and what goes wrong, without a GPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import pytest
+
+from tests import profiles
+from tests.conftest import ROOT, SAMPLES, wait_for
+from tests.widgets.test_report import part
+from workbench import Session
+from workbench.compilers.base import Ability, CompilerInfo
+from workbench.errors import ProfileError, StoreError, WorkbenchError
+from workbench.panels import profile as profile_panel
+from workbench.panels.engine import changes_html, memory_rows
+from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
+from workbench.plan.roofline import device, estimates
+from workbench.units import ms_text
+from workbench.widgets import TableView, wire
+from workbench.widgets.views import View
+
+TREXEC = ROOT.parent / "shared" / "data" / "trtexec" / "a100-resnet18-fp16"
+
+
+@pytest.fixture
+def fresh(session: Session) -> Session:
+    """A session of its own with one engine: profiles are laid beside it."""
+    session.build(str(SAMPLES / "attention.onnx"), compiler="fake")
+    return session
+
+
+def inside(widget: Any, kind: type) -> Iterator[Any]:
+    if isinstance(widget, kind):
+        yield widget
+    for child in getattr(widget, "children", ()):
+        yield from inside(child, kind)
+
+
+def text_of(widget: Any) -> str:
+    return "\n".join(str(one.value) for one in inside(widget, ipywidgets.HTML))
+
+
+def open_all(panel: Any) -> list[str]:
+    """Open each tab; a tab whose content fails shows in the panel."""
+    for i in range(len(panel._tabs.titles)):
+        panel._tabs.selected_index = i
+        assert panel.error == "", panel._tabs.titles[i]
+    return list(panel._tabs.titles)
+
+
+def titles(widget: Any) -> list[str]:
+    return [out["data"]["text/plain"] for place in inside(widget, ipywidgets.Output) for out in place.outputs]
+
+
+def drawn(panel: Any, tab: str) -> dict[str, Any]:
+    """The first chart of a tab, as the browser gets it."""
+    panel._tabs.selected_index = list(panel._tabs.titles).index(tab)
+    out = next(inside(panel._tabs.children[panel._tabs.selected_index], ipywidgets.Output))
+    return out.outputs[0]["data"]["application/vnd.plotly.v1+json"]
+
+
+# --- times flow through the house ------------------------------------------------------------------------
+
+
+def test_a_profile_reaches_map_table_details_and_report(fresh: Session, tmp_path: Path) -> None:
+    engine = fresh.engine()
+    panel = fresh.panel("fusions")
+    assert "time" not in [c["name"] for c in wire.layer_table(panel._table.lens)["columns"]]
+    before = panel._details.data
+    profiles.measure(engine)
+    profiles.tell(fresh, engine)
+    lens = panel._table.lens
+    times = [layer.time_ms for layer in engine.measured.layers]
+    table = wire.layer_table(lens)
+    column = next(c for c in table["columns"] if c["name"] == "time")
+    assert (column["unit"], column["source"]) == ("ms", "measured")
+    assert table["rows"][table["columns"].index(column)] == pytest.approx(times, rel=1e-3)
+    overlay = wire.plan_data(lens)["overlays"][0]
+    assert (overlay["name"], overlay["unit"], overlay["source"]) == ("time", "ms", "measured")
+    fact = wire.details(lens, "layer", lens.plan.layers[0].id)["sections"][0]["rows"][1]
+    assert (fact["name"], fact["value"], fact["source"]) == ("Time", times[0], "measured")
+    assert panel._details.data != before  # else the browser would keep details without times
+    assert "Latency" in text_of(panel)
+    page = fresh.report(tmp_path / "r.html").read_text()
+    assert "<th style='text-align:left;padding:2px 8px'>time, measured</th>" in page
+    payload = json.loads(part(page, "payload"))
+    assert [f["title"] for f in payload["figures"]][:2] == ["Latency", "Slowest layers"]
+    assert "Latency" in [f["name"] for f in payload["facts"]]
+    assert any("layers take" in line for line in payload["footer"])
+
+
+def test_a_profile_from_another_notebook_is_followed(fresh: Session) -> None:
+    panel = fresh.panel("profile")
+    assert "Latency" not in panel._tabs.titles
+    other = Session(fresh.name)
+    profiles.measure(other.engine())
+    profiles.tell(other, other.engine())
+    assert wait_for(lambda: "Latency" in panel._tabs.titles)
+    other.close()
+
+
+def test_a_profile_of_an_engine_that_is_not_shown_changes_nothing(fresh: Session) -> None:
+    first = fresh.engine()
+    fresh.build(str(SAMPLES / "residual_block.onnx"), compiler="fake")
+    panel = fresh.panel("profile")
+    profiles.measure(first)
+    profiles.tell(fresh, first)
+    assert "Latency" not in panel._tabs.titles
+    fresh.current = first
+    assert "Latency" in panel._tabs.titles
+
+
+# --- the profile panel -----------------------------------------------------------------------------------
+
+
+def test_without_an_engine_it_says_what_can_be_done(session: Session) -> None:
+    panel = session.panel("profile")
+    assert panel.error == ""
+    assert "No engine yet" in text_of(panel)
+    assert "session.inspect(" in text_of(panel)
+
+
+def test_without_a_profile_everything_is_an_estimate(fresh: Session) -> None:
+    engine = fresh.engine()
+    panel = fresh.panel("profile")
+    assert panel.button.disabled
+    assert "Nothing can be measured here: the fake compiler makes nothing that runs" in panel.status.value
+    assert "Nothing is measured yet" in text_of(panel)
+    assert open_all(panel)[0] == "Layers"
+    assert all("estimated" in title for title in titles(panel._tabs))
+    assert panel.gpu.value == "rtx-4090"  # it was built for sm89
+    (table,) = inside(panel._tabs, TableView)
+    column = wire.layer_table(table.lens)["columns"][3]
+    assert (column["name"], column["source"]) == ("least", "estimated")
+    largest = max(drawn(panel, "Layers")["data"][0]["x"])
+    assert largest == max(e.time_ms or 0 for e in estimates(engine.plan, device("rtx-4090")).values())
+    panel.gpu.value = "t4"
+    assert max(drawn(panel, "Layers")["data"][0]["x"]) == max(
+        e.time_ms or 0 for e in estimates(engine.plan, device("t4")).values()
+    )
+    assert "roofline.device('t4')" in panel.code
+    assert "Tesla T4" in drawn(panel, "Roofline")["layout"]["title"]["text"]
+
+
+def test_a_profile_is_shown_whole(fresh: Session) -> None:
+    engine = fresh.engine()
+    document = profiles.measure(engine)
+    panel = fresh.panel("profile")
+    assert open_all(panel) == ["Latency", "Layers", "Timeline", "Modules", "Roofline", "Conditions"]
+    assert not any("estimated" in title for title in titles(panel._tabs))
+    facts = {f["name"]: f for f in headline(engine.measured.facts["measured"])}
+    median = document["latency"]["graph"]["median_ms"]
+    assert facts["median latency"]["note"] == "CUDA graph"
+    assert facts["median latency"]["value"] == ms_text(median)
+    assert {"p90", "p99", "throughput", "median, one by one", "median, with transfers", "first run", "sum of layers",
+            "relative error"} <= set(facts)  # fmt: skip
+    assert facts["relative error"]["value"] == "0.00035"
+    told = text_of(panel)
+    assert "NVIDIA H100 80GB HBM3, sm90, 580.159.04" in told
+    assert "layers take" in told.lower()  # the sum beside the end-to-end time, explained
+    times = [layer.time_ms or 0 for layer in engine.measured.layers]
+    assert max(drawn(panel, "Layers")["data"][0]["x"]) == max(times)
+    assert sum(sum(t["x"]) for t in drawn(panel, "Timeline")["data"]) == pytest.approx(sum(times))
+    assert "H100 SXM" in drawn(panel, "Roofline")["layout"]["title"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"error": 0.06}, "The outputs are wrong: relative error 0.06"),
+        ({"finite": False}, "1 value of y are NaN or infinite"),
+    ],
+)
+def test_wrong_outputs_are_an_alarm(how: dict[str, Any], said: str, fresh: Session) -> None:
+    profiles.measure(fresh.engine(), **how)
+    panel = fresh.panel("profile")
+    assert said in panel._facts.value
+    assert "wbp-error" in panel._facts.value
+    assert "role='alert'" in panel._facts.value
+
+
+def test_what_is_not_known_or_not_steady_is_a_note(fresh: Session) -> None:
+    profiles.measure(fresh.engine(), reference=False, unsteady=True)
+    panel = fresh.panel("profile")
+    assert "whether the outputs are right is not known" in panel._facts.value
+    assert "did not settle" in panel._facts.value
+    assert "wbp-error" not in panel._facts.value
+    assert "relative error" not in panel._facts.value
+
+
+def test_one_selection(fresh: Session) -> None:
+    engine = fresh.engine()
+    profiles.measure(engine)
+    panel = fresh.panel("profile")
+    chosen = engine.plan.layers[1]
+    _ = drawn(panel, "Roofline")
+    table = None
+    for tab in ("Layers", "Timeline"):
+        _ = drawn(panel, tab)
+        table = table or next(inside(panel._tabs, TableView), None)
+    assert table is not None
+    table.selection = {"ids": [chosen.id], "origin": "graph-layer-1", "kind": "layer"}  # a click in the table
+    assert fresh.selection.ids == (chosen.id,)
+    # The open chart is drawn again at once, the others when they are opened.
+    assert sum(w == 3 for t in drawn(panel, "Timeline")["data"] for w in t["marker"]["line"]["width"]) == 1
+    assert 3 in drawn(panel, "Layers")["data"][0]["marker"]["line"]["width"]
+    fresh.selection = chosen.nodes[0]  # of a node: the layers that execute it
+    assert sum(w == 3 for t in drawn(panel, "Timeline")["data"] for w in t["marker"]["line"]["width"]) == 1
+    assert f"session.selection = [{chosen.nodes[0]!r}]" in panel.code
+    fresh.selection = None
+    assert 3 not in drawn(panel, "Layers")["data"][0]["marker"]["line"]["width"]
+
+
+def test_charts_are_kilobytes_and_old_views_are_closed(fresh: Session) -> None:
+    engine = fresh.engine()
+    profiles.measure(engine)
+    panel = fresh.panel("profile")
+    open_all(panel)
+    size = sum(len(json.dumps(out.outputs)) for out in inside(panel._tabs, ipywidgets.Output))
+    assert size < 100_000
+    old = list(inside(panel._tabs, View))
+    assert old
+    profiles.tell(fresh, engine)
+    assert all(view._stop is None for view in old)
+
+
+class _Job:
+    """What the panel asks of a job."""
+
+    def __init__(self, error: WorkbenchError | None = None, ends: bool = True) -> None:
+        from workbench.jobs import Progress
+
+        self.progress = {"Timing layers": Progress("Timing layers", 3, 20)}
+        self.status, self.seconds, self._error, self._ends = "running", 1.5, error, ends
+        self._asked = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "status" and object.__getattribute__(self, "_ends"):
+            asked = object.__getattribute__(self, "_asked")
+            object.__setattr__(self, "_asked", asked + 1)
+            if asked >= 2:
+                return "failed" if object.__getattribute__(self, "_error") else "done"
+        return object.__getattribute__(self, name)
+
+    def cancel(self) -> None:
+        from workbench.errors import CancelledError
+
+        self._error = CancelledError("cancelled")
+        self.status = "cancelled"
+
+    def result(self) -> dict[str, Any]:
+        if self._error:
+            raise self._error
+        return {}
+
+
+@pytest.fixture
+def can_measure(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[[_Job], tuple[Any, list[dict]]]:
+    """A panel on a machine that can measure; the measuring itself is a pretended job."""
+
+    def make(job: _Job) -> tuple[Any, list[dict]]:
+        info = CompilerInfo("fake", "1", abilities=frozenset(Ability))
+        monkeypatch.setattr(profile_panel.compilers, "get", lambda _: type("C", (), {"describe": lambda self: info})())
+        asked: list[dict] = []
+        monkeypatch.setattr(Session, "start_profile", lambda self, engine, **options: (asked.append(options), job)[1])
+        return fresh.panel("profile"), asked
+
+    return make
+
+
+def test_measure_asks_for_what_the_form_says(can_measure: Any) -> None:
+    panel, asked = can_measure(_Job())
+    assert not panel.button.disabled
+    panel.transfers.value, panel.graph.value, panel.duration.value = True, False, 250
+    panel.reference.value = "nothing"
+    panel.inputs.value = " in.npz "
+    panel.batches.value = "1, 8"
+    panel.button.click()
+    assert wait_for(lambda: "Measured in 1.5 s" in panel.status.value)
+    assert asked == [{"graph": False, "transfers": True, "duration_ms": 250.0, "batches": [1, 8], "inputs": "in.npz",
+                      "reference": False}]  # fmt: skip
+    line = "session.profile(engine, graph=False, transfers=True, duration_ms=250.0, batches=[1, 8], inputs='in.npz', reference=False)"
+    assert line in panel.code
+    assert "Timing layers 3/20" in text_of(panel.bars)
+    assert wait_for(lambda: not panel.button.disabled)
+    assert panel.cancel.disabled
+    panel.reference.value = "a file"
+    panel.button.click()
+    assert "No reference file is named" in panel.error
+    assert len(asked) == 1
+
+
+def test_measuring_that_fails_or_is_cancelled(can_measure: Any) -> None:
+    panel, _ = can_measure(_Job(WorkbenchError("The GPU has too little free memory for it.", hint="Close other work.")))
+    panel.button.click()
+    assert wait_for(lambda: "too little free memory" in panel.error)
+    assert "Close other work." in panel.error
+    assert "Failed" in panel.status.value
+    assert wait_for(lambda: not panel.button.disabled)
+    panel, _ = can_measure(_Job(ends=False))
+    panel.button.click()
+    assert wait_for(lambda: panel.bars.children)
+    assert panel.button.disabled
+    panel.cancel.click()
+    assert wait_for(lambda: "Cancelled" in panel.status.value)
+    assert panel.error == ""
+
+
+# --- bad inputs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["profile", "fusions", "engine"])
+def test_a_profile_of_another_engine_is_told_and_nothing_else_breaks(name: str, fresh: Session, tmp_path: Path) -> None:
+    engine = fresh.engine()
+    profiles.of_another_engine(engine)
+    with pytest.raises(ProfileError):
+        _ = engine.measured
+    panel = fresh.panel(name)
+    assert "not of one engine" in panel.error
+    panel._tabs.selected_index = 1
+    assert list(inside(panel, View)) or name == "engine"
+    assert fresh.report(tmp_path / "r.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "workbench.profile/9"}'])
+def test_a_profile_that_cannot_be_read(content: str, fresh: Session) -> None:
+    engine = fresh.engine()
+    (engine.folder / "profiles").mkdir()
+    (engine.folder / "profiles" / "1.json").write_text(content)
+    with pytest.raises(ProfileError, match=r"1\.json"):
+        _ = engine.profile
+    panel = fresh.panel("profile")
+    assert "can&#x27;t be shown" in panel.error
+    assert "Nothing is measured yet" in text_of(panel)
+
+
+def test_an_engine_whose_folder_is_gone(fresh: Session, tmp_path: Path) -> None:
+    engine = fresh.engine()
+    panels = [fresh.panel(name) for name in ("profile", "engine")]
+    shutil.rmtree(engine.folder)
+    with pytest.raises(StoreError, match="no longer in the store"):
+        _ = engine.record
+    with pytest.raises(StoreError, match="no longer in the store"):
+        engine.save(tmp_path / "x")
+    engine_panel = panels[1]
+    engine_panel._tabs.selected_index = 3
+    assert "no longer in the store" in engine_panel.error
+    engine_panel.path.value = str(tmp_path / "x.engine")
+    engine_panel.save.click()
+    assert "no longer in the store" in engine_panel.error
+    # A panel that is opened now finds no engine, and says so.
+    for name in ("profile", "engine"):
+        assert "No engine yet" in text_of(fresh.panel(name))
+        assert fresh.panel(name).error == ""
+
+
+def test_hostile_names_are_no_markup(tmp_path: Path, session: Session) -> None:
+    from tests.models_small import model, node, save, value
+
+    bad = "<script>alert(1)</script>"
+    proto = model([node("Relu", [bad], [bad + "y"], bad)], [value(bad, [4])], [value(bad + "y", [4])])
+    session.add(str(save(proto, tmp_path / "hostile.onnx")))
+    engine = session.build("hostile", compiler="fake")
+    profiles.measure(engine)
+    session.selection = engine.plan.layers[0].id
+    for name in ("profile", "engine"):
+        panel = session.panel(name)
+        open_all(panel)
+        assert bad not in text_of(panel)
+        assert not any(bad in json.dumps(out.outputs) for out in inside(panel, ipywidgets.Output))
+
+
+# --- plans of trtexec's files ----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not TREXEC.is_dir(), reason="the recorded trtexec files are not here")
+def test_a_plan_of_trtexecs_files_in_panels_and_report(session: Session, tmp_path: Path) -> None:
+    file = {kind: TREXEC / f"resnet.onnx.engine.{kind}.json" for kind in ("graph", "profile", "timing", "metadata")}
+    plan = session.inspect(file["graph"], profile=file["profile"], times=file["timing"], metadata=[file["metadata"]])
+    panel = session.panel("profile", plan)
+    assert panel.error == ""
+    assert open_all(panel) == ["Latency", "Layers", "Timeline", "Roofline"]
+    assert "0.862 ms" in panel._facts.value
+    assert max(drawn(panel, "Layers")["data"][0]["x"]) == pytest.approx(0.1116, rel=0.01)
+    assert panel.gpu.value == "a100"
+    fusions = session.panel("fusions", plan=plan)
+    assert fusions.error == ""
+    assert "Latency" in text_of(fusions)
+    for shown in (panel, fusions):
+        scope: dict[str, Any] = {}
+        exec(compile(shown.code, "shown", "exec"), scope)
+        assert scope["plan"].facts["measured"]["latency"] == plan.facts["measured"]["latency"]
+        scope["session"].close()
+    assert session.report(tmp_path / "r.html", plan).stat().st_size < 1_000_000
+    # News of engines is no news to a panel of a plan.
+    session.build(str(SAMPLES / "attention.onnx"), compiler="fake")
+    assert "0.862 ms" in panel._facts.value
+    with pytest.raises(StoreError, match="shows engines of the session"):
+        session.panel("memory", plan)
+
+
+# --- the engine panel ------------------------------------------------------------------------------------
+
+
+def test_the_engine_looked_into(fresh: Session) -> None:
+    engine = fresh.engine()
+    panel = fresh.panel("engine")
+    assert open_all(panel) == ["Overview", "Layers", "Memory", "Log", "Compare"]
+    told = text_of(panel)
+    for word in ("the serialized engine", "Asked of the compiler", "peak activations", "only engine of the session"):
+        assert word in told
+    assert len(panel.layers.options) == len(engine.plan.layers)
+    assert "Choose a layer" in panel._raw.value
+    assert f"{len(engine.log.splitlines())} lines" in told
+
+
+def test_the_inspector_searches_raw_records_and_follows_the_selection(fresh: Session) -> None:
+    engine = fresh.engine()
+    profiles.measure(engine)
+    panel = fresh.panel("engine")
+    open_all(panel)
+    layer = engine.plan.layers[2]
+    raw = engine.record["layers"][2]
+    tensor = raw["outputs"][0]["name"]
+    panel.search.value = tensor
+    found = [key for _, key in panel.layers.options]
+    assert layer.id in found
+    assert len(found) == sum(tensor in json.dumps(one) for one in engine.record["layers"])
+    panel.layers.value = layer.id
+    assert fresh.selection.ids == (layer.id,)
+    assert tensor in panel._raw.value
+    assert f"pretended tactic of {layer.name}" in panel._raw.value  # what the inspector said, beside the log
+    fresh.selection = engine.plan.layers[0].id
+    assert panel.layers.value is None  # the search does not find it
+    assert engine.record["layers"][0]["outputs"][0]["name"] in panel._raw.value
+    panel.search.value = "no such thing"
+    assert panel.layers.options == ()
+    assert "0 of" in panel._count.value
+
+
+def test_save_as(fresh: Session, tmp_path: Path) -> None:
+    panel = fresh.panel("engine")
+    panel.save.click()
+    assert "No file is named" in panel.error
+    panel.path.value = str(tmp_path / "none" / "x.engine")
+    panel.save.click()
+    assert "can&#x27;t be written" in panel.error
+    panel.path.value = str(tmp_path / "x.engine")
+    panel.save.click()
+    assert panel.error == ""
+    assert (tmp_path / "x.engine").read_bytes() == fresh.engine().path.read_bytes()
+    assert "engine.save(" in panel.code
+
+
+def test_what_changed_against_another(fresh: Session) -> None:
+    first = fresh.engine()
+    panel = fresh.panel("engine")
+    open_all(panel)
+    second = fresh.build("attention", compiler="fake", optimization_level=3)
+    profiles.measure(first)
+    profiles.measure(second)
+    profiles.tell(fresh, second)
+    assert panel.chooser.value == second.key
+    assert panel.other.value == first.key
+    told = text_of(panel._tabs)
+    assert "optimization level" in told
+    assert f"{len(first.plan.layers)} kernels execute the same nodes in both" in told
+    assert "median latency" in told
+    assert f"session.engine({first.key[:12]!r})" in panel.code
+    fresh.build(str(SAMPLES / "residual_block.onnx"), compiler="fake")
+    assert "no node is in both" in panel._changes.value
+    same = changes_html(first.plan, first.plan, (10, 10))
+    assert "no change" in same
+    assert "option" not in same
+
+
+def test_memory_from_every_source(fresh: Session) -> None:
+    engine = fresh.engine()
+    profiles.measure(engine)
+    rows = {row[0]: row[1:] for row in memory_rows(engine, engine.measured)}
+    assert rows["activations and scratch"][:2] == ["16.2 MB", "reported"]
+    assert rows["peak activations"][1] == "computed"
+    assert rows["used on the GPU"][1] == "measured"
+    assert rows["engine file"][0].endswith("B")
+
+
+def test_caches_are_told(fresh: Session) -> None:
+    panel = fresh.panel("engine")
+    assert "it is found ready made" in text_of(panel)
+    fresh.build("attention", compiler="fake")
+    panel = fresh.panel("engine")
+    assert "Found ready made 1 time in this session" in text_of(panel)
+
+
+def test_words_of_a_document() -> None:
+    assert batch_of({"shapes": {"x": [8, 3], "m": [8]}}) == 8
+    assert batch_of({"shapes": {"x": [8, 3], "m": [1]}}) is None
+    assert batch_of({"shapes": {"x": []}}) is None
+    assert batch_of({}) is None
+    assert headline({}) == []
+    assert batches_of("1, 8 32") == [1, 8, 32]
+    for bad in ("0", "8x", "-1", "1.5"):
+        with pytest.raises(WorkbenchError, match="no batch sizes"):
+            batches_of(bad)
+    rows = dict(map(tuple, conditions({"shapes": {"x": [1, 3]}, "notes": ["inputs are random"]})))  # type: ignore[arg-type]
+    assert rows["inputs"] == "x 1×3"
+    assert rows["note"] == "inputs are random"
+
+
+EXTRAS = {
+    "sweep": [{"batch": 1, "way": "graph", "median_ms": 1.0, "p99_ms": 1.1, "throughput": 1000.0},
+              {"batch": 64, "missing": "Input x is 1 to 32 <script>"}],
+    "kernels": {"rows": [{"name": "sm90_<script>xmma", "ms": 0.0123, "layer": "a"}, {"name": "copy", "ms": 0.5, "layer": None}],
+                "joined": "by name"},
+    "clocks": {"sm_mhz": 1755.0, "sm_least_mhz": 1740, "sm_most_mhz": 1770, "sm_highest_mhz": 1980, "memory_mhz": 2619,
+               "steady": False, "watts": 311.4, "held_back_by": ["power limit"], "samples": 9},
+    "energy": {"way": "graph", "joules": 15.0, "runs": 100, "joules_per_run": 0.15},
+    "ceilings": {"name": "NVIDIA H100", "sm": "sm90", "bandwidth": 2.9e12, "peaks": {"fp32": 5.1e13, "tf32": 3.6e14},
+                 "source": "measured on this GPU: one copy, one GEMM", "measured": True},
+}  # fmt: skip
+"""What a profile also holds where it could be had; see `workbench.measure.run.profile`."""
+
+
+def with_extras(engine: Any) -> None:
+    document = {**profiles.measure(engine), **EXTRAS}
+    (engine.folder / "profiles" / "9999999999999999999.json").write_text(json.dumps(document))
+
+
+def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> None:
+    engine = fresh.engine()
+    with_extras(engine)
+    panel = fresh.panel("profile")
+    tabs = open_all(panel)
+    assert tabs[-3:] == ["Batches", "Kernels", "Conditions"]
+    facts = {f["name"]: (f["value"], f["note"]) for f in energy_facts(engine.measured.facts["measured"])}
+    assert facts == {
+        "energy a run": ("150 mJ", "whole GPU, CUDA graph"), "SM clock": ("1755 MHz", "of 1980, 1740 to 1770"),
+        "power": ("311 W", "mean, whole GPU"),
+    }  # fmt: skip
+    assert "150 mJ" in panel._facts.value
+    assert "held back meanwhile: power limit" in panel._facts.value
+    assert sweep_rows(EXTRAS) == [
+        ["1", "1.000 ms", "1.100 ms", "1,000", "CUDA graph"],
+        ["64", "", "", "", "Input x is 1 to 32 <script>"],
+    ]
+    assert kernel_rows(EXTRAS)[0] == ["0", "sm90_<script>xmma", "12.3 µs", "a"]
+    told = text_of(panel)
+    assert "sm90_&lt;script&gt;xmma" in told
+    assert "<script>" not in told
+    assert "Joined to layers by name" in told
+    title = drawn(panel, "Roofline")["layout"]["title"]["text"]
+    assert "NVIDIA H100, measured ceilings" in title
+    assert panel.gpu.value == "measured"
+    panel.gpu.value = "h100"  # a reader may hold it against the datasheet instead
+    assert "H100 SXM, datasheet ceilings: an estimate" in drawn(panel, "Roofline")["layout"]["title"]["text"]
+
+
+@pytest.mark.skipif(not hasattr(Session, "rebuild"), reason="this version has no rebuild")
+def test_rebuild(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "copy.onnx"
+    shutil.copyfile(SAMPLES / "attention.onnx", path)
+    session.build(str(path), compiler="fake")
+    panel = session.panel("engine")
+    assert "can't be told here" in text_of(panel).replace("&#x27;", "'")
+    panel.rebuild.click()
+    assert wait_for(lambda: "found ready made" in panel._rebuilt.value)
+    assert wait_for(lambda: not panel.rebuild.disabled)
+    assert "session.rebuild(engine)" in panel.code
+    path.unlink()
+    panel.rebuild.click()
+    assert wait_for(lambda: panel.error)
