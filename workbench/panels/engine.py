@@ -277,6 +277,9 @@ class EnginePanel(Panel):
 
     def _rebuild(self, _button: Any) -> None:
         engine, _ = self._need()
+        rebuild: Callable[[Engine], Engine] | None = getattr(self.session, "rebuild", None)
+        if rebuild is None:
+            raise WorkbenchError("This version can't rebuild.", hint="Build the model again: session.build(...).")
         self.show_error("")
         self.rebuild.disabled, self.stop.disabled = True, False
         self._rebuilt.value = "<span class='wbp-quiet'>Building</span>"
@@ -287,7 +290,7 @@ class EnginePanel(Panel):
         def work() -> None:
             told = ""
             try:
-                fresh = self.session.rebuild(engine)  # type: ignore[attr-defined]
+                fresh = rebuild(engine)
                 how = "found ready made" if fresh.cached else f"built in {fresh.seconds['total']:.1f} s"
                 told = f"{escape(fresh.id)}, {how}."
             except CancelledError:
