@@ -330,13 +330,13 @@ def test_a_profile_of_another_engine_is_told_and_nothing_else_breaks(name: str, 
     assert fresh.report(tmp_path / "r.html").stat().st_size > 100_000
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "workbench.profile/9"}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "workbench.profile/9"}', "{}", '{"layers": 3}'])
 def test_a_profile_that_cannot_be_read(content: str, fresh: Session) -> None:
     engine = fresh.engine()
     (engine.folder / "profiles").mkdir()
     (engine.folder / "profiles" / "1.json").write_text(content)
-    with pytest.raises(ProfileError, match=r"1\.json"):
-        _ = engine.profile
+    with pytest.raises(ProfileError):
+        _ = engine.measured
     panel = fresh.panel("profile")
     assert "can&#x27;t be shown" in panel.error
     assert "Nothing is measured yet" in text_of(panel)
