@@ -103,7 +103,14 @@ class Engine:
         from workbench.measure.run import apply
 
         profile = self.profile
-        return self.plan if profile is None else apply(self.plan, profile)
+        if profile is None:
+            return self.plan
+        try:
+            return apply(self.plan, profile)
+        except (KeyError, TypeError) as error:
+            raise ProfileError(
+                f"The newest profile of {self.id} is not whole: {error}.", hint="Measure again."
+            ) from None
 
     def compatibility(self) -> list[Finding]:
         """Whether it can run on this machine: compiler, version, GPU, platform, each in words."""
@@ -197,7 +204,7 @@ def _profile_in(file: Path) -> dict[str, Any]:
         raise ProfileError(
             f"The profile {file.name} can't be read: {error}.", hint=f"Remove {file} and measure again."
         ) from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    if not isinstance(document, dict) or document.get("schema", SCHEMA) != SCHEMA:
         raise ProfileError(f"{file.name} is no {SCHEMA} document.", hint=f"Remove {file} and measure again.")
     return document
 

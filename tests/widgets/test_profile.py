@@ -152,7 +152,8 @@ def test_a_profile_is_shown_whole(fresh: Session) -> None:
     engine = fresh.engine()
     document = profiles.measure(engine)
     panel = fresh.panel("profile")
-    assert open_all(panel) == ["Latency", "Layers", "Timeline", "Modules", "Roofline", "Conditions"]
+    kernels = ["Kernels"] if document.get("kernels") else []
+    assert open_all(panel) == ["Latency", "Layers", "Timeline", "Modules", "Roofline", *kernels, "Conditions"]
     assert not any("estimated" in title for title in titles(panel._tabs))
     facts = {f["name"]: f for f in headline(engine.measured.facts["measured"])}
     median = document["latency"]["graph"]["median_ms"]
@@ -167,7 +168,8 @@ def test_a_profile_is_shown_whole(fresh: Session) -> None:
     times = [layer.time_ms or 0 for layer in engine.measured.layers]
     assert max(drawn(panel, "Layers")["data"][0]["x"]) == max(times)
     assert sum(sum(t["x"]) for t in drawn(panel, "Timeline")["data"]) == pytest.approx(sum(times))
-    assert "H100 SXM" in drawn(panel, "Roofline")["layout"]["title"]["text"]
+    assert "layers measured" in drawn(panel, "Roofline")["layout"]["title"]["text"]
+    assert "H100" in drawn(panel, "Roofline")["layout"]["title"]["text"]
 
 
 @pytest.mark.parametrize(
@@ -328,13 +330,13 @@ def test_a_profile_of_another_engine_is_told_and_nothing_else_breaks(name: str, 
     assert fresh.report(tmp_path / "r.html").stat().st_size > 100_000
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "workbench.profile/9"}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": "workbench.profile/9"}', "{}", '{"layers": 3}'])
 def test_a_profile_that_cannot_be_read(content: str, fresh: Session) -> None:
     engine = fresh.engine()
     (engine.folder / "profiles").mkdir()
     (engine.folder / "profiles" / "1.json").write_text(content)
-    with pytest.raises(ProfileError, match=r"1\.json"):
-        _ = engine.profile
+    with pytest.raises(ProfileError):
+        _ = engine.measured
     panel = fresh.panel("profile")
     assert "can&#x27;t be shown" in panel.error
     assert "Nothing is measured yet" in text_of(panel)

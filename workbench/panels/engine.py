@@ -108,9 +108,8 @@ class EnginePanel(Panel):
         place = w.VBox(layout=w.Layout(width="100%"))
         told = table_html(["", "here", ""], compatibility_of(engine), wrap=True)
         runs = w.HTML(f"<h4 class='wbp-part'>Where it runs</h4>{told}", layout=w.Layout(width="100%"))
-        left: list[w.Widget] = [runs]
-        if hasattr(self.session, "rebuild"):
-            left.append(w.HBox([self.rebuild, self.stop, self._rebuilt], layout=w.Layout(align_items="center")))
+        again = w.HBox([self.rebuild, self.stop, self._rebuilt], layout=w.Layout(align_items="center"))
+        left: list[w.Widget] = [runs, again]
         asked = table_html(["option asked for", "value"], options_of(engine.config))
         left.append(w.HTML("<h4 class='wbp-part'>Asked of the compiler</h4>" + asked))
         files = table_html(["file", "size", ""], files_of(engine), numeric=(1,))
@@ -413,9 +412,6 @@ def tactics_of(engine: Engine) -> list[list[str]]:
 
 def compatibility_of(engine: Engine) -> list[list[str]]:
     """Where an engine runs, as rows: what, whether it fits, and why in words."""
-    if not hasattr(engine, "compatibility"):
-        made = engine.plan.compiler
-        return [["made by", "", f"{made['name']} {made['version']} for {made['target'] or 'an unknown GPU'}"]]
     words = {True: "fits", False: "does not fit", None: "can't be told here"}
     return [[finding.what, words[finding.ok], finding.words] for finding in engine.compatibility()]
 
