@@ -391,10 +391,10 @@ def long_build(plan: Plan, limit: float = LONG_BUILD) -> list[Gotcha]:
 
 _PRECISION = {
     "fp32-product": "{n} in FP32 although {asked} was asked for",
-    "wide-output": "{n} that read {asked} and store FP32",
-    "double-requantization": "{n} that quantize, dequantize and quantize again",
-    "conversion-kernel": "{n} that only change the type",
-    "weights-dequantized": "{n} that widen stored weights at run time",
+    "wide-output": "{n} that read{s} {asked} and store{s} FP32",
+    "double-requantization": "{n} that quantize{s}, dequantize{s} and quantize{s} again",
+    "conversion-kernel": "{n} that only change{s} the type",
+    "weights-dequantized": "{n} that widen{s} stored weights at run time",
     "fp32-pointwise": "{n} in FP32 although {asked} was asked for, beside the products",
 }
 """Titles of the kinds of `workbench.precision.audit`."""
@@ -413,7 +413,7 @@ def precision(plan: Plan) -> list[Gotcha]:
         noun = "product" if all(la.kind in HEAVY for la in layers) else "kernel"
         found.append(
             Gotcha(
-                f"precision-{finding.kind}", _PRECISION[finding.kind].format(n=_count(len(layers), noun), asked=seen.asked),
+                f"precision-{finding.kind}", _PRECISION[finding.kind].format(n=_count(len(layers), noun), asked=seen.asked, s="s" if len(layers) == 1 else ""),
                 f"{_and(_name(la) for la in layers[:3])}{f' and {len(layers) - 3} more' if len(layers) > 3 else ''}.",
                 severity,
                 f"Types reported by the compiler; {bytes_text(finding.bytes)} "
@@ -425,25 +425,48 @@ def precision(plan: Plan) -> list[Gotcha]:
 
 
 def bare_layers(plan: Plan) -> list[Gotcha]:
-    """Kernels that no node of the model asked for: copies between layouts and types."""
+    """Kernels that own no node: copies between layouts and types, and others of which the compiler names no node."""
     bare = [la for la in plan.layers if la.launches and not la.nodes]
-    if not bare:
-        return []
-    known = [la.bytes for la in bare if la.bytes is not None]
+    copies = [la for la in bare if la.kind in CONVERSIONS]
+    others = [la for la in bare if la.kind not in CONVERSIONS]
     total = sum(la.bytes or 0 for la in plan.layers if la.launches)
-    kinds = _and(f"{n} {kind}" for kind, n in Counter(la.kind for la in bare).most_common())
-    share = f", {sum(known) / total:.1%} of all" if total else ""
-    times = [la.time_ms for la in bare if la.time_ms is not None]
-    measured = f" They take {sum(times):.4f} ms (measured)." if times else ""
-    return [
-        Gotcha(
-            "layers-without-nodes", f"{len(bare)} kernel{'s' if len(bare) > 1 else ''} that no node asked for, {bytes_text(sum(known))} moved",
-            f"{kinds}: {_and(la.title for la in bare[:3])}{' and more' if len(bare) > 3 else ''}. The compiler put them in to change the layout or type.{measured}",
-            "cost", f"Layers reported by the compiler; {bytes_text(sum(known))} computed from their tensors{share}.",
-            "Look at the neighbours: an input in the layout or type that the first kernel wants saves the copy.",
-            layers=tuple(la.id for la in bare),
-        )
-    ]  # fmt: skip
+
+    def moved(layers: Sequence[Layer]) -> tuple[int, str]:
+        size = sum(la.bytes or 0 for la in layers)
+        unknown = sum(la.bytes is None for la in layers)
+        text = f"{bytes_text(size)} computed from their tensors" + (f", {size / total:.1%} of all" if total else "")
+        return size, text + (f"; of {unknown} the size is not known" if unknown else "")
+
+    def took(layers: Sequence[Layer]) -> str:
+        times = [la.time_ms for la in layers if la.time_ms is not None]
+        return f" They take {sum(times):.4f} ms (measured)." if times else ""
+
+    found = []
+    if copies:
+        size, evidence = moved(copies)
+        found.append(
+            Gotcha(
+                "layout-copies", f"{_count(len(copies), 'kernel')} that no node asked for: copies of {bytes_text(size)}",
+                f"{_and(f'{n} {kind}' for kind, n in Counter(la.kind for la in copies).most_common())}. The compiler put "
+                f"{'it' if len(copies) == 1 else 'them'} in to change the layout or type.{took(copies)}",
+                "cost", f"Layers reported by the compiler; {evidence}.",
+                "Look at the neighbours: an input in the layout or type that the first kernel wants saves the copy.",
+                layers=tuple(la.id for la in copies),
+            )
+        )  # fmt: skip
+    if others:
+        _size, evidence = moved(others)
+        found.append(
+            Gotcha(
+                "layers-without-nodes", f"{_count(len(others), 'kernel')} of which the compiler names no node",
+                f"{_and(f'{n} {kind}' for kind, n in Counter(la.kind for la in others).most_common())}. What they compute "
+                f"is part of the model, but from which lines can't be told.{took(others)}",
+                "note", f"Layers reported by the compiler; {evidence}.",
+                "Look at the layers before and after them in the fusion map.",
+                layers=tuple(la.id for la in others),
+            )
+        )  # fmt: skip
+    return found
 
 
 def host_shapes(plan: Plan) -> list[Gotcha]:

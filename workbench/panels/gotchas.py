@@ -55,6 +55,7 @@ class GotchasPanel(Panel):
         self.subject = w.Dropdown(
             options=[],
             description="Look at",
+            style={"description_width": "initial"},
             layout=w.Layout(width="auto", max_width="560px"),
             tooltip="An engine, or a model",
         )
@@ -132,8 +133,8 @@ class GotchasPanel(Panel):
     def _draw(self, found: Gotchas, lens: Lens) -> None:
         self.found = found
         counts = Counter(f.severity for f in found)
-        names = {"problem": "problems", "cost": "costs", "note": "notes"}
-        self._facts.value = fact_row([{"name": names[s], "value": counts[s]} for s in SEVERITIES])
+        plural = {s: s if counts[s] == 1 else f"{s}s" for s in SEVERITIES}
+        self._facts.value = fact_row([{"name": plural[s], "value": counts[s]} for s in SEVERITIES])
         self._parts.value = _parts(found.partition)
         self.cards = [self._card(finding) for finding in found]
         notes = "".join(f"<p class='wbp-quiet'>Not looked at: {escape(text)}.</p>" for text in found.unchecked)
@@ -159,7 +160,7 @@ class GotchasPanel(Panel):
             noun = "layer" if finding.layers else "node"
             button = w.Button(
                 description=f"Select {len(ids)} {noun}{'s' if len(ids) > 1 else ''}", icon="crosshairs",
-                layout=w.Layout(width="auto"), tooltip="Select in every view of this session",
+                layout=w.Layout(width="auto", align_self="flex-start"), tooltip="Select in every view of this session",
             )  # fmt: skip
             button.on_click(self.guard(lambda _button: self._select(finding)))
             parts.append(button)
