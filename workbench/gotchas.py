@@ -335,6 +335,8 @@ def runtime_shapes(graph: Graph) -> list[Gotcha]:
 
 def bound_to_gpu(plan: Plan, here: Sequence[Gpu], installed: str | None) -> list[Gotcha]:
     """What the engine was built for, beside what is here. Always a finding: engine files are not portable."""
+    from workbench.compilers.tensorrt.runtime import runs_on
+
     compiler = plan.compiler
     name, version, target = (str(compiler.get(k) or "") for k in ("name", "version", "target"))
     if name == "fake" or not target:
@@ -346,15 +348,19 @@ def bound_to_gpu(plan: Plan, here: Sequence[Gpu], installed: str | None) -> list
     words = f"It was built for {built_for} by {name} {version}" + (
         f", hardware compatible ({portable})." if portable else "."
     )
-    others = [g for g in here if g.sm not in targets]
+    asked = {**compiler, "hardware_compatibility": portable}
+    later = [g for g in here if g.sm not in targets and runs_on(g.sm, targets, asked)]
+    others = [g for g in here if g.sm not in targets and g not in later]
     severity: Severity = "note"
     if not here:
         words += " There is no NVIDIA GPU here, so it can't run on this machine."
-    elif len(others) == len(here) and not portable:
+    elif len(others) == len(here):
         words += f" Here there is {_and(f'{g.name} ({g.sm})' for g in here)}: it does not run on it."
         severity = "problem"
     else:
         words += f" Here there is {_and(f'{g.name} ({g.sm})' for g in here)}."
+        if later and len(others) + len(later) == len(here):
+            words += " It runs there, on a later GPU than it was tuned for."
     if installed and installed != version and not plan.config.get("version_compatible"):
         words += f" {name} {installed} is installed here; an engine is read by the version that wrote it."
         severity = "problem"

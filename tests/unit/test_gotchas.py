@@ -167,9 +167,15 @@ def test_bound_to_gpu() -> None:
     assert "no NVIDIA GPU here" in nowhere.words
     (fits,) = bound_to_gpu(plan(), (ada,), "1.7")
     assert fits.severity == "note"
-    (other,) = bound_to_gpu(plan(), (hopper,), "1.7")
+    (later,) = bound_to_gpu(plan(), (hopper,), "1.7")
+    assert later.severity == "note"  # TensorRT for RTX was seen to run them
+    assert "later GPU than it was tuned for" in later.words
+    full = plan(compiler={"name": "tensorrt", "version": "1.7", "target": "sm89"})
+    (other,) = bound_to_gpu(full, (hopper,), "1.7")
     assert other.severity == "problem"
     assert "does not run on it" in other.words
+    full = replace(full, config={"hardware_compatibility": "ampere_plus"})
+    assert bound_to_gpu(full, (hopper,), "1.7")[0].severity == "note"
     (either,) = bound_to_gpu(plan(), (hopper, ada), "1.7")
     assert either.severity == "note"
     (later,) = bound_to_gpu(plan(), (ada,), "1.8")

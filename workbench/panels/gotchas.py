@@ -33,7 +33,7 @@ body[data-jp-theme-light="false"] .wbp .wbg-cost { --wbg-tone: #f0c36a; }
 body[data-jp-theme-light="false"] .wbp .wbg-note { --wbg-tone: #8fb0ff; }
 .wbp .wbg-card h4 { margin: 0 0 2px; font-size: 13px; font-weight: 600; line-height: 1.45; color: var(--wbp-text); overflow-wrap: anywhere; }
 .wbp .wbg-card h4 span { color: var(--wbg-tone); font-weight: 600; margin-right: 8px; }
-.wbp .wbg-card p { margin: 2px 0 !important; line-height: 1.5; color: var(--wbp-text); overflow-wrap: anywhere; max-width: 92ch; }
+.wbp .wbg-card p { margin: 2px 0 !important; line-height: 1.5; color: var(--wbp-text); overflow-wrap: anywhere; }
 .wbp .wbg-card p.wbp-quiet { color: var(--wbp-quiet); font-size: 12px; }
 .wbp .wbg-card .widget-button { margin: 6px 0 0; }
 .wbp .wbg-parts { display: flex; gap: 3px; margin: 4px 0 12px; }

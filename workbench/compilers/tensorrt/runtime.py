@@ -8,7 +8,7 @@ and 11 and TensorRT for RTX: what differs is looked up by attribute.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -143,7 +143,7 @@ def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping
     if built.get("gpu"):
         targets.append(str(built["gpu"].get("sm", "")))
     sm = here.get("sm")
-    if sm and targets and sm not in targets and not _runs_on(sm, targets, built):
+    if sm and targets and sm not in targets and not runs_on(sm, targets, built):
         raise BuildError(
             f"The engine was built for {' and '.join(targets)}; this GPU is {sm}. Engines are not portable between "
             "architectures.",
@@ -151,7 +151,7 @@ def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping
         )
 
 
-def _runs_on(sm: str, targets: list[str], built: Mapping[str, Any]) -> bool:
+def runs_on(sm: str, targets: Sequence[str], built: Mapping[str, Any]) -> bool:
     """Hardware-compatible engines run on later GPUs; TensorRT for RTX was seen to run an SM80 engine on SM90."""
     number = int("".join(c for c in sm if c.isdigit()) or 0)
     lowest = min((int("".join(c for c in t if c.isdigit()) or 0) for t in targets), default=0)
