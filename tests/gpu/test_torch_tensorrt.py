@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from workbench import Session
-from workbench.errors import BuildError
+from workbench.errors import BuildError, ConfigError
 from workbench.machine import gpus
 from workbench.torch_paths import shim
 
@@ -71,7 +71,7 @@ def test_a_sample(session: Session, name: str, how: Any, precision: str) -> None
 
     inputs = tuple(resize_example(t, (4, *t.shape[1:])) for t in inputs)
     compiled = session.compile_torch(module, inputs, how=how, precision=precision, name=name)
-    print(compiled.partition)  # noqa: T201
+    print(compiled.partition)
     assert compiled.partition is not None
     assert not compiled.partition.planned
     assert compiled.partition.engines >= 1
@@ -99,7 +99,7 @@ def test_dynamic_batch_saved_and_loaded(session: Session, tmp_path: Path, retrac
 def test_the_plan_without_building_is_what_is_built(session: Session) -> None:
     planned = session.partition("unsupported", build=False, min_block_size=1)
     built = session.partition("unsupported", min_block_size=1)
-    print(built)  # noqa: T201
+    print(built)
     assert planned.planned
     assert not built.planned
 
@@ -127,10 +127,21 @@ def test_operators_left_to_pytorch(session: Session) -> None:
     assert error(module, compiled, inputs) < LIMIT["fp32"]
 
 
-def test_a_wrong_setting_is_told(session: Session) -> None:
+def test_dynamic_batch_by_torch_compile(session: Session) -> None:
+    import torch
+
     module, inputs = small()
+    compiled = session.compile_torch(module, inputs, how="torch.compile", shapes={"input": "2x64:4x64:16x64"})
+    for batch in (2, 16):
+        assert error(module, compiled, (torch.randn(batch, 64),)) < LIMIT["fp32"], batch
+
+
+def test_what_torch_tensorrt_refuses_is_told(session: Session) -> None:
+    module, inputs = sample("unsupported")
     with pytest.raises(BuildError, match="could not compile"):
-        session.compile_torch(module, inputs, optimization_level=99)
+        session.compile_torch(module, inputs, require_full_compilation=True)
+    with pytest.raises(ConfigError, match="no setting min_blok_size"):
+        session.compile_torch(module, inputs, min_blok_size=1)
 
 
 def test_the_session_still_builds_after_torch_tensorrt(session: Session) -> None:

@@ -6,6 +6,8 @@ for new shapes, and the ahead-of-time one, which is given the range of shapes an
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +112,13 @@ def compile_module(
     torch_tensorrt = shim.importable(None)
     import torch
 
+    known = {f.name for f in dataclasses.fields(torch_tensorrt.dynamo.CompilationSettings)}
+    if wrong := sorted(set(options) - known):
+        near = difflib.get_close_matches(wrong[0], known, n=3)
+        raise ConfigError(
+            f"Torch-TensorRT {shim.installed()} has no setting {', '.join(wrong)}.",
+            hint=f"Did you mean {' or '.join(near)}?" if near else None,
+        )
     examples, dynamic = prepare(module, inputs, shapes)
     low, examples = cast(module, examples, precision)
     low = low.eval().cuda()
@@ -127,7 +136,12 @@ def compile_module(
                 given = [specification(torch_tensorrt, n, t, shapes) for n, t in examples.items()]
                 made = torch_tensorrt.dynamo.compile(program, arg_inputs=given, **common)
             else:
-                made = torch.compile(low, backend="tensorrt", dynamic=bool(dynamic) or None, options=common)
+                torch._dynamo.reset()
+                for each, dims in dynamic.items():
+                    for d, dim in dims.items():
+                        # torch.compile keeps 1 apart: a batch of 1 is compiled again, on its own.
+                        torch._dynamo.mark_dynamic(examples[each], d, min=max(2, dim.min), max=dim.max)
+                made = torch.compile(low, backend="tensorrt", options=common)
             made(*examples.values())
             torch.cuda.synchronize()
         except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
