@@ -94,8 +94,11 @@ class GotchasPanel(Panel):
         elif event.kind == "profile-added":
             self._fill()
         elif event.kind in {"model-added", "model-removed"}:
-            self._asked.pop(str(event.data.get("model")), None)
-            self._fill()
+            name = str(event.data.get("model"))
+            self._asked.pop(name, None)
+            # A reader who looks at an engine stays there; who looks at models sees the new one.
+            engine = str(self.subject.value).startswith("engine:")
+            self._fill(None if engine else f"model:{name}")
 
     def _fill(self, wanted: str | None = None) -> None:
         current = self.session.current
