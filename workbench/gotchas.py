@@ -335,6 +335,8 @@ def runtime_shapes(graph: Graph) -> list[Gotcha]:
 
 def bound_to_gpu(plan: Plan, here: Sequence[Gpu], installed: str | None) -> list[Gotcha]:
     """What the engine was built for, beside what is here. Always a finding: engine files are not portable."""
+    from workbench.compatibility import runs_on
+
     compiler = plan.compiler
     name, version, target = (str(compiler.get(k) or "") for k in ("name", "version", "target"))
     if name == "fake" or not target:
@@ -346,15 +348,18 @@ def bound_to_gpu(plan: Plan, here: Sequence[Gpu], installed: str | None) -> list
     words = f"It was built for {built_for} by {name} {version}" + (
         f", hardware compatible ({portable})." if portable else "."
     )
-    others = [g for g in here if g.sm not in targets]
+    later = [g for g in here if g.sm not in targets and runs_on(g.sm, targets, name, portable) is not False]
+    others = [g for g in here if g.sm not in targets and g not in later]
     severity: Severity = "note"
     if not here:
         words += " There is no NVIDIA GPU here, so it can't run on this machine."
-    elif len(others) == len(here) and not portable:
+    elif len(others) == len(here):
         words += f" Here there is {_and(f'{g.name} ({g.sm})' for g in here)}: it does not run on it."
         severity = "problem"
     else:
         words += f" Here there is {_and(f'{g.name} ({g.sm})' for g in here)}."
+        if later and len(others) + len(later) == len(here):
+            words += " It runs there, on a later GPU than it was tuned for."
     if installed and installed != version and not plan.config.get("version_compatible"):
         words += f" {name} {installed} is installed here; an engine is read by the version that wrote it."
         severity = "problem"
@@ -391,10 +396,10 @@ def long_build(plan: Plan, limit: float = LONG_BUILD) -> list[Gotcha]:
 
 _PRECISION = {
     "fp32-product": "{n} in FP32 although {asked} was asked for",
-    "wide-output": "{n} that read {asked} and store FP32",
-    "double-requantization": "{n} that quantize, dequantize and quantize again",
-    "conversion-kernel": "{n} that only change the type",
-    "weights-dequantized": "{n} that widen stored weights at run time",
+    "wide-output": "{n} that read{s} {asked} and store{s} FP32",
+    "double-requantization": "{n} that quantize{s}, dequantize{s} and quantize{s} again",
+    "conversion-kernel": "{n} that only change{s} the type",
+    "weights-dequantized": "{n} that widen{s} stored weights at run time",
     "fp32-pointwise": "{n} in FP32 although {asked} was asked for, beside the products",
 }
 """Titles of the kinds of `workbench.precision.audit`."""
@@ -413,7 +418,7 @@ def precision(plan: Plan) -> list[Gotcha]:
         noun = "product" if all(la.kind in HEAVY for la in layers) else "kernel"
         found.append(
             Gotcha(
-                f"precision-{finding.kind}", _PRECISION[finding.kind].format(n=_count(len(layers), noun), asked=seen.asked),
+                f"precision-{finding.kind}", _PRECISION[finding.kind].format(n=_count(len(layers), noun), asked=seen.asked, s="s" if len(layers) == 1 else ""),
                 f"{_and(_name(la) for la in layers[:3])}{f' and {len(layers) - 3} more' if len(layers) > 3 else ''}.",
                 severity,
                 f"Types reported by the compiler; {bytes_text(finding.bytes)} "
@@ -425,25 +430,48 @@ def precision(plan: Plan) -> list[Gotcha]:
 
 
 def bare_layers(plan: Plan) -> list[Gotcha]:
-    """Kernels that no node of the model asked for: copies between layouts and types."""
+    """Kernels that own no node: copies between layouts and types, and others of which the compiler names no node."""
     bare = [la for la in plan.layers if la.launches and not la.nodes]
-    if not bare:
-        return []
-    known = [la.bytes for la in bare if la.bytes is not None]
+    copies = [la for la in bare if la.kind in CONVERSIONS]
+    others = [la for la in bare if la.kind not in CONVERSIONS]
     total = sum(la.bytes or 0 for la in plan.layers if la.launches)
-    kinds = _and(f"{n} {kind}" for kind, n in Counter(la.kind for la in bare).most_common())
-    share = f", {sum(known) / total:.1%} of all" if total else ""
-    times = [la.time_ms for la in bare if la.time_ms is not None]
-    measured = f" They take {sum(times):.4f} ms (measured)." if times else ""
-    return [
-        Gotcha(
-            "layers-without-nodes", f"{len(bare)} kernel{'s' if len(bare) > 1 else ''} that no node asked for, {bytes_text(sum(known))} moved",
-            f"{kinds}: {_and(la.title for la in bare[:3])}{' and more' if len(bare) > 3 else ''}. The compiler put them in to change the layout or type.{measured}",
-            "cost", f"Layers reported by the compiler; {bytes_text(sum(known))} computed from their tensors{share}.",
-            "Look at the neighbours: an input in the layout or type that the first kernel wants saves the copy.",
-            layers=tuple(la.id for la in bare),
-        )
-    ]  # fmt: skip
+
+    def moved(layers: Sequence[Layer]) -> tuple[int, str]:
+        size = sum(la.bytes or 0 for la in layers)
+        unknown = sum(la.bytes is None for la in layers)
+        text = f"{bytes_text(size)} computed from their tensors" + (f", {size / total:.1%} of all" if total else "")
+        return size, text + (f"; of {unknown} the size is not known" if unknown else "")
+
+    def took(layers: Sequence[Layer]) -> str:
+        times = [la.time_ms for la in layers if la.time_ms is not None]
+        return f" They take {sum(times):.4f} ms (measured)." if times else ""
+
+    found = []
+    if copies:
+        size, evidence = moved(copies)
+        found.append(
+            Gotcha(
+                "layout-copies", f"{_count(len(copies), 'kernel')} that no node asked for: copies of {bytes_text(size)}",
+                f"{_and(f'{n} {kind}' for kind, n in Counter(la.kind for la in copies).most_common())}. The compiler put "
+                f"{'it' if len(copies) == 1 else 'them'} in to change the layout or type.{took(copies)}",
+                "cost", f"Layers reported by the compiler; {evidence}.",
+                "Look at the neighbours: an input in the layout or type that the first kernel wants saves the copy.",
+                layers=tuple(la.id for la in copies),
+            )
+        )  # fmt: skip
+    if others:
+        _size, evidence = moved(others)
+        found.append(
+            Gotcha(
+                "layers-without-nodes", f"{_count(len(others), 'kernel')} of which the compiler names no node",
+                f"{_and(f'{n} {kind}' for kind, n in Counter(la.kind for la in others).most_common())}. What they compute "
+                f"is part of the model, but from which lines can't be told.{took(others)}",
+                "note", f"Layers reported by the compiler; {evidence}.",
+                "Look at the layers before and after them in the fusion map.",
+                layers=tuple(la.id for la in others),
+            )
+        )  # fmt: skip
+    return found
 
 
 def host_shapes(plan: Plan) -> list[Gotcha]:
@@ -490,13 +518,14 @@ def dynamic_shapes(engine: Engine, others: Sequence[Engine] = ()) -> list[Gotcha
                 "Keep a fixed engine for the shape that matters most, or several shape profiles.",
             )
         ]  # fmt: skip
-    build = f"session.build({engine.model!r}, target={'+'.join(engine.config.targets)!r}, precision={engine.config.precision!r}, shapes={opt!r})"
+    asked = {n: str(r) for n, r in ranges.items()}
+    call = f"session.dynamic_overhead({engine.model!r}, target={'+'.join(engine.config.targets)!r}, precision={engine.config.precision!r}, shapes={asked!r})"
     return [
         Gotcha(
             "dynamic-shapes", f"Shapes are open; kernels were chosen for {_and(f'{n} {s}' for n, s in opt.items())}",
             f"{shown}. Other shapes run with the same kernels, and memory is kept for the largest. What that costs was not measured yet.",
             "note", "Read from the engine's shape profiles.",
-            f"To measure it, on a GPU: session.profile() of this engine, and of {build}.",
+            f"To measure it, on a GPU: {call}.",
         )
     ]  # fmt: skip
 

@@ -379,7 +379,7 @@ def measure(
             back = sum(len(s.operators) for s in parts.segments if s.runs_on == "fallback")
             if not engines:
                 raise CompilerUnavailableError("nothing of the model ran in TensorRT")
-            how = f"torch.compile, backend tensorrt: {engines} engines, {back} operators in PyTorch"
+            how = f"torch.compile, backend tensorrt: {engines} engine{'s' if engines > 1 else ''}, {back} operators in PyTorch"
             torch_way("torch_tensorrt", compiled, how)
 
         guarded("torch_tensorrt", through_torch_tensorrt)

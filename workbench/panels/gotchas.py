@@ -33,7 +33,7 @@ body[data-jp-theme-light="false"] .wbp .wbg-cost { --wbg-tone: #f0c36a; }
 body[data-jp-theme-light="false"] .wbp .wbg-note { --wbg-tone: #8fb0ff; }
 .wbp .wbg-card h4 { margin: 0 0 2px; font-size: 13px; font-weight: 600; line-height: 1.45; color: var(--wbp-text); overflow-wrap: anywhere; }
 .wbp .wbg-card h4 span { color: var(--wbg-tone); font-weight: 600; margin-right: 8px; }
-.wbp .wbg-card p { margin: 2px 0 !important; line-height: 1.5; color: var(--wbp-text); overflow-wrap: anywhere; max-width: 92ch; }
+.wbp .wbg-card p { margin: 2px 0 !important; line-height: 1.5; color: var(--wbp-text); overflow-wrap: anywhere; }
 .wbp .wbg-card p.wbp-quiet { color: var(--wbp-quiet); font-size: 12px; }
 .wbp .wbg-card .widget-button { margin: 6px 0 0; }
 .wbp .wbg-parts { display: flex; gap: 3px; margin: 4px 0 12px; }
@@ -55,6 +55,7 @@ class GotchasPanel(Panel):
         self.subject = w.Dropdown(
             options=[],
             description="Look at",
+            style={"description_width": "initial"},
             layout=w.Layout(width="auto", max_width="560px"),
             tooltip="An engine, or a model",
         )
@@ -93,8 +94,11 @@ class GotchasPanel(Panel):
         elif event.kind == "profile-added":
             self._fill()
         elif event.kind in {"model-added", "model-removed"}:
-            self._asked.pop(str(event.data.get("model")), None)
-            self._fill()
+            name = str(event.data.get("model"))
+            self._asked.pop(name, None)
+            # A reader who looks at an engine stays there; who looks at models sees the new one.
+            engine = str(self.subject.value).startswith("engine:")
+            self._fill(None if engine else f"model:{name}")
 
     def _fill(self, wanted: str | None = None) -> None:
         current = self.session.current
@@ -132,8 +136,8 @@ class GotchasPanel(Panel):
     def _draw(self, found: Gotchas, lens: Lens) -> None:
         self.found = found
         counts = Counter(f.severity for f in found)
-        names = {"problem": "problems", "cost": "costs", "note": "notes"}
-        self._facts.value = fact_row([{"name": names[s], "value": counts[s]} for s in SEVERITIES])
+        plural = {s: s if counts[s] == 1 else f"{s}s" for s in SEVERITIES}
+        self._facts.value = fact_row([{"name": plural[s], "value": counts[s]} for s in SEVERITIES])
         self._parts.value = _parts(found.partition)
         self.cards = [self._card(finding) for finding in found]
         notes = "".join(f"<p class='wbp-quiet'>Not looked at: {escape(text)}.</p>" for text in found.unchecked)
@@ -159,7 +163,7 @@ class GotchasPanel(Panel):
             noun = "layer" if finding.layers else "node"
             button = w.Button(
                 description=f"Select {len(ids)} {noun}{'s' if len(ids) > 1 else ''}", icon="crosshairs",
-                layout=w.Layout(width="auto"), tooltip="Select in every view of this session",
+                layout=w.Layout(width="auto", align_self="flex-start"), tooltip="Select in every view of this session",
             )  # fmt: skip
             button.on_click(self.guard(lambda _button: self._select(finding)))
             parts.append(button)

@@ -6,6 +6,8 @@ for new shapes, and the ahead-of-time one, which is given the range of shapes an
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,7 @@ from workbench.machine import gpus
 from workbench.torch_paths import shim
 from workbench.torch_paths.export import cast, export, prepare
 from workbench.torch_paths.plan import MIN_BLOCK_SIZE, _versions, specification
+from workbench.torch_paths.record import qualified, recording
 from workbench.torch_paths.report import Partition, Segment
 
 
@@ -29,23 +32,29 @@ class Compiled:
         how: ``export`` or ``torch.compile``.
         inputs: Example inputs on the GPU, by name.
         partition: What runs where; None for a loaded module.
+        dynamic: Open dimensions by input (`torch.export.Dim`).
     """
 
     module: Any = field(repr=False)
     how: str
     inputs: dict[str, Any] = field(repr=False)
     partition: Partition | None = None
+    dynamic: dict[str, dict[int, Any]] = field(default_factory=dict, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it; tensors must lie on the GPU."""
         return self.module(*args, **kwargs)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, retrace: bool = True) -> Path:
         """Write it to `path` as an exported program that `load` reads, also without the module's source.
+
+        Args:
+            path: The .pt2 file to write.
+            retrace: Export the compiled graph anew, as Torch-TensorRT does by default; False writes it as it is.
 
         Raises:
             ConfigError: it was made by torch.compile, which has nothing to save.
-            StoreError: it can't be written.
+            StoreError: it can't be written, or Torch-TensorRT can't save it.
         """
         if self.how != "export":
             raise ConfigError(
@@ -54,10 +63,19 @@ class Compiled:
         import torch_tensorrt
 
         place = Path(path)
+        shapes = tuple(dict(self.dynamic[n]) if n in self.dynamic else None for n in self.inputs)
         try:
-            torch_tensorrt.save(self.module, str(place), arg_inputs=list(self.inputs.values()), retrace=False)
+            torch_tensorrt.save(
+                self.module, str(place), arg_inputs=tuple(self.inputs.values()), retrace=retrace,
+                dynamic_shapes=shapes if retrace and self.dynamic else None,
+            )  # fmt: skip
         except OSError as error:
             raise StoreError(f"{place} can't be written: {error}.", hint="Is there space?") from error
+        except Exception as error:
+            raise StoreError(
+                f"Torch-TensorRT could not save the module: {_first(error)}",
+                hint="Try retrace=False, which writes the compiled graph as it is." if retrace else None,
+            ) from error
         return place
 
 
@@ -94,23 +112,36 @@ def compile_module(
     torch_tensorrt = shim.importable(None)
     import torch
 
+    known = {f.name for f in dataclasses.fields(torch_tensorrt.dynamo.CompilationSettings)}
+    if wrong := sorted(set(options) - known):
+        near = difflib.get_close_matches(wrong[0], known, n=3)
+        raise ConfigError(
+            f"Torch-TensorRT {shim.installed()} has no setting {', '.join(wrong)}.",
+            hint=f"Did you mean {' or '.join(near)}?" if near else None,
+        )
     examples, dynamic = prepare(module, inputs, shapes)
     low, examples = cast(module, examples, precision)
     low = low.eval().cuda()
     examples = {n: t.cuda() for n, t in examples.items()}
+    asked = qualified(torch_executed_ops)
     common = {
-        "min_block_size": min_block_size, "torch_executed_ops": set(torch_executed_ops), "workspace_size": workspace,
+        "min_block_size": min_block_size, "torch_executed_ops": set(asked), "workspace_size": workspace,
         # Otherwise a failure is only logged and the module runs in PyTorch, which looks like a slow TensorRT.
         "pass_through_build_failures": True, **options,
     }  # fmt: skip
-    with shim_recording(min_block_size, torch_executed_ops) as found, torch.no_grad():
+    with recording(min_block_size, asked) as found, torch.no_grad():
         try:
             if how == "export":
                 program = export(low, examples, dynamic)
                 given = [specification(torch_tensorrt, n, t, shapes) for n, t in examples.items()]
                 made = torch_tensorrt.dynamo.compile(program, arg_inputs=given, **common)
             else:
-                made = torch.compile(low, backend="tensorrt", dynamic=bool(dynamic) or None, options=common)
+                torch._dynamo.reset()
+                for each, dims in dynamic.items():
+                    for d, dim in dims.items():
+                        # torch.compile keeps 1 apart: a batch of 1 is compiled again, on its own.
+                        torch._dynamo.mark_dynamic(examples[each], d, min=max(2, dim.min), max=dim.max)
+                made = torch.compile(low, backend="tensorrt", options=common)
             made(*examples.values())
             torch.cuda.synchronize()
         except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
@@ -129,7 +160,7 @@ def compile_module(
         name or type(module).__name__, "torch_tensorrt", False, segments, settings, _versions(torch_tensorrt),
         dict(found.unsupported),
     )  # fmt: skip
-    return Compiled(made, how, examples, partition)
+    return Compiled(made, how, examples, partition, dynamic)
 
 
 def load(path: str | Path) -> Compiled:
@@ -154,13 +185,6 @@ def load(path: str | Path) -> Compiled:
             hint="Engines belong to one GPU and one TensorRT version: compile it again on this machine.",
         ) from error
     return Compiled(module, "export", {})
-
-
-def shim_recording(min_block_size: int, asked: Sequence[str]) -> Any:
-    """`record.recording`, once torch_tensorrt is there."""
-    from workbench.torch_paths.record import recording
-
-    return recording(min_block_size, frozenset(asked))
 
 
 def _first(error: BaseException) -> str:

@@ -178,7 +178,7 @@ def task(
     from workbench.model.export import _call_factory, _pair, load_sample
     from workbench.torch_paths import shim
     from workbench.torch_paths.export import cast, export, prepare
-    from workbench.torch_paths.record import recording
+    from workbench.torch_paths.record import qualified, recording
 
     begin = time.perf_counter()
     reporter.progress("Exporting", 0, 1)
@@ -203,10 +203,10 @@ def task(
         program = move_to_device_pass(program, "cuda")
         arguments = tuple(a.cuda() for a in arguments)
     given = tuple(specification(torch_tensorrt, n, a, shapes) for n, a in zip(_inputs(program), arguments, strict=True))
-    with recording(min_block_size, frozenset(torch_executed_ops)) as found:
+    with recording(min_block_size, qualified(torch_executed_ops)) as found:
         torch_tensorrt.dynamo.compile(
             program, arg_inputs=given, min_block_size=min_block_size, dryrun=not build,
-            torch_executed_ops=set(torch_executed_ops), pass_through_build_failures=True,
+            torch_executed_ops=set(qualified(torch_executed_ops)), pass_through_build_failures=True,
         )  # fmt: skip
     reporter.progress("Partitioning", 1, 1)
     segments = tuple(

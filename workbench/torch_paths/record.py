@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from workbench.model.provenance import source_of_fx
 from workbench.torch_paths.report import Operator, Segment
 
+_PREFIX = "torch.ops."
 _CALLS = ("call_function", "call_method", "call_module")
 
 
@@ -81,7 +82,7 @@ class Recorder:
         """An operator that stays in PyTorch, with the reason."""
         op = _name(node)
         registry = importlib.import_module("torch_tensorrt.dynamo.conversion._ConverterRegistry").DYNAMO_CONVERTERS
-        if op in self.asked or f"torch.ops.{op}" in self.asked:
+        if f"{_PREFIX}{op}" in self.asked:
             reason = "asked for by torch_executed_ops"
         elif _picks(node):
             reason = "picks one result of the operator before it"
@@ -92,6 +93,11 @@ class Recorder:
         else:
             reason = "torch_tensorrt has no converter for it"
         return Operator(node.name, op, source_of_fx(node), reason)
+
+
+def qualified(operators: Iterable[str]) -> frozenset[str]:
+    """Operators as Torch-TensorRT names them; people may leave ``torch.ops.`` away, as reports do."""
+    return frozenset(op if op.startswith(_PREFIX) else f"{_PREFIX}{op}" for op in operators)
 
 
 @contextmanager
@@ -151,7 +157,7 @@ def _name(node: Any) -> str:
 
 
 def _op(name: Any) -> str:
-    return str(name).removeprefix("torch.ops.")
+    return str(name).removeprefix(_PREFIX)
 
 
 def _tensor(node: Any) -> dict[str, Any]:

@@ -1,0 +1,345 @@
+"""Each finding on a graph, plan or engine that has it, and on one that has not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import onnx
+import pytest
+
+from tests.conftest import SAMPLES, needs_rtx
+from tests.models_small import FLOAT, INT64, constant, model, node, save, value, weights
+from workbench import Session
+from workbench.gotchas import (
+    Gotcha,
+    bare_layers,
+    bound_to_gpu,
+    dynamic_shapes,
+    file_size,
+    host_shapes,
+    int64_casts,
+    large_constants,
+    long_build,
+    missing_profiles,
+    of_model,
+    precision,
+    runtime_shapes,
+    unsupported,
+)
+from workbench.machine import Gpu
+from workbench.model.graph import Graph
+from workbench.model.model import Model
+from workbench.plan.plan import Layer, Plan, PlanTensor
+from workbench.torch_paths.plan import from_parser
+
+SMALL = model([node("Relu", ["x"], ["y"], "relu")], [value("x", [1, 4])], [value("y", [1, 4])])
+
+
+def kinds(found: list[Gotcha]) -> list[str]:
+    return [f.kind for f in found]
+
+
+def tensor(name: str, dtype: str = "float32", layout: str = "Row major linear", size: int = 400) -> PlanTensor:
+    return PlanTensor(name, (10, 10), dtype, layout, bytes=size)
+
+
+def layer(name: str, kind: str, nodes: tuple[str, ...] = (), dtypes: tuple[str, str] = ("float32", "float32")) -> Layer:
+    return Layer(
+        name, name, name, "test", kind, nodes, "reported", (tensor(name + "_in", dtypes[0]),),
+        (tensor(name + "_out", dtypes[1]),), bytes_read=400, bytes_written=400,
+    )  # fmt: skip
+
+
+def plan(*layers: Layer, **changes: Any) -> Plan:
+    made = Plan(
+        {"name": "m", "sha256": "0"}, {"name": "tensorrt_rtx", "version": "1.7", "target": "sm89", "gpu": None}, {},
+        {"load": 0.1, "parse": 0.1, "build": 0.3, "total": 0.5}, layers, (), (),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+# --- graphs --------------------------------------------------------------------------------------------
+
+
+def test_unsupported_operator_and_what_would_build() -> None:
+    found = Model("unsupported", SAMPLES / "unsupported.onnx")
+    answer = {"groups": [[0, 1, 2, 3, 4, 5, 6], [8, 9, 10]], "refused": {"7": "not known"}, "version": "1.7"}
+    (one,) = unsupported(from_parser(found, answer, module="tensorrt_rtx"))
+    assert one.severity == "problem"
+    assert one.nodes == ("node_Det_6",)
+    assert "2 engines of 7 and 3 nodes, with 2 changes" in one.words
+    assert "unsupported.py:27" in one.words
+    taken = {"groups": [list(range(11))], "refused": {}, "version": "1.7"}
+    assert unsupported(from_parser(found, taken, module="tensorrt_rtx")) == []
+
+
+def test_no_part_of_the_model_is_taken(tmp_path: Path) -> None:
+    found = Model("m", save(SMALL, tmp_path / "m.onnx"))
+    (one,) = unsupported(
+        from_parser(found, {"groups": [], "refused": {"0": "no"}, "version": "1"}, module="tensorrt_rtx")
+    )
+    assert "No node is left for TensorRT" in one.words
+
+
+def test_file_near_and_over_the_protobuf_limit(tmp_path: Path) -> None:
+    path = save(SMALL, tmp_path / "m.onnx")
+    assert file_size(Model("m", path)) == []
+    for size, severity in ((1_700_000_000, "note"), (2_200_000_000, "problem")):
+        large = tmp_path / f"{severity}.onnx"
+        with large.open("wb") as file:
+            file.truncate(size)  # sparse: only its size is looked at
+        (one,) = file_size(Model("m", large))
+        assert one.severity == severity
+
+
+def test_dynamic_inputs_without_a_shape() -> None:
+    proto = model([node("Relu", ["x"], ["y"], "relu")], [value("x", ["n", 4])], [value("y", ["n", 4])])
+    (one,) = missing_profiles(Graph(proto))
+    assert one.nodes == ("relu",)
+    assert "1x4:8x4:32x4" in one.todo
+    assert missing_profiles(Graph(SMALL)) == []
+    assert missing_profiles(Graph(proto).at({"x": (2, 4)})) == []
+
+
+def test_large_constants() -> None:
+    proto = model(
+        [node("MatMul", ["x", "w"], ["y"], "product")], [value("x", [1, 4000])], [value("y", [1, 4000])],
+        [onnx.TensorProto(name="w", dims=[4000, 4000], data_type=FLOAT)],
+    )  # fmt: skip
+    (one,) = large_constants(Graph(proto))
+    assert one.nodes == ("product",)
+    assert "64 MB" in one.words
+    small = model([node("MatMul", ["x", "w"], ["y"])], [value("x", [1, 4])], [value("y", [1, 4])], [weights("w", 4, 4)])
+    assert large_constants(Graph(small)) == []
+
+
+def test_int64_casts_at_run_time_only() -> None:
+    proto = model(
+        [
+            node("Cast", ["ids"], ["f"], "fed", to=FLOAT),
+            node("Cast", ["c"], ["folded"], "constant", to=FLOAT),
+            node("Add", ["f", "folded"], ["y"], "add"),
+        ],
+        [value("ids", [4], INT64)], [value("y", [4])], [constant("c", [1, 2, 3, 4], "int64")],
+    )  # fmt: skip
+    proto = onnx.shape_inference.infer_shapes(proto)
+    (one,) = int64_casts(Graph(proto))
+    assert one.nodes == ("fed",)
+    assert "ids is cast at once" in one.todo
+    low = model([node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT16)], [value("x", [4])], [value("y", [4], 10)])
+    assert int64_casts(Graph(low)) == []
+
+
+def test_int64_casts_with_a_plan() -> None:
+    proto = model([node("Cast", ["ids"], ["y"], "fed", to=FLOAT)], [value("ids", [4], INT64)], [value("y", [4])])
+    own = plan(layer("cast", "cast", ("fed",), ("int64", "float32")))
+    (one,) = int64_casts(Graph(proto), own)
+    assert one.layers == ("cast",)
+    assert "1 of them is a kernel" in one.words
+
+
+def test_shapes_at_run_time() -> None:
+    nodes = [node("Shape", ["x"], ["s"], "shape"), node("Reshape", ["x", "s"], ["y"], "reshape")]
+    dynamic = Graph(model(nodes, [value("x", ["n", 4])], [value("y", None)]))
+    assert kinds(runtime_shapes(dynamic)) == ["runtime-shapes"]
+    assert runtime_shapes(dynamic)[0].nodes == ("shape",)
+    assert runtime_shapes(Graph(model(nodes, [value("x", [2, 4])], [value("y", None)]))) == []
+
+
+def test_shapes_that_depend_on_values() -> None:
+    proto = model([node("NonZero", ["x"], ["y"], "picks")], [value("x", [2, 4])], [value("y", None, INT64)])
+    (one,) = runtime_shapes(Graph(proto))
+    assert (one.kind, one.nodes, one.severity) == ("data-dependent-shapes", ("picks",), "cost")
+
+
+# --- plans ---------------------------------------------------------------------------------------------
+
+
+def test_bound_to_gpu() -> None:
+    ada, hopper = Gpu("RTX 4090", "sm89", 24 << 30, "580"), Gpu("H100", "sm90", 80 << 30, "580")
+    (nowhere,) = bound_to_gpu(plan(), (), "1.7")
+    assert nowhere.severity == "note"
+    assert "no NVIDIA GPU here" in nowhere.words
+    (fits,) = bound_to_gpu(plan(), (ada,), "1.7")
+    assert fits.severity == "note"
+    (later,) = bound_to_gpu(plan(), (hopper,), "1.7")
+    assert later.severity == "note"  # TensorRT for RTX was seen to run them
+    assert "later GPU than it was tuned for" in later.words
+    full = plan(compiler={"name": "tensorrt", "version": "1.7", "target": "sm89"})
+    (other,) = bound_to_gpu(full, (hopper,), "1.7")
+    assert other.severity == "problem"
+    assert "does not run on it" in other.words
+    full = replace(full, config={"hardware_compatibility": "ampere_plus"})
+    assert bound_to_gpu(full, (hopper,), "1.7")[0].severity == "note"
+    (either,) = bound_to_gpu(plan(), (hopper, ada), "1.7")
+    assert either.severity == "note"
+    (later,) = bound_to_gpu(plan(), (ada,), "1.8")
+    assert later.severity == "problem"
+    assert "1.8 is installed" in later.words
+    made_here = plan(compiler={"name": "tensorrt", "version": "11.0", "target": "current", "gpu": hopper.to_dict()})
+    assert bound_to_gpu(made_here, (hopper,), "11.0")[0].severity == "note"
+    assert bound_to_gpu(made_here, (ada,), "11.0")[0].severity == "problem"
+    assert bound_to_gpu(plan(compiler={"name": "fake", "version": "1", "target": "sm89"}), (), None) == []
+
+
+def test_long_build_with_its_phases() -> None:
+    assert long_build(plan()) == []
+    slow = plan(
+        seconds={"load": 1.0, "parse": 2.0, "build": 57.0, "total": 60.0},
+        facts={"phases": {"Graph construction": 1.0, "Formats and tactics selection": 50.0}},
+    )
+    (one,) = long_build(slow)
+    assert one.title == "The build took 60 s"
+    assert one.words.startswith("build 57.0 s, parse 2.0 s and load 1.0 s. Of the build: Formats and tactics selection")
+    assert "60 s are saved" in one.todo
+
+
+def test_precision_that_was_not_given() -> None:
+    asked = {"precision": "fp16"}
+    wide = plan(layer("product", "gemm", ("matmul",)), config=asked)
+    (one,) = precision(wide)
+    assert (one.kind, one.severity) == ("precision-fp32-product", "problem")
+    assert one.title == "1 product in FP32 although fp16 was asked for"
+    assert (one.layers, one.nodes) == (("product",), ("matmul",))
+    low = layer("product", "gemm", ("matmul",), ("float16", "float16"))
+    assert precision(plan(low, config=asked)) == []
+    assert precision(plan(layer("product", "gemm", ("matmul",)))) == []
+    cast = layer("cast", "cast", ("c",), ("float32", "float16"))
+    assert precision(plan(cast, low, config=asked))[0].title == "1 kernel that only changes the type"
+
+
+def test_layers_without_nodes() -> None:
+    copy, product = layer("copy", "layout"), layer("product", "gemm")
+    found = bare_layers(plan(copy, product, layer("relu", "pointwise", ("relu",))))
+    assert [(f.kind, f.layers) for f in found] == [("layout-copies", ("copy",)), ("layers-without-nodes", ("product",))]
+    assert "800 B" in found[0].title
+    assert "33.3% of all" in found[0].evidence
+    (timed,) = bare_layers(plan(replace(copy, time_ms=0.02)))
+    assert "0.0200 ms (measured)" in timed.words
+    # A stream event launches nothing.
+    assert bare_layers(plan(layer("wait", "sync"), layer("relu", "pointwise", ("relu",)))) == []
+
+
+def test_shapes_on_the_host() -> None:
+    (one,) = host_shapes(plan(layer("shape", "shape", ("s",))))
+    assert (one.layers, one.nodes) == (("shape",), ("s",))
+    assert host_shapes(plan(layer("relu", "pointwise", ("relu",)))) == []
+
+
+# --- engines -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(session: Session, tmp_path: Path) -> tuple[Any, Any]:
+    """A dynamic and a fixed engine of one model, by the fake compiler."""
+    proto = model([node("Relu", ["x"], ["y"], "relu")], [value("x", ["n", 4])], [value("y", ["n", 4])])
+    found = session.add(str(save(proto, tmp_path / "m.onnx")))
+    return (
+        session.build(found, compiler="fake", shapes={"x": "1x4:8x4:32x4"}),
+        session.build(found, compiler="fake", shapes={"x": "8x4"}),
+    )
+
+
+def test_dynamic_shapes_not_measured(pair: tuple[Any, Any]) -> None:
+    dynamic, fixed = pair
+    (one,) = dynamic_shapes(dynamic, [dynamic, fixed])
+    assert "not measured yet" in one.words
+    assert "'x': '8x4'" in one.todo
+    assert dynamic_shapes(fixed, [dynamic, fixed]) == []
+
+
+def test_dynamic_shapes_measured(pair: tuple[Any, Any]) -> None:
+    def measured(engine: Any, ms: float, shape: list[int]) -> None:
+        (engine.folder / "profiles").mkdir(exist_ok=True)
+        document = {"shapes": {"x": shape}, "latency": {"plain": {"median_ms": ms}}, "device": {"name": "a GPU"}}
+        (engine.folder / "profiles" / "1.json").write_text(json.dumps(document))
+
+    dynamic, fixed = pair
+    measured(dynamic, 1.2, [8, 4])
+    measured(fixed, 1.0, [4, 4])
+    assert "not measured" in dynamic_shapes(dynamic, pair)[0].words  # at another shape: not comparable
+    measured(fixed, 1.0, [8, 4])
+    (one,) = dynamic_shapes(dynamic, pair)
+    assert one.title == "Open shapes cost +20% at x 8×4"
+    assert one.severity == "cost"
+    assert one.evidence.startswith("Measured on a GPU")
+    measured(dynamic, 1.01, [8, 4])
+    assert dynamic_shapes(dynamic, pair)[0].severity == "note"
+
+
+def test_session_gotchas_of_engine_and_model(pair: tuple[Any, Any], session: Session) -> None:
+    dynamic, fixed = pair
+    assert "dynamic-shapes" in session.gotchas(dynamic)
+    assert session.gotchas(dynamic.id[:8]).engine == dynamic.id
+    assert session.gotchas().engine == fixed.id
+    of = session.gotchas("m", parser=False)
+    assert (of.engine, [f.kind for f in of]) == ("", ["no-profile"])
+    assert "was not asked" in of.unchecked[0]
+    assert list(of.to_frame()["kind"]) == ["no-profile"]
+    assert "1 problem" in repr(of)
+    with pytest.raises(KeyError):
+        of["unsupported"]
+
+
+def test_the_worst_comes_first(tmp_path: Path) -> None:
+    nodes = [node("Shape", ["x"], ["s"], "shape"), node("Reshape", ["x", "s"], ["y"], "reshape")]
+    path = save(model(nodes, [value("x", ["n", 4])], [value("y", None)]), tmp_path / "m.onnx")
+    found = of_model(Model("m", path))
+    assert [f.severity for f in found] == ["problem", "note"]
+
+
+def test_an_engine_whose_model_is_gone(pair: tuple[Any, Any], session: Session, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").unlink()
+    found = session.gotchas(pair[0])
+    assert "dynamic-shapes" in found
+    assert "m.onnx" in found.unchecked[0]
+
+
+def test_an_empty_session(session: Session) -> None:
+    from workbench.errors import StoreError
+
+    with pytest.raises(StoreError, match="has no model yet"):
+        session.gotchas()
+
+
+# --- with TensorRT -------------------------------------------------------------------------------------
+
+
+@needs_rtx
+def test_the_parser_is_asked(session: Session) -> None:
+    found = session.gotchas("unsupported")
+    assert found["unsupported"].nodes == ("node_Det_6",)
+    assert found.partition is not None
+    assert found.partition.engines == 2
+    assert "unsupported" not in session.gotchas("attention")
+
+
+@needs_rtx
+def test_an_fp16_engine(shared: Session) -> None:
+    engine = shared.build("attention", target="sm89", precision="fp16")
+    found = shared.gotchas(engine)
+    assert "bound-to-gpu" in found
+    one = found["precision-conversion-kernel"]
+    assert set(one.layers) <= set(engine.plan.by_id)
+    fp32 = shared.gotchas(shared.build("attention", target="sm89"))
+    assert not [f for f in fp32 if f.kind.startswith("precision")]
+
+
+@needs_rtx
+def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
+    told = cli("gotchas", "unsupported", "--format", "json")
+    assert told.returncode == 0, told.stderr
+    document = json.loads(told.stdout)
+    assert document["schema"] == "workbench.gotchas/1"
+    assert document["findings"][0]["nodes"] == ["node_Det_6"]
+    table = cli("gotchas", "attention", "--build", "--precision", "fp16")
+    assert "The engine belongs to sm89" in table.stdout
+    assert "Nothing found." in table.stdout
+    wrong = cli("gotchas", "no-such-model")
+    assert wrong.returncode == 1
+    assert "There is no model" in wrong.stderr

@@ -1,0 +1,117 @@
+"""The Gotchas panel without a browser: what it shows, selects, asks and follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import HAS_RTX, SAMPLES, needs_rtx, wait_for
+from tests.models_small import model, node, save, value
+from workbench import Session
+from workbench.errors import UnsupportedNodesError
+
+
+def text(panel: Any) -> str:
+    return " ".join(child.value for card in panel.cards for child in card.children if hasattr(child, "value"))
+
+
+def buttons(panel: Any) -> list[Any]:
+    return [child for card in panel.cards for child in card.children if hasattr(child, "on_click")]
+
+
+def dynamic(session: Session, folder: Any) -> None:
+    proto = model([node("Relu", ["x"], ["y"], "relu")], [value("x", ["n", 4])], [value("y", ["n", 4])])
+    session.add(str(save(proto, folder / "open.onnx")))
+
+
+def test_nothing_yet(session: Session) -> None:
+    panel = session.panel("gotchas")
+    assert "session.add" in panel.body.children[0].value
+    assert panel.error == ""
+
+
+def test_a_model_and_its_selection(session: Session, tmp_path: Any) -> None:
+    panel = session.panel("gotchas")
+    dynamic(session, tmp_path)  # it follows what is added
+    assert panel.subject.value == "model:open"
+    assert "is dynamic and has no shape yet" in text(panel)
+    (button,) = buttons(panel)
+    assert button.description == "Select 1 node"
+    button.click()
+    assert (session.selection.kind, session.selection.ids) == ("node", ("relu",))
+    assert "session.gotchas('open', parser=False)" in panel.code
+    scope: dict[str, Any] = {}
+    session.selection = None
+    exec(compile(panel.code, "shown", "exec"), scope)
+    assert session.selection.ids == ("relu",)
+    scope["session"].close()
+
+
+def test_an_engine_is_followed(built: Session) -> None:
+    panel = built.panel("gotchas")
+    engine = built.engine()
+    assert panel.subject.value == f"engine:{engine.key}"
+    assert panel.ask.layout.display == "none"
+    assert panel.found.engine == engine.id
+    second = built.build("attention", compiler="fake", optimization_level=1)
+    assert panel.subject.value == f"engine:{second.key}"
+    # The model of that engine can be looked at as well.
+    panel.subject.value = "model:attention"
+    assert panel.found.engine == ""
+    assert panel.ask.layout.display is None
+    assert "Not looked at" in panel._list.children[0].children[0].children[-1].value
+
+
+def test_a_model_that_is_gone(session: Session, tmp_path: Any) -> None:
+    panel = session.panel("gotchas")
+    dynamic(session, tmp_path)
+    session.add(SAMPLES / "attention.onnx")
+    (tmp_path / "open.onnx").unlink()
+    panel.subject.value = "model:open"
+    assert "open.onnx" in panel.error
+    assert panel._list.children == ()
+    panel.subject.value = "model:attention"
+    assert panel.error == ""
+    session.remove("attention")
+    assert panel.subject.value == "model:open"
+
+
+@needs_rtx
+def test_a_build_that_is_refused_shows_why(session: Session) -> None:
+    session.add(SAMPLES / "attention.onnx")
+    panel = session.panel("gotchas")
+    with pytest.raises(UnsupportedNodesError):
+        session.build("unsupported", target="sm89")
+    assert wait_for(lambda: panel.found is not None and "unsupported" in panel.found)
+    assert panel.subject.value == "model:unsupported"
+    assert "TensorRT does not take Det" in text(panel)
+    assert panel._parts.value.count("<b>") == 3
+    assert wait_for(lambda: not panel.ask.disabled)
+    panel.subject.value = "model:attention"
+    assert panel._parts.value == ""
+    panel.subject.value = "model:unsupported"
+    assert "TensorRT does not take Det" in text(panel)  # asked once
+
+
+@pytest.mark.skipif(HAS_RTX, reason="tensorrt_rtx is installed")
+def test_without_tensorrt(session: Session) -> None:
+    session.add(SAMPLES / "unsupported.onnx")
+    panel = session.panel("gotchas")
+    panel.ask.click()
+    assert wait_for(lambda: not panel.ask.disabled)
+    assert "not installed" in panel.found.unchecked[0]
+
+
+@needs_rtx
+def test_asking_can_be_cancelled(session: Session) -> None:
+    session.add(SAMPLES / "unsupported.onnx")
+    panel = session.panel("gotchas")
+    panel.ask.click()
+    assert wait_for(lambda: panel._job is not None)
+    panel.cancel.click()
+    assert wait_for(lambda: not panel.ask.disabled)
+    assert panel.cancel.layout.display == "none"
+    assert panel.status.value == ""
+    assert panel.error == ""
+    assert "unsupported" not in panel.found
