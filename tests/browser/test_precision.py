@@ -19,13 +19,16 @@ if TYPE_CHECKING:
 
     Window = Callable[..., tuple[BrowserContext, Watch]]
 
-OPEN = "from workbench import Session\nsession = Session('precision')\nsession.add('digits');"
+OPEN = "from workbench import Session\nsession = Session('precision-{}')\nsession.add('digits');"
 
 
 @pytest.mark.parametrize("width", [1280, 1920])
 def test_from_fp16_to_int8_on_the_digits(width: int, lab: Lab, context: Window, shots: Path) -> None:
     panels = ("precision", "calibration", "sensitivity", "fusions")
-    lab.write(f"precision-{width}.ipynb", [OPEN, *(f"session.panel({name!r})" for name in panels), "session.app()"])
+    lab.write(
+        f"precision-{width}.ipynb",
+        [OPEN.format(width), *(f"session.panel({name!r})" for name in panels), "session.app()"],
+    )
     window, _ = context(width, 1500)
     book = lab.open(window, f"precision-{width}.ipynb")
     page = book.page
@@ -48,7 +51,7 @@ def test_from_fp16_to_int8_on_the_digits(width: int, lab: Lab, context: Window, 
     assert "fp16" in book.run("print(session.current.config.precision)")
     book.show(1)
     table.box.locator("[role=row]", has_text="placed by").click()
-    precision.box.get_by_text("requantiz").first.wait_for()
+    precision.box.get_by_text("quantizes, dequantizes and quantizes again").first.wait_for()
     losses = precision.view("Losses")
     losses.box.locator("[role=row][data-at='0']").click()
     until(lambda: int(book.run("print(len(session.selection.ids))")) >= 1, what="the selection")

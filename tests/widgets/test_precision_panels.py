@@ -275,10 +275,10 @@ def test_calibration_shows_saves_loads_and_compares(small: Session, data: Path, 
     table = rows(panel.table)
     assert [row[0] for row in table] == list(found.tensors) == ["x", "r1", "f"]
     values = np.load(data)
-    assert table[0][2] == pytest.approx(float(values.max()), rel=1e-3)
+    assert table[0][6] == pytest.approx(float(values.max()), rel=1e-3)
     entropy = found.tensors["x"].range("entropy")
-    assert table[0][3] == pytest.approx(entropy, rel=1e-3)
-    assert table[0][6] == pytest.approx(100 * float((np.abs(values) > entropy).mean()), abs=0.05)
+    assert table[0][1] == pytest.approx(entropy, rel=1e-3)
+    assert table[0][4] == pytest.approx(100 * float((np.abs(values) > entropy).mean()), abs=0.05)
     pick(panel.table, "r1")
     assert small.selection.kind == "node"
     assert small.selection.ids == ("relu1",)
@@ -287,7 +287,7 @@ def test_calibration_shows_saves_loads_and_compares(small: Session, data: Path, 
     pick(panel.table, "x")  # an input: the node that reads it
     assert small.selection.ids == ("conv1",)
     panel.method.value = "minmax"
-    assert all(row[6] == 0 for row in rows(panel.table))
+    assert all(row[4] == 0 for row in rows(panel.table))
 
     panel.save.click()
     assert "No file is named" in panel.error
