@@ -322,7 +322,7 @@ def variants(found: WhatIf) -> go.Figure:
     figure.update_annotations(font={"size": 13, "color": "#7a8594"}, yshift=4)
     size = [v.audit.figures["bytes"] for v in built if v.audit is not None]
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=size, marker_color=_GREY, hovertemplate="%{y}: %{customdata}<extra></extra>",
+        go.Bar(orientation="h", y=names, x=size, marker_line_width=0, marker_color=_GREY, hovertemplate="%{y}: %{customdata}<extra></extra>",
                customdata=[bytes_text(n) for n in size], showlegend=False), row=1, col=1
     )  # fmt: skip
     _beside_bars(figure, size, names, [bytes_text(n) for n in size], xaxis="x", yaxis="y")
@@ -330,7 +330,7 @@ def variants(found: WhatIf) -> go.Figure:
     for dtype in types:
         flops = [(v.audit.by_precision.get(dtype) or {"flops": 0})["flops"] if v.audit else 0 for v in built]
         figure.add_trace(
-            go.Bar(orientation="h", y=names, x=flops, name=dtype, marker_color=PRECISION_COLOURS.get(dtype, _GREY),
+            go.Bar(orientation="h", y=names, x=flops, name=dtype, marker_line_width=0, marker_color=PRECISION_COLOURS.get(dtype, _GREY),
                    customdata=[count_text(n) + "FLOP" for n in flops],
                    hovertemplate=f"%{{y}}, {dtype}: %{{customdata}}<extra></extra>"), row=1, col=2
         )  # fmt: skip
@@ -407,7 +407,7 @@ def sensitivities(found: Sensitivity, top: int = 20) -> go.Figure:
     more = f", the first {top} of {len(found.layers)}" if len(found.layers) > top else ""
     figure = _figure(f"Error when quantized alone{more}", height=70 + 24 * max(len(rows), 3), showlegend=False)
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=errors, marker_color=_ACCENT, customdata=[row["op"] for row in rows],
+        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[row["op"] for row in rows],
                hovertemplate="%{y} (%{customdata}): %{x:.3g} %<extra></extra>")
     )  # fmt: skip
     _beside_bars(figure, errors, names, [f"{e:.3g} %" for e in errors])

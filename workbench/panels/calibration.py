@@ -273,16 +273,16 @@ def _short(text: str) -> str:
 
 
 def tensor_rows(found: Calibration, method: str, percentile: float) -> dict[str, Any]:
-    """One row a tensor: extremes, the range by each method, and what the chosen method cuts off."""
+    """One row a tensor: the range by each method, what the chosen one cuts off, and the extremes."""
     names, made = list(found.tensors), found.tensors.values()
     ends = {m: [h.range(m, percentile) for h in made] for m in METHODS}
     cut = [100 * h.beyond(end) for h, end in zip(made, ends[method], strict=True)]
     columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
         ({"name": "tensor", "label": "Tensor", "type": "text"}, names),
+        *(({"name": m, "label": m.capitalize(), "type": "number"}, ends[m]) for m in METHODS),
+        ({"name": "cut", "label": "Cut off", "type": "number", "unit": "%"}, cut),
         ({"name": "low", "label": "Lowest", "type": "number"}, [h.low for h in made]),
         ({"name": "high", "label": "Highest", "type": "number"}, [h.high for h in made]),
-        *(({"name": m, "label": m.capitalize(), "type": "number"}, ends[m]) for m in METHODS),
-        ({"name": "cut", "label": f"Cut off, {method}", "type": "number", "unit": "%"}, cut),
     ]
     return rows_data("Tensors", "node", names, columns)
 

@@ -457,7 +457,7 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
     if any(v is not None for v in column("relative_l2")):
         columns += [
             ({"name": "error", "label": "Error", **percent}, column("relative_l2", 100)),
-            ({"name": "cosine", "label": "1 − cosine", "type": "number"}, [None if c is None else 1 - c for c in column("cosine")]),
+            ({"name": "cosine", "label": "1 − cosine", "type": "number"}, [None if c is None else max(0.0, round(1 - c, 12)) for c in column("cosine")]),
             ({"name": "snr", "label": "SNR", "type": "number", "unit": "dB"}, column("snr_db")),
         ]  # fmt: skip
     for name, label in (("top1", "Top-1 kept"), ("accuracy", "Accuracy")):

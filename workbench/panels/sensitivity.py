@@ -238,14 +238,13 @@ def layer_rows(found: Sensitivity) -> dict[str, Any]:
         ({"name": "node", "label": "Layer", "type": "text"}, [row["node"] for row in rows]),
         ({"name": "op", "label": "Operation", "type": "tag"}, [row["op"] for row in rows]),
         ({"name": "error", "label": "Error alone", **percent}, [_percent(row.get("relative_l2")) for row in rows]),
-        (
-            {"name": "snr", "label": "SNR", "type": "number", "unit": "dB"},
-            [row.get("snr_db") for row in rows],
-        ),
     ]
     for name, label in (("top1", "Top-1 kept"), ("accuracy", "Accuracy")):
         if any(row.get(name) is not None for row in rows):
             columns.append(({"name": name, "label": label, **percent}, [_percent(row.get(name)) for row in rows]))
+    columns.append(
+        ({"name": "snr", "label": "SNR", "type": "number", "unit": "dB"}, [row.get("snr_db") for row in rows])
+    )
     return rows_data("Layers", "node", [row["node"] for row in rows], columns)
 
 

@@ -180,12 +180,12 @@ def wide() -> w.Layout:
     return w.Layout(width="100%")
 
 
-def halves(left: w.Widget, right: w.Widget) -> w.HBox:
-    """Two parts of equal weight side by side, one under the other where the page is narrow."""
-    for part in (left, right):
-        part.layout = w.Layout(flex="1 1 460px", min_width="0", max_width="100%")
+def halves(table: w.Widget, figure: w.Widget) -> w.HBox:
+    """A table and its chart side by side, one under the other where the page is narrow."""
+    for part, width in ((table, 600), (figure, 400)):
+        part.layout = w.Layout(flex=f"1 1 {width}px", min_width="0", max_width="100%")
     return w.HBox(
-        [left, right], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="12px")
+        [table, figure], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="12px")
     )
 
 
