@@ -51,6 +51,10 @@ class Method(str, Enum):
     ENTROPY = "entropy"
     PERCENTILE = "percentile"
     MINMAX = "minmax"
+    ENTROPY_CALIBRATION_2 = "entropy_calibration_2"
+    ENTROPY_CALIBRATION = "entropy_calibration"
+    MINMAX_CALIBRATION = "minmax_calibration"
+    LEGACY_CALIBRATION = "legacy_calibration"
 
 
 class Weights(str, Enum):
@@ -125,10 +129,10 @@ def quantize(
         str | None,
         typer.Option(
             "--calibration", "-c", metavar="DATA",
-            help="A folder, an .npz or .npy file, module:factory, random:N, or a calibration cache (.json).",
+            help="A folder, an .npz or .npy file, module:factory, random:N, or a calibration cache (.json, or TensorRT's).",
         ),
     ] = None,
-    method: Annotated[Method | None, typer.Option(help="Default: entropy; for FP8 minmax.")] = None,
+    method: Annotated[Method | None, typer.Option(help="Default: entropy; for FP8 minmax. The last four are TensorRT 10's own.")] = None,
     percentile: Annotated[float, typer.Option(help="For the percentile method.")] = 99.99,
     rest: Annotated[Rest, typer.Option(help="Precision of what is not quantized.")] = Rest.FP16,
     weights: Annotated[Weights | None, typer.Option(help="A scale a channel (behind the convolution, or in the weight), or one.")] = None,
@@ -207,25 +211,39 @@ def audit(
 
 
 def calibration(
-    file: Annotated[Path, typer.Argument(help="A calibration cache, written by quantize --save-calibration.")],
-    other: Annotated[Path | None, typer.Argument(help="Another one to compare it with.")] = None,
+    file: Annotated[Path, typer.Argument(help="A cache of quantize --save-calibration, or of TensorRT 10.")],
+    other: Annotated[Path | None, typer.Argument(help="Another one to compare it with, of either kind.")] = None,
     method: Annotated[Method, typer.Option(help="Ranges of this method are compared.")] = Method.ENTROPY,
+    tensorrt: Annotated[
+        Path | None, typer.Option("--tensorrt", metavar="FILE", help="Also write these ranges as TensorRT 10's cache.")
+    ] = None,
     how: FormatOption = Output.TABLE,
 ) -> None:
     """Look into a calibration cache, or compare two."""
-    from workbench.precision.calibration import Calibration
+    from workbench.precision.calibration import Calibration, side_by_side
+    from workbench.precision.tensorrt_cache import TensorRTCache
 
-    first = Calibration.load(file)
-    frame = first.to_frame() if other is None else first.compare(Calibration.load(other), method.value)
+    def load(path: Path) -> Calibration | TensorRTCache:
+        return TensorRTCache.load(path) if TensorRTCache.is_one(path) else Calibration.load(path)
+
+    def ranges(of: Calibration | TensorRTCache) -> dict[str, float]:
+        return of.ranges() if isinstance(of, TensorRTCache) else of.ranges(method.value)
+
+    first = load(file)
+    frame = first.to_frame() if other is None else side_by_side(ranges(first), ranges(load(other)))
+    if tensorrt is not None:
+        (first if isinstance(first, TensorRTCache) else TensorRTCache.of(first, method.value)).save(tensorrt)
+    if isinstance(first, TensorRTCache):
+        about: dict[str, Any] = {"head": first.head}
+        line = f"{first.head}: {len(first.scales)} tensors; it does not say of which model"
+    else:
+        about, data = {"model": first.model, "data": dict(first.data)}, first.data
+        line = f"{data['source']}: {data['batches']} batches, {data['samples']} samples; model {first.model[:12]}"
     if how is Output.JSON:
         rows = json.loads(frame.to_json(orient="records"))
-        sys.stdout.write(json.dumps({"model": first.model, "data": dict(first.data), "tensors": rows}, indent=1) + "\n")
+        sys.stdout.write(json.dumps({**about, "tensors": rows}, indent=1) + "\n")
         return
-    about = first.data
-    _console().print(
-        f"{about['source']}: {about['batches']} batches, {about['samples']} samples; model {first.model[:12]}",
-        markup=False,
-    )
+    _console().print(line, markup=False)
     _print_frame(frame.map(lambda v: f"{v:.5g}" if isinstance(v, float) else v))
 
 
