@@ -1,4 +1,4 @@
-"""The commands that change or examine precision: ``cast``, ``quantize``, ``audit``, ``calibration``, ``migrate``."""
+"""The commands of precision: ``cast``, ``quantize``, ``audit``, ``placement``, ``calibration``, ``migrate``."""
 
 from __future__ import annotations
 
@@ -210,6 +210,56 @@ def audit(
             _console().print(verdict(engine.plan, plan, (what, name)), markup=False)
 
 
+def placement(
+    model: ModelArgument,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the model with the pairs moved.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="Which to move: activation, residual, concat, pooling. Repeat. All but residual by default."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Build both for this GPU, and show what moving changes.")
+    ] = None,
+    how: FormatOption = Output.TABLE,
+    session: SessionOption = "default",
+) -> None:  # fmt: skip
+    """Find Q/DQ pairs of a quantized MODEL that stand in the way of fusions, and move them."""
+    from dataclasses import asdict
+
+    from workbench.precision.audit import compare
+    from workbench.precision.placement import DEFAULT, fix, look
+
+    work = _session(session)
+    source = work.add(model)
+    found = look(source)
+    document: dict[str, Any] = {"misplaced": [{**asdict(m), "text": m.text} for m in found]}
+    frame = None
+    if output is not None or (target is not None and found):
+        low = _watched(lambda on_job: fix(source, work.store, kinds=kind or DEFAULT, on_job=on_job))
+        document |= {"removed": low.origin["removed"], "added": low.origin["added"]}
+        if output is not None:
+            _export(low, output)
+        if target is not None:
+            frame = compare(
+                {"as it is": work.build(source, target=target).plan, "moved": work.build(low, target=target).plan}
+            )
+            document["compared"] = json.loads(frame.to_json())
+    if how is Output.JSON:
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return
+    for misplaced in found:
+        _console().print(misplaced.text, markup=False, soft_wrap=True)
+    if not found:
+        _console().print("No pair is misplaced.")
+    if output is not None:
+        _console().print(
+            f"written {output}: {document['removed']} pairs gone, {document['added']} moved to a product's input",
+            markup=False,
+        )
+    if frame is not None:
+        _print_frame(frame.map(lambda v: f"{v:.2f}" if isinstance(v, float) else f"{v:,}").reset_index(names=""))
+
+
 def calibration(
     file: Annotated[Path, typer.Argument(help="A cache of quantize --save-calibration, or of TensorRT 10.")],
     other: Annotated[Path | None, typer.Argument(help="Another one to compare it with, of either kind.")] = None,
@@ -271,7 +321,7 @@ def migrate(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (cast, quantize, audit, calibration, migrate):
+    for command in (cast, quantize, audit, placement, calibration, migrate):
         app.command()(command)
 
 

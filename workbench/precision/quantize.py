@@ -249,7 +249,8 @@ def refuse_quantized(model: Model) -> None:
         listed = ", ".join(f"{n} {op}" for op, n in found.items())
         raise ModelError(
             f"{model.name} is quantized already: it holds {listed}.",
-            hint="Start from the FP32 model; build this one as it is, or look at it with `workbench audit`.",
+            hint="Start from the FP32 model; build this one as it is, or look at it with `workbench audit` and "
+            "`workbench placement`.",
         )
 
 
