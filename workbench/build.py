@@ -26,7 +26,7 @@ from workbench.machine import gpus
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan import Plan, assemble
-from workbench.store import Store
+from workbench.store import Store, whole
 
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
@@ -474,9 +474,8 @@ class Build:
             ("plan.json", plan.to_json()),
             ("build.json", json.dumps({**note, "analysis": ANALYSIS})),
         ):
-            fresh = folder / f".{name}.{threading.get_ident()}"
-            fresh.write_text(text)
-            fresh.replace(folder / name)
+            with whole(folder / name) as draft:
+                draft.write_text(text)
 
 
 def engine_key(sha256: str, config: BuildConfig, version: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands that change or examine precision: ``cast``, ``quantize``, ``audit``, ``calibration``, ``migrate``."""
+"""The commands of precision: ``cast``, ``quantize``, ``audit``, ``placement``, ``calibration``, ``migrate``."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ class Method(str, Enum):
     ENTROPY = "entropy"
     PERCENTILE = "percentile"
     MINMAX = "minmax"
+    ENTROPY_CALIBRATION_2 = "entropy_calibration_2"
+    ENTROPY_CALIBRATION = "entropy_calibration"
+    MINMAX_CALIBRATION = "minmax_calibration"
+    LEGACY_CALIBRATION = "legacy_calibration"
 
 
 class Weights(str, Enum):
@@ -142,10 +146,10 @@ def quantize(
         str | None,
         typer.Option(
             "--calibration", "-c", metavar="DATA",
-            help="A folder, an .npz or .npy file, module:factory, random:N, or a calibration cache (.json).",
+            help="A folder, an .npz or .npy file, module:factory, random:N, or a calibration cache (.json, or TensorRT's).",
         ),
     ] = None,
-    method: Annotated[Method | None, typer.Option(help="Default: entropy; for FP8 minmax.")] = None,
+    method: Annotated[Method | None, typer.Option(help="Default: entropy; for FP8 minmax. The last four are TensorRT 10's own.")] = None,
     percentile: Annotated[float, typer.Option(help="For the percentile method.")] = 99.99,
     rest: Annotated[Rest, typer.Option(help="Precision of what is not quantized.")] = Rest.FP16,
     weights: Annotated[Weights | None, typer.Option(help="A scale a channel (behind the convolution, or in the weight), or one.")] = None,
@@ -223,26 +227,90 @@ def audit(
             _console().print(verdict(engine.plan, plan, (what, name)), markup=False)
 
 
+def placement(
+    model: ModelArgument,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the model with the pairs moved.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="Which to move: activation, residual, concat, pooling. Repeat. All but residual by default."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="Build both for this GPU, and show what moving changes.")
+    ] = None,
+    how: FormatOption = Output.TABLE,
+    session: SessionOption = "default",
+) -> None:  # fmt: skip
+    """Find Q/DQ pairs of a quantized MODEL that stand in the way of fusions, and move them."""
+    from dataclasses import asdict
+
+    from workbench.precision.audit import compare
+    from workbench.precision.placement import DEFAULT, fix, look
+
+    work = _session(session)
+    source = work.add(model)
+    found = look(source)
+    document: dict[str, Any] = {"misplaced": [{**asdict(m), "text": m.text} for m in found]}
+    frame = None
+    if output is not None or (target is not None and found):
+        low = _watched(lambda on_job: fix(source, work.store, kinds=kind or DEFAULT, on_job=on_job))
+        document |= {"removed": low.origin["removed"], "added": low.origin["added"]}
+        if output is not None:
+            _export(low, output)
+        if target is not None:
+            frame = compare(
+                {"as it is": work.build(source, target=target).plan, "moved": work.build(low, target=target).plan}
+            )
+            document["compared"] = json.loads(frame.to_json())
+    if how is Output.JSON:
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return
+    for misplaced in found:
+        _console().print(misplaced.text, markup=False, soft_wrap=True)
+    if not found:
+        _console().print("No pair is misplaced.")
+    if output is not None:
+        _console().print(
+            f"written {output}: {document['removed']} pairs gone, {document['added']} moved to a product's input",
+            markup=False,
+        )
+    if frame is not None:
+        _print_frame(frame.map(lambda v: f"{v:.2f}" if isinstance(v, float) else f"{v:,}").reset_index(names=""))
+
+
 def calibration(
-    file: Annotated[Path, typer.Argument(help="A calibration cache, written by quantize --save-calibration.")],
-    other: Annotated[Path | None, typer.Argument(help="Another one to compare it with.")] = None,
+    file: Annotated[Path, typer.Argument(help="A cache of quantize --save-calibration, or of TensorRT 10.")],
+    other: Annotated[Path | None, typer.Argument(help="Another one to compare it with, of either kind.")] = None,
     method: Annotated[Method, typer.Option(help="Ranges of this method are compared.")] = Method.ENTROPY,
+    tensorrt: Annotated[
+        Path | None, typer.Option("--tensorrt", metavar="FILE", help="Also write these ranges as TensorRT 10's cache.")
+    ] = None,
     how: FormatOption = Output.TABLE,
 ) -> None:
     """Look into a calibration cache, or compare two."""
-    from workbench.precision.calibration import Calibration
+    from workbench.precision.calibration import Calibration, side_by_side
+    from workbench.precision.tensorrt_cache import TensorRTCache
 
-    first = Calibration.load(file)
-    frame = first.to_frame() if other is None else first.compare(Calibration.load(other), method.value)
+    def load(path: Path) -> Calibration | TensorRTCache:
+        return TensorRTCache.load(path) if TensorRTCache.is_one(path) else Calibration.load(path)
+
+    def ranges(of: Calibration | TensorRTCache) -> dict[str, float]:
+        return of.ranges() if isinstance(of, TensorRTCache) else of.ranges(method.value)
+
+    first = load(file)
+    frame = first.to_frame() if other is None else side_by_side(ranges(first), ranges(load(other)))
+    if tensorrt is not None:
+        (first if isinstance(first, TensorRTCache) else TensorRTCache.of(first, method.value)).save(tensorrt)
+    if isinstance(first, TensorRTCache):
+        about: dict[str, Any] = {"head": first.head}
+        line = f"{first.head}: {len(first.scales)} tensors; it does not say of which model"
+    else:
+        about, data = {"model": first.model, "data": dict(first.data)}, first.data
+        line = f"{data['source']}: {data['batches']} batches, {data['samples']} samples; model {first.model[:12]}"
     if how is Output.JSON:
         rows = json.loads(frame.to_json(orient="records"))
-        sys.stdout.write(json.dumps({"model": first.model, "data": dict(first.data), "tensors": rows}, indent=1) + "\n")
+        sys.stdout.write(json.dumps({**about, "tensors": rows}, indent=1) + "\n")
         return
-    about = first.data
-    _console().print(
-        f"{about['source']}: {about['batches']} batches, {about['samples']} samples; model {first.model[:12]}",
-        markup=False,
-    )
+    _console().print(line, markup=False)
     _print_frame(frame.map(lambda v: f"{v:.5g}" if isinstance(v, float) else v))
 
 
@@ -270,7 +338,7 @@ def migrate(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (cast, quantize, audit, calibration, migrate):
+    for command in (cast, quantize, audit, placement, calibration, migrate):
         app.command()(command)
 
 

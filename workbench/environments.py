@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError
+from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError, WorkbenchError, WorkerCrashedError
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -155,6 +155,22 @@ def missing(name: str, reason: str, state: str = "broken") -> CompilerUnavailabl
     )
 
 
+def result(job: Job, name: str) -> dict[str, Any]:
+    """What a worker in an environment answers; where a package is gone from there, the error says how to mend it.
+
+    Raises:
+        CompilerUnavailableError: a module does not load there.
+        WorkbenchError: what the task raised.
+    """
+    try:
+        return job.result()
+    except WorkbenchError as error:
+        text = f"{error.message} {job.output if isinstance(error, WorkerCrashedError) else ''}"
+        if found := re.search(r"(?:ModuleNotFoundError|ImportError): ([^\n]*)", text):
+            raise missing(name, found[1].strip().rstrip(".")) from None
+        raise
+
+
 def create(
     name: str,
     store: Store | None = None,
@@ -195,9 +211,10 @@ def create(
             shutil.rmtree(found.folder)
         job = Job(
             "workbench.environments:create_task",
-            {"name": name, "folder": str(found.folder), "pip_options": list(pip_options)},
+            {"name": name, "folder": str(found.folder), "pip_options": list(pip_options),
+             "pins": list(recipe.pins), "imports": list(recipe.imports)},
             title=f"environment {name}",
-        )
+        )  # fmt: skip
         if on_job is not None:
             on_job(job)
         try:
@@ -217,9 +234,17 @@ def remove(name: str, store: Store | None = None) -> bool:
     return False
 
 
-def create_task(reporter: Reporter, *, name: str, folder: str, pip_options: Sequence[str]) -> dict[str, Any]:
+def create_task(
+    reporter: Reporter,
+    *,
+    name: str,
+    folder: str,
+    pip_options: Sequence[str],
+    pins: Sequence[str],
+    imports: Sequence[str],
+) -> dict[str, Any]:
     """The work itself, in a worker: a virtual environment, its packages, a look whether they load, a marker."""
-    recipe, place = _recipe(name), Path(folder)
+    place = Path(folder)
     place.parent.mkdir(parents=True, exist_ok=True)
     reporter.progress("Making the environment", 0, 1)
     _run([sys.executable, "-m", "venv", str(place)], name, "Python can't make a virtual environment")
@@ -236,9 +261,9 @@ def create_task(reporter: Reporter, *, name: str, folder: str, pip_options: Sequ
         "--progress-bar",
         "off",
         *pip_options,
-        *recipe.pins,
+        *pins,
     ]
-    total, seen, said = len(recipe.pins), 0, []
+    total, seen, said = len(pins), 0, []
     reporter.progress("Fetching packages", 0, total)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
         assert pip.stdout is not None
@@ -257,13 +282,13 @@ def create_task(reporter: Reporter, *, name: str, folder: str, pip_options: Sequ
             details={"output": said[-40:]},
         )
     reporter.progress("Installing", 1, 1)
-    for i, module in enumerate(recipe.imports):
-        reporter.progress("Checking", i, len(recipe.imports))
+    for i, module in enumerate(imports):
+        reporter.progress("Checking", i, len(imports))
         hint = "torch must be a build for the CPU; name where pip finds one" if module == "torch" else ""
         _run([python, "-I", "-c", f"import {module}"], name, f"{module} does not load there", hint)
-    reporter.progress("Checking", len(recipe.imports), len(recipe.imports))
+    reporter.progress("Checking", len(imports), len(imports))
     frozen = _run([python, "-m", "pip", "list", "--format=freeze"], name, "pip does not answer").split()
-    note = {"pins": recipe.pins, "packages": frozen, "created": time.time(), "python": sys.version.split()[0]}
+    note = {"pins": list(pins), "packages": frozen, "created": time.time(), "python": sys.version.split()[0]}
     (place / MARKER).write_text(json.dumps(note, indent=1))
     return {"packages": len(frozen)}
 

@@ -172,9 +172,8 @@ class Store:
             text = ""
         if not text:
             # Replaced whole, so that another process that looks at the same moment sees all or nothing.
-            draft = self.path / f".format-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            draft.write_text(f"{FORMAT}\n")
-            draft.replace(marker)
+            with whole(marker) as draft:
+                draft.write_text(f"{FORMAT}\n")
             return
         if not text.isdigit() or int(text) > FORMAT:
             raise StoreError(
@@ -315,6 +314,18 @@ class Store:
         place = self.path / "builds" / key
         _move(folder, place)
         return place
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """A draft to write in place of `file`, which it becomes at the end: nobody ever reads half a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        yield draft
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _move(folder: Path, place: Path) -> None:

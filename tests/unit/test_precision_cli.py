@@ -124,3 +124,31 @@ def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> Non
     assert done.returncode == 0, done.stderr
     assert "Mul blow gives" in done.stderr
     assert not overflows(Model("m", save(mlp(), tmp_path / "mlp.onnx")), session.store, data="random:8")
+
+
+@needs_rtx
+def test_placement(cli, tmp_path: Path) -> None:
+    out = tmp_path / "moved.onnx"
+    done = cli("placement", SAMPLES / "conv_relu_qdq_bad.onnx", "-o", out, "--target", "sm89")
+    assert done.returncode == 0, done.stderr
+    assert "stands between a product" in done.stdout
+    assert "double_requantization" in done.stdout
+    onnx.checker.check_model(str(out), full_check=True)
+    told = json.loads(cli("placement", out, "--format", "json").stdout)
+    assert not [m for m in told["misplaced"] if m["kind"] == "activation"]
+    none = cli("placement", SAMPLES / "residual_block.onnx", "-o", out)
+    assert none.returncode == 1
+    assert "holds no Q/DQ pairs" in none.stderr
+
+
+def test_caches_of_tensorrt_are_shown_compared_and_written(cli, tmp_path: Path, data: Path) -> None:
+    model = save(net(), tmp_path / "net.onnx")
+    ours, theirs = tmp_path / "c.json", tmp_path / "c.cache"
+    assert cli("quantize", model, "-c", data, "-o", tmp_path / "a.onnx", "--save-calibration", ours).returncode == 0
+    assert cli("calibration", ours, "--tensorrt", theirs).returncode == 0
+    assert theirs.read_text().startswith("TRT-100000-EntropyCalibration2\nx: ")
+    told = json.loads(cli("calibration", theirs, ours, "--format", "json").stdout)
+    assert all(abs(t["ratio"] - 1) < 1e-6 for t in told["tensors"])
+    assert "it does not say of which model" in cli("calibration", theirs).stdout
+    low = cli("quantize", model, "-c", theirs, "-o", tmp_path / "b.onnx")
+    assert low.returncode == 0, low.stderr

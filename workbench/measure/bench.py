@@ -25,6 +25,7 @@ from workbench.errors import CalibrationError, CompilerUnavailableError, ConfigE
 from workbench.jobs import Job
 from workbench.machine import gpus, machine
 from workbench.model.sources import sample_folder, samples
+from workbench.store import whole
 
 if TYPE_CHECKING:
     from workbench.build import Engine
@@ -136,10 +137,8 @@ class Bench:
         row = self._row(model, batch, precision)
         self.document["rows"].append(row)
         if self.out is not None:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            draft = self.out.with_suffix(".part")
-            draft.write_text(json.dumps(self.document, indent=1))
-            draft.replace(self.out)
+            with whole(self.out) as draft:
+                draft.write_text(json.dumps(self.document, indent=1))
         return row
 
     def _row(self, model: str, batch: int, precision: str) -> dict[str, Any]:

@@ -131,12 +131,12 @@ def profile(
     if transfers:
         there, back = device.copies(host, {p.name: runner.bound[p.name] for p in runner.inputs}, outputs)
 
-        def whole() -> None:
+        def with_copies() -> None:
             there()
             runner.run()
             back()
 
-        ways["transfers"] = whole
+        ways["transfers"] = with_copies
         methods["transfers"] = methods["plain"] + ", with inputs copied in and outputs copied out, pinned memory"
     if gauge is None:
         gauge = _gauge(notes)
@@ -201,11 +201,8 @@ def profile(
     if batches:
         # Last: it binds other inputs.
         document["sweep"] = _sweep(runner, device, batches, seed, (warm_up_ms, duration_ms), graph, reporter)
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    draft = place / f".{file}.part"
-    draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
-    draft.replace(place / file)
+    with whole(Path(folder) / file) as draft:
+        draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
     return document
 
 

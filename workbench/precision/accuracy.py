@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from workbench.jobs import Job
 from workbench.measure.accuracy import compare
 from workbench.model.model import Model
 from workbench.precision.calibration import gather, inputs_of, read_batches
+from workbench.store import whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,11 +118,8 @@ def errors_file(home: Path, sha256: str) -> Path:
 
 
 def _write(file: Path, data: Mapping[str, Any]) -> None:
-    """Whole or not at all: other processes read it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.write_text(json.dumps(data))
-    draft.replace(file)
+    with whole(file) as draft:
+        draft.write_text(json.dumps(data))
 
 
 @dataclass(frozen=True)

@@ -86,5 +86,5 @@ def calibrate_task(
     file = Path(kept) / f"{Calibration.key(model, about['digest'], choices.tensors)}.json"
     if not file.is_file():
         found = Calibration(model, dict(about), collect(graph, choices.tensors, Path(batches), reporter, Path(folder)))
-        found.keep(file)
+        found.save(file)
     return {"file": str(file)}

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import CalibrationError
+from workbench.store import whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -670,31 +670,15 @@ class Calibration:
 
         `ratio` is the other's range over this one's; a tensor that only one has is left empty.
         """
-        import pandas as pd
-
-        mine, theirs = self.ranges(method, percentile), other.ranges(method, percentile)
-        rows = []
-        for name in dict.fromkeys([*mine, *theirs]):
-            a, b = mine.get(name), theirs.get(name)
-            ratio = b / a if a and b is not None else None
-            rows.append({"tensor": name, "this": a, "other": b, "ratio": ratio})
-        frame = pd.DataFrame(rows, columns=["tensor", "this", "other", "ratio"])
-        change = (frame["ratio"].astype(float) - 1).abs().fillna(float("inf"))
-        return frame.iloc[change.argsort()[::-1]].reset_index(drop=True)
+        return side_by_side(self.ranges(method, percentile), other.ranges(method, percentile))
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON."""
         data = {"schema": SCHEMA, "model": self.model, "data": dict(self.data),
                 "tensors": {name: h.to_dict() for name, h in self.tensors.items()}}  # fmt: skip
-        path = Path(path)
-        path.write_text(json.dumps(data, separators=(",", ":")))
-        return path
-
-    def keep(self, file: Path) -> None:
-        """Write it whole or not at all: other processes may read `file`."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self.save(draft := file.with_name(f".{file.name}.{os.getpid()}"))
-        draft.replace(file)
+        with whole(Path(path)) as draft:
+            draft.write_text(json.dumps(data, separators=(",", ":")))
+        return Path(path)
 
     @staticmethod
     def load(path: str | Path) -> Calibration:
@@ -712,8 +696,22 @@ class Calibration:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CalibrationError(
                 f"{path} is no calibration cache: {error}.",
-                hint="TensorRT 10's own caches hold one number a tensor and belong to its calibrators; calibrate again.",
+                hint="TensorRT 10's own caches (they begin with TRT-) are read by TensorRTCache.load.",
             ) from None
+
+
+def side_by_side(mine: Mapping[str, float], theirs: Mapping[str, float]) -> pd.DataFrame:
+    """Ranges by tensor of two calibrations as rows; see `Calibration.compare`."""
+    import pandas as pd
+
+    rows = []
+    for name in dict.fromkeys([*mine, *theirs]):
+        a, b = mine.get(name), theirs.get(name)
+        ratio = b / a if a and b is not None else None
+        rows.append({"tensor": name, "this": a, "other": b, "ratio": ratio})
+    frame = pd.DataFrame(rows, columns=["tensor", "this", "other", "ratio"])
+    change = (frame["ratio"].astype(float) - 1).abs().fillna(float("inf"))
+    return frame.iloc[change.argsort()[::-1]].reset_index(drop=True)
 
 
 def collect(

@@ -95,7 +95,8 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
         )
         if re.search(r"--calib=|read_calibration_cache|get_calibration_cache", request):
             notes.append(
-                "An old calibration cache holds ranges by TensorRT's own tensor names and can't be used: calibrate again."
+                "An old calibration cache can stand in for the data where its tensors have the names of this ONNX file; "
+                "it does not say which model it was made from. Otherwise calibrate again."
             )
         if method == "percentile":
             notes.append("The legacy calibrator searched a quantile; the percentile method takes the one you give.")

@@ -56,7 +56,7 @@ def autocast(
         CompilerUnavailableError: ModelOpt's environment is missing or broken.
         ModelError: ModelOpt refused the model.
     """
-    from workbench.environments import RECIPES, python_of
+    from workbench.environments import RECIPES, python_of, result
     from workbench.jobs import Job
     from workbench.model.model import Model as Made
     from workbench.model.onnx_file import fingerprint
@@ -78,7 +78,7 @@ def autocast(
         )  # fmt: skip
         if on_job is not None:
             on_job(job)
-        report = job.result()
+        report = result(job, ENVIRONMENT)
         draft = Made(model.name, work / "model.onnx")
         sha256 = fingerprint(draft.path, set(draft.companions))
         info = {"kind": "cast", "library": "modelopt", "precision": precision, **report}
@@ -236,7 +236,7 @@ def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) 
 
 
 def _what_was_done(path: Path, kept: set[str]) -> tuple[list[str], dict[str, str], int]:
-    """Nodes whose data (or, for weights only, whose weight) are dequantized; the others with a reason; Q/DQ pairs."""
+    """Nodes whose weight (or second factor) is dequantized; the others with a reason; Q/DQ pairs on activations."""
     from workbench.model.onnx_file import read_graph
     from workbench.precision.insert import HEAVY
 
@@ -259,7 +259,7 @@ def _what_was_done(path: Path, kept: set[str]) -> tuple[list[str], dict[str, str
     quantized, left = [], {}
     for node in graph.node:
         if node.op_type in HEAVY:
-            if dequantized(node.input[0]) or dequantized(node.input[1]):
+            if dequantized(node.input[1]):  # data may be dequantized for the sake of another reader
                 quantized.append(node.name)
             else:
                 left[node.name] = "kept on request" if node.name in kept else "ModelOpt left it"

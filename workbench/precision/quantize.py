@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from workbench import environments
 from workbench.errors import CalibrationError, ConfigError, ModelError
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.precision.calibration import MIN_SAMPLES, Batches, Calibration, collect, gather, inputs_of
+from workbench.precision.tensorrt_cache import TensorRTCache
 from workbench.store import Store
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
     from workbench.config import Shape
     from workbench.worker import Reporter
+
+TENSORRT_CACHE = "calibration.cache"
+"""Name of a cache in TensorRT's own format, in a worker's folder."""
 
 VERSION = 6
 """Raise it when the same request gives another graph, so that kept models are made anew."""
@@ -49,9 +55,17 @@ class Scheme(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     to: Literal["int8", "fp8", "int4"] = Field("int8", description="INT4 quantizes weights only.")
-    method: Literal["entropy", "percentile", "minmax"] | None = Field(
-        None, description="How a range is chosen; entropy for INT8, minmax for FP8, whose steps grow with the value."
-    )
+    method: (
+        Literal[
+            "entropy", "percentile", "minmax",
+            "entropy_calibration_2", "entropy_calibration", "minmax_calibration", "legacy_calibration",
+        ]
+        | None
+    ) = Field(
+        None,
+        description="How a range is chosen; entropy for INT8, minmax for FP8, whose steps grow with the value. The "
+        "names that end in calibration are TensorRT 10's own calibrators, which need it and a GPU.",
+    )  # fmt: skip
     percentile: float = Field(99.99, gt=50, le=100, description="For the percentile method.")
     rest: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="Precision of what is not quantized.")
     weights: Literal["channel-after", "channel", "tensor"] = Field(
@@ -88,6 +102,11 @@ class Scheme(BaseModel):
                 + "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
             ) from None
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
     @field_validator("keep", "only", mode="before")
     @classmethod
     def _one(cls, value: Any) -> Any:
@@ -97,6 +116,8 @@ class Scheme(BaseModel):
     def _fits(self) -> Scheme:
         if self.placement == "onnxruntime" and (self.to != "int8" or self.rest != "fp32" or self.only is not None):
             raise ValueError("ONNX Runtime's own placement is INT8 with an FP32 rest: give rest='fp32', to='int8'")
+        if self.calibrator and (self.to != "int8" or self.placement != "tensorrt"):
+            raise ValueError("TensorRT 10's calibrators are for INT8 with the workbench's placement")
         if self.placement == "modelopt":
             if self.method == "percentile":
                 raise ValueError("ModelOpt calibrates by entropy or minmax, not by percentile")
@@ -110,6 +131,11 @@ class Scheme(BaseModel):
     def ranging(self) -> str:
         """The method in use."""
         return self.method or ("minmax" if self.to == "fp8" else "entropy")
+
+    @property
+    def calibrator(self) -> bool:
+        """Whether TensorRT 10's own calibrator finds the ranges."""
+        return "calibration" in (self.method or "")
 
     @property
     def shares_residuals(self) -> bool:
@@ -175,10 +201,8 @@ def quantize(
     source = model.sha256(store)
     task, python, maker = "workbench.precision.quantize:quantize_task", sys.executable, ""
     if scheme.placement == "modelopt":
-        from workbench.environments import RECIPES, python_of
-
-        task, python = "workbench.precision.modelopt:quantize_task", python_of("modelopt", store)
-        maker = RECIPES["modelopt"].pins[-1]
+        task, python = "workbench.precision.modelopt:quantize_task", environments.python_of("modelopt", store)
+        maker = environments.RECIPES["modelopt"].pins[-1]
     with store.scratch("quantize") as folder:
         work = folder / "model"
         work.mkdir()
@@ -192,6 +216,8 @@ def quantize(
         with store.lock(hashlib.sha256(key.encode()).hexdigest()):
             if (found := store.derived(key)) is not None:
                 return Model(model.name, found[0], found[1], original=model)
+            if scheme.calibrator and batches is not None:
+                cache = _by_tensorrt(model, scheme, store, batches, source, folder, on_job)
             job = Job(
                 task,
                 {
@@ -206,7 +232,7 @@ def quantize(
             )  # fmt: skip
             if on_job is not None:
                 on_job(job)
-            report = job.result()
+            report = job.result() if scheme.placement != "modelopt" else environments.result(job, "modelopt")
             draft = Model(model.name, work / "model.onnx")
             sha256 = fingerprint(draft.path, set(draft.companions))
             warnings = [*(batches.warnings if batches else ()), *report.pop("warnings", [])]
@@ -223,7 +249,8 @@ def refuse_quantized(model: Model) -> None:
         listed = ", ".join(f"{n} {op}" for op, n in found.items())
         raise ModelError(
             f"{model.name} is quantized already: it holds {listed}.",
-            hint="Start from the FP32 model; build this one as it is, or look at it with `workbench audit`.",
+            hint="Start from the FP32 model; build this one as it is, or look at it with `workbench audit` and "
+            "`workbench placement`.",
         )
 
 
@@ -252,16 +279,54 @@ def _calibration(
             hint="Give a folder, an .npz or .npy file, module:factory, or random:32 to look at fusions only.",
         )
     text = str(data)
+    if isinstance(data, str | Path) and TensorRTCache.is_one(text):
+        if scheme.placement != "tensorrt":
+            raise CalibrationError("A calibration cache of TensorRT fits the workbench's own placement only.")
+        return TensorRTCache.load(text).save(folder / TENSORRT_CACHE), None
     if isinstance(data, str | Path) and text.endswith(".json"):
         data = Calibration.load(text)
     if isinstance(data, Calibration):
         if scheme.placement != "tensorrt":
             name = {"onnxruntime": "ONNX Runtime", "modelopt": "ModelOpt"}[scheme.placement]
             raise CalibrationError(f"{name}'s own placement calibrates itself: give data, not a cache.")
+        if scheme.calibrator:
+            raise CalibrationError(
+                f"{scheme.ranging.upper()} calibrates itself: give data, or a cache that TensorRT wrote.",
+            )
         data.check(source, model.name)
         return data.save(folder / "calibration.json"), None
     inputs = inputs_of(model.graph, shapes)
     return None, gather(data, inputs, folder / "batches", limit=limit, min_samples=min_samples)
+
+
+def _by_tensorrt(
+    model: Model, scheme: Scheme, store: Store, batches: Batches, source: str, folder: Path,
+    on_job: Callable[[Job], Any] | None,
+) -> Path:  # fmt: skip
+    """The cache of TensorRT 10's own calibrator on the batches; kept, so that it runs once."""
+    from workbench import compilers
+
+    compiler = compilers.get("tensorrt")
+    identity = [source, batches.digest, scheme.ranging, scheme.percentile, compiler.name, compiler.version()]
+    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    place = folder / TENSORRT_CACHE
+    kept = store.path / "calibrations" / f"{name}.cache"
+    if kept.is_file():
+        shutil.copyfile(kept, place)
+        return place
+    job = Job(
+        "workbench.compilers.tensorrt.calibrators:calibrate",
+        {
+            **compiler.arguments(), "model": str(model.path.resolve()), "method": scheme.ranging,
+            "batches": str(batches.folder), "cache": str(place), "folder": str(folder), "percentile": scheme.percentile,
+        },
+        title=f"{scheme.ranging.upper()} of {model.name}",
+    )  # fmt: skip
+    if on_job is not None:
+        on_job(job)
+    job.result()
+    TensorRTCache.load(place).save(kept)
+    return place
 
 
 def _digest(cache: Path | None) -> str:
@@ -303,7 +368,10 @@ def quantize_task(
     ranges: dict[str, float] = {}
     name = None
     warnings = []
-    if choices.tensors:
+    if choices.tensors and cache is not None and Path(cache).name == TENSORRT_CACHE:
+        ranges = TensorRTCache.load(cache).ranges(choices.tensors)
+        ranges.update({tensor: 1.0 for tensor, end in ranges.items() if end == 0.0})
+    elif choices.tensors:
         name = Calibration.key(about["model"], about["digest"], choices.tensors)
         file = Path(kept) / f"{name}.json"
         if cache is not None:
@@ -317,7 +385,7 @@ def quantize_task(
             data = {key: about[key] for key in ("digest", "source", "batches", "samples")}
             found = Calibration(about["model"], data, histograms)
         if not file.is_file():
-            found.keep(file)
+            found.save(file)
         absent = [t for t in choices.tensors if t not in found.tensors]
         if absent:
             raise CalibrationError(
