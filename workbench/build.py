@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
 from workbench.config import BuildConfig, Shape
@@ -26,6 +26,9 @@ from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan import Plan, assemble
 from workbench.store import Store
+
+if TYPE_CHECKING:
+    from workbench.measure.running import Running
 
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
@@ -130,6 +133,40 @@ class Engine:
     def log(self) -> str:
         """The whole build log, VERBOSE."""
         return (self.folder / "build.log").read_text(errors="replace")
+
+    def open(self, profile: int = 0, *, weight_budget: int | None = None, finite: bool = True) -> Running:
+        """Load it into a worker process and keep it there: ``with engine.open() as running: running({"x": x})``.
+
+        Args:
+            profile: Which shape profile to use.
+            weight_budget: Bytes of weights on the GPU, for an engine built with ``weight_streaming=True``; the rest
+                stays in the host's memory and is streamed. None leaves the choice to the engine.
+            finite: Refuse inputs that hold NaN or infinity.
+
+        Raises:
+            CompilerUnavailableError: there is no NVIDIA GPU.
+            BuildError: it can't be used here; the message says why.
+            ConfigError: there is no such shape profile, or the engine streams no weights.
+        """
+        from workbench.measure.running import Running
+
+        return Running(self, profile, weight_budget=weight_budget, finite=finite)
+
+    def run(self, inputs: Mapping[str, Any], *, profile: int = 0) -> dict[str, Any]:
+        """Execute it once: load, run, unload. `open` keeps it loaded for more.
+
+        Args:
+            inputs: NumPy arrays or torch tensors by name; see `workbench.measure.running.Running`.
+            profile: Which shape profile to use.
+
+        Returns:
+            The outputs by name, of the kind of the inputs and on their device.
+
+        Raises:
+            WorkbenchError: as `open`, and `ConfigError` where the inputs do not fit.
+        """
+        with self.open(profile) as running:
+            return running(inputs)
 
     def save(self, path: str | Path) -> Path:
         """Copy the serialized engine to `path`."""
