@@ -28,6 +28,7 @@ from workbench.plan import Plan, assemble
 from workbench.store import Store
 
 if TYPE_CHECKING:
+    from workbench.compilers.tensorrt.tactics import Tactic
     from workbench.measure.running import Running
 
 HASH_FIRST_BELOW = 32_000_000
@@ -134,6 +135,17 @@ class Engine:
         """The whole build log, VERBOSE."""
         return (self.folder / "build.log").read_text(errors="replace")
 
+    @cached_property
+    def tactics(self) -> list[Tactic]:
+        """Every tactic that the build timed, by layer, with the builder's own times and which the engine runs.
+
+        Empty where the log tells of none: TensorRT for RTX times tactics when an engine first runs, not here.
+        """
+        from workbench.compilers.tensorrt.tactics import parse_tactics
+
+        with (self.folder / "build.log").open(errors="replace") as lines:
+            return parse_tactics(lines)
+
     def open(self, profile: int = 0, *, weight_budget: int | None = None, finite: bool = True) -> Running:
         """Load it into a worker process and keep it there: ``with engine.open() as running: running({"x": x})``.
 
@@ -167,6 +179,31 @@ class Engine:
         """
         with self.open(profile) as running:
             return running(inputs)
+
+    def refit(
+        self, weights: Mapping[str, Any] | str | Path, out: str | Path, *, time_limit: float | None = None
+    ) -> Path:
+        """Write a copy with other weights and the same kernels to `out`; takes no build. In a worker.
+
+        Needs a GPU and an engine built with ``refit=True`` or ``strip_plan=True``. Written against TensorRT's names;
+        not yet run on a GPU.
+
+        Args:
+            weights: NumPy arrays by the names of the model's initializers, in its types; those left out stay as they
+                are. Or the path of an ONNX file with the same graph.
+            out: Where the new engine goes.
+            time_limit: Seconds after which it is ended.
+
+        Returns:
+            `out`.
+
+        Raises:
+            ConfigError: the engine was not built for it, or weights that do not fit it.
+            CompilerUnavailableError: there is no NVIDIA GPU.
+        """
+        from workbench.measure.running import refit
+
+        return refit(self, weights, Path(out), time_limit)
 
     def save(self, path: str | Path) -> Path:
         """Copy the serialized engine to `path`."""
@@ -390,8 +427,15 @@ class Build:
             return  # begun before the fingerprint was known
         self._use(task)
         task.start(
-            model=str(work.file), config=work.config.to_dict(), folder=str(work.folder), **work.compiler.arguments()
-        )
+            model=str(work.file), config=work.config.to_dict(), folder=str(work.folder),
+            cache=str(self._cache(work.compiler)), **work.compiler.arguments(),
+        )  # fmt: skip
+
+    def _cache(self, compiler: compilers.Compiler) -> Path:
+        """Where timings of kernels may be kept for the next build by this version on this GPU."""
+        here = [(g.name, g.driver) for g in gpus()[:1]]
+        identity = json.dumps([compiler.name, compiler.version(), here])
+        return self.store.path / "caches" / "builds" / hashlib.sha256(identity.encode()).hexdigest()
 
     def _finish(self, task: Job, work: _Work, sha256: str, key: str) -> Engine:
         model, config = work.model, work.config

@@ -24,7 +24,7 @@ from workbench.errors import CompilerUnavailableError, ConfigError, WorkbenchErr
 from workbench.machine import Gpu, gpus
 from workbench.measure import running as module
 from workbench.measure.running import Running
-from workbench.measure.shared import Seen, Shared
+from workbench.shared import Seen, Shared
 
 pytestmark = pytest.mark.tiny
 X = np.arange(2 * 3 * 64, dtype="float32").reshape(2, 3, 8, 8)

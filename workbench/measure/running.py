@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import weakref
@@ -15,7 +16,7 @@ from workbench import compilers
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.jobs import Job
 from workbench.machine import gpus
-from workbench.measure.shared import Seen, Shared
+from workbench.shared import Seen, Shared
 
 if TYPE_CHECKING:
     from workbench.build import Engine
@@ -54,9 +55,7 @@ class Running:
         cache = runtime_cache(engine)
         arguments = {
             **compilers.get(engine.config.compiler).arguments(), "engine": str(engine.path),
-            "built": {**engine.plan.compiler, "version_compatible": engine.config.version_compatible,
-                      "hardware_compatibility": engine.config.hardware_compatibility},
-            "shape_profile": profile, "weight_budget": weight_budget, "finite": finite,
+            "built": _made(engine), "shape_profile": profile, "weight_budget": weight_budget, "finite": finite,
             "cache": None if cache is None else str(cache),
         }  # fmt: skip
         self._job = Job(task, arguments, title=f"run of {engine.model}")
@@ -119,10 +118,8 @@ class Running:
         if not self._closed:
             self._closed = True
             if self._job.status == "running":
-                try:
+                with contextlib.suppress(WorkbenchError):  # it died before: there is nothing more to close
                     self._job.ask({"do": "close"})
-                except WorkbenchError:
-                    pass  # it died before: there is nothing more to close
             self._end()
             self._shared.close()
 
@@ -137,7 +134,7 @@ class Running:
     def _through_memory(self, inputs: Mapping[str, Any], kind: str) -> dict[str, Any]:
         import numpy as np
 
-        arrays = {n: _bits(v) if kind.startswith("torch") else np.asarray(v) for n, v in inputs.items()}
+        arrays = {n: _host(n, v) for n, v in inputs.items()}
         answer = self._ask({"do": "run", "arrays": self._shared.put(arrays)})
         found = {n: np.array(array) for n, array in self._seen.get(answer["arrays"]).items()}
         if not kind.startswith("torch"):
@@ -181,6 +178,43 @@ class Running:
             if self.first_ms is None:
                 self.first_ms = self.last_ms
         return answer
+
+
+def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, time_limit: float | None = None) -> Path:
+    """See `Engine.refit`."""
+    if not (engine.config.refit or engine.config.strip_plan):
+        raise ConfigError("The engine was not built to be refitted.", hint="Build it with refit=True.")
+    shared = Shared()
+    if isinstance(weights, (str, Path)):
+        if not Path(weights).is_file():
+            raise ConfigError(f"{weights} is not there.", hint="Give the path of an ONNX file, or arrays by name.")
+        given: dict[str, Any] = {"model": str(Path(weights).resolve())}
+    else:
+        given = {"weights": shared.put({n: _host(n, v) for n, v in weights.items()})}
+    arguments = {
+        **compilers.get(engine.config.compiler).arguments(), **given, "engine": str(engine.path),
+        "out": str(out.resolve()), "built": _made(engine),
+    }  # fmt: skip
+    try:
+        Job("workbench.compilers.tensorrt.refit:refit", arguments, title=f"refit of {engine.model}",
+            time_limit=time_limit).result()  # fmt: skip
+    finally:
+        shared.close()
+    return out
+
+
+def _made(engine: Engine) -> dict[str, Any]:
+    """What made the engine, as `runtime.check_file` wants to know it."""
+    return {
+        **engine.plan.compiler, "version_compatible": engine.config.version_compatible,
+        "hardware_compatibility": engine.config.hardware_compatibility,
+    }  # fmt: skip
+
+
+def _host(name: str, value: Any) -> Any:
+    import numpy as np
+
+    return _bits(value.cpu()) if _kind(name, value).startswith("torch") else np.asarray(value)
 
 
 def runtime_cache(engine: Engine) -> Path | None:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.measure.shared import Seen, Shared
+from workbench.shared import Seen, Shared
 
 if TYPE_CHECKING:
     from workbench.worker import Reporter
