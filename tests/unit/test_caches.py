@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.models_small import mlp, save
 from tests.unit import test_adapter, test_measure
 from tests.unit.test_adapter import API, VERSIONS, Silent, State, fake_module
 from tests.unit.test_measure import Pretended, pretend
-from workbench import BuildConfig, Session
+from workbench import BuildConfig, Session, compilers
 from workbench.compilers.tensorrt import build as adapter
 from workbench.compilers.tensorrt import refit as refitting
 from workbench.compilers.tensorrt.runtime import Runner
@@ -42,9 +43,8 @@ class Cache:
 
 
 @pytest.fixture
-def timings(made: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def keeping(monkeypatch: pytest.MonkeyPatch) -> None:
     """The builder adds ``+`` to the cache that it was given, and refuses what does not begin with ``t``."""
-    version, module, state = made
     held: dict[str, Cache] = {}
 
     def take(m: Any, s: State, options: Any, cache: Cache, ignore: bool) -> bool:
@@ -62,7 +62,6 @@ def timings(made: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
             s.meanwhile()
         return test_adapter._build(m, s, *args)
 
-    state.meanwhile = None
     for key, value in {
         ("IBuilderConfig", "create_timing_cache"): lambda m, s, o, data: Cache(data),
         ("IBuilderConfig", "set_timing_cache"): take,
@@ -70,7 +69,12 @@ def timings(made: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("Builder", "build_serialized_network"): build,
     }.items():
         monkeypatch.setitem(test_adapter.SPECIAL, key, value)
-    return version, module, state
+
+
+@pytest.fixture
+def timings(keeping: None, made: Any) -> Any:
+    made[2].meanwhile = None
+    return made
 
 
 def build(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:
@@ -104,25 +108,12 @@ def test_timings_are_kept_from_build_to_build(timings: Any, tmp_path: Path, monk
     assert not file.exists()
 
 
-def test_a_build_names_a_file_in_the_store(small: Path) -> None:
-    with Session("caches") as session:
-        work = session.start_build(small, compiler="fake")
-        work.result()
-        from workbench import compilers
-
-        place = work._cache(compilers.get("fake"))
-        assert place.parent == session.store.path / "caches" / "builds"
-        assert place != work._cache(SimpleNamespace(name="fake", version=lambda: "2"))  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def streaming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    device = Pretended()
-    engine = test_measure.Engine(request.param, device)
-    engine.streamable = 1000
-    path = tmp_path / "engine"
-    path.write_bytes(b"e" * 200)
-    return request.param, engine, device, path
+def test_a_build_names_a_file_in_the_store(session: Session, tmp_path: Path) -> None:
+    work = session.start_build(save(mlp("n"), tmp_path / "m.onnx"), compiler="fake", shapes={"x": "1x8"})
+    work.result()
+    place = work._cache(compilers.get("fake"))
+    assert place.parent == session.store.path / "caches" / "builds"
+    assert place != work._cache(SimpleNamespace(name="fake", version=lambda: "2"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -231,6 +222,7 @@ def test_what_else_can_go_wrong_is_told(engine: Any, monkeypatch: pytest.MonkeyP
         again(engine, W)
     with pytest.raises(ConfigError, match=r"weights of m\.onnx do not fit"):
         again(engine, model="m.onnx")
+    state.missing = False
     with pytest.raises(BuildError, match="not refitted"):
         again(engine, {})
     monkeypatch.setitem(test_adapter.DEFAULTS, "refittable", False)

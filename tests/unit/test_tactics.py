@@ -86,8 +86,7 @@ def test_older_wording() -> None:
 
 
 @needs_rtx
-def test_rtx_tells_of_none() -> None:
-    with Session("tactics") as session:
-        engine = session.build("residual_block", target="sm89")
-        assert "Chose Runner Type" in engine.log
-        assert engine.tactics == []
+def test_rtx_tells_of_none(session: Session) -> None:
+    engine = session.build("residual_block", target="sm89")
+    assert "Chose Runner Type" in engine.log
+    assert engine.tactics == []

@@ -200,11 +200,11 @@ class _Timings:
 
     def __init__(self, options: Any, path: Path) -> None:
         self._options, self._path = options, path
-        data = self._read()
+        self._loaded = data = self._read()
         self._cache = options.create_timing_cache(data)
         if data and (self._cache is None or options.set_timing_cache(self._cache, False) is False):
-            data, self._cache = b"", options.create_timing_cache(b"")
-        self._loaded, self.before = data, len(data)
+            data, self._cache = b"", options.create_timing_cache(b"")  # begin anew
+        self.before = len(data)
         if not data:
             options.set_timing_cache(self._cache, False)
 

@@ -124,9 +124,8 @@ def _set(trt: Any, refitter: Any, arrays: dict[str, Any]) -> None:
                               hint="Convert them to the type that the model has.")  # fmt: skip
         wanted = refitter.get_weights_prototype(name)
         if wanted.dtype != kind or wanted.size != array.size:
-            has = str(wanted.dtype).rpartition(".")[2]
             raise ConfigError(
-                f"Weights {name} are {array.size} values of {array.dtype.name}; the engine has {wanted.size} of {has}.",
+                f"Weights {name} are {array.size} values of {array.dtype.name}; the engine has {wanted.size} of {wanted.dtype.name}.",
                 hint="Give them in the type and shape that the model has.",
             )
         # The memory is shared with the caller's process and stays until this one has answered.
