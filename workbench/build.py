@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
 from workbench.compatibility import Finding, compatibility, this_platform
@@ -27,6 +27,10 @@ from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan import Plan, assemble
 from workbench.store import Store, whole
+
+if TYPE_CHECKING:
+    from workbench.compilers.tensorrt.tactics import Tactic
+    from workbench.measure.running import Running
 
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
@@ -170,6 +174,76 @@ class Engine:
             return (self.folder / name).read_text(errors="replace")
         except FileNotFoundError:
             raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.") from None
+
+    @cached_property
+    def tactics(self) -> list[Tactic]:
+        """Every tactic that the build timed, by layer, with the builder's own times and which the engine runs.
+
+        Empty where the log tells of none: TensorRT for RTX times tactics when an engine first runs, not here.
+        """
+        from workbench.compilers.tensorrt.tactics import parse_tactics
+
+        with (self.folder / "build.log").open(errors="replace") as lines:
+            return parse_tactics(lines)
+
+    def open(self, profile: int = 0, *, weight_budget: int | None = None, finite: bool = True) -> Running:
+        """Load it into a worker process and keep it there: ``with engine.open() as running: running({"x": x})``.
+
+        Args:
+            profile: Which shape profile to use.
+            weight_budget: Bytes of weights on the GPU, for an engine built with ``weight_streaming=True``; the rest
+                stays in the host's memory and is streamed. None leaves the choice to the engine.
+            finite: Refuse inputs that hold NaN or infinity.
+
+        Raises:
+            CompilerUnavailableError: there is no NVIDIA GPU.
+            BuildError: it can't be used here; the message says why.
+            ConfigError: there is no such shape profile, or the engine streams no weights.
+        """
+        from workbench.measure.running import Running
+
+        return Running(self, profile, weight_budget=weight_budget, finite=finite)
+
+    def run(self, inputs: Mapping[str, Any], *, profile: int = 0) -> dict[str, Any]:
+        """Execute it once: load, run, unload. `open` keeps it loaded for more.
+
+        Args:
+            inputs: NumPy arrays or torch tensors by name; see `workbench.measure.running.Running`.
+            profile: Which shape profile to use.
+
+        Returns:
+            The outputs by name, of the kind of the inputs and on their device.
+
+        Raises:
+            WorkbenchError: as `open`, and `ConfigError` where the inputs do not fit.
+        """
+        with self.open(profile) as running:
+            return running(inputs)
+
+    def refit(
+        self, weights: Mapping[str, Any] | str | Path, out: str | Path, *, time_limit: float | None = None
+    ) -> Path:
+        """Write a copy with other weights and the same kernels to `out`; takes no build. In a worker.
+
+        Needs a GPU and an engine built with ``refit=True`` or ``strip_plan=True``. Written against TensorRT's names;
+        not yet run on a GPU.
+
+        Args:
+            weights: NumPy arrays by the names of the model's initializers, in its types; those left out stay as they
+                are. Or the path of an ONNX file with the same graph.
+            out: Where the new engine goes.
+            time_limit: Seconds after which it is ended.
+
+        Returns:
+            `out`.
+
+        Raises:
+            ConfigError: the engine was not built for it, or weights that do not fit it.
+            CompilerUnavailableError: there is no NVIDIA GPU.
+        """
+        from workbench.measure.running import refit
+
+        return refit(self, weights, Path(out), time_limit)
 
     def save(self, path: str | Path) -> Path:
         """Copy the serialized engine to `path`.
@@ -418,8 +492,15 @@ class Build:
             return  # begun before the fingerprint was known
         self._use(task)
         task.start(
-            model=str(work.file), config=work.config.to_dict(), folder=str(work.folder), **work.compiler.arguments()
-        )
+            model=str(work.file), config=work.config.to_dict(), folder=str(work.folder),
+            cache=str(self._cache(work.compiler)), **work.compiler.arguments(),
+        )  # fmt: skip
+
+    def _cache(self, compiler: compilers.Compiler) -> Path:
+        """Where timings of kernels may be kept for the next build by this version on this GPU."""
+        here = [(g.name, g.driver) for g in gpus()[:1]]
+        identity = json.dumps([compiler.name, compiler.version(), here])
+        return self.store.path / "caches" / "builds" / hashlib.sha256(identity.encode()).hexdigest()
 
     def _finish(self, task: Job, work: _Work, sha256: str, key: str) -> Engine:
         model, config = work.model, work.config

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -105,6 +106,8 @@ class Job:
     def __post_init__(self) -> None:
         self._listeners: list[Callable[[Job], None]] = []
         self._answer: dict[str, Any] | None = None
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._asking = threading.Lock()
         self._error: WorkbenchError | None = None
         self._finished = threading.Event()
         self._cancelled = False
@@ -140,15 +143,40 @@ class Job:
         """Send the task to the worker; `more` adds arguments that were not known before."""
         if not self._sent and not self._finished.is_set():
             self._sent = True
-            request = json.dumps({"task": self.task, "arguments": {**self.arguments, **more}})
-            with contextlib.suppress(BrokenPipeError):  # the worker died; the reader says how
-                assert self._process.stdin is not None
-                self._process.stdin.write(request.encode() + b"\n")
-                self._process.stdin.flush()
+            self._write({"task": self.task, "arguments": {**self.arguments, **more}})
             self._reader.start()
             if self.time_limit is not None:
                 threading.Thread(target=self._watch, name="workbench-limit", daemon=True).start()
         return self
+
+    def _write(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError, ValueError):  # the worker died; the reader says how
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def ask(self, message: dict[str, Any] | None) -> dict[str, Any]:
+        """Send `message` to a task that converses (`Reporter.receive`) and wait for its answer; one at a time.
+
+        None sends nothing: it waits for what the task says of itself.
+
+        Raises:
+            WorkbenchError: what the task answered with, and goes on; or what ended it, then also by every later call.
+        """
+        with self._asking:
+            if message is not None:
+                self._write(message)
+            try:
+                found = self._answers.get()
+            except KeyboardInterrupt:
+                self.cancel()  # its answer would be taken for the next one's
+                raise
+            if found is None:
+                self._answers.put(None)
+                raise self._error or WorkbenchError(f"{self.title or self.task} has ended.")
+        if "error" in found:
+            raise WorkbenchError.from_dict(found["error"])
+        return dict(found["answer"])
 
     def on_change(self, listener: Callable[[Job], None]) -> None:
         """Call `listener(job)` at each progress message and at the end, from a thread of the job's.
@@ -218,6 +246,8 @@ class Job:
                 step = Progress(**message["step"])
                 self.progress[step.phase] = step
                 self._tell()
+            elif message["event"] == "answer":
+                self._answers.put(message)
             elif message["event"] == "result":
                 answer = message["result"]
             elif message["event"] == "error":
@@ -279,6 +309,7 @@ class Job:
     def _finish(self, status: Status, error: WorkbenchError | None) -> None:
         self._ended = time.monotonic()
         self._error, self.status = error, status
+        self._answers.put(None)
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):

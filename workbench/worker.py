@@ -1,7 +1,8 @@
 """The worker's own main: ``python -m workbench.worker [module to import ahead ...]``.
 
 It reads one JSON line ``{"task": "module:function", "arguments": {...}}`` from standard input, runs the
-function, and writes JSON lines to what was standard output: ``progress``, then ``result`` or ``error``.
+function, and writes JSON lines to what was standard output: ``progress``, then ``result`` or ``error``. A task that
+converses gets later lines by `Reporter.receive` and answers each by `Reporter.answer`.
 Whatever libraries print goes to standard error, also from C++.
 """
 
@@ -12,6 +13,7 @@ import errno
 import importlib
 import json
 import os
+import queue
 import sys
 import threading
 import time
@@ -31,6 +33,18 @@ class Reporter:
         self._lock = threading.Lock()
         self._last: dict[str, float] = {}
         self._begun: dict[str, float] = {}
+        self.heard: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for the next message of `Job.ask`. The worker ends while it waits if its parent does."""
+        return self.heard.get()
+
+    def answer(self, found: dict[str, Any] | WorkbenchError) -> None:
+        """Answer a message; an error is raised by the `Job.ask` that waits, and the task goes on."""
+        if isinstance(found, WorkbenchError):
+            self.send({"event": "answer", "error": found.to_dict()})
+        else:
+            self.send({"event": "answer", "answer": found})
 
     def progress(self, phase: str, done: int, total: int, parent: str | None = None) -> None:
         """Tell how far `phase` is; too frequent messages are dropped, the first and the last never."""
@@ -68,7 +82,7 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line:
         return
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_listen, args=(reporter,), daemon=True).start()
     request = json.loads(line)
     module, _, function = request["task"].partition(":")
     try:
@@ -104,9 +118,10 @@ def _disk(error: OSError) -> WorkbenchError:
     return WorkbenchError(f"{type(error).__name__}: {error}", hint="Check the file and its permissions.")
 
 
-def _end_with_parent() -> None:
-    """A worker whose notebook is gone must not go on: standard input closes with the parent."""
-    sys.stdin.read()
+def _listen(reporter: Reporter) -> None:
+    """Hand on what the parent says. A worker whose notebook is gone must not go on: standard input closes with it."""
+    for line in sys.stdin:
+        reporter.heard.put(json.loads(line))
     os._exit(3)
 
 

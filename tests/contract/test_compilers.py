@@ -88,7 +88,7 @@ def test_the_task_takes_what_the_build_sends(compiler: str) -> None:
     module, _, function = made.task.partition(":")
     parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters
     assert next(iter(parameters.values())).annotation in (Reporter, "Reporter")
-    assert set(parameters) - {next(iter(parameters))} == {"model", "config", "folder", *made.arguments()}
+    assert set(parameters) - {next(iter(parameters))} == {"model", "config", "folder", "cache", *made.arguments()}
 
 
 @pytest.mark.parametrize("compiler", BUILDERS)

@@ -103,17 +103,14 @@ class Engine:
         self.validity = ("VALID", 0)
         self.other_names = False
         self.count = 0
+        self.profiles = 1
+        self.streamable = 0
+        self.kernels = b""
 
 
-@pytest.fixture(params=VERSIONS)
-def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    version = request.param
-    if not (API / VERSIONS[version]).is_file():
-        pytest.skip(f"{API / VERSIONS[version]} is not here")
-    device = Pretended()
-    engine = Engine(version, device)
-    state = State("")
-    loggers: list[Any] = []
+def pretend(version: str, engine: Engine, state: State, put: Callable[[dict, Any, Any], None]) -> Any:
+    """The module of `version`, known to `import`; `put(mapping, key, value)` sets what it needs to."""
+    device = engine.device
 
     def deserialize(module: Any, state: State, runtime: Any, data: bytes) -> Any:
         if engine.complaint:
@@ -140,7 +137,11 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
     special = {
         ("Runtime", "deserialize_cuda_engine"): deserialize,
         ("Runtime", "get_engine_validity"): validity,
-        ("ICudaEngine", "create_execution_context"): lambda m, s, e: m.IExecutionContext(),
+        ("ICudaEngine", "create_execution_context"): lambda m, s, e, config=None: m.IExecutionContext(),
+        ("ICudaEngine", "create_runtime_config"): lambda m, s, e: m.IRuntimeConfig(),
+        ("IRuntimeConfig", "create_runtime_cache"): lambda m, s, c: m.IRuntimeCache(),
+        ("IRuntimeCache", "deserialize"): lambda m, s, c, data: setattr(engine, "kernels", data) or data[:1] == b"k",
+        ("IRuntimeCache", "serialize"): lambda m, s, c: b"k" + bytes(engine.count),
         ("ICudaEngine", "create_engine_inspector"): lambda m, s, e: m.EngineInspector(),
         ("ICudaEngine", "get_tensor_name"): lambda m, s, e, i: ("x", "y")[i],
         ("ICudaEngine", "get_tensor_mode"): lambda m, s, e, n: (
@@ -156,25 +157,35 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("EngineInspector", "get_engine_information"): lambda m, s, i, kind: json.dumps(engine.document),
     }
     for key, value in special.items():
-        monkeypatch.setitem(test_adapter.SPECIAL, key, value)
-    for key, value in {
+        put(test_adapter.SPECIAL, key, value)
+    for name, number in {
         "num_io_tensors": 2,
-        "num_optimization_profiles": 1,
+        "num_optimization_profiles": engine.profiles,
         "device_memory_size_v2": 4096,
         "device_memory_size": 4096,
-        "streamable_weights_size": 0,
+        "streamable_weights_size": engine.streamable,
     }.items():
-        monkeypatch.setitem(test_adapter.DEFAULTS, key, value)
+        put(test_adapter.DEFAULTS, name, number)
     module = fake_module(version, state)
     start = module.Runtime.__init__
     module.Runtime.__init__ = lambda self, logger: (
         start(self, logger),
         object.__setattr__(self, "logger_given", logger),
     )[0]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    put(sys.modules, module.__name__, module)
+    return module
+
+
+@pytest.fixture(params=VERSIONS)
+def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    version = request.param
+    if not (API / VERSIONS[version]).is_file():
+        pytest.skip(f"{API / VERSIONS[version]} is not here")
+    device = Pretended()
+    engine = Engine(version, device)
+    module = pretend(version, engine, State(""), monkeypatch.setitem)
     path = tmp_path / "engine"
     path.write_bytes(b"e" * 200)
-    engine.loggers = loggers
     return module, engine, device, path
 
 

@@ -136,5 +136,5 @@ class Compiler(Protocol):
         ...
 
     def arguments(self) -> dict[str, Any]:
-        """What `task` needs beside ``model``, ``config`` and ``folder``."""
+        """What `task` needs beside ``model``, ``config``, ``folder`` and ``cache``."""
         ...

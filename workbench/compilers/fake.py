@@ -51,7 +51,14 @@ def compiler() -> Fake:
     return Fake()
 
 
-def build(reporter: Reporter, *, model: str, config: dict[str, Any], folder: str) -> dict[str, Any]:
+def build(
+    reporter: Reporter,
+    *,
+    model: str,
+    config: dict[str, Any],
+    folder: str,
+    cache: str | None = None,  # noqa: ARG001 - it measures nothing that could be kept
+) -> dict[str, Any]:
     """Fuse pointwise chains. ``flags`` in the config make it misbehave: crash, hang, fail, full."""
     from workbench.model.cost import _POINTWISE, VIEWS, node_cost
     from workbench.model.graph import Graph, Tensor

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.measure.accuracy import compare
 from workbench.measure.latency import Latency, steady
+from workbench.store import whole
 
 if TYPE_CHECKING:
     from workbench.plan.plan import Plan

@@ -6,6 +6,7 @@ exist, so attributes are looked for, never version numbers.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 from workbench.compilers.base import Record
 from workbench.compilers.tensorrt.listing import Listing, parse_listing
+from workbench.compilers.tensorrt.runtime import replace_file
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import (
     BuildError,
@@ -31,12 +33,15 @@ _NO_KERNEL = re.compile(
     r"CHECK\(dtype == myelinTypeFloat.*failed|CaskConvolution|could not find any implementation", re.IGNORECASE
 )
 """What versions that lack a kernel for a convolution of some type say, without naming it."""
+_HIT = re.compile(r"timing cache.{0,40}\bhit\b|\bhit\b.{0,40}timing cache", re.IGNORECASE)
 _PHASE = re.compile(
     r"(Graph construction|Formats and tactics selection|Subgraph compilation|Engine generation) completed in ([\d.eE+-]+) seconds"
 )
 
 
-def build(reporter: Reporter, *, module: str, model: str, config: dict[str, Any], folder: str) -> dict[str, Any]:
+def build(
+    reporter: Reporter, *, module: str, model: str, config: dict[str, Any], folder: str, cache: str | None = None
+) -> dict[str, Any]:
     """Build an engine into `folder`: ``engine``, ``build.log``, ``record.json``.
 
     Args:
@@ -45,6 +50,7 @@ def build(reporter: Reporter, *, module: str, model: str, config: dict[str, Any]
         model: Path of the ONNX file.
         config: `BuildConfig` as a dict.
         folder: An existing folder.
+        cache: File in which timings of kernels are kept for the next build on this GPU, where the flavour keeps any.
 
     Returns:
         ``{"seconds": total}``; everything else lies in ``record.json``.
@@ -74,6 +80,10 @@ def build(reporter: Reporter, *, module: str, model: str, config: dict[str, Any]
 
     options = builder.create_builder_config()
     _configure(trt, builder, network, options, wanted, fixed)
+    timings = None
+    # TensorRT for RTX takes a timing cache and makes nothing of it: it times no kernels while it builds.
+    if cache is not None and not hasattr(trt, "IRuntimeCache") and "disable_timing_cache" not in wanted.flags:
+        timings = _Timings(options, Path(cache))
     if hasattr(options, "progress_monitor"):
         options.progress_monitor = _monitor(trt, reporter)
     serialized = builder.build_serialized_network(network, options)
@@ -103,6 +113,7 @@ def build(reporter: Reporter, *, module: str, model: str, config: dict[str, Any]
             "network_layers": network.num_layers,
             "phases": {phase: float(value) for phase, value in logger.phases},
             "memory": dict(logger.memory),
+            **({"timing_cache": {**timings.save(), "hits": logger.hits or None}} if timings is not None else {}),
         },
         "warnings": logger.warnings,
         "engine_bytes": size,
@@ -160,6 +171,7 @@ def _logger(trt: Any, path: Path) -> Any:
             self.warnings: list[str] = []
             self.memory: list[tuple[str, int]] = []
             self.phases: list[tuple[str, str]] = []
+            self.hits = 0
             self._file = path.open("w", encoding="utf-8", errors="surrogateescape", buffering=1 << 16)
             self.write = self._file.write
 
@@ -174,11 +186,51 @@ def _logger(trt: Any, path: Path) -> Any:
                 self.memory.append((found[1], int(found[2])))
             elif " completed in " in message and (found := _PHASE.match(message)):
                 self.phases.append((found[1], found[2]))
+            elif " hit" in message and _HIT.search(message):
+                self.hits += 1
 
         def close(self) -> None:
             self._file.close()
 
     return Logger()
+
+
+class _Timings:
+    """The builder's timing cache, kept in a file between builds.
+
+    The file holds what this version on this GPU measured; TensorRT refuses one of another. Two builds at a time lose
+    nothing: what another one wrote meanwhile is taken in before it is replaced.
+    """
+
+    def __init__(self, options: Any, path: Path) -> None:
+        self._options, self._path = options, path
+        self._loaded = data = self._read()
+        self._cache = options.create_timing_cache(data)
+        if data and (self._cache is None or options.set_timing_cache(self._cache, False) is False):
+            data, self._cache = b"", options.create_timing_cache(b"")  # begin anew
+        self.before = len(data)
+        if not data:
+            options.set_timing_cache(self._cache, False)
+
+    def save(self) -> dict[str, int]:
+        """Write it; ``bytes_before`` and ``bytes_after`` this build."""
+        cache = self._options.get_timing_cache() or self._cache
+        meanwhile = self._read()
+        if meanwhile and meanwhile != self._loaded:
+            other = self._options.create_timing_cache(meanwhile)
+            if other is not None:
+                cache.combine(other, False)
+        data = cache.serialize()
+        # A full disk costs the next build its time, not this one its engine.
+        with contextlib.suppress(OSError):
+            return {"bytes_before": self.before, "bytes_after": replace_file(self._path, data)}
+        return {"bytes_before": self.before, "bytes_after": self.before}
+
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return b""
 
 
 def _monitor(trt: Any, reporter: Reporter) -> Any:

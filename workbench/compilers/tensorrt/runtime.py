@@ -8,6 +8,7 @@ and 11 and TensorRT for RTX: what differs is looked up by attribute.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,12 +158,27 @@ class Runner:
         path: The serialized engine.
         device: CUDA.
         profile: Which shape profile to use.
+        weight_budget: Bytes of weights that may lie on the GPU, for an engine built with weight streaming; the rest
+            is streamed from the host in each execution. None leaves the engine's own choice. Written against the
+            names of `ICudaEngine`; no engine that streams could be built where this was written.
+        cache: File of kernels that earlier runs compiled (TensorRT for RTX); absent, unfit or of a flavour that has
+            no such cache, it is not used. `save_cache` writes it.
 
     Raises:
         BuildError: the engine can't be used here; the message says why in words.
+        ConfigError: there is no such shape profile, or the engine streams no weights.
     """
 
-    def __init__(self, trt: Any, path: Path, device: Device, profile: int = 0) -> None:
+    def __init__(
+        self,
+        trt: Any,
+        path: Path,
+        device: Device,
+        profile: int = 0,
+        *,
+        weight_budget: int | None = None,
+        cache: Path | None = None,
+    ) -> None:
         self.trt, self.device, self.path = trt, device, path
         self.log = Log()
         self._logger = logger(trt, self.log)
@@ -172,7 +188,12 @@ class Runner:
         self.engine = self._runtime.deserialize_cuda_engine(data)
         if self.engine is None:
             raise self._refused("The engine can't be used here", self._diagnosis)
-        self.context = self.engine.create_execution_context()
+        if weight_budget is not None:
+            self._stream_weights(weight_budget)
+        self._cache: Any = None
+        self.cached = 0
+        """Bytes of kernels that were taken from `cache`."""
+        self.context = self._context(cache)
         if self.context is None:
             raise self._refused("The engine can't be started")
         if profile:
@@ -204,6 +225,40 @@ class Runner:
         if "MALFORMED_ENGINE" in named:
             raise self._refused("The engine can't be used here", told)
         return str(verdict).rpartition(".")[2], told
+
+    def _stream_weights(self, budget: int) -> None:
+        size = int(getattr(self.engine, "streamable_weights_size", 0) or 0)
+        if not size:
+            raise ConfigError("The engine streams no weights.", hint="Build it with weight_streaming=True.")
+        if budget < 0:
+            raise ConfigError("A weight budget is a number of bytes, 0 or more.", hint=f"0 to {size}.")
+        budget = min(budget, size)  # all of them: nothing is streamed
+        self.engine.weight_streaming_budget_v2 = budget
+        if int(self.engine.weight_streaming_budget_v2) != budget:
+            raise self._refused(f"A weight budget of {budget} bytes was refused")
+
+    def _context(self, cache: Path | None) -> Any:
+        config = self.engine.create_runtime_config() if hasattr(self.engine, "create_runtime_config") else None
+        if cache is None or not hasattr(config, "create_runtime_cache"):
+            return self.engine.create_execution_context()
+        assert config is not None
+        self._cache = config.create_runtime_cache()
+        with contextlib.suppress(FileNotFoundError):
+            data = cache.read_bytes()
+            # What was made elsewhere is rejected as a whole, and compiled again.
+            self.cached = len(data) if self._cache.deserialize(data) else 0
+        config.set_runtime_cache(self._cache)
+        self._config = config  # the context does not keep it alive
+        return self.engine.create_execution_context(config)
+
+    def save_cache(self, path: Path) -> int:
+        """Write the kernels compiled so far to `path`.
+
+        Returns:
+            Its size in bytes; 0 where this flavour compiles none at run time, or the runner was made without a cache.
+        """
+        kernels = self._cache.serialize() if self._cache is not None else None
+        return 0 if kernels is None else replace_file(path, kernels)
 
     def _refused(self, what: str, told: list[str] | None = None) -> BuildError:
         said = "\n".join(self.log.errors)
@@ -283,12 +338,39 @@ class Runner:
                     "The engine was built for this shape alone; build it with min:opt:max shapes for others.",
                 )  # fmt: skip
 
-    def bind(self, given: Mapping[str, Any], *, finite: bool = True) -> dict[str, Any]:
+    def output_shapes(self, given: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and data type of each output for inputs of the shapes and types of `given`; values are not looked at.
+
+        Raises:
+            ConfigError: the inputs do not fit; or an output's shape depends on the inputs' values.
+        """
+        self.check(given)
+        for port in self.inputs:
+            self._set_shape(port.name, self.device.describe(given[port.name])[0])
+        return {port.name: (self._output_shape(port), port.dtype) for port in self.outputs}
+
+    def _set_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        if self.context.set_input_shape(name, shape) is False:
+            raise self._refused(f"Shape {list(shape)} of input {name} was refused")
+
+    def _output_shape(self, port: Port) -> tuple[int, ...]:
+        shape = tuple(self.context.get_tensor_shape(port.name))
+        if any(d < 0 for d in shape):
+            raise ConfigError(
+                f"The shape of output {port.name} depends on the inputs' values, which is not supported here.",
+                hint="Run it through the TensorRT API with an IOutputAllocator.",
+            )
+        return shape
+
+    def bind(
+        self, given: Mapping[str, Any], *, finite: bool = True, into: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Put inputs in place and make room for the outputs.
 
         Args:
             given: NumPy arrays or tensors by name; tensors on the GPU are used where they lie.
             finite: Refuse inputs that hold NaN or infinity.
+            into: Tensors on the GPU for the outputs, contiguous and as `output_shapes` says; made here by default.
 
         Returns:
             The outputs' tensors, filled by each `run`.
@@ -303,18 +385,13 @@ class Runner:
             if finite and port.dtype.startswith(("float", "bfloat")) and not self.device.finite(tensor):
                 raise ConfigError(f"Input {port.name} holds NaN or infinity.", hint="Clean it, or pass finite=False.")
             shape, _ = self.device.describe(tensor)
-            if self.context.set_input_shape(port.name, shape) is False:
-                raise self._refused(f"Shape {list(shape)} of input {port.name} was refused")
+            self._set_shape(port.name, shape)
             bound[port.name] = tensor
         outputs = {}
         for port in self.outputs:
-            shape = tuple(self.context.get_tensor_shape(port.name))
-            if any(d < 0 for d in shape):
-                raise ConfigError(
-                    f"The shape of output {port.name} depends on the inputs' values, which is not supported here.",
-                    hint="Run it through the TensorRT API with an IOutputAllocator.",
-                )
-            outputs[port.name] = bound[port.name] = self.device.empty(shape, port.dtype)
+            shape = self._output_shape(port)
+            place = into[port.name] if into is not None else self.device.empty(shape, port.dtype)
+            outputs[port.name] = bound[port.name] = place
         for name, tensor in bound.items():
             self.context.set_tensor_address(name, self.device.pointer(tensor))
         self.bound = bound  # keeps the memory
@@ -376,6 +453,17 @@ _DTYPES = {
     "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64",
     "BOOL": "bool", "UINT8": "uint8", "FP8": "float8e4m3fn",
 }  # fmt: skip
+
+
+def replace_file(path: Path, data: Any) -> int:
+    """Write a buffer to `path` so that another process sees the old file or the new one; returns its bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.{os.getpid()}"
+    with draft.open("wb") as file:
+        file.write(memoryview(data))
+        size = file.tell()
+    draft.replace(path)
+    return size
 
 
 def need_gpu(available: bool) -> None:

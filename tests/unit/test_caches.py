@@ -1,0 +1,244 @@
+"""The builder's timing cache, weight streaming and refit, against the real names of each version."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models_small import mlp, save
+from tests.unit import test_adapter, test_measure
+from tests.unit.test_adapter import API, VERSIONS, Silent, State, fake_module
+from tests.unit.test_measure import Pretended, pretend
+from workbench import BuildConfig, Session, compilers
+from workbench.compilers.tensorrt import build as adapter
+from workbench.compilers.tensorrt import refit as refitting
+from workbench.compilers.tensorrt.runtime import Runner
+from workbench.errors import BuildError, CompilerUnavailableError, ConfigError
+from workbench.machine import Gpu, gpus
+from workbench.measure.running import refit
+from workbench.shared import Shared
+
+pytestmark = pytest.mark.tiny
+made = test_adapter.made
+
+
+class Cache:
+    """An ITimingCache: its bytes are what was put together."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def serialize(self) -> bytes:
+        return self.data
+
+    def combine(self, other: Cache, ignore: bool) -> bool:
+        assert not ignore
+        self.data += other.data
+        return True
+
+
+@pytest.fixture
+def keeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The builder adds ``+`` to the cache that it was given, and refuses what does not begin with ``t``."""
+    held: dict[str, Cache] = {}
+
+    def take(m: Any, s: State, options: Any, cache: Cache, ignore: bool) -> bool:
+        assert not ignore
+        if cache.data[:1] not in (b"", b"t"):
+            return False
+        held["now"] = cache
+        return True
+
+    def build(m: Any, s: State, *args: Any) -> Any:
+        if "now" in held:
+            held["now"].data = (held["now"].data or b"t") + b"+"
+            s.logger.log(m.ILogger.Severity.VERBOSE, "Timing cache hit for x")
+        if s.meanwhile:
+            s.meanwhile()
+        return test_adapter._build(m, s, *args)
+
+    for key, value in {
+        ("IBuilderConfig", "create_timing_cache"): lambda m, s, o, data: Cache(data),
+        ("IBuilderConfig", "set_timing_cache"): take,
+        ("IBuilderConfig", "get_timing_cache"): lambda m, s, o: held.get("now"),
+        ("Builder", "build_serialized_network"): build,
+    }.items():
+        monkeypatch.setitem(test_adapter.SPECIAL, key, value)
+
+
+@pytest.fixture
+def timings(keeping: None, made: Any) -> Any:
+    made[2].meanwhile = None
+    return made
+
+
+def build(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, Any]:
+    file = tmp_path / "caches" / "one"
+    original = adapter.build
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter, "build", lambda *a, **k: original(*a, cache=str(file), **k))
+        return test_adapter.run(module, tmp_path, **options)["facts"]
+
+
+def test_timings_are_kept_from_build_to_build(timings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version, module, state = timings
+    file = tmp_path / "caches" / "one"
+    first = build(module, tmp_path, monkeypatch)
+    if version == "rtx":  # it times nothing while it builds
+        assert "timing_cache" not in first
+        assert not file.exists()
+        return
+    assert first["timing_cache"] == {"bytes_before": 0, "bytes_after": 2, "hits": 1}
+    assert file.read_bytes() == b"t+"
+    assert build(module, tmp_path, monkeypatch)["timing_cache"]["bytes_before"] == 2
+    assert file.read_bytes() == b"t++"
+    state.meanwhile = lambda: file.write_bytes(b"theirs")
+    build(module, tmp_path, monkeypatch)
+    assert file.read_bytes() == b"t+++theirs"  # another build's timings are not lost
+    state.meanwhile = None
+    file.write_bytes(b"of another version")
+    assert build(module, tmp_path, monkeypatch)["timing_cache"] == {"bytes_before": 0, "bytes_after": 2, "hits": 1}
+    file.unlink()
+    assert "timing_cache" not in build(module, tmp_path, monkeypatch, flags=("disable_timing_cache",))
+    assert not file.exists()
+
+
+def test_a_build_names_a_file_in_the_store(session: Session, tmp_path: Path) -> None:
+    work = session.start_build(save(mlp("n"), tmp_path / "m.onnx"), compiler="fake", shapes={"x": "1x8"})
+    work.result()
+    place = work._cache(compilers.get("fake"))
+    assert place.parent == session.store.path / "caches" / "builds"
+    assert place != work._cache(SimpleNamespace(name="fake", version=lambda: "2"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_weights_are_streamed_within_a_budget(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (API / VERSIONS[version]).is_file():
+        pytest.skip(f"{API / VERSIONS[version]} is not here")
+    device = Pretended()
+    engine = test_measure.Engine(version, device)
+    engine.streamable = 1000
+    module = pretend(version, engine, State(""), monkeypatch.setitem)
+    path = tmp_path / "engine"
+    path.write_bytes(b"e" * 200)
+    for asked, set_to in ((0, 0), (300, 300), (10**9, 1000)):
+        runner = Runner(module, path, device, weight_budget=asked)
+        assert runner.engine.weight_streaming_budget_v2 == set_to
+    with pytest.raises(ConfigError, match="0 or more"):
+        Runner(module, path, device, weight_budget=-1)
+    monkeypatch.setitem(test_adapter.DEFAULTS, "streamable_weights_size", 0)
+    with pytest.raises(ConfigError, match="streams no weights") as caught:
+        Runner(module, path, device, weight_budget=300)
+    assert "weight_streaming=True" in str(caught.value.hint)
+    Runner(module, path, device)
+
+
+W = {"a": np.ones((2, 3), "float32"), "b": np.zeros(4, "float16")}
+
+
+@pytest.fixture(params=VERSIONS)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A pretended engine with the weights of `W`; writing it writes what was set."""
+    if not (API / VERSIONS[request.param]).is_file():
+        pytest.skip(f"{API / VERSIONS[request.param]} is not here")
+    state = State("")
+    state.weights, state.good = {}, True
+    sizes = {"a": ("FLOAT", 6), "b": ("HALF", 4)}
+    special = {
+        ("Runtime", "deserialize_cuda_engine"): lambda m, s, r, data: m.ICudaEngine(),
+        ("Refitter", "get_all_weights"): lambda m, s, r: list(sizes),
+        ("Refitter", "get_missing_weights"): lambda m, s, r: ["b"] if s.missing and "b" not in s.weights else [],
+        ("Refitter", "get_weights_prototype"): lambda m, s, r, n: SimpleNamespace(
+            dtype=getattr(m.DataType, sizes[n][0]), size=sizes[n][1]
+        ),
+        ("Refitter", "set_named_weights"): lambda m, s, r, n, w: s.weights.update({n: w}) or s.good,
+        ("Refitter", "refit_cuda_engine"): lambda m, s, r: s.good,
+        ("OnnxParserRefitter", "refit_from_file"): lambda m, s, p, path: s.weights.update({"file": path}) or s.good,
+        ("ICudaEngine", "create_serialization_config"): lambda m, s, e: m.ISerializationConfig(),
+        ("ICudaEngine", "serialize_with_config"): lambda m, s, e, c: "+".join(s.weights).encode(),
+    }
+    for key, value in special.items():
+        monkeypatch.setitem(test_adapter.SPECIAL, key, value)
+    monkeypatch.setitem(test_adapter.DEFAULTS, "refittable", True)
+    state.missing = False
+    module = fake_module(request.param, state)
+    module.Weights.__init__ = lambda self, kind, pointer, count: None
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(refitting, "gpus", lambda: (Gpu("g", "sm89", 1, "1"),))
+    path = tmp_path / "engine"
+    path.write_bytes(b"e" * 200)
+    return module, state, path
+
+
+def again(engine: Any, weights: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    module, _, path = engine
+    shared = Shared()
+    place = None if weights is None else shared.put(weights)
+    return refitting.refit(Silent(), module=module.__name__, engine=str(path), out=str(path.with_name("new")),
+                           weights=place, **options)  # type: ignore[arg-type]  # fmt: skip
+
+
+def test_weights_are_replaced(engine: Any) -> None:
+    module, state, path = engine
+    assert again(engine, W) == {"bytes": 3, "weights": 2}
+    assert path.with_name("new").read_bytes() == b"a+b"
+    assert path.read_bytes() == b"e" * 200
+    state.weights.clear()
+    assert again(engine, {"b": W["b"]})["weights"] == 1
+    state.weights.clear()
+    assert again(engine, model="m.onnx") == {"bytes": 4, "weights": None}
+    called = [name for name, _ in state.calls]
+    assert "ISerializationConfig.clear_flag" in called  # a stripped engine is written whole
+    assert ("ISerializationConfig.set_flag" in called) == hasattr(module.SerializationFlag, "INCLUDE_REFIT")
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"c": W["a"]}, "has no weights c"),
+        ({"a": W["a"].astype("float16")}, "6 values of float16; the engine has 6 of FLOAT"),
+        ({"a": W["a"][:1]}, "3 values of float32; the engine has 6"),
+        ({"a": W["a"].astype("float64")}, "has no weights of"),
+    ],
+)
+def test_weights_that_do_not_fit_are_told(engine: Any, weights: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        again(engine, weights)
+    assert not engine[2].with_name("new").exists()
+
+
+def test_what_else_can_go_wrong_is_told(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, state, _ = engine
+    state.missing = True
+    with pytest.raises(ConfigError, match="needed with them: b"):
+        again(engine, {"a": W["a"]})
+    state.good = False
+    with pytest.raises(ConfigError, match="refused by TensorRT"):
+        again(engine, W)
+    with pytest.raises(ConfigError, match=r"weights of m\.onnx do not fit"):
+        again(engine, model="m.onnx")
+    state.missing = False
+    with pytest.raises(BuildError, match="not refitted"):
+        again(engine, {})
+    monkeypatch.setitem(test_adapter.DEFAULTS, "refittable", False)
+    with pytest.raises(ConfigError, match="can't be refitted"):
+        again(engine, W)
+
+
+def test_refit_asks_for_an_engine_made_for_it(tmp_path: Path) -> None:
+    made = SimpleNamespace(config=BuildConfig(compiler="tensorrt_rtx"))
+    with pytest.raises(ConfigError, match="not built to be refitted"):
+        refit(made, W, tmp_path / "new")  # type: ignore[arg-type]
+    made.config = BuildConfig(compiler="tensorrt_rtx", refit=True)
+    with pytest.raises(ConfigError, match="is not there"):
+        refit(made, tmp_path / "none.onnx", tmp_path / "new")  # type: ignore[arg-type]
+    made.model, made.path = "m", tmp_path / "engine"
+    made.plan = SimpleNamespace(compiler={})
+    if not gpus():
+        with pytest.raises(CompilerUnavailableError, match="needs an NVIDIA GPU"):
+            refit(made, W, tmp_path / "new")  # type: ignore[arg-type]

@@ -1,0 +1,237 @@
+"""`Engine.open` and `Engine.run`: a real worker process, a pretended engine and GPU in it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.conftest import ROOT, needs_torch, wait_for
+from tests.pretended import CRASH
+from tests.unit.test_adapter import API, VERSIONS
+from tests.unit.test_jobs import gone
+from workbench import BuildConfig
+from workbench.errors import CompilerUnavailableError, ConfigError, WorkbenchError, WorkerCrashedError
+from workbench.machine import Gpu, gpus
+from workbench.measure import running as module
+from workbench.measure.running import Running
+from workbench.shared import Seen, Shared
+
+pytestmark = pytest.mark.tiny
+X = np.arange(2 * 3 * 64, dtype="float32").reshape(2, 3, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Any:
+    """What `Running` asks of an `Engine`, in a store's folder."""
+    folder = tmp_path / "builds" / "k"
+    folder.mkdir(parents=True)
+    (folder / "engine").write_bytes(b"e" * 200)
+    compiler = {"name": "tensorrt_rtx", "version": "1.7", "target": "sm89"}
+    return SimpleNamespace(
+        model="pretended", key="k", folder=folder, path=folder / "engine", plan=SimpleNamespace(compiler=compiler),
+        config=BuildConfig(compiler="tensorrt_rtx"),
+    )  # fmt: skip
+
+
+def task(version: str = "rtx") -> str:
+    if not (API / VERSIONS[version]).is_file():
+        pytest.skip(f"{API / VERSIONS[version]} is not here")
+    return f"tests.pretended:on_{version}"
+
+
+def right(x: np.ndarray) -> np.ndarray:
+    return np.resize(x + 1, (x.shape[0], 8, 8, 8))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_engine_is_called_again_and_again(engine: Any, version: str) -> None:
+    with Running(engine, task=task(version)) as running:
+        assert running.inputs == {"x": ("float32", (-1, 3, 8, 8))}
+        assert running.outputs == {"y": ("float32", (-1, 8, 8, 8))}
+        first = running({"x": X})
+        assert first["y"].dtype == np.float32
+        assert np.array_equal(first["y"], right(X))
+        more = np.concatenate([X, -X])  # larger: the shared memory grows
+        assert np.array_equal(running({"x": more})["y"], right(more))
+        assert np.array_equal(running({"x": X[:1, :, ::-1]})["y"], right(X[:1, :, ::-1]))  # not contiguous
+        assert np.array_equal(first["y"], right(X))  # the results are the caller's own
+        assert running.first_ms is not None
+        pid = running.pid
+        assert not gone(pid)
+    assert wait_for(lambda: gone(pid))
+    running.close()
+    with pytest.raises(WorkbenchError, match="was closed"):
+        running({"x": X})
+
+
+def test_wrong_inputs_are_told_and_the_next_call_is_served(engine: Any) -> None:
+    with Running(engine, task=task()) as running:
+        for given, said in (
+            ({"z": X}, "there is no input z; input x is missing"),
+            ({}, "input x is missing"),
+            ({"x": X.astype("float16")}, "is float16; the engine takes float32"),
+            ({"x": [1.5, 2.5]}, "is float64; the engine takes float32"),
+            ({"x": X[0]}, r"has shape \[3, 8, 8\]"),
+            ({"x": np.concatenate([X, X, X])}, r"has shape \[6, 3, 8, 8\]"),
+            ({"x": np.where(X == 5, np.nan, X)}, "NaN or infinity"),
+            ({"x": np.array(["text"])}, "an engine takes numbers"),
+            ({"x": np.array([None])}, "an engine takes numbers"),
+        ):
+            with pytest.raises(ConfigError, match=said):
+                running(given)
+            assert np.array_equal(running({"x": X})["y"], right(X))
+
+
+def test_nan_may_be_wanted(engine: Any) -> None:
+    with Running(engine, finite=False, task=task()) as running:
+        assert np.isnan(running({"x": np.full_like(X, np.nan)})["y"]).all()
+
+
+@needs_torch
+def test_cpu_tensors_give_cpu_tensors(engine: Any) -> None:
+    import torch
+
+    x = torch.from_numpy(X).requires_grad_()
+    with Running(engine, task=task()) as running:
+        y = running({"x": x})["y"]
+        assert isinstance(y, torch.Tensor)
+        assert np.array_equal(y.numpy(), right(X))
+        with pytest.raises(ConfigError, match="is bfloat16; the engine takes float32"):
+            running({"x": x.bfloat16()})
+        with pytest.raises(ConfigError, match="The inputs are mixed: NumPy and torch on the CPU"):
+            running({"x": x, "z": X})
+        with pytest.raises(ConfigError, match="is on meta"):
+            running({"x": x.to("meta")})
+
+
+def test_a_crash_is_told_and_a_new_one_opens(engine: Any) -> None:
+    running = Running(engine, task=task())
+    bad = X.copy()
+    bad.flat[0] = CRASH
+    for _ in range(2):  # and it stays dead
+        with pytest.raises(WorkerCrashedError, match="SIGABRT"):
+            running({"x": bad})
+    running.close()
+    with Running(engine, task=task()) as again:
+        assert np.array_equal(again({"x": X})["y"], right(X))
+        os.kill(again.pid, signal.SIGKILL)
+        with pytest.raises(WorkerCrashedError, match="SIGKILL"):
+            again({"x": X})
+
+
+def test_it_closes_when_nobody_refers_to_it(engine: Any) -> None:
+    running = Running(engine, task=task())
+    pid = running.pid
+    del running
+    gc.collect()
+    assert wait_for(lambda: gone(pid))
+
+
+def test_a_profile_that_is_not_there_is_told(engine: Any) -> None:
+    with Running(engine, 1, task=task()) as running:
+        running({"x": X})
+    with pytest.raises(ConfigError, match="no shape profile 2"):
+        Running(engine, 2, task=task())
+
+
+@pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
+def test_without_a_gpu_it_is_told(engine: Any) -> None:
+    with pytest.raises(CompilerUnavailableError, match="needs an NVIDIA GPU"):
+        Running(engine)
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from workbench import BuildConfig
+from workbench.measure.running import Running
+folder = Path(sys.argv[1])
+plan = SimpleNamespace(compiler={"name": "tensorrt_rtx", "version": "1.7", "target": "sm89"})
+engine = SimpleNamespace(model="m", key="k", folder=folder, path=folder / "engine", plan=plan,
+                         config=BuildConfig(compiler="tensorrt_rtx"))
+running = Running(engine, task=sys.argv[2])
+print(running.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_parent_that_dies_takes_it_along(engine: Any) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(engine.folder), task()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert psutil.pid_exists(pid)
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: gone(pid))
+
+
+def test_compiled_kernels_are_kept_for_this_gpu_driver_version_and_engine(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert module.runtime_cache(engine) is None or gpus()
+    names = set()
+    for gpu, driver, version, key in (
+        ("A", "1", "1.7", "k"), ("B", "1", "1.7", "k"), ("A", "2", "1.7", "k"), ("A", "1", "1.6", "k"),
+        ("A", "1", "1.7", "l"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, "gpus", lambda gpu=gpu, driver=driver: (Gpu(gpu, "sm89", 1, driver),))
+        engine.plan.compiler["version"], engine.key = version, key
+        names.add(module.runtime_cache(engine))
+    assert len(names) == 5
+    (place,) = {n.parent for n in names if n}
+    assert place == tmp_path / "caches" / "runtime"
+    with Running(engine, task=task()) as running:
+        assert running.cached_bytes == 0
+        running({"x": X})
+        (file,) = place.iterdir()
+        assert file.read_bytes() == b"k\0"
+        running({"x": X})
+    assert file.read_bytes() == b"k\0\0"  # closing keeps what came later
+    with Running(engine, task=task()) as running:
+        assert running.cached_bytes == 3
+        assert np.array_equal(running({"x": X})["y"], right(X))
+    file.write_bytes(b"of another machine")
+    with Running(engine, task=task()) as running:
+        assert running.cached_bytes == 0
+        running({"x": X})
+    assert file.read_bytes() == b"k\0"
+    file.unlink()
+    with Running(engine, task=task("11")) as running:  # a flavour without such a cache
+        running({"x": X})
+    assert not file.exists()
+
+
+def test_shared_memory_holds_what_was_put() -> None:
+    import ml_dtypes
+
+    shared, seen = Shared(), Seen()
+    arrays = {
+        "a": np.arange(5, dtype=">i4"), "b": np.array(True), "c": np.zeros((0, 3), "float16"),
+        "d": np.ones((2, 2), ml_dtypes.bfloat16), "e": np.arange(10**6, dtype="int64"),
+    }  # fmt: skip
+    for some in (["a"], ["b", "c"], list(arrays)):
+        found = seen.get(shared.put({n: arrays[n] for n in some}))
+        assert list(found) == some
+        for name in some:
+            assert found[name].shape == arrays[name].shape
+            assert np.array_equal(found[name].astype("float64"), arrays[name].astype("float64"))
+    shared.close()
+    assert found["e"][-1] == 10**6 - 1  # mapped memory outlives its owner

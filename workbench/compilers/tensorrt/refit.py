@@ -1,0 +1,133 @@
+"""Put other weights into a built engine, in a worker: no build, the same kernels.
+
+Written against the names of `Refitter` and `OnnxParserRefitter` in TensorRT 10.13, 11.4 and RTX 1.7. An engine that
+can be refitted needs a driver while it is built, so this was not run where it was written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from workbench.compilers.tensorrt.build import load
+from workbench.compilers.tensorrt.runtime import Log, check_file, logger, need_gpu, replace_file
+from workbench.errors import BuildError, ConfigError
+from workbench.machine import gpus
+from workbench.shared import Place, Seen
+from workbench.worker import Reporter
+
+_TYPES = {
+    "float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32", "int64": "INT64",
+    "bool": "BOOL", "uint8": "UINT8",
+}  # fmt: skip
+
+
+def refit(
+    reporter: Reporter,
+    *,
+    module: str,
+    engine: str,
+    out: str,
+    weights: Place | None = None,
+    model: str | None = None,
+    built: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a copy of the engine with other weights.
+
+    Args:
+        reporter: Where progress goes.
+        module: The TensorRT module to use.
+        engine: Path of the serialized engine.
+        out: Where the new one goes.
+        weights: Arrays by the names of the model's initializers, in shared memory; or
+        model: Path of an ONNX file with the same graph and other weights.
+        built: What made the engine, where it is known; see `runtime.check_file`.
+
+    Returns:
+        ``{"bytes": size, "weights": how many were replaced}``; ``weights`` is None for an ONNX file.
+
+    Raises:
+        ConfigError: the engine can't be refitted; a weight that is not in it, does not fit it, or is missing.
+        BuildError: TensorRT refused the engine or the weights.
+        CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+    """
+    need_gpu(bool(gpus()))
+    trt = load(module)
+    here = {"name": module, "version": str(getattr(trt, "__version__", "")), "sm": gpus()[0].sm}
+    check_file(Path(engine), built, here)
+    log = Log()
+    told = logger(trt, log)
+
+    def refused(what: str) -> BuildError:
+        reason = log.errors[-1] if log.errors else "it gives no reason"
+        return BuildError(f"{what}: {reason}.", hint="Build the model anew.", details={"errors": log.errors[-10:]})
+
+    reporter.progress("Refitting", 0, 3)
+    runtime = trt.Runtime(told)
+    loaded = runtime.deserialize_cuda_engine(Path(engine).read_bytes())
+    if loaded is None:
+        raise refused("The engine can't be used here")
+    if not loaded.refittable:
+        raise ConfigError("The engine can't be refitted.", hint="Build it with refit=True.")
+    refitter = trt.Refitter(loaded, told)
+    count = None
+    reporter.progress("Refitting", 1, 3)
+    if model is not None:
+        parser = trt.OnnxParserRefitter(refitter, told)
+        if not parser.refit_from_file(model):
+            said = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)] or log.errors[-1:]
+            raise ConfigError(
+                f"The weights of {Path(model).name} do not fit the engine: {'; '.join(said) or 'no reason is given'}.",
+                hint="The graph must be the one that was built, node by node, with the same shapes.",
+            )
+        arrays: dict[str, Any] = {}
+    else:
+        assert weights is not None
+        arrays = Seen().get(weights)
+        count = len(arrays)
+        _set(trt, refitter, arrays)
+        missing = [name for name in refitter.get_missing_weights() if name]
+        if missing:
+            raise ConfigError(
+                f"These weights were fused with given ones and are needed with them: {', '.join(missing[:10])}.",
+                hint="Give them too.",
+                details={"missing": missing},
+            )
+    if not refitter.refit_cuda_engine():
+        raise refused("The engine was not refitted")
+    reporter.progress("Refitting", 2, 3)
+    serialization = loaded.create_serialization_config()
+    serialization.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)  # a stripped engine is whole from here on
+    if hasattr(trt.SerializationFlag, "INCLUDE_REFIT"):
+        serialization.set_flag(trt.SerializationFlag.INCLUDE_REFIT)
+    data = loaded.serialize_with_config(serialization)
+    if data is None:
+        raise refused("The refitted engine can't be written")
+    size = replace_file(Path(out), data)
+    reporter.progress("Refitting", 3, 3)
+    return {"bytes": size, "weights": count}
+
+
+def _set(trt: Any, refitter: Any, arrays: dict[str, Any]) -> None:
+    known = list(refitter.get_all_weights())
+    strange = [name for name in arrays if name not in known]
+    if strange:
+        raise ConfigError(
+            f"The engine has no weights {', '.join(strange[:10])}.",
+            hint="It has " + ", ".join(known[:10]) + (f" and {len(known) - 10} more." if len(known) > 10 else "."),
+            details={"weights": known},
+        )
+    for name, array in arrays.items():
+        kind = getattr(trt.DataType, _TYPES.get(array.dtype.name, ""), None)
+        if kind is None:
+            raise ConfigError(f"Weights {name} are {array.dtype.name}, which TensorRT has no weights of.",
+                              hint="Convert them to the type that the model has.")  # fmt: skip
+        wanted = refitter.get_weights_prototype(name)
+        if wanted.dtype != kind or wanted.size != array.size:
+            raise ConfigError(
+                f"Weights {name} are {array.size} values of {array.dtype.name}; the engine has {wanted.size} of {wanted.dtype.name}.",
+                hint="Give them in the type and shape that the model has.",
+            )
+        # The memory is shared with the caller's process and stays until this one has answered.
+        if not refitter.set_named_weights(name, trt.Weights(kind, array.ctypes.data, array.size)):
+            raise ConfigError(f"Weights {name} were refused by TensorRT.", hint="Their values must be finite numbers.")

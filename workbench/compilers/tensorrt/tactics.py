@@ -1,0 +1,119 @@
+"""Which tactics a build tried, with their times, read from its VERBOSE log.
+
+Full TensorRT times tactics while it builds and tells of each. TensorRT for RTX chooses them when an engine first
+runs, so its logs tell of none. The wording was seen in logs of TensorRT 7 to 10; lines that are not known are passed
+over, because the log is not made to be read by programs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+_HEAD = re.compile(r"^(?:\[[^\]]*\] ?)+")  # [V], and trtexec's [date] [V] [TRT]
+_COSTS = re.compile(r"=+ Computing costs for (.*?)(?: =*)?$")
+_FORMATS = re.compile(r"\*{5,} Autotuning (?:format combination|Reformat): ?(.*?) \*{5,}")
+_RUNNER = re.compile(r"-{5,} Timing Runner: (.*) \(([^()]*)\)$")
+_NUMBER = r"(0x[0-9a-fA-F]+|-?\d+)"
+_TRIED = re.compile(rf"(?:Tactic Name: (.*?) )?Tactic: {_NUMBER} [Tt]ime:? ([\d.eE+-]+)")
+_SET_NAME = re.compile(r"(.*) \(([^()]*)\) Set Tactic Name: (\S+)(?: Tactic: (\S+))?$")
+_CHOSE = re.compile(rf">{{5,}} Chose Runner Type: (\S+) Tactic: {_NUMBER}")
+_LISTED = re.compile(r"^(?:\[[^\]]*\] )?(?:Layers:)?\s*Name: (.*?), LayerType: ")
+_VALUE = re.compile(rf", TacticValue: {_NUMBER}\b")
+_TACTIC_NAME = re.compile(r", TacticName: ([^,]+)(?:,|$)")
+
+
+class Tactic(TypedDict):
+    """One tactic that was timed for one layer in one combination of formats.
+
+    ``tactic`` is TensorRT's number for it, ``name`` its kernel's where the log gives one, ``time_ms`` the builder's
+    own measurement, ``formats`` the tensor formats it was tried with, ``runner`` the kind of implementation.
+    ``chosen``: the engine's layer runs it, as the log's listing of layers says.
+    """
+
+    layer: str
+    tactic: str
+    name: str
+    runner: str
+    formats: str
+    time_ms: float
+    chosen: bool
+
+
+@dataclass
+class _Group:
+    """The tactics of one layer in one combination of formats, and which the builder took among them."""
+
+    layer: str
+    rows: list[Tactic] = field(default_factory=list)
+    taken: str = ""
+
+
+def parse_tactics(lines: Iterable[str]) -> list[Tactic]:
+    """The tactics that a VERBOSE build log tells of, in its order.
+
+    A tactic counts as chosen where the builder took it for a combination of formats and the listing of the finished
+    engine names it, by number or name, for the layer. A layer without such an entry in the listing is decided by
+    what the builder took, if it was tried in one combination only; otherwise nothing is marked, for what is
+    quickest alone need not be in the engine.
+
+    Args:
+        lines: Of the log.
+
+    Returns:
+        No rows for a log that tells of none.
+    """
+    groups: list[_Group] = []
+    listed: dict[str, set[str]] = {}
+    layer = formats = runner = ""
+    group: _Group | None = None
+    names: dict[str, str] = {}  # of older versions, by number
+    for line in lines:
+        if found := _LISTED.match(line):
+            told = {m[1].strip() for m in (_VALUE.search(line), _TACTIC_NAME.search(line)) if m}
+            listed.setdefault(found[1], set()).update(told)
+            continue
+        if "actic" not in line and "=====" not in line and "*****" not in line and "-----" not in line:
+            continue
+        text = _HEAD.sub("", line.rstrip())
+        if found := _COSTS.match(text):
+            layer, formats, runner, group = found[1], "", "", None
+        elif found := _FORMATS.match(text):
+            formats, group = found[1], None
+        elif found := _RUNNER.match(text):
+            if group is None or found[1] != layer:
+                layer = found[1]
+                group = _Group(layer)
+                groups.append(group)
+            runner = found[2].partition("[")[0]
+        elif found := _SET_NAME.match(text):
+            if found[4]:
+                names[found[4]] = found[3]
+        elif group is not None and (found := _CHOSE.match(text)):
+            group.taken = found[2]
+            group = None
+        elif group is not None and (found := _TRIED.match(text)):
+            number = found[2]
+            group.rows.append({
+                "layer": layer, "tactic": number, "name": found[1] or names.get(number, ""), "runner": runner,
+                "formats": formats, "time_ms": float(found[3]), "chosen": False,
+            })  # fmt: skip
+    _mark(groups, listed)
+    return [row for one in groups for row in one.rows]
+
+
+def _mark(groups: list[_Group], listed: dict[str, set[str]]) -> None:
+    tried: dict[str, int] = {}
+    for one in groups:
+        tried[one.layer] = tried.get(one.layer, 0) + bool(one.rows)
+    for one in groups:
+        engine = listed.get(one.layer, set())
+        for row in one.rows:
+            if one.taken and row["tactic"] != one.taken:
+                continue
+            if engine:
+                row["chosen"] = row["tactic"] in engine or (bool(row["name"]) and row["name"] in engine)
+            else:
+                row["chosen"] = bool(one.taken) and tried[one.layer] == 1
