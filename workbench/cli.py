@@ -370,6 +370,7 @@ def bench(
     results: Annotated[
         Path | None, typer.Option("--results", help="File to keep results in; a run goes on from it.")
     ] = None,
+    ways: Annotated[str, typer.Option(help="Columns, with commas; all by default.")] = "",
     session: SessionOption = "bench",
 ) -> None:
     """Time models through PyTorch, torch.compile, Torch-TensorRT and TensorRT on this machine's GPU, with errors."""
@@ -379,7 +380,7 @@ def bench(
     if not batch.replace(",", "").isdigit():
         raise typer.BadParameter("batch sizes are whole numbers with commas between", param_hint="--batch")
     sizes = [int(b) for b in batch.split(",") if b]
-    work = Bench(Session(session), models, sizes, precision.split(","), results)
+    work = Bench(Session(session), models, sizes, precision.split(","), results, ways.split(",") if ways else WAYS)
     console = _console(stderr=True)
     document = work.run(lambda row: console.print(f"{row['model']}, batch {row['batch']}, {row['precision']}: done"))
     if output is Format.JSON:

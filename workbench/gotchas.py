@@ -286,7 +286,11 @@ def int64_casts(graph: Graph, plan: Plan | None = None) -> list[Gotcha]:
     text += f" and {len(casts) - 3} more." if len(casts) > 3 else "."
     if plan is not None:
         own = [la for la in plan.layers if la.id in set(layers) and la.kind in CONVERSIONS]
-        text += f" {len(own)} of them {'is a kernel' if len(own) == 1 else 'are kernels'} of their own; the others ride with a kernel."
+        text += (
+            f" {_count(len(own), 'kernel')} of {'its' if len(own) == 1 else 'their'} own among them."
+            if own
+            else " None is a kernel of its own."
+        )
     return [
         Gotcha(
             "int64-casts", f"{len(casts)} cast{'s' if len(casts) > 1 else ''} to or from INT64 at run time", text, "note",
@@ -415,14 +419,16 @@ def precision(plan: Plan) -> list[Gotcha]:
         layers = [plan.by_id[i] for i in finding.layers]
         # A product in FP32 loses the speed that was asked for; the others cost bytes.
         severity: Severity = "problem" if finding.kind == "fp32-product" else "cost"
+        saves = "that FP16 would save" if finding.kind == "wide-output" else "moved"
+        known = finding.bytes or all(la.bytes is not None for la in layers)
+        size = f"{bytes_text(finding.bytes)} {saves} (computed)" if known else "bytes are not known, shapes are open"
         noun = "product" if all(la.kind in HEAVY for la in layers) else "kernel"
         found.append(
             Gotcha(
                 f"precision-{finding.kind}", _PRECISION[finding.kind].format(n=_count(len(layers), noun), asked=seen.asked, s="s" if len(layers) == 1 else ""),
                 f"{_and(_name(la) for la in layers[:3])}{f' and {len(layers) - 3} more' if len(layers) > 3 else ''}.",
                 severity,
-                f"Types reported by the compiler; {bytes_text(finding.bytes)} "
-                f"{'that FP16 would save' if finding.kind == 'wide-output' else 'moved'} (computed).",
+                f"Types reported by the compiler; {size}.",
                 finding.hint, layers=finding.layers, nodes=tuple(dict.fromkeys(n for la in layers for n in la.nodes)),
             )
         )  # fmt: skip
@@ -436,11 +442,16 @@ def bare_layers(plan: Plan) -> list[Gotcha]:
     others = [la for la in bare if la.kind not in CONVERSIONS]
     total = sum(la.bytes or 0 for la in plan.layers if la.launches)
 
-    def moved(layers: Sequence[Layer]) -> tuple[int, str]:
-        size = sum(la.bytes or 0 for la in layers)
-        unknown = sum(la.bytes is None for la in layers)
+    def moved(layers: Sequence[Layer]) -> tuple[str, str]:
+        """Their bytes, "at least" where some are not known, and how that is known."""
+        known = [la.bytes for la in layers if la.bytes is not None]
+        unknown = len(layers) - len(known)
+        if not known:
+            return "unknown size", "their tensors have open shapes, so bytes are not known"
+        size = sum(known)
         text = f"{bytes_text(size)} computed from their tensors" + (f", {size / total:.1%} of all" if total else "")
-        return size, text + (f"; of {unknown} the size is not known" if unknown else "")
+        told = f"{'at least ' if unknown else ''}{bytes_text(size)}"
+        return told, text + (f"; of {unknown} the size is not known" if unknown else "")
 
     def took(layers: Sequence[Layer]) -> str:
         times = [la.time_ms for la in layers if la.time_ms is not None]
@@ -451,7 +462,7 @@ def bare_layers(plan: Plan) -> list[Gotcha]:
         size, evidence = moved(copies)
         found.append(
             Gotcha(
-                "layout-copies", f"{_count(len(copies), 'kernel')} that no node asked for: copies of {bytes_text(size)}",
+                "layout-copies", f"{_count(len(copies), 'kernel')} that no node asked for: copies of {size}",
                 f"{_and(f'{n} {kind}' for kind, n in Counter(la.kind for la in copies).most_common())}. The compiler put "
                 f"{'it' if len(copies) == 1 else 'them'} in to change the layout or type.{took(copies)}",
                 "cost", f"Layers reported by the compiler; {evidence}.",

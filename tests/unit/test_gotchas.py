@@ -140,7 +140,9 @@ def test_int64_casts_with_a_plan() -> None:
     own = plan(layer("cast", "cast", ("fed",), ("int64", "float32")))
     (one,) = int64_casts(Graph(proto), own)
     assert one.layers == ("cast",)
-    assert "1 of them is a kernel" in one.words
+    assert "1 kernel of its own among them" in one.words
+    (one,) = int64_casts(Graph(proto), plan(layer("fused", "pointwise", ("fed", "relu"))))
+    assert "None is a kernel of its own" in one.words
 
 
 def test_shapes_at_run_time() -> None:
@@ -221,6 +223,11 @@ def test_layers_without_nodes() -> None:
     assert "33.3% of all" in found[0].evidence
     (timed,) = bare_layers(plan(replace(copy, time_ms=0.02)))
     assert "0.0200 ms (measured)" in timed.words
+    (blind,) = bare_layers(plan(replace(copy, bytes_read=None)))
+    assert "unknown size" in blind.title
+    assert "0 B" not in blind.evidence
+    (half,) = bare_layers(plan(copy, replace(copy, id="other", bytes_read=None)))
+    assert "at least 800 B" in half.title
     # A stream event launches nothing.
     assert bare_layers(plan(layer("wait", "sync"), layer("relu", "pointwise", ("relu",)))) == []
 

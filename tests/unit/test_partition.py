@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -373,3 +374,42 @@ class TestPlanned:
             session.partition("residual_block", target="ada")
         with pytest.raises(CompilerUnavailableError, match="none here"):
             session.partition("residual_block", build=True)
+
+    def test_both_calls_up_to_the_builder(self) -> None:
+        """In a process of its own that is told of a GPU: all of `compile_module` but engines (``dryrun``)."""
+        done = subprocess.run([sys.executable, "-c", DRY], capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+        assert [row[:2] for row in rows] == [
+            ["export", False], ["export", True], ["torch.compile", False], ["torch.compile", True]
+        ]  # fmt: skip
+        for _how, dynamic, planned, engines, left, error in rows:
+            assert planned
+            assert engines == (1 if dynamic else 2)
+            assert left == ([] if dynamic else ["aten.gelu.default"])
+            assert error == 0.0
+
+
+DRY = """
+import json, torch
+from workbench.config import ShapeProfile
+from workbench.torch_paths import live, shim
+module = shim.importable("sm89")
+shim.importable = lambda target: module
+live.gpus = lambda: ("pretended",)
+torch.Tensor.cuda = torch.nn.Module.cuda = lambda self: self
+net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.GELU(), torch.nn.LayerNorm(64)).eval()
+for how in ("export", "torch.compile"):
+    for dynamic in (False, True):
+        made = live.compile_module(
+            net, (torch.randn(4, 64),), how=how, dryrun=True, workspace=1 << 28, min_block_size=1,
+            shapes=ShapeProfile.parse({"input": "2x64:4x64:16x64"}) if dynamic else None,
+            torch_executed_ops=[] if dynamic else ["aten.gelu.default"],
+        )
+        errors = []
+        for batch in (2, 16) if dynamic else (4,):
+            x = torch.randn(batch, 64)
+            errors.append(float((made(x) - net(x)).abs().max()))
+        found = made.partition
+        print(json.dumps([how, dynamic, found.planned, found.engines, [o.op for o in found.fallbacks], max(errors)]))
+"""

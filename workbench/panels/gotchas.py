@@ -36,7 +36,7 @@ body[data-jp-theme-light="false"] .wbp .wbg-note { --wbg-tone: #8fb0ff; }
 .wbp .wbg-card p { margin: 2px 0 !important; line-height: 1.5; color: var(--wbp-text); overflow-wrap: anywhere; }
 .wbp .wbg-card p.wbp-quiet { color: var(--wbp-quiet); font-size: 12px; }
 .wbp .wbg-card .widget-button { margin: 6px 0 0; }
-.wbp .wbg-parts { display: flex; gap: 3px; margin: 4px 0 12px; }
+.wbp .wbg-parts { display: flex; gap: 3px; margin: 4px 4px 12px 0; }
 .wbp .wbg-part { min-width: 74px; border-radius: 5px; padding: 5px 9px; font-size: 12px; line-height: 1.4; overflow: hidden;
   text-overflow: ellipsis; white-space: nowrap; background: rgba(59, 111, 212, .14); color: var(--wbp-text); }
 .wbp .wbg-part b { display: block; font-weight: 600; overflow: hidden; text-overflow: ellipsis; }

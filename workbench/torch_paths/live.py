@@ -157,7 +157,7 @@ def compile_module(
         "workspace": workspace, "how": how, "shapes": {n: str(r) for n, r in shapes.inputs.items()} if shapes else {},
     }  # fmt: skip
     partition = Partition(
-        name or type(module).__name__, "torch_tensorrt", False, segments, settings, _versions(torch_tensorrt),
+        name or type(module).__name__, "torch_tensorrt", bool(options.get("dryrun")), segments, settings, _versions(torch_tensorrt),
         dict(found.unsupported),
     )  # fmt: skip
     return Compiled(made, how, examples, partition, dynamic)
