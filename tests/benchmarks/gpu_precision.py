@@ -51,7 +51,8 @@ ROWS: list[tuple[str, int, str]] = [
     ("bert-base", 1, "fp16"), ("bert-base", 1, "fp8"), ("bert-base", 1, "int8"), ("bert-base", 1, "fp8 but up"),
     ("resnet50", 1, "fp16"), ("resnet50", 1, "fp8"), ("resnet50", 1, "int8"),
     ("bert-base", 32, "fp8 by tensor"), ("bert-base", 32, "int8 by tensor"), ("bert-base", 32, "int8 attention"),
-    ("bert-base", 32, "int8, rest fp32"),
+    ("bert-base", 32, "int8, rest fp32"), ("gpt2-small", 32, "fp16"), ("gpt2-small", 32, "fp8"), ("unet", 32, "fp16"),
+    ("unet", 32, "fp8"),
 ]  # fmt: skip
 
 
