@@ -147,9 +147,10 @@ class Running:
         return {n: torch.from_numpy(a).to(getattr(torch, answer["types"][n])) for n, a in found.items()}
 
     def _on_gpu(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        from multiprocessing.reduction import ForkingPickler
+
         import torch
         import torch.multiprocessing  # teaches the pickler to share memory of the GPU
-        from torch.multiprocessing.reductions import ForkingPickler
 
         given = {n: t.detach() for n, t in inputs.items()}
         device = next(iter(given.values())).device
