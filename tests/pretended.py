@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,16 @@ CRASH = 666.0
 """A first value that ends the worker in the middle of an execution, as a bad kernel does."""
 
 
+HANG = 667.0
+"""A first value at which the execution never ends."""
+
+
 class Fragile(Pretended):
     def upload(self, array: np.ndarray, dtype: str) -> np.ndarray:
         if array.flat[0] == CRASH:
             os.abort()
+        while array.flat[0] == HANG:
+            time.sleep(1)
         return super().upload(array, dtype)
 
     def facts(self) -> dict[str, Any]:

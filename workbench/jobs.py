@@ -163,6 +163,7 @@ class Job:
         Raises:
             WorkbenchError: what the task answered with, and goes on; or what ended it, then also by every later call.
         """
+        self.start()
         with self._asking:
             if message is not None:
                 self._write(message)

@@ -107,7 +107,7 @@ def test_dynamic_shapes_and_two_profiles(session: Session, tmp_path: Path) -> No
     from tests.models_small import mlp, save
 
     model = save(mlp("n"), tmp_path / "m.onnx")
-    profiles = (*ShapeProfile.parse(["x=1x8:2x8:4x8"]), *ShapeProfile.parse(["x=8x8:16x8:32x8"]))
+    profiles = (ShapeProfile.parse(["x=1x8:2x8:4x8"]), ShapeProfile.parse(["x=8x8:16x8:32x8"]))
     engine = session.build(model, BuildConfig(profiles=profiles), **target(session))
     for profile, good, bad in ((0, (1, 2, 4), 8), (1, (8, 9, 32), 4)):
         with engine.open(profile) as running:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,13 +17,17 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT, needs_torch, wait_for
-from tests.pretended import CRASH
-from tests.unit.test_adapter import API, VERSIONS
+from tests.pretended import CRASH, HANG
+from tests.unit import test_measure
+from tests.unit.test_adapter import API, VERSIONS, State
 from tests.unit.test_jobs import gone
+from tests.unit.test_measure import Pretended, pretend
 from workbench import BuildConfig
-from workbench.errors import CompilerUnavailableError, ConfigError, WorkbenchError, WorkerCrashedError
+from workbench.compilers.tensorrt.runtime import Runner
+from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError, WorkbenchError, WorkerCrashedError
 from workbench.machine import Gpu, gpus
 from workbench.measure import running as module
+from workbench.measure import serve as serving
 from workbench.measure.running import Running
 from workbench.shared import Seen, Shared
 
@@ -132,6 +137,60 @@ def test_a_crash_is_told_and_a_new_one_opens(engine: Any) -> None:
         os.kill(again.pid, signal.SIGKILL)
         with pytest.raises(WorkerCrashedError, match="SIGKILL"):
             again({"x": X})
+
+
+def test_an_interrupt_ends_what_hangs(engine: Any) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    bad = X.copy()
+    bad.flat[0] = HANG
+    try:
+        with Running(engine, task=task()) as running:
+            running({"x": X})
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            with pytest.raises(KeyboardInterrupt):
+                running({"x": bad})
+            assert wait_for(lambda: gone(running.pid))
+            with pytest.raises(CancelledError):
+                running({"x": X})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_threads_take_turns(engine: Any) -> None:
+    with Running(engine, task=task()) as running, ThreadPoolExecutor(4) as pool:
+        inputs = [X + i for i in range(40)]
+        for x, found in zip(inputs, pool.map(lambda x: running({"x": x}), inputs), strict=True):
+            assert np.array_equal(found["y"], right(x))
+
+
+def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's side of CUDA tensors, in this process: what arrives is bound, not copied, and let go."""
+    task()
+    device = Pretended()
+    runner_engine = test_measure.Engine("rtx", device)
+    trt = pretend("rtx", runner_engine, State(""), monkeypatch.setitem)
+    runner = Runner(trt, engine.path, device)
+    shapes = {"do": "shapes", "inputs": {"x": [[2, 3, 8, 8], "float32"]}}
+    told = serving._do(shapes, runner, device, Seen(), Shared(), True)
+    assert told == {"outputs": {"y": ((2, 8, 8, 8), "float32")}}
+    with pytest.raises(ConfigError, match="is float16"):
+        serving._do({**shapes, "inputs": {"x": [[2, 3, 8, 8], "float16"]}}, runner, device, Seen(), Shared(), True)
+    y = np.zeros((2, 8, 8, 8), "float32")
+    monkeypatch.setattr(serving.pickle, "loads", lambda data: ({"x": X}, {"y": y}))
+    answer = serving._do({"do": "tensors", "tensors": ""}, runner, device, Seen(), Shared(), True)
+    assert answer["ms"] > 0
+    assert np.array_equal(y, right(X))
+    assert runner.bound == {}
+
+    def refused(data: bytes) -> None:
+        raise RuntimeError("CUDA error: invalid resource handle\nmore")
+
+    monkeypatch.setattr(serving.pickle, "loads", refused)
+    with pytest.raises(ConfigError, match="could not be shared with the worker: CUDA error: invalid resource handle"):
+        serving._do({"do": "tensors", "tensors": ""}, runner, device, Seen(), Shared(), True)
 
 
 def test_it_closes_when_nobody_refers_to_it(engine: Any) -> None:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +62,7 @@ class Running:
         self._job = Job(task, arguments, title=f"run of {engine.model}")
         self._shared, self._seen = Shared(), Seen()
         self._closed = False
+        self._turn = threading.Lock()
         self._shapes: dict[str, dict[str, Any]] = {}
         self._end = weakref.finalize(self, self._job.cancel)
         try:
@@ -111,7 +113,8 @@ class Running:
         if len(kinds) > 1:
             raise ConfigError(f"The inputs are mixed: {' and '.join(sorted(kinds))}.", hint="Give all of one kind.")
         kind = kinds.pop() if kinds else "NumPy"
-        return self._on_gpu(inputs) if kind == "torch on the GPU" else self._through_memory(inputs, kind)
+        with self._turn:
+            return self._on_gpu(inputs) if kind == "torch on the GPU" else self._through_memory(inputs, kind)
 
     def close(self) -> None:
         """End the worker; kernels that it compiled are kept for the next. More than once is no error."""
@@ -144,9 +147,10 @@ class Running:
         return {n: torch.from_numpy(a).to(getattr(torch, answer["types"][n])) for n, a in found.items()}
 
     def _on_gpu(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        from multiprocessing.reduction import ForkingPickler
+
         import torch
         import torch.multiprocessing  # teaches the pickler to share memory of the GPU
-        from torch.multiprocessing.reductions import ForkingPickler
 
         given = {n: t.detach() for n, t in inputs.items()}
         device = next(iter(given.values())).device
