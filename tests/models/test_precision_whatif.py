@@ -87,6 +87,10 @@ def test_the_panel_can_say_what_moves_more_than_fp16(found: WhatIf) -> None:
     said = [text for text in found.warnings if "may well be slower" in text]
     assert len(said) == 1  # ours moves less
     assert said[0].startswith("int8, placed by ONNX Runtime")
+    # Fewer bytes, and yet slower: two kernels more at 2 microseconds each outweigh them.
+    slow = [text for text in found.warnings if "estimated to be slower" in text]
+    assert [text.partition(" is ")[0] for text in slow] == ["int8", "fp8", placed.name]
+    assert "9 kernels against 7" in slow[0]
     assert placed.engine is not None
     assert found["fp16"].engine is not None
     difference = placed.audit.figures["bytes"] - found["fp16"].audit.figures["bytes"]  # type: ignore[union-attr]

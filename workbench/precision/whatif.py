@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 FLOATS = ("fp32", "fp16", "bf16")
 QUANTIZED = ("int8", "fp8", "int4")
+SLOWER = 1.02
+"""From this ratio of times on, a quantized variant is called slower than FP16."""
 
 Asked = str | Scheme | Mapping[str, Any]
 
@@ -192,10 +194,17 @@ class WhatIf:
         out = []
         half = next((v for v in self.variants if v.to == "fp16" and v.engine is not None), None)
         for variant in self.variants:
-            if variant.to in QUANTIZED and variant.engine is not None and half is not None:
-                assert half.engine is not None
-                if moves_more(variant.engine.plan, half.engine.plan):
-                    out.append(verdict(variant.engine.plan, half.engine.plan, (variant.name, half.name)))
+            if variant.to not in QUANTIZED or variant.engine is None or half is None or half.engine is None:
+                continue
+            if moves_more(variant.engine.plan, half.engine.plan):
+                out.append(verdict(variant.engine.plan, half.engine.plan, (variant.name, half.name)))
+            (mine, source, gpu), (theirs, same, _) = variant.time, half.time
+            if mine and theirs and source == same and mine > theirs * SLOWER:
+                counts = [v.audit.figures["kernels"] for v in (variant, half) if v.audit is not None]
+                out.append(
+                    f"{variant.name} is {'measured' if source == 'measured' else 'estimated to be'} slower than {half.name}: "
+                    f"{mine:.3g} ms against {theirs:.3g} ms{f' on {gpu}' if gpu else ''}, {counts[0]} kernels against {counts[1]}."
+                )
         return tuple(dict.fromkeys([*out, *(w for v in self.variants for w in v.warnings)]))
 
     def __repr__(self) -> str:
