@@ -191,7 +191,12 @@ class PrecisionPanel(Panel):
         if not schemes:
             raise ConfigError("No precision is chosen.", hint="Press one or more of fp32, fp16, int8, ...")
         if not any(s == "fp16" for s in schemes) and any(_quantizes(s) for s in schemes):
-            schemes = ["fp16", *schemes]  # without it nobody sees whether INT8 moves more
+            first = [s for s in schemes if s == "fp32"]
+            schemes = [
+                *first,
+                "fp16",
+                *(s for s in schemes if s != "fp32"),
+            ]  # without it nobody sees whether INT8 moves more
         request = self._request()
         code = [f"found = session.what_if({name!r}, {list(schemes)!r}{arguments(request)})", "found.to_frame()"]
         self.set_code([*code, "found.warnings"])
