@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -284,6 +285,9 @@ class PrecisionPanel(Panel):
         """Models come and go; an engine that was chosen elsewhere is marked here."""
         if event.kind in {"model-added", "model-removed"}:
             self._fill()
+        elif event.kind == "profile-added" and self._found is not None:
+            # Fresh rows: a variant works its time out once.
+            self._show(replace(self._found, variants=tuple(replace(v) for v in self._found.variants)))
         elif event.kind == "current" and self._found is not None:
             key = event.data.get("engine")
             for variant in self._found.variants:
@@ -480,7 +484,7 @@ def basis(found: WhatIf) -> str:
         if source == "estimated":
             out.append(f"Time: estimated for {gpu}, a lower bound from datasheet values.")
         else:
-            out.append(f"Time: measured{f' on {gpu}' if gpu else ''}, the sum of the layers.")
+            out.append(f"Time: measured{f' on {gpu}' if gpu else ''}, median latency.")
     samples = sorted({v.samples for v in found.variants if v.samples})
     if samples:
         text = ", ".join(map(str, samples))

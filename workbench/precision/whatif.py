@@ -88,7 +88,7 @@ class Variant:
     def time(self) -> tuple[float | None, str, str]:
         """Milliseconds, "measured" or "estimated", and on which GPU.
 
-        Measured is the sum of the layers' times of the engine's newest profile; estimated is the roofline's lower
+        Measured is the median latency of the engine's newest profile, in a CUDA graph where it ran in one; estimated is the roofline's lower
         bound on the card that stands for the target.
         """
         from workbench.plan import roofline
@@ -97,10 +97,8 @@ class Variant:
             return None, "", ""
         profile = self.engine.profile
         if profile is not None:
-            times = [layer.time_ms for layer in self.engine.measured.layers if layer.time_ms is not None]
-            if times:
-                gpu = (profile.get("machine") or {}).get("gpu") or {}
-                return sum(times), "measured", str(gpu.get("name", "") if isinstance(gpu, dict) else gpu)
+            best = profile["latency"].get("graph") or profile["latency"]["plain"]
+            return best["median_ms"], "measured", str(profile["device"].get("name") or "")
         target = str(self.engine.plan.compiler.get("target") or "")
         try:
             card = roofline.device(target.partition("+")[0])
