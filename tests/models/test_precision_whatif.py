@@ -87,6 +87,10 @@ def test_the_panel_can_say_what_moves_more_than_fp16(found: WhatIf) -> None:
     said = [text for text in found.warnings if "may well be slower" in text]
     assert len(said) == 1  # ours moves less
     assert said[0].startswith("int8, placed by ONNX Runtime")
+    # Fewer bytes, and yet slower: two kernels more at 2 microseconds each outweigh them.
+    slow = [text for text in found.warnings if "estimated to be slower" in text]
+    assert [text.partition(" is ")[0] for text in slow] == ["int8", "fp8", placed.name]
+    assert "9 kernels against 7" in slow[0]
     assert placed.engine is not None
     assert found["fp16"].engine is not None
     difference = placed.audit.figures["bytes"] - found["fp16"].audit.figures["bytes"]  # type: ignore[union-attr]
@@ -154,3 +158,22 @@ def test_a_cast_with_lists_is_a_variant(session: Session, tmp_path: Path) -> Non
     assert kept.audit.products["conv"]["float32"] >= 1  # the compiler may read one from FP16, through its own cast
     assert [f.kind for f in kept.audit.findings if f.kind == "fp32-product"]
     assert kept.error["relative_l2"] < plain.error["relative_l2"]  # type: ignore[operator]
+
+
+def test_a_profiled_engine_shows_its_measured_time(session: Session, tmp_path: Path) -> None:
+    """The profile is made up here: there is no GPU; its form is that of `workbench.measure.run.profile`."""
+    exact = session.add(save(net(), tmp_path / "net.onnx"))
+    found = session.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
+    assert found["int8"].time[1] == "estimated"
+    for name, plain in (("int8", 3.0), ("fp16", 2.0)):
+        engine = found[name].engine
+        assert engine is not None
+        (engine.folder / "profiles").mkdir()
+        note = {
+            "latency": {"plain": {"median_ms": 9.0}, "graph": {"median_ms": plain}},
+            "device": {"name": "NVIDIA Test"},
+        }
+        (engine.folder / "profiles/1.json").write_text(json.dumps(note))
+    again = session.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
+    assert again["int8"].time == (3.0, "measured", "NVIDIA Test")
+    assert any("int8 is measured slower than fp16: 3 ms against 2 ms on NVIDIA Test" in text for text in again.warnings)

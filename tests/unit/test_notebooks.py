@@ -24,7 +24,9 @@ def test_no_outputs_are_committed(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="the tour builds with TensorRT for RTX")
+    pytest.importorskip("tensorrt_rtx", reason="the notebooks build with TensorRT for RTX")
+    if path.stem == "01_precision":
+        pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
     from nbclient import NotebookClient
 
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
@@ -35,4 +37,6 @@ def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     client.execute()
     text = nbformat.writes(notebook)
     assert "wbp-error" not in text
-    assert (tmp_path / "resnet50.html").stat().st_size < 3_000_000
+    for report in tmp_path.glob("*.html"):
+        assert report.stat().st_size < 3_000_000
+    assert path.stem != "00_tour" or (tmp_path / "resnet50.html").is_file()

@@ -48,6 +48,18 @@ def test_cast(cli, tmp_path: Path) -> None:
     assert onnx.TensorProto.FLOAT not in kinds
 
 
+def test_cast_with_lists(cli, tmp_path: Path) -> None:
+    model, out = save(net(), tmp_path / "net.onnx"), tmp_path / "half.onnx"
+    done = cli("cast", model, "--to", "fp16", "--keep-op", "Gemm", "--keep", "conv1", "--cast-io", "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert "1 Conv, 1 Gemm" in done.stdout
+    made = onnx.load(str(out))
+    assert {v.type.tensor_type.elem_type for v in (*made.graph.input, *made.graph.output)} == {onnx.TensorProto.FLOAT16}
+    wrong = cli("cast", model, "--to", "fp16", "--only-op", "Softmax", "-o", out)
+    assert wrong.returncode == 1
+    assert "no operation 'Softmax'" in wrong.stderr
+
+
 def test_refusals_are_one_line_and_a_way_out(cli, tmp_path: Path, data: Path) -> None:
     model = save(net(), tmp_path / "net.onnx")
     out = tmp_path / "o.onnx"

@@ -276,6 +276,7 @@ def test_calibration_shows_saves_loads_and_compares(small: Session, data: Path, 
     assert [row[0] for row in table] == list(found.tensors) == ["x", "r1", "f"]
     values = np.load(data)
     assert table[0][6] == pytest.approx(float(values.max()), rel=1e-3)
+    assert panel.table.selection == {"ids": ["x"], "origin": "session", "kind": "node"}  # the table's own kind
     entropy = found.tensors["x"].range("entropy")
     assert table[0][1] == pytest.approx(entropy, rel=1e-3)
     assert table[0][4] == pytest.approx(100 * float((np.abs(values) > entropy).mean()), abs=0.05)
@@ -387,6 +388,7 @@ def test_sensitivity_ranks_finds_a_mix_and_makes_it(small: Session, data: Path) 
     assert 0 < len(panel.mixed.keep) < 3
     assert panel.mixed.value * 100 <= panel.budget.value
     assert not panel.make.disabled
+    assert panel.table.selection["ids"] == list(panel.mixed.keep)
     drawn = panel._curve.outputs[0]["data"]["application/vnd.plotly.v1+json"]["data"]
     assert [trace["name"] for trace in drawn] == ["tried", "budget", "chosen"]
     press(panel, "make")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,12 @@ class PrecisionPanel(Panel):
         if not schemes:
             raise ConfigError("No precision is chosen.", hint="Press one or more of fp32, fp16, int8, ...")
         if not any(s == "fp16" for s in schemes) and any(_quantizes(s) for s in schemes):
-            schemes = ["fp16", *schemes]  # without it nobody sees whether INT8 moves more
+            first = [s for s in schemes if s == "fp32"]
+            schemes = [
+                *first,
+                "fp16",
+                *(s for s in schemes if s != "fp32"),
+            ]  # without it nobody sees whether INT8 moves more
         request = self._request()
         code = [f"found = session.what_if({name!r}, {list(schemes)!r}{arguments(request)})", "found.to_frame()"]
         self.set_code([*code, "found.warnings"])
@@ -279,6 +285,9 @@ class PrecisionPanel(Panel):
         """Models come and go; an engine that was chosen elsewhere is marked here."""
         if event.kind in {"model-added", "model-removed"}:
             self._fill()
+        elif event.kind == "profile-added" and self._found is not None:
+            # Fresh rows: a variant works its time out once.
+            self._show(replace(self._found, variants=tuple(replace(v) for v in self._found.variants)))
         elif event.kind == "current" and self._found is not None:
             key = event.data.get("engine")
             for variant in self._found.variants:
@@ -475,7 +484,7 @@ def basis(found: WhatIf) -> str:
         if source == "estimated":
             out.append(f"Time: estimated for {gpu}, a lower bound from datasheet values.")
         else:
-            out.append(f"Time: measured{f' on {gpu}' if gpu else ''}, the sum of the layers.")
+            out.append(f"Time: measured{f' on {gpu}' if gpu else ''}, median latency.")
     samples = sorted({v.samples for v in found.variants if v.samples})
     if samples:
         text = ", ".join(map(str, samples))

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 FLOATS = ("fp32", "fp16", "bf16")
 QUANTIZED = ("int8", "fp8", "int4")
+SLOWER = 1.02
+"""From this ratio of times on, a quantized variant is called slower than FP16."""
 
 Asked = str | Scheme | Mapping[str, Any]
 
@@ -86,7 +88,7 @@ class Variant:
     def time(self) -> tuple[float | None, str, str]:
         """Milliseconds, "measured" or "estimated", and on which GPU.
 
-        Measured is the sum of the layers' times of the engine's newest profile; estimated is the roofline's lower
+        Measured is the median latency of the engine's newest profile, in a CUDA graph where it ran in one; estimated is the roofline's lower
         bound on the card that stands for the target.
         """
         from workbench.plan import roofline
@@ -95,10 +97,8 @@ class Variant:
             return None, "", ""
         profile = self.engine.profile
         if profile is not None:
-            times = [layer.time_ms for layer in self.engine.measured.layers if layer.time_ms is not None]
-            if times:
-                gpu = (profile.get("machine") or {}).get("gpu") or {}
-                return sum(times), "measured", str(gpu.get("name", "") if isinstance(gpu, dict) else gpu)
+            best = profile["latency"].get("graph") or profile["latency"]["plain"]
+            return best["median_ms"], "measured", str(profile["device"].get("name") or "")
         target = str(self.engine.plan.compiler.get("target") or "")
         try:
             card = roofline.device(target.partition("+")[0])
@@ -192,10 +192,17 @@ class WhatIf:
         out = []
         half = next((v for v in self.variants if v.to == "fp16" and v.engine is not None), None)
         for variant in self.variants:
-            if variant.to in QUANTIZED and variant.engine is not None and half is not None:
-                assert half.engine is not None
-                if moves_more(variant.engine.plan, half.engine.plan):
-                    out.append(verdict(variant.engine.plan, half.engine.plan, (variant.name, half.name)))
+            if variant.to not in QUANTIZED or variant.engine is None or half is None or half.engine is None:
+                continue
+            if moves_more(variant.engine.plan, half.engine.plan):
+                out.append(verdict(variant.engine.plan, half.engine.plan, (variant.name, half.name)))
+            (mine, source, gpu), (theirs, same, _) = variant.time, half.time
+            if mine and theirs and source == same and mine > theirs * SLOWER:
+                counts = [v.audit.figures["kernels"] for v in (variant, half) if v.audit is not None]
+                out.append(
+                    f"{variant.name} is {'measured' if source == 'measured' else 'estimated to be'} slower than {half.name}: "
+                    f"{mine:.3g} ms against {theirs:.3g} ms{f' on {gpu}' if gpu else ''}, {counts[0]} kernels against {counts[1]}."
+                )
         return tuple(dict.fromkeys([*out, *(w for v in self.variants for w in v.warnings)]))
 
     def __repr__(self) -> str:

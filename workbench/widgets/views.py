@@ -210,12 +210,14 @@ class RowsView(View):
     def show_rows(self, data: dict[str, Any]) -> None:
         """Show other rows; the table is no higher than they need."""
         self.options = {**self.options, "height": min(self._height, 94 + 31 * max(len(data["id"]), 1))}
+        self._of = data["of"]
         self.data = wire.pack(data)
 
     def choose(self, *ids: str) -> None:
         """Mark rows without calling `on_pick`."""
-        if tuple(self.selection.get("ids", ())) != ids:
-            self.selection = _to_wire(Selection("layer", ids))
+        fresh = _to_wire(Selection(self._of, ids))
+        if (self.selection.get("kind"), self.selection.get("ids")) != (fresh["kind"], fresh["ids"]):
+            self.selection = fresh
 
     def _picked(self, change: dict[str, Any]) -> None:
         value = change["new"]
