@@ -313,8 +313,7 @@ class ProfilePanel(Panel):
         order = "-least" if times.estimated else "-time"
         self._table = TableView(self.session, lens, on_error=self.show_error, height=420, sort=order)
         self._details = DetailsView(self.session, lens, on_error=self.show_error, height=420)
-        bars.layout.flex = "1 1 480px"
-        return w.VBox([beside(bars, self._details), self._table], layout=w.Layout(width="100%"))
+        return w.VBox([bars, beside(self._table, self._details)], layout=w.Layout(width="100%"))
 
     def _roofline_tab(self) -> w.Widget:
         drawn = self._chart("Roofline", self._roofline)
