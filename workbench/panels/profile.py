@@ -510,6 +510,15 @@ def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
             rate = batch / best["median_ms"] * 1e3
             out.append({"name": "throughput", "value": f"{rate:,.0f}/s" if rate < 1e5 else f"{count_text(rate)}/s",
                         "note": f"samples, batch {batch}"})  # fmt: skip
+        error = measured.get("error")
+        if error and error.get("relative_l2") is not None:
+            out.append(
+                {
+                    "name": "relative error",
+                    "value": f"{error['relative_l2']:.2g}",
+                    "note": f"against {error.get('reference', 'the reference')}",
+                }
+            )
         out += [
             {"name": f"median, {figures_time.WAYS[key]}", "value": ms_text(ways[key]["median_ms"])}
             for key in ("plain", "transfers") if key in ways and key != name
@@ -518,15 +527,6 @@ def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
         out.append({"name": "first run", "value": ms_text(measured["first_ms"]), "note": "compiles and loads kernels"})
     if measured.get("sum_ms") is not None:
         out.append({"name": "sum of layers", "value": ms_text(measured["sum_ms"]), "note": "profiled one by one"})
-    error = measured.get("error")
-    if error and error.get("relative_l2") is not None:
-        out.append(
-            {
-                "name": "relative error",
-                "value": f"{error['relative_l2']:.2g}",
-                "note": f"against {error.get('reference', 'the reference')}",
-            }
-        )
     out += energy_facts(measured)
     return out
 
