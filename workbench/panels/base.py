@@ -48,7 +48,7 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
 .wbp .wbp-error b { color: #c0392b; }
 body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
 .wbp h4.wbp-part { margin: 10px 0 4px; font-size: 13px; font-weight: 600; }
-.wbp pre.wbp-log.wbp-raw { max-height: 420px; background: var(--jp-layout-color2, #f3f5f7); padding: 8px 10px; border-radius: 6px; white-space: pre; overflow-x: auto; }
+.wbp pre.wbp-raw { max-height: 420px; background: var(--jp-layout-color2, #f3f5f7); padding: 8px 10px; border-radius: 6px; white-space: pre; overflow-x: auto; }
 .wbp .wbp-warn { border-left: 4px solid #d9902f; border-radius: 4px; padding: 4px 12px; margin: 6px 0; background: rgba(217, 144, 47, .10); }
 .wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
   margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }

@@ -208,7 +208,7 @@ class EnginePanel(Panel):
         time = "" if layer.time_ms is None else f", {ms_text(layer.time_ms)} measured"
         head = f"<b>{escape(layer.title)}</b> <span class='wbp-quiet'>layer {at}, {escape(layer.kind)}{time}</span>"
         self._raw.value = head + "".join(
-            f"<p class='wbp-quiet'>{title}</p><pre class='wbp-log wbp-raw' tabindex='0'>{escape(text)}</pre>"
+            f"<p class='wbp-quiet'>{title}</p><pre class='wbp-code wbp-raw' tabindex='0'>{escape(text)}</pre>"
             for title, text in parts
         )
 
