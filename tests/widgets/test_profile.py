@@ -158,6 +158,7 @@ def test_a_profile_is_shown_whole(fresh: Session) -> None:
     facts = {f["name"]: f for f in headline(engine.measured.facts["measured"])}
     median = document["latency"]["graph"]["median_ms"]
     assert facts["median latency"]["note"] == "CUDA graph"
+    assert document["latency"]["plain"]["median_ms"] == pytest.approx(1.25 * median, rel=0.1)
     assert facts["median latency"]["value"] == ms_text(median)
     assert {"p90", "p99", "throughput", "median, one by one", "median, with transfers", "first run", "sum of layers",
             "relative error"} <= set(facts)  # fmt: skip

@@ -124,7 +124,7 @@ class ProfilePanel(Panel):
         )  # fmt: skip
         self._facts, self._words = w.HTML(layout=wide), w.HTML(layout=wide)
         self.gpu = w.Dropdown(
-            options=cards(), value=None, layout=w.Layout(width="240px"), tooltip="GPU to hold the plan against"
+            options=cards(), value=None, layout=w.Layout(width="290px"), tooltip="GPU to hold the plan against"
         )
         self._basis = w.HTML(layout=w.Layout(flex="1 1 260px", min_width="0"))
         self._gpu_label = w.HTML()
