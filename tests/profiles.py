@@ -85,18 +85,20 @@ class SteppingGpu(Pretended):
     def __init__(self, milliseconds: float, unsteady: bool = False) -> None:
         super().__init__()
         self._rng = random.Random(3)
-        self._base, self._factor, self._unsteady, self._drift = milliseconds, 1.25, unsteady, 1.0
+        self._base, self._unsteady, self._drift, self._replayed = milliseconds, unsteady, 1.0, False
 
     def times(self, step: Any, count: int) -> list[float]:
+        self._replayed = False
+        step()
         self._drift *= 1.05 if self._unsteady else 1.0
-        factor = getattr(step, "factor", 1.25) * self._drift
-        return [self._base * factor * (1 + abs(self._rng.gauss(0, 0.02))) for _ in range(count)]
+        base = self._base * self._drift * (1.0 if self._replayed else 1.25)
+        return [base * (1 + abs(self._rng.gauss(0, 0.02))) for _ in range(count)]
 
     def capture(self, step: Any) -> Any:
         def replay() -> None:
             step()
+            self._replayed = True
 
-        replay.factor = 1.0  # type: ignore[attr-defined]
         return replay
 
     def facts(self) -> dict[str, Any]:

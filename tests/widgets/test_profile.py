@@ -18,7 +18,7 @@ from workbench import Session
 from workbench.compilers.base import Ability, CompilerInfo
 from workbench.errors import ProfileError, StoreError, WorkbenchError
 from workbench.panels import profile as profile_panel
-from workbench.panels.engine import changes_html, memory_rows
+from workbench.panels.engine import changes_html, memory_rows, readable
 from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
 from workbench.plan.roofline import device, estimates
 from workbench.units import ms_text
@@ -158,6 +158,7 @@ def test_a_profile_is_shown_whole(fresh: Session) -> None:
     facts = {f["name"]: f for f in headline(engine.measured.facts["measured"])}
     median = document["latency"]["graph"]["median_ms"]
     assert facts["median latency"]["note"] == "CUDA graph"
+    assert document["latency"]["plain"]["median_ms"] == pytest.approx(1.25 * median, rel=0.1)
     assert facts["median latency"]["value"] == ms_text(median)
     assert {"p90", "p99", "throughput", "median, one by one", "median, with transfers", "first run", "sum of layers",
             "relative error"} <= set(facts)  # fmt: skip
@@ -498,6 +499,14 @@ def test_caches_are_told(fresh: Session) -> None:
     fresh.build("attention", compiler="fake")
     panel = fresh.panel("engine")
     assert "Found ready made 1 time in this session" in text_of(panel)
+
+
+def test_raw_records_can_be_read() -> None:
+    record = {"name": "a [1,\n 2]", "shape": [1, 64, 7], "nodes": ["x", "y"], "inputs": [{"dims": [2]}], "none": []}
+    text = readable(record)
+    assert '"shape": [1, 64, 7]' in text
+    assert '{\n   "dims": [2]\n  }' in text
+    assert json.loads(text) == record
 
 
 def test_words_of_a_document() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -151,9 +152,7 @@ class EnginePanel(Panel):
         counts: dict[str, int] = {}
         for one in said:
             counts[one["name"]] = counts.get(one["name"], 0) + 1
-        self._told = {
-            one["name"]: json.dumps(one, indent=1, ensure_ascii=False) for one in said if counts[one["name"]] == 1
-        }
+        self._told = {one["name"]: readable(one) for one in said if counts[one["name"]] == 1}
         self._list_layers()
         left = w.VBox(
             [self.search, self.layers, self._count], layout=w.Layout(flex="1 1 340px", min_width="0", max_width="520px")
@@ -202,15 +201,13 @@ class EnginePanel(Panel):
         at = self._plan.layers.index(layer)
         parts = []
         if at < len(self._records):
-            parts.append(
-                ("What the compiler said at build time", json.dumps(self._records[at], indent=1, ensure_ascii=False))
-            )
+            parts.append(("What the compiler said at build time", readable(self._records[at])))
         if layer.name in self._told:
             parts.append(("What the engine's inspector said when it was measured", self._told[layer.name]))
         time = "" if layer.time_ms is None else f", {ms_text(layer.time_ms)} measured"
         head = f"<b>{escape(layer.title)}</b> <span class='wbp-quiet'>layer {at}, {escape(layer.kind)}{time}</span>"
         self._raw.value = head + "".join(
-            f"<p class='wbp-quiet'>{title}</p><pre class='wbp-log wbp-raw' tabindex='0'>{escape(text)}</pre>"
+            f"<p class='wbp-quiet'>{title}</p><pre class='wbp-code wbp-raw' tabindex='0'>{escape(text)}</pre>"
             for title, text in parts
         )
 
@@ -324,6 +321,12 @@ class EnginePanel(Panel):
 
 
 # --- an engine in words and rows ---------------------------------------------------------------------------
+
+
+def readable(record: Mapping[str, Any]) -> str:
+    """A record as JSON, with lists of plain values on one line."""
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    return re.sub(r"\[\s+([^][{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def facts_of(engine: Engine, plan: Plan) -> list[dict[str, Any]]:

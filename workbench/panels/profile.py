@@ -124,7 +124,7 @@ class ProfilePanel(Panel):
         )  # fmt: skip
         self._facts, self._words = w.HTML(layout=wide), w.HTML(layout=wide)
         self.gpu = w.Dropdown(
-            options=cards(), value=None, layout=w.Layout(width="240px"), tooltip="GPU to hold the plan against"
+            options=cards(), value=None, layout=w.Layout(width="290px"), tooltip="GPU to hold the plan against"
         )
         self._basis = w.HTML(layout=w.Layout(flex="1 1 260px", min_width="0"))
         self._gpu_label = w.HTML()
@@ -313,8 +313,7 @@ class ProfilePanel(Panel):
         order = "-least" if times.estimated else "-time"
         self._table = TableView(self.session, lens, on_error=self.show_error, height=420, sort=order)
         self._details = DetailsView(self.session, lens, on_error=self.show_error, height=420)
-        bars.layout.flex = "1 1 480px"
-        return w.VBox([beside(bars, self._details), self._table], layout=w.Layout(width="100%"))
+        return w.VBox([bars, beside(self._table, self._details)], layout=w.Layout(width="100%"))
 
     def _roofline_tab(self) -> w.Widget:
         drawn = self._chart("Roofline", self._roofline)
@@ -511,6 +510,15 @@ def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
             rate = batch / best["median_ms"] * 1e3
             out.append({"name": "throughput", "value": f"{rate:,.0f}/s" if rate < 1e5 else f"{count_text(rate)}/s",
                         "note": f"samples, batch {batch}"})  # fmt: skip
+        error = measured.get("error")
+        if error and error.get("relative_l2") is not None:
+            out.append(
+                {
+                    "name": "relative error",
+                    "value": f"{error['relative_l2']:.2g}",
+                    "note": f"against {error.get('reference', 'the reference')}",
+                }
+            )
         out += [
             {"name": f"median, {figures_time.WAYS[key]}", "value": ms_text(ways[key]["median_ms"])}
             for key in ("plain", "transfers") if key in ways and key != name
@@ -519,15 +527,6 @@ def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
         out.append({"name": "first run", "value": ms_text(measured["first_ms"]), "note": "compiles and loads kernels"})
     if measured.get("sum_ms") is not None:
         out.append({"name": "sum of layers", "value": ms_text(measured["sum_ms"]), "note": "profiled one by one"})
-    error = measured.get("error")
-    if error and error.get("relative_l2") is not None:
-        out.append(
-            {
-                "name": "relative error",
-                "value": f"{error['relative_l2']:.2g}",
-                "note": f"against {error.get('reference', 'the reference')}",
-            }
-        )
     out += energy_facts(measured)
     return out
 

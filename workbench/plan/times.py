@@ -218,6 +218,8 @@ def doubts(plan: Plan) -> list[tuple[bool, str]]:
 
 
 def tolerance(plan: Plan) -> float:
-    """The relative error up to which outputs count as right: 0.01, and 0.1 with 8-bit or narrower layers."""
-    narrow = {"int8", "uint8", "int4", "float8e4m3fn", "float8e5m2", "float4e2m1"}
-    return 0.1 if any(layer.precision in narrow for layer in plan.layers) else 0.01
+    """The relative error up to which outputs count as right: 0.01, with 16-bit layers 0.03, with narrower ones 0.1."""
+    kinds = {layer.precision for layer in plan.layers}
+    if kinds & {"int8", "uint8", "int4", "float8e4m3fn", "float8e5m2", "float4e2m1"}:
+        return 0.1
+    return 0.03 if kinds & {"float16", "bfloat16"} else 0.01

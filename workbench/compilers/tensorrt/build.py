@@ -17,7 +17,6 @@ from typing import Any
 
 from workbench.compilers.base import Record
 from workbench.compilers.tensorrt.listing import Listing, parse_listing
-from workbench.compilers.tensorrt.runtime import replace_file
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import (
     BuildError,
@@ -26,6 +25,7 @@ from workbench.errors import (
     ListingError,
     UnsupportedNodesError,
 )
+from workbench.store import whole
 from workbench.worker import Reporter
 
 _MEMORY = re.compile(r"(Total Activation Memory|Total Weights Memory|Max Scratch Memory): (\d+) bytes")
@@ -222,8 +222,8 @@ class _Timings:
                 cache.combine(other, False)
         data = cache.serialize()
         # A full disk costs the next build its time, not this one its engine.
-        with contextlib.suppress(OSError):
-            return {"bytes_before": self.before, "bytes_after": replace_file(self._path, data)}
+        with contextlib.suppress(OSError), whole(self._path) as draft:
+            return {"bytes_before": self.before, "bytes_after": draft.write_bytes(data)}
         return {"bytes_before": self.before, "bytes_after": self.before}
 
     def _read(self) -> bytes:

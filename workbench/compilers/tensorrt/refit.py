@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from workbench.compilers.tensorrt.build import load
-from workbench.compilers.tensorrt.runtime import Log, check_file, logger, need_gpu, replace_file
+from workbench.compilers.tensorrt.runtime import Log, check_file, logger, need_gpu
 from workbench.errors import BuildError, ConfigError
 from workbench.machine import gpus
 from workbench.shared import Place, Seen
+from workbench.store import whole
 from workbench.worker import Reporter
 
 _TYPES = {
@@ -103,7 +104,8 @@ def refit(
     data = loaded.serialize_with_config(serialization)
     if data is None:
         raise refused("The refitted engine can't be written")
-    size = replace_file(Path(out), data)
+    with whole(Path(out)) as draft:
+        size = draft.write_bytes(data)
     reporter.progress("Refitting", 3, 3)
     return {"bytes": size, "weights": count}
 

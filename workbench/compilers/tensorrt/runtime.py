@@ -8,7 +8,6 @@ and 11 and TensorRT for RTX: what differs is looked up by attribute.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 from workbench.compatibility import runs_on, targets_of
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
 from workbench.errors import BuildError, CompilerUnavailableError, ConfigError
+from workbench.store import whole
 
 SMALLEST = 64
 """Bytes: no engine is smaller than its header."""
@@ -258,7 +258,10 @@ class Runner:
             Its size in bytes; 0 where this flavour compiles none at run time, or the runner was made without a cache.
         """
         kernels = self._cache.serialize() if self._cache is not None else None
-        return 0 if kernels is None else replace_file(path, kernels)
+        if kernels is None:
+            return 0
+        with whole(path) as draft:
+            return draft.write_bytes(kernels)
 
     def _refused(self, what: str, told: list[str] | None = None) -> BuildError:
         said = "\n".join(self.log.errors)
@@ -453,17 +456,6 @@ _DTYPES = {
     "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64",
     "BOOL": "bool", "UINT8": "uint8", "FP8": "float8e4m3fn",
 }  # fmt: skip
-
-
-def replace_file(path: Path, data: Any) -> int:
-    """Write a buffer to `path` so that another process sees the old file or the new one; returns its bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".{path.name}.{os.getpid()}"
-    with draft.open("wb") as file:
-        file.write(memoryview(data))
-        size = file.tell()
-    draft.replace(path)
-    return size
 
 
 def need_gpu(available: bool) -> None:
