@@ -96,7 +96,9 @@ class Panel(w.VBox):  # type: ignore[misc]
         )
         head.add_class("wbp-head")
         self.body = w.VBox()
-        super().__init__([head, self._code, self._errors, self.body], layout=w.Layout(width="100%", padding="4px 0"))
+        super().__init__(
+            [head, self._code, self._errors, self.body], layout=w.Layout(width="100%", padding="4px 6px 4px 0")
+        )
         self.add_class("wbp")
         self._stop: Callable[[], None] | None = None
         self._listen()

@@ -66,7 +66,6 @@ class CalibrationPanel(Panel):
         self._ranges = w.Output(layout=wide())
         self._place = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.body.layout.padding = "0 6px 0 0"  # room for borders at the right
         self.work = Work(self, [self.run])
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)
         self.compared = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)

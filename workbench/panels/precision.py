@@ -85,7 +85,6 @@ class PrecisionPanel(Panel):
         self._figures = w.HTML(layout=wide())
         self._place = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.body.layout.padding = "0 6px 0 0"  # room for borders at the right
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=420)
         self._losses = RowsView(on_pick=self.guard(self._pick_loss), on_error=self.show_error, height=260)
         self._parts: dict[str, tuple[str, ...]] = {}

@@ -67,7 +67,6 @@ class SensitivityPanel(Panel):
         self._place = w.VBox(layout=wide())
         self._mixture = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.body.layout.padding = "0 6px 0 0"  # room for borders at the right
         self.work = Work(self, [self.rank, self.mix])
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=420)
         budget = w.HBox([self.metric, self.budget, w.Label("%")], layout=w.Layout(flex_flow="row wrap"))
