@@ -469,7 +469,7 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
             rows = [[la.title, la.kind, _names(la)] for la in layers[:12]]
             more = f"<p class='wbp-quiet'>and {len(layers) - 12} more</p>" if len(layers) > 12 else ""
             parts.append(table_html([title, "kind", "nodes"], rows) + more)
-    return "".join(parts)
+    return "".join(f"<div style='margin:0 0 14px'>{part}</div>" for part in parts)
 
 
 def _told(value: Any) -> str:
