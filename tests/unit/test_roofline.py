@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from workbench.errors import ConfigError
-from workbench.plan import Layer, PlanTensor
+from workbench.plan import Layer, Plan, PlanTensor
 from workbench.plan.roofline import (
     DEVICES,
     REPRESENTATIVE,
@@ -16,6 +16,7 @@ from workbench.plan.roofline import (
     device,
     document,
     estimate,
+    estimate_error,
     notes,
     total_ms,
 )
@@ -127,3 +128,21 @@ def test_cards_are_found_by_any_of_their_names() -> None:
 
 def test_an_estimate_without_figures_has_no_time() -> None:
     assert Estimate(None, None, 0.002, "", None).time_ms is None
+
+
+def test_how_far_estimates_are_from_what_was_measured() -> None:
+    # Estimated: 1.002 ms each, of which 2 µs for the launch.
+    layers = tuple(replace(layer(), id=f"l{i}", time_ms=ms) for i, ms in enumerate([1.002, 2.004, 3.006, 0.001, None]))
+    plan = Plan(model={"name": "m", "sha256": "", "nodes": 0}, compiler={"name": "c", "version": "1", "target": "sm80", "gpu": None},
+                config={}, seconds={}, layers=layers, unclaimed=(), io=())  # fmt: skip
+    found = estimate_error(plan, CARD)
+    assert found["layers"] == 3  # one took less than the profiler can tell, one was not measured
+    assert found["measured_over_estimated"] == {
+        "p10": pytest.approx(1),
+        "p50": pytest.approx(2),
+        "p90": pytest.approx(3),
+    }
+    assert found["total"] == pytest.approx(2)
+    assert found["basis"] == "datasheet values"
+    nothing = estimate_error(replace(plan, layers=()), CARD)
+    assert (nothing["layers"], nothing["total"], nothing["measured_over_estimated"]["p50"]) == (0, None, None)

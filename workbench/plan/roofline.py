@@ -267,6 +267,39 @@ def notes(found: Mapping[str, Estimate], on: Device) -> list[str]:
     return lines
 
 
+def estimate_error(plan: Plan, on: Device, *, least_ms: float = 0.005) -> dict[str, Any]:
+    """How far estimates are from measured times, on a plan that has both.
+
+    Args:
+        plan: With `time_ms` of its layers.
+        on: The GPU that it was measured on.
+        least_ms: Layers that took less are left out of the quotients: the profiler's own cost is as large.
+
+    Returns:
+        ``layers``, how many were compared; ``measured_over_estimated``: quotients of the layers' times at the 10th,
+        50th and 90th percentile (nearest rank); ``total``, the quotient of the sums over the same layers; all None
+        where there are none.
+    """
+    found = estimates(plan, on)
+    pairs = [
+        (layer.time_ms, time)
+        for layer in plan.layers
+        if layer.time_ms is not None and layer.time_ms >= least_ms and (time := found[layer.id].time_ms)
+    ]
+    quotients = sorted(measured / time for measured, time in pairs)
+
+    def at(percent: int) -> float | None:
+        return quotients[max(0, -(-percent * len(quotients) // 100) - 1)] if quotients else None
+
+    return {
+        "layers": len(pairs),
+        "measured_over_estimated": {"p10": at(10), "p50": at(50), "p90": at(90)},
+        "total": sum(m for m, _ in pairs) / sum(t for _, t in pairs) if pairs else None,
+        "device": on.name,
+        "basis": "measured ceilings" if on.measured else "datasheet values",
+    }
+
+
 def total_ms(found: Mapping[str, Estimate]) -> tuple[float, int]:
     """Sum of the estimated times, and how many layers it leaves out because nothing is known of them."""
     times = [e.time_ms for e in found.values()]
