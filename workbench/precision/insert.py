@@ -179,6 +179,12 @@ def quantize_array(values: np.ndarray, scale: np.ndarray, to: str, *, axis: int 
     return rounded if to == "int8" else rounded.astype(ml_dtypes.int4)
 
 
+def _largest(weight: ir.Value) -> float:
+    import numpy as np
+
+    return float(np.abs(constant(weight).numpy().astype(np.float32, copy=False)).max())
+
+
 class Insertion:
     """Writes the Q/DQ pairs of `choices` into `model`.
 
@@ -189,8 +195,8 @@ class Insertion:
         to: int8, fp8 or int4.
         rest: Precision of the scales: that which the rest of the graph will have.
         weights: "channel", a scale for each output channel of a weight; "tensor", one for all;
-            "channel-after", as "channel", but for convolutions the channels' own factors are multiplied in
-            behind, as an operation of the graph.
+            "channel-after", as "channel", but the channels' own factors are multiplied in behind, as an operation
+            of the graph, where that is what TensorRT computes right (see `_behind`).
         residual: Whether an addition behind a convolution reads its other branch as quantized, where another
             reader needs that quantized anyway. (In transformers this was measured to cost accuracy for few
             bytes, so it is not done there.)
@@ -215,6 +221,7 @@ class Insertion:
         self._pairs: dict[str, ir.Value] = {}
         self._weights: dict[tuple[str, int], ir.Value] = {}
         self._zeros: ir.Value | None = None
+        self._reach = self._reaches()
 
     def run(self) -> None:
         """Insert them all."""
@@ -226,8 +233,8 @@ class Insertion:
             assert weight is not None
             if choice.data is not None:
                 node.replace_input_with(0, self._pair(data))
-            if self.weights == "channel-after" and node.op_type == "Conv":
-                self._channels_behind(node, weight)
+            if self._behind(node):
+                self._channels_behind(node, weight, choice.axis)
             else:
                 node.replace_input_with(1, self._weight(weight, choice.axis))
         if self.residual:
@@ -238,6 +245,36 @@ class Insertion:
         for name, value in list(self.graph.initializers.items()):
             if not value.uses() and id(value) not in outputs and not value.is_graph_input():
                 del self.graph.initializers[name]
+
+    def _reaches(self) -> dict[str, float]:
+        """The largest magnitude in the weight of each node; for matrix products, in those of all that read one input."""
+        nodes = {node.name: node for node in self.graph}
+        family: dict[str, float] = {}
+        of: dict[str, str] = {}
+        for choice in self.choices.taken:
+            weight = nodes[choice.node].inputs[1]
+            assert weight is not None
+            together = choice.data if choice.op in {"MatMul", "Gemm"} and choice.data else f"{choice.node} alone"
+            family[together] = max(_largest(weight), family.get(together, 0.0))
+            of[choice.node] = together
+        return {node: family[together] for node, together in of.items()}
+
+    def _behind(self, node: ir.Node) -> bool:
+        """Whether a node's channel factors are multiplied in behind it.
+
+        With a scale for each channel inside, TensorRT stores the product before it applies them: a convolution in
+        FP32, which moves more bytes than FP16 does, and a matrix product in the rest's type, where FP16 overflows
+        (TensorRT for RTX 1.5 on an H100: at 64 columns 62 % of an FP8 product's values were infinite, at 3072
+        columns 19 % of an INT8 one's; in BF16 and FP32 none). A scale for the whole weight it applies inside. FP8
+        convolutions are the exception: there that version forgets such a scale (errors of 200 to 600), and computes
+        one for each channel right.
+        """
+        if self.weights != "channel-after" or self.to == "int4":
+            return False
+        if node.op_type == "Conv":
+            return self.to != "fp8"
+        beta = node.attributes.get("beta")
+        return self.rest == "fp16" and (beta is None or beta.as_float() == 1.0)
 
     def _free(self, name: str) -> str:
         unique, k = name, 1
@@ -330,22 +367,23 @@ class Insertion:
             self._weights[name, axis] = back.outputs[0]
         return self._weights[name, axis]
 
-    def _channels_behind(self, node: ir.Node, weight: ir.Value) -> None:
-        """One scale for the weight as the convolution sees it; the channels' factors and the bias come behind.
+    def _channels_behind(self, node: ir.Node, weight: ir.Value, axis: int) -> None:
+        """One scale for the weight as the node sees it; the channels' factors and the bias come behind.
 
-        The convolution computes ``S * sum(x * q)``, where all channels share S, and ``y = that * f + bias``
-        with ``f = s / S`` for the channel's own scale s. No channel is larger inside than the largest one is,
-        so FP16 holds whatever it held before.
+        The node computes ``S * sum(x * q)``, where all channels share S, and ``y = that * f + bias`` with ``f = s / S``
+        for the channel's own scale s. No channel is larger inside than the largest one is, so FP16 holds whatever
+        it held before. Matrix products of one input share S, so that TensorRT can still make one of them.
         """
         import numpy as np
 
         ir = self.ir
         values = constant(weight).numpy().astype(np.float32, copy=False)
         name = str(weight.name)
-        own = np.abs(values).max(axis=tuple(range(1, values.ndim))).astype(np.float64) / LIMIT[self.to]
-        shared = scale_of(np.abs(values).max(), self.to, self.rest)
+        others = tuple(i for i in range(values.ndim) if i != axis)
+        own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
+        shared = scale_of(self._reach[str(node.name)], self.to, self.rest)
         factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
-        low = quantize_array(values, factors * shared, self.to, axis=0)
+        low = quantize_array(values, factors * shared, self.to, axis=axis)
         stored = self._constant(f"{name}_quantized", low, self.dtype)
         scale = self._constant(f"{name}_scale", np.asarray(shared))
         back = self._node(
@@ -357,7 +395,7 @@ class Insertion:
         )
         self.graph.insert_before(self.graph[0], back)
         node.replace_input_with(1, back.outputs[0])
-        shape = (1, -1, *[1] * (values.ndim - 2))
+        shape = (1, -1, *[1] * (values.ndim - 2)) if node.op_type == "Conv" else (-1,)
         out = node.outputs[0]
         title = str(node.name)
         factor = self._constant(f"{name}_factor", factors.reshape(shape))
@@ -365,7 +403,9 @@ class Insertion:
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None:
             stored_bias = constant(bias)
-            if stored_bias is not None:
+            if node.op_type == "Gemm":
+                wide = bias  # it may have any shape that the result's can take
+            elif stored_bias is not None:
                 wide = self._constant(f"{bias.name}_wide", stored_bias.numpy().astype(np.float32).reshape(shape))
             else:
                 sizes = self._constant(f"{title}_bias_shape", np.array(shape, dtype=np.int64))

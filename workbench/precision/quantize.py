@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TENSORRT_CACHE = "calibration.cache"
 """Name of a cache in TensorRT's own format, in a worker's folder."""
 
-VERSION = 6
+VERSION = 7
 """Raise it when the same request gives another graph, so that kept models are made anew."""
 
 
@@ -47,9 +47,11 @@ class Scheme(BaseModel):
 
     Two choices are worth a thought. TensorRT for RTX 1.7 makes an INT8 convolution with a scale for each
     channel of its weight ("channel", what most tools write) store FP32, which moves more bytes than FP16
-    does. "channel-after" says the same with one scale for the weight and a multiplication behind the
-    convolution: FP16 is stored. "tensor" keeps bias, addition and activation in the convolution, and is less
-    exact. And `rest="fp32"` leaves matrix products in FP32 wherever they are not quantized.
+    does; and 1.5 was seen to store matrix products in FP16 before it applies such scales, which overflows.
+    "channel-after" says the same with one scale for the weight and a multiplication behind the node: FP16 is
+    stored, and holds it. (FP8 convolutions have a scale for each channel there as well: 1.5 forgets a single one.)
+    "tensor" keeps bias, addition and activation in the convolution, and is less exact. And `rest="fp32"` leaves
+    matrix products in FP32 wherever they are not quantized.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
