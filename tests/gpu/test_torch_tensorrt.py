@@ -5,6 +5,8 @@ Needs torch_tensorrt with the TensorRT that it was made for; see docs/torch.md. 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,17 @@ def error(module: Any, compiled: Any, inputs: tuple[Any, ...]) -> float:
     return float((got - want).norm() / want.norm())
 
 
+@contextlib.contextmanager
+def known_to_fail(words: str) -> Iterator[None]:
+    """Torch-TensorRT 2.11's ``torch.compile`` fails so inside; its export takes the same models."""
+    try:
+        yield
+    except BuildError as error:
+        if words in str(error):
+            pytest.xfail(f"Torch-TensorRT: {words}")
+        raise
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("how", ["export", "torch.compile"])
 @pytest.mark.parametrize("name", ["resnet50", "gpt2-small"])
@@ -70,7 +83,8 @@ def test_a_sample(session: Session, name: str, how: Any, precision: str) -> None
     from workbench.model.export import resize_example
 
     inputs = tuple(resize_example(t, (4, *t.shape[1:])) for t in inputs)
-    compiled = session.compile_torch(module, inputs, how=how, precision=precision, name=name)
+    with known_to_fail("indices_tensor dtype=int64"):
+        compiled = session.compile_torch(module, inputs, how=how, precision=precision, name=name)
     print(compiled.partition)
     assert compiled.partition is not None
     assert not compiled.partition.planned
@@ -131,7 +145,8 @@ def test_dynamic_batch_by_torch_compile(session: Session) -> None:
     import torch
 
     module, inputs = small()
-    compiled = session.compile_torch(module, inputs, how="torch.compile", shapes={"input": "2x64:4x64:16x64"})
+    with known_to_fail("has no attribute 'local_name'"):
+        compiled = session.compile_torch(module, inputs, how="torch.compile", shapes={"input": "2x64:4x64:16x64"})
     for batch in (2, 16):
         assert error(module, compiled, (torch.randn(batch, 64),)) < LIMIT["fp32"], batch
 

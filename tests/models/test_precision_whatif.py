@@ -85,8 +85,8 @@ def test_errors_are_measured_again_with_onnx_runtime(found: WhatIf, shared: Sess
 def test_the_panel_can_say_what_moves_more_than_fp16(found: WhatIf) -> None:
     placed = found.variants[-1]
     said = [text for text in found.warnings if "may well be slower" in text]
-    assert len(said) == 1  # ours moves less
-    assert said[0].startswith("int8, placed by ONNX Runtime")
+    # Ours moves less in INT8. FP8 convolutions have a scale for each channel inside, and store FP32.
+    assert [text.partition(" moves ")[0] for text in said] == ["fp8", placed.name]
     # Fewer bytes, and yet slower: two kernels more at 2 microseconds each outweigh them.
     slow = [text for text in found.warnings if "estimated to be slower" in text]
     assert [text.partition(" is ")[0] for text in slow] == ["int8", "fp8", placed.name]

@@ -93,6 +93,13 @@ def inserted(proto: onnx.ModelProto, to: str = "int8", **options: object) -> onn
     return out
 
 
+def out_scale(proto: onnx.ModelProto, of: onnx.NodeProto) -> np.ndarray:
+    """The scale at which the weight of a node is dequantized."""
+    (back,) = [n for n in proto.graph.node if of.input[1] in n.output]
+    (scale,) = [t for t in proto.graph.initializer if t.name == back.input[1]]
+    return onnx.numpy_helper.to_array(scale)
+
+
 def test_pairs_stand_on_inputs_only_and_serve_all_readers() -> None:
     out = inserted(net(), weights="channel", residual=True)
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -154,6 +161,48 @@ def test_channels_behind_compute_what_channels_within_do() -> None:
     assert np.abs(got["channel"] - got["channel-after"]).max() / scale < 1e-3
     for way in got.values():
         assert np.abs(way - exact).max() / scale < 0.1
+
+
+def two_products() -> onnx.ModelProto:
+    """Two products of one input, the weights of one a hundred times larger, and one whose bias is scaled."""
+    return model(
+        [
+            node("MatMul", ["x", "wide"], ["a"], "mm1"), node("MatMul", ["x", "narrow"], ["b"], "mm2"),
+            node("Add", ["a", "b"], ["s"], "add"), node("Gemm", ["s", "w", "bias"], ["y"], "fc", beta=2.0),
+        ],
+        [value("x", [4, 64])], [value("y", [4, 8])],
+        [weights("wide", 64, 16, scale=10.0), weights("narrow", 64, 16, seed=1), weights("w", 16, 8, seed=2), weights("bias", 8, seed=3)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("to", ["int8", "fp8"])
+def test_products_with_an_fp16_rest_have_one_scale_inside(to: str) -> None:
+    """TensorRT applies a channel's scale behind what it has stored in FP16; one scale for all it applies before."""
+    out = inserted(two_products(), weights="channel-after", rest="fp16", to=to)
+    sizes = {n.name: out_scale(out, n) for n in out.graph.node if n.op_type in {"MatMul", "Gemm"}}
+    assert sizes["mm1"].shape == sizes["mm2"].shape == ()
+    assert float(sizes["mm1"]) == float(sizes["mm2"])  # else TensorRT could not make one product of them
+    assert sizes["fc"].shape == (8,)  # its bias is scaled: left as it is
+    # Nothing overflows in a rest that can't: there the scales stay inside.
+    for rest in ("bf16", "fp32"):
+        inside = inserted(two_products(), weights="channel-after", rest=rest, to=to)
+        assert all(out_scale(inside, n).ndim == 1 for n in inside.graph.node if n.op_type in {"MatMul", "Gemm"})
+
+
+def test_fp8_convolutions_have_a_scale_for_each_channel() -> None:
+    for to, dimensions in (("int8", 0), ("fp8", 1)):
+        out = inserted(net(), weights="channel-after", rest="fp16", to=to)
+        assert {out_scale(out, n).ndim for n in out.graph.node if n.op_type == "Conv"} == {dimensions}
+
+
+def test_products_scaled_behind_compute_what_they_do_within() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    got = [
+        ort.InferenceSession(inserted(two_products(), weights=way).SerializeToString()).run(None, {"x": x})[0]
+        for way in ("channel", "channel-after")
+    ]
+    assert np.linalg.norm(got[0] - got[1]) / np.linalg.norm(got[0]) < 1e-2
 
 
 def test_names_that_the_pairs_would_take_are_left_alone() -> None:
