@@ -219,7 +219,7 @@ def _check_batches(batches: Any) -> None:
         return
     listed = isinstance(batches, Sequence) and not isinstance(batches, str | bytes)
     wrong = (
-        [b for b in batches if not isinstance(b, numbers.Integral) or isinstance(b, bool) or b < 1] if listed else []
+        [b for b in batches if isinstance(b, bool) or not isinstance(b, numbers.Integral) or b < 1] if listed else []
     )
     if not listed or wrong:
         said = ", ".join(map(repr, wrong)) if listed else repr(batches)
