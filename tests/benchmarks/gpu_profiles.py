@@ -37,8 +37,10 @@ def profiled(session: Session, model: str, precision: str, shapes: dict[str, str
     engine = session.build(model, **options)
     found = session.profile(engine, transfers=True)
     plan = engine.measured
-    reached = roofline.Device(**{k: v for k, v in found["ceilings"].items() if k != "size"})
-    errors = [roofline.estimate_error(plan, reached)]
+    errors: list[dict[str, Any]] = []
+    if found["ceilings"]:
+        reached = roofline.Device(**{k: v for k, v in found["ceilings"].items() if k != "size"})
+        errors.append(roofline.estimate_error(plan, reached))
     try:
         errors.append(
             roofline.estimate_error(plan, roofline.device(found["device"]["name"].replace("80GB HBM3", "SXM")))
@@ -99,9 +101,7 @@ def main(out: Path) -> None:
 
     def sweep() -> Any:
         engine = session.build("resnet50", precision="fp16", shapes=spread)
-        found = session.profile(
-            engine, batches=[1, 2, 4, 8, 16, 32, 64], ceilings=False, kernels=False, duration_ms=300.0
-        )
+        found = session.profile(engine, batches=[1, 2, 4, 8, 16, 32], ceilings=False, kernels=False, duration_ms=300.0)
         return found["sweep"]
 
     step("sweep resnet50 fp16", sweep)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, 
 from workbench.jobs import Job
 from workbench.machine import gpus
 from workbench.measure import compare, steady
+from workbench.measure.cuda import TorchDevice
 from workbench.measure.latency import Latency
 from workbench.measure.nvml import Gauge
 from workbench.measure.run import apply, profile
@@ -80,6 +82,9 @@ class Pretended:
 
     def used(self) -> int:
         return 0
+
+    def uuid(self) -> str | None:
+        return "1234-5678"
 
     def kernels(self, step: Callable[[], None]) -> list[dict[str, Any]]:
         return self.traced
@@ -250,6 +255,10 @@ class Nvml:
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: bytes) -> int:
+        self.asked = uuid
+        return 1
+
     def nvmlDeviceGetClockInfo(self, gpu: int, kind: int) -> int:
         return next(self.mhz) if kind == self.NVML_CLOCK_SM else 2600
 
@@ -300,6 +309,71 @@ def test_clocks_and_energy(made: Any, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "pip install nvidia-ml-py" in "\n".join(profile(Silent(), **common)["notes"])
 
 
+REFUSED = {
+    "nvmlDeviceGetPowerUsage": ["watts"],
+    "nvmlDeviceGetCurrentClocksThrottleReasons": ["held_back_by"],
+    "nvmlDeviceGetMaxClockInfo": ["sm_highest_mhz"],
+    "nvmlDeviceGetClockInfo": ["sm_mhz", "sm_least_mhz", "sm_most_mhz", "memory_mhz", "steady"],
+}
+
+
+@pytest.mark.parametrize("question", REFUSED)
+def test_a_field_that_the_driver_refuses_is_none(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.measure.nvml._EVERY", 0.0)
+
+    def refuse(*_: object) -> int:
+        raise KeyError("Not Supported")
+
+    nvml = Nvml()
+    setattr(nvml, question, refuse)
+    gauge = Gauge(nvml=nvml)
+    assert gauge.clocks() == {}
+    gauge.sample()
+    gauge.sample()
+    clocks = gauge.clocks()
+    assert [name for name, value in clocks.items() if value is None] == [
+        name for name in clocks if name in REFUSED[question]
+    ]
+    assert clocks["samples"] == 2
+
+
+def test_the_gauge_is_of_the_gpu_that_is_used(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, _, device, path = made
+    nvml = Nvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)  # type: ignore[arg-type]
+    profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device, layer_iterations=0)
+    assert nvml.asked == b"GPU-1234-5678"
+    Gauge(nvml=nvml, uuid="GPU-9")
+    assert nvml.asked == b"GPU-9"
+
+
+def test_torch_tells_the_uuid_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    device = TorchDevice.__new__(TorchDevice)
+    device._torch = torch
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="ab-cd"))
+    assert device.uuid() == "ab-cd"
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace())
+    assert device.uuid() is None
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (90_000_000, 80_000_000_000))
+    with pytest.raises(RuntimeError, match="only 90 MB are free"):
+        device.ceilings()
+
+
+def test_bfloat16_inputs_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    device = TorchDevice.__new__(TorchDevice)
+    device._torch = torch
+    x = np.array([[1.5, -2.0]], dtype=ml_dtypes.bfloat16)
+    bound = {"x": torch.zeros((1, 2), dtype=torch.bfloat16), "n": torch.zeros(2, dtype=torch.int32)}
+    there, _ = device.copies({"x": x, "n": np.array([3, 4], "int32")}, bound, {})
+    there()
+    assert bound["x"].tolist() == [[1.5, -2.0]]
+    assert bound["n"].tolist() == [3, 4]
+
+
 def test_kernels_stand_with_layers_only_where_that_is_certain(made: Any, tmp_path: Path) -> None:
     module, _, device, path = made
     common = {
@@ -339,6 +413,58 @@ def test_batches_of_a_dynamic_engine(made: Any, tmp_path: Path) -> None:
     on = roofline.Device(**{k: v for k, v in document["ceilings"].items() if k != "size"})
     assert on.measured
     assert on.peak("float16") == 5e14
+
+
+def test_a_batch_that_fails_does_not_take_the_rest(made: Any, tmp_path: Path) -> None:
+    module, _, device, path = made
+    upload = device.upload
+    kept: list[dict[str, Any]] = []
+
+    def filled(array: np.ndarray, dtype: str) -> np.ndarray:
+        if len(array) == 3:
+            kept.append(json.loads((tmp_path / "profile.json").read_text()))  # there before the sweep
+            raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
+        return upload(array, dtype)
+
+    device.upload = filled
+    document = profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device,
+                       layer_iterations=0, batches=[1, 3, 4])  # fmt: skip
+    one, three, four = document["sweep"]
+    assert three["missing"] == "CUDA out of memory. Tried to allocate 9 GiB"
+    assert (one["median_ms"], four["median_ms"]) == (2.0, 2.0)
+    assert kept[0]["latency"] == json.loads(json.dumps(document["latency"]))
+    assert "sweep" not in kept[0]
+    assert len(json.loads((tmp_path / "profile.json").read_text())["sweep"]) == 3
+
+
+def test_a_full_gpu_has_no_ceilings(made: Any, tmp_path: Path) -> None:
+    module, _, device, path = made
+
+    def full() -> dict[str, Any]:
+        raise RuntimeError("CUDA out of memory.\nmore")
+
+    device.ceilings = full
+    document = profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device,
+                       layer_iterations=0)  # fmt: skip
+    assert document["ceilings"] is None
+    assert "not measured what this GPU reaches: CUDA out of memory." in document["notes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"shapes": {"z": [1, 3, 8, 8]}}, "given for z; the engine's inputs are x"),
+        ({"batches": [1, -1]}, "No batch size: -1"),
+        ({"batches": [0]}, "No batch size: 0"),
+        ({"batches": ["4"]}, "No batch size: '4'"),
+        ({"batches": "4"}, "Not a list of batch sizes: '4'"),
+        ({"batches": 4}, "Not a list of batch sizes: 4"),
+    ],
+)
+def test_shapes_and_batches_that_are_none_are_told(made: Any, tmp_path: Path, options: dict, said: str) -> None:
+    module, _, device, path = made
+    with pytest.raises(ConfigError, match=said):
+        profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device, **options)
 
 
 def test_random_inputs_and_a_missing_reference_are_told(made: Any, tmp_path: Path) -> None:

@@ -62,6 +62,14 @@ def test_a_file_that_is_not_there(session: Session, pretended: None, which: str)
         session.profile(**{which: "nowhere.npz"})
 
 
+def test_shapes_as_a_build_takes_them(session: Session, pretended: None) -> None:
+    session.build(BLOCK, compiler="fake")
+    given = {"x": "4x3x8x8", "y": "1x2:2x2:8x2", "z": [5, 6]}
+    assert session.profile(shapes=given)["shapes"] == {"x": [4, 3, 8, 8], "y": [2, 2], "z": [5, 6]}
+    with pytest.raises(ConfigError, match="is not understood"):
+        session.profile(shapes={"x": "many"})
+
+
 def test_a_profile_of_another_engine_is_refused(session: Session, pretended: None) -> None:
     engine = session.build(BLOCK, compiler="fake")
     session.profile(engine)

@@ -35,13 +35,7 @@ class TorchDevice:
         """A contiguous tensor on the GPU; the array's own memory where it is one already."""
         torch = self._torch
         if not isinstance(array, torch.Tensor):
-            import numpy as np
-
-            array = np.ascontiguousarray(array)
-            if dtype == "bfloat16":
-                array = torch.from_numpy(array.view("int16")).view(torch.bfloat16)
-            else:
-                array = torch.from_numpy(array)
+            array = self._from_numpy(array, dtype)
         tensor = array.to("cuda").contiguous()
         self._stream.wait_stream(torch.cuda.current_stream())
         return tensor
@@ -96,8 +90,14 @@ class TorchDevice:
     def copies(self, host: dict[str, Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> tuple[Any, Any]:
         """Two steps that copy inputs to the GPU and outputs back, through pinned memory, on the stream."""
         torch = self._torch
-        pinned = {n: torch.as_tensor(host[n]).pin_memory() if n in host else t.cpu().pin_memory()
-                  for n, t in inputs.items()}  # fmt: skip
+
+        def on_host(name: str, tensor: Any) -> Any:
+            given = host.get(name)
+            if given is None:
+                return tensor.cpu()
+            return given if isinstance(given, torch.Tensor) else self._from_numpy(given, self.describe(tensor)[1])
+
+        pinned = {name: on_host(name, tensor).pin_memory() for name, tensor in inputs.items()}
         back = {n: torch.empty_like(t, device="cpu").pin_memory() for n, t in outputs.items()}
 
         def there() -> None:
@@ -144,12 +144,17 @@ class TorchDevice:
         Returns:
             ``bandwidth`` and ``peaks`` as in `workbench.plan.roofline.Device`, best of several runs; ``size``, the
             edge of the square matrices. A precision that torch or the GPU lacks has no entry.
+
+        Raises:
+            RuntimeError: too little memory is free on the GPU.
         """
         torch = self._torch
         edge = 8192
         free, _ = torch.cuda.mem_get_info()
         while 40 * edge * edge > free // 2:
             edge //= 2
+        if edge < 4096:  # what is smaller stays in the L2 cache: the copy would not measure the memory
+            raise RuntimeError(f"only {free / 1e6:.0f} MB are free on the GPU")
 
         def best(step: Callable[[], object]) -> float:
             self.times(step, 3)
@@ -211,10 +216,24 @@ class TorchDevice:
             "free": int(free), "torch": str(torch.__version__), "cuda": str(torch.version.cuda),
         }  # fmt: skip
 
+    def uuid(self) -> str | None:
+        """The UUID of the GPU that torch uses; None where this torch does not tell it."""
+        found = getattr(self._torch.cuda.get_device_properties(0), "uuid", None)
+        return str(found) if found else None
+
     def used(self) -> int:
         """Bytes in use on the GPU, by all who use it."""
         free, total = self._torch.cuda.mem_get_info()
         return int(total - free)
+
+    def _from_numpy(self, array: Any, dtype: str) -> Any:
+        """A CPU tensor of an array; NumPy has bfloat16 by ml_dtypes, which torch does not know."""
+        import numpy as np
+
+        array = np.ascontiguousarray(array)
+        if dtype == "bfloat16":
+            return self._torch.from_numpy(array.view("int16")).view(self._torch.bfloat16)
+        return self._torch.from_numpy(array)
 
     def _type(self, dtype: str) -> Any:
         return getattr(self._torch, {"float8e4m3fn": "float8_e4m3fn"}.get(dtype, dtype))

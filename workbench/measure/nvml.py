@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 _EVERY = 0.1  # seconds between two samples: the driver renews its figures no faster
@@ -21,7 +22,8 @@ class Gauge:
     """Samples one GPU.
 
     Args:
-        index: NVML's number of the GPU.
+        index: NVML's number of the GPU; not asked where `uuid` is given.
+        uuid: The GPU's UUID as CUDA tells it, with or without ``GPU-``: NVML and CUDA may number GPUs otherwise.
         nvml: The module; `pynvml` of nvidia-ml-py by default.
 
     Raises:
@@ -29,16 +31,20 @@ class Gauge:
         Exception: the driver refuses (NVMLError, in the driver's words).
     """
 
-    def __init__(self, index: int = 0, nvml: Any = None) -> None:
+    def __init__(self, index: int = 0, nvml: Any = None, *, uuid: str | None = None) -> None:
         if nvml is None:
             nvml = importlib.import_module("pynvml")
         self._nvml = nvml
         nvml.nvmlInit()
-        self._gpu = nvml.nvmlDeviceGetHandleByIndex(index)
+        if uuid:
+            self._gpu = nvml.nvmlDeviceGetHandleByUUID(b"GPU-" + uuid.removeprefix("GPU-").encode())
+        else:
+            self._gpu = nvml.nvmlDeviceGetHandleByIndex(index)
+        self._samples = 0
         self._sm: list[int] = []
         self._memory: list[int] = []
         self._watts: list[float] = []
-        self._reasons: set[str] = set()
+        self._reasons: set[str] | None = None
         self._last = 0.0
 
     def sample(self) -> None:
@@ -47,31 +53,47 @@ class Gauge:
         if now - self._last < _EVERY:
             return
         self._last = now
+        self._samples += 1
         nvml = self._nvml
-        self._sm.append(int(nvml.nvmlDeviceGetClockInfo(self._gpu, nvml.NVML_CLOCK_SM)))
-        self._memory.append(int(nvml.nvmlDeviceGetClockInfo(self._gpu, nvml.NVML_CLOCK_MEM)))
-        self._watts.append(float(nvml.nvmlDeviceGetPowerUsage(self._gpu)) / 1e3)
-        reasons = int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._gpu))
-        self._reasons |= {words for name, words in _THROTTLE.items() if reasons & int(getattr(nvml, name, 0))}
+        if (sm := self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM)) is not None:
+            self._sm.append(sm)
+        if (memory := self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM)) is not None:
+            self._memory.append(memory)
+        if (milliwatts := self._ask(nvml.nvmlDeviceGetPowerUsage)) is not None:
+            self._watts.append(milliwatts / 1e3)
+        if (bits := self._ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons)) is not None:
+            found = {words for name, words in _THROTTLE.items() if bits & int(getattr(nvml, name, 0))}
+            self._reasons = (self._reasons or set()) | found
 
     def joules(self) -> float | None:
         """Energy since the driver was loaded; None where the GPU does not count it."""
+        millijoules = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return None if millijoules is None else millijoules / 1e3
+
+    def _ask(self, question: Callable[..., Any], *arguments: Any) -> int | None:
+        """The driver's answer; None where it has none for this GPU (a field may be "Not Supported")."""
         try:
-            return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu)) / 1e3
+            return int(question(self._gpu, *arguments))
         except self._nvml.NVMLError:
             return None
 
     def clocks(self) -> dict[str, Any]:
         """What was sampled: MHz of the SMs (median, least, most) and of the memory, the highest SM clock, watts.
 
-        Whether clocks were locked can't be asked; ``steady`` says whether the SM clock stayed the same.
+        Whether clocks were locked can't be asked; ``steady`` says whether the SM clock stayed the same. A field that
+        the driver does not tell of this GPU is None. Nothing at all before the first sample.
         """
-        if not self._sm:
+        if not self._samples:
             return {}
-        highest = int(self._nvml.nvmlDeviceGetMaxClockInfo(self._gpu, self._nvml.NVML_CLOCK_SM))
+        sm, nvml = self._sm, self._nvml
         return {
-            "sm_mhz": statistics.median(self._sm), "sm_least_mhz": min(self._sm), "sm_most_mhz": max(self._sm),
-            "sm_highest_mhz": highest, "memory_mhz": statistics.median(self._memory),
-            "steady": min(self._sm) == max(self._sm), "watts": statistics.fmean(self._watts),
-            "held_back_by": sorted(self._reasons), "samples": len(self._sm),
-        }  # fmt: skip
+            "sm_mhz": statistics.median(sm) if sm else None,
+            "sm_least_mhz": min(sm, default=None),
+            "sm_most_mhz": max(sm, default=None),
+            "sm_highest_mhz": self._ask(nvml.nvmlDeviceGetMaxClockInfo, nvml.NVML_CLOCK_SM),
+            "memory_mhz": statistics.median(self._memory) if self._memory else None,
+            "steady": min(sm) == max(sm) if sm else None,
+            "watts": statistics.fmean(self._watts) if self._watts else None,
+            "held_back_by": None if self._reasons is None else sorted(self._reasons),
+            "samples": self._samples,
+        }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
+from workbench.config import ShapeProfile
 from workbench.errors import ConfigError
 from workbench.jobs import Job
 
@@ -32,7 +33,7 @@ def start(
     The worker writes the profile into ``profiles/`` of the engine's folder once it is whole.
 
     Raises:
-        ConfigError: a file is not there.
+        ConfigError: a file is not there, or a shape is not understood.
     """
     scratch = tempfile.TemporaryDirectory(prefix="workbench-profile-")
     folder = Path(scratch.name)
@@ -46,6 +47,7 @@ def start(
             "reference": _reference(engine, reference, folder),
             "built": {**engine.plan.compiler, **_compatible(engine)},
             **options,
+            **({"shapes": _shapes(options["shapes"])} if options.get("shapes") else {}),
         }
     except BaseException:
         scratch.cleanup()
@@ -59,6 +61,12 @@ def start(
     job.on_change(ended)
     job.on_change(on_change)
     return job.start()
+
+
+def _shapes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Shapes by input name; a text, in the form that a build takes, stands for its opt shape."""
+    texts = ShapeProfile.parse({name: shape for name, shape in given.items() if isinstance(shape, str)}).inputs
+    return {name: list(texts[name].opt) if name in texts else list(shape) for name, shape in given.items()}
 
 
 def _compatible(engine: Engine) -> dict[str, Any]:

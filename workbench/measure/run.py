@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -90,9 +91,10 @@ def profile(
 
     Raises:
         BuildError: the engine can't be used here, in words.
-        ConfigError: inputs or reference do not fit the engine.
+        ConfigError: inputs, shapes or reference do not fit the engine, or `batches` are no batch sizes.
         CompilerUnavailableError: there is no GPU, or the flavour is not installed.
     """
+    _check_batches(batches)
     from workbench.compilers.tensorrt.build import load
     from workbench.compilers.tensorrt.runtime import Runner, check_file
     from workbench.machine import machine
@@ -109,6 +111,7 @@ def profile(
     reporter.progress("Loading the engine", 0, 1)
     runner = Runner(trt, Path(engine), device, shape_profile)
     reporter.progress("Loading the engine", 1, 1)
+    _check_names(runner, shapes or {})
     host = _read(inputs) if inputs else _random(runner, shapes or {}, seed)
     notes = [] if inputs else ["inputs are random; integer inputs are all 1"]
     outputs = runner.bind(host)
@@ -128,7 +131,7 @@ def profile(
             ways["graph"] = device.capture(runner.run)
             methods["graph"] = methods["plain"] + ", replayed as a CUDA graph"
         except Exception as error:  # noqa: BLE001 - whatever CUDA says, the rest can still be measured
-            notes.append(f"no CUDA graph: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+            notes.append(f"no CUDA graph: {_first_line(error)}")
     if transfers:
         there, back = device.copies(host, {p.name: runner.bound[p.name] for p in runner.inputs}, outputs)
 
@@ -140,7 +143,7 @@ def profile(
         ways["transfers"] = with_copies
         methods["transfers"] = methods["plain"] + ", with inputs copied in and outputs copied out, pinned memory"
     if gauge is None:
-        gauge = _gauge(notes)
+        gauge = _gauge(device, notes)
     figures: dict[str, Any] = {}
     energy: dict[str, Any] | None = None
     best = "graph" if "graph" in ways else "plain"
@@ -163,13 +166,11 @@ def profile(
     if ceilings:
         reporter.progress("Measuring what this GPU reaches", 0, 1)
         source = "measured on this GPU: one copy, one square GEMM by torch for each precision"
-        reached = {
-            "name": gpu.get("name"),
-            "sm": gpu.get("sm"),
-            **device.ceilings(),
-            "source": source,
-            "measured": True,
-        }
+        try:
+            found = device.ceilings()
+            reached = {"name": gpu.get("name"), "sm": gpu.get("sm"), **found, "source": source, "measured": True}
+        except Exception as error:  # noqa: BLE001 - another process may fill the GPU; the rest was measured
+            notes.append(f"not measured what this GPU reaches: {_first_line(error)}")
         reporter.progress("Measuring what this GPU reaches", 1, 1)
     wrong: dict[str, Any] | None = None
     if reference:
@@ -199,12 +200,44 @@ def profile(
         "inspector": {"layers": inspection.layers, "io": inspection.io, "evidence": inspection.evidence},
         "notes": notes,
     }
+    _write(document, Path(folder) / file)
     if batches:
-        # Last: it binds other inputs.
+        # Last: it binds other inputs, and a batch too many may end the process; what stands above is kept by then.
         document["sweep"] = _sweep(runner, device, batches, seed, (warm_up_ms, duration_ms), graph, reporter)
-    with whole(Path(folder) / file) as draft:
-        draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
+        _write(document, Path(folder) / file)
     return document
+
+
+def _write(document: Mapping[str, Any], path: Path) -> None:
+    with whole(path) as draft:
+        draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
+
+
+def _check_batches(batches: Any) -> None:
+    """Refuse what are no batch sizes."""
+    if batches is None:
+        return
+    listed = isinstance(batches, Sequence) and not isinstance(batches, str | bytes)
+    wrong = (
+        [b for b in batches if isinstance(b, bool) or not isinstance(b, numbers.Integral) or b < 1] if listed else []
+    )
+    if not listed or wrong:
+        said = ", ".join(map(repr, wrong)) if listed else repr(batches)
+        raise ConfigError(f"Not a list of batch sizes: {said}." if not listed else f"No batch size: {said}.",
+                          hint="Give whole numbers from 1, as in batches=[1, 8, 32].")  # fmt: skip
+
+
+def _check_names(runner: Any, shapes: Mapping[str, Any]) -> None:
+    """Refuse shapes of inputs that the engine does not have."""
+    names = [port.name for port in runner.inputs]
+    if unknown := [name for name in shapes if name not in names]:
+        raise ConfigError(f"Shapes are given for {', '.join(unknown)}; the engine's inputs are {', '.join(names)}.",
+                          hint=f'Name an input of the engine, as in shapes={{"{names[0]}": ...}}.')  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    message = error.message if isinstance(error, WorkbenchError) else str(error)
+    return (message.splitlines() or [type(error).__name__])[0]
 
 
 def apply(plan: Plan, document: Mapping[str, Any]) -> Plan:
@@ -282,12 +315,12 @@ def latency(
     return Latency(tuple(samples), method, settled)
 
 
-def _gauge(notes: list[str]) -> Any:
-    """NVML's gauge; None, with a note, where it can't be had."""
+def _gauge(device: Any, notes: list[str]) -> Any:
+    """NVML's gauge of the GPU of `device`; None, with a note, where it can't be had."""
     from workbench.measure.nvml import Gauge
 
     try:
-        return Gauge()
+        return Gauge(uuid=device.uuid())
     except ImportError:
         notes.append("no clocks and no energy: pip install nvidia-ml-py")
     except Exception as error:  # noqa: BLE001 - the library's own errors; a profile does not depend on it
@@ -334,7 +367,7 @@ def _kernels(
     try:
         rows = device.kernels(step)
     except Exception as error:  # noqa: BLE001 - CUPTI may be refused to this user; the rest was measured
-        notes.append(f"no kernel names: {(str(error).splitlines() or [type(error).__name__])[0]}")
+        notes.append(f"no kernel names: {_first_line(error)}")
         return None
     from workbench.plan.kinds import kind_of
     from workbench.plan.plan import HOST
@@ -362,7 +395,7 @@ def _sweep(
     graph: bool,
     reporter: Reporter,
 ) -> list[dict[str, Any]]:
-    """Latency and throughput at several batch sizes; a size that the engine does not take says so."""
+    """Latency and throughput at several batch sizes; a size that the engine or the GPU does not take says so."""
     rows: list[dict[str, Any]] = []
     for batch in batches:
         row: dict[str, Any] = {"batch": batch}
@@ -377,8 +410,8 @@ def _sweep(
                 with contextlib.suppress(Exception):  # as plain, then
                     step, row["way"] = device.capture(runner.run), "graph"
             taken = latency(device, step, "", *ms, f"batch {batch}", reporter)
-        except WorkbenchError as error:
-            row["missing"] = error.message
+        except Exception as error:  # noqa: BLE001 - out of memory, say: the other sizes can still be measured
+            row["missing"] = _first_line(error)
             continue
         median = taken.percentile(50)
         row |= {"median_ms": median, "p99_ms": taken.percentile(99), "throughput": batch / median * 1e3}

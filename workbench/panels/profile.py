@@ -543,7 +543,7 @@ def energy_facts(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     if (mhz := clocks.get("sm_mhz")) is not None:
         most = f"of {clocks['sm_highest_mhz']:.0f}" if clocks.get("sm_highest_mhz") else ""
         steady = (
-            "did not move" if clocks.get("steady") else f"{clocks['sm_least_mhz']:.0f} to {clocks['sm_most_mhz']:.0f}"
+            "steady" if clocks.get("steady") else f"{clocks['sm_least_mhz']:.0f} to {clocks['sm_most_mhz']:.0f} MHz"
         )
         out.append({"name": "SM clock", "value": f"{mhz:.0f} MHz", "note": ", ".join(p for p in (most, steady) if p)})
     if (watts := clocks.get("watts")) is not None:
