@@ -25,6 +25,8 @@ from workbench.measure.latency import Latency
 from workbench.measure.nvml import Gauge
 from workbench.measure.run import apply, profile
 from workbench.plan import roofline
+from workbench.plan.kinds import kind_of
+from workbench.plan.plan import HOST
 
 pytestmark = pytest.mark.tiny
 SAMPLES = Path(__file__).parent.parent / "data" / "inspector"
@@ -383,11 +385,23 @@ def test_kernels_stand_with_layers_only_where_that_is_certain(made: Any, tmp_pat
         "device": device,
         "layer_iterations": 0,
     }
-    layers = [layer["name"] for layer in profile(Silent(), **common)["inspector"]["layers"]]
+    document = profile(Silent(), **common)
+    layers = [layer["name"] for layer in document["inspector"]["layers"]]
     device.traced = [{"name": layers[1], "ms": 0.25}, {"name": "somebody else's", "ms": 0.5}]
     found = profile(Silent(), **common)["kernels"]
     assert found["joined"] == "by name"
     assert [row["layer"] for row in found["rows"]] == [layers[1], None]
+    # As many kernels as layers that start one, and the names that are known agree: by position.
+    records = document["inspector"]["layers"]
+    starting = [la["name"] for la in records if kind_of(la["type"], la["name"], ()) not in HOST]
+    if len({la["stream"] for la in records if la["name"] in starting}) == 1:
+        device.traced = [{"name": starting[0], "ms": 0.25}, *({"name": "a library's", "ms": 0.5} for _ in starting[1:])]
+        found = profile(Silent(), **common)["kernels"]
+        assert [row["layer"] for row in found["rows"]] == starting
+        assert found["joined"] == "by position; the names of 1 agree"
+        if len(starting) > 1:  # a name that stands elsewhere speaks against it
+            device.traced.reverse()
+            assert profile(Silent(), **common)["kernels"]["joined"] == "by name"
     device.traced = [{"name": "a", "ms": 1.0}] * 37  # neither names nor their number fit
     found = profile(Silent(), **common)["kernels"]
     assert (found["joined"], {row["layer"] for row in found["rows"]}) == ("", {None})

@@ -551,7 +551,7 @@ def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> 
     assert tabs[-3:] == ["Batches", "Kernels", "Conditions"]
     facts = {f["name"]: (f["value"], f["note"]) for f in energy_facts(engine.measured.facts["measured"])}
     assert facts == {
-        "energy a run": ("150 mJ", "whole GPU, CUDA graph"), "SM clock": ("1755 MHz", "of 1980, 1740 to 1770"),
+        "energy a run": ("150 mJ", "whole GPU, CUDA graph"), "SM clock": ("1755 MHz", "of 1980, 1740 to 1770 MHz"),
         "power": ("311 W", "mean, whole GPU"),
     }  # fmt: skip
     assert "150 mJ" in panel._facts.value

@@ -359,10 +359,11 @@ class _Energy:
 def _kernels(
     device: Any, step: Callable[[], None], layers: Sequence[Mapping[str, Any]], notes: list[str]
 ) -> dict[str, Any] | None:
-    """The kernels of one execution with the layer of each, where that is certain.
+    """The kernels of one execution with the layer of each, as far as there is evidence for it.
 
-    By name where a kernel bears the name or the tactic of one layer alone; by position where as many kernels ran as
-    there are layers on one stream that start one; else not at all.
+    A kernel bears the name or the tactic of a layer, or it does not (those of libraries). Where as many kernels ran
+    as there are layers on one stream that start one, and no kernel's name speaks against it, they are joined by
+    position; else a kernel is joined whose name is of one layer alone. ``joined`` says which, and how many names agree.
     """
     try:
         rows = device.kernels(step)
@@ -376,14 +377,16 @@ def _kernels(
     for layer in layers:
         for name in {layer["name"], layer.get("tactic") or ""} - {""}:
             named.setdefault(name, []).append(layer["name"])
+    starting = [la["name"] for la in layers if kind_of(la["type"], la["name"], ()) not in HOST]
+    streams = {la.get("stream", 0) for la in layers if la["name"] in starting}
+    if len(starting) == len(rows) and len(streams) == 1:
+        known = [(row["name"], layer) for row, layer in zip(rows, starting, strict=True) if row["name"] in named]
+        if all(layer in named[name] for name, layer in known):
+            joined = [{**row, "layer": layer} for row, layer in zip(rows, starting, strict=True)]
+            return {"rows": joined, "joined": f"by position; the names of {len(known)} agree"}
     own = {name: of[0] for name, of in named.items() if len(of) == 1}
     joined = [{**row, "layer": own.get(row["name"])} for row in rows]
-    how = "by name" if any(row["layer"] for row in joined) else ""
-    starting = [la for la in layers if kind_of(la["type"], la["name"], ()) not in HOST]
-    if not how and len(starting) == len(joined) and len({la.get("stream", 0) for la in starting}) == 1:
-        how = "by position"
-        joined = [{**row, "layer": layer["name"]} for row, layer in zip(joined, starting, strict=True)]
-    return {"rows": joined, "joined": how}
+    return {"rows": joined, "joined": "by name" if any(row["layer"] for row in joined) else ""}
 
 
 def _sweep(
