@@ -127,8 +127,8 @@ def test_the_tour(lab: Lab, context: Window, shots: Path) -> None:
     before = after.box.locator(".wb-stage").screenshot()
     book.theme("JupyterLab Dark")
     book.show(5)
-    assert fusions.box.locator(".wb-root:not([data-theme=dark])").count() == 0
-    assert after.box.locator(".wb-stage").screenshot() != before
+    until(lambda: fusions.box.locator(".wb-root:not([data-theme=dark])").count() == 0, what="dark in every view")
+    until(lambda: after.box.locator(".wb-stage").screenshot() != before, what="dark on the canvas")
     page.screenshot(path=shots / "tour-fusions-dark-1280.png")
     fusions.tab("Charts")
     page.wait_for_timeout(1500)

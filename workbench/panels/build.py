@@ -13,7 +13,7 @@ from workbench import compilers
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import CancelledError, WorkbenchError
 from workbench.model import samples
-from workbench.panels.base import Panel, table_html
+from workbench.panels.base import Bars, LogBox, Panel, table_html
 from workbench.units import bytes_text
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "current")
-_LOG_LINES = 300
 
 
 class BuildPanel(Panel):
@@ -61,12 +60,9 @@ class BuildPanel(Panel):
         self.button = w.Button(description="Build", button_style="primary", icon="play", layout=w.Layout(width="120px"))
         self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="110px"))
         self.status = w.HTML()
-        self.bars = w.VBox(layout=wide)
-        self._filter = w.Text(
-            placeholder="filter the log, such as Warning or Memory", continuous_update=False, layout=wide
-        )
-        self._log = w.HTML(layout=wide)
-        log = w.Accordion([w.VBox([self._filter, self._log])], layout=wide)
+        self.bars = Bars()
+        self._log = LogBox()
+        log = w.Accordion([self._log], layout=wide)
         log.set_title(0, "Build log")
         self._engines = w.HTML(layout=wide)
         super().__init__(session, engines=False)
@@ -81,7 +77,6 @@ class BuildPanel(Panel):
         self.button.on_click(self.guard(self._start))
         self.cancel.on_click(self.guard(self._cancel))
         self.model.observe(self.guard(self._model_changed), "value")
-        self._filter.observe(self.guard(lambda _: self._show_log()), "value")
         for field in (self.precision, self.targets, self.compiler, *self._options.values()):
             field.observe(self.guard(lambda _: self._update_code()), "value")
         models = list(session.models)
@@ -161,7 +156,7 @@ class BuildPanel(Panel):
             )
         config = self.config()
         self.button.disabled, self.cancel.disabled = True, False
-        self.bars.children = []
+        self.bars.show([])
         self._build = self._export = None
         self._stopped = False
         self.status.value = "<b>Looking at the model</b>"
@@ -211,28 +206,7 @@ class BuildPanel(Panel):
 
     def _show_progress(self, what: str, seconds: float, progress: Iterable[Progress]) -> None:
         self.status.value = f"<b>{escape(what)}</b> <span class='wbp-quiet'>{seconds:.1f} s</span>"
-        steps = [p for p in progress if p.total > 0][-6:]
-        rows = []
-        for step in steps:
-            bar = w.FloatProgress(
-                value=step.done, max=max(step.total, 1), bar_style="success" if step.done >= step.total else "info",
-                layout=w.Layout(width="100%", height="14px", margin="6px 0"),
-            )  # fmt: skip
-            label = w.HTML(
-                f"<span class='wbp-quiet'>{escape(step.phase)} {step.done}/{step.total}</span>",
-                layout=w.Layout(flex="0 0 290px", width="290px"),
-            )
-            rows.append((label, bar))
-        if len(self.bars.children) == len(rows):
-            # Update in place: new widgets at every step would flicker and pile up.
-            for box, (label, bar) in zip(self.bars.children, rows, strict=True):
-                box.children[0].value = label.value
-                box.children[1].max, box.children[1].value = bar.max, bar.value
-                box.children[1].bar_style = bar.bar_style
-                label.close()
-                bar.close()
-        else:
-            self.bars.children = [w.HBox([label, bar], layout=w.Layout(width="100%")) for label, bar in rows]
+        self.bars.show(list(progress))
 
     def _cancel(self, _button: Any) -> None:
         self._stopped = True  # for what is not begun yet
@@ -243,7 +217,7 @@ class BuildPanel(Panel):
     def _idle(self, text: str, *, done: bool = False) -> None:
         self.status.value = text
         if not done:
-            self.bars.children = []  # half-filled bars would look like work that goes on
+            self.bars.show([])  # half-filled bars would look like work that goes on
         self.button.disabled, self.cancel.disabled = False, True
 
     # --- what there is ------------------------------------------------------------------------------
@@ -274,11 +248,7 @@ class BuildPanel(Panel):
         engine = self.session.current
         if engine is None:
             return
-        wanted = self._filter.value.lower()
-        lines = [line for line in engine.log.splitlines() if wanted in line.lower()]
-        head = f"{len(lines)} lines" + (f", the last {_LOG_LINES} shown" if len(lines) > _LOG_LINES else "")
-        text = "\n".join(line[:400] for line in lines[-_LOG_LINES:])
-        self._log.value = f"<span class='wbp-quiet'>{head}</span><pre class='wbp-log' tabindex='0'>{escape(text)}</pre>"
+        self._log.show(engine.log)
 
 
 _NUMBERS = {"workspace", "optimization_level", "max_aux_streams", "l2_limit", "avg_timing_iterations"}
