@@ -10,23 +10,20 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import threading
 import time
 import weakref
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError, WorkbenchError
+from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
 from workbench.events import PROCESS, Event, Selection, call
 from workbench.jobs import Job
 from workbench.model.model import Model
-from workbench.model.onnx_file import fingerprint
 from workbench.model.sources import resolve
 from workbench.plan import Plan
 from workbench.store import Database, Store
@@ -43,9 +40,7 @@ if TYPE_CHECKING:
     from workbench.torch_paths.live import Compiled
 
 FORMAT = 1
-ARCHIVE = "workbench.session/1"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _POLL_SECONDS = 0.2
 
 
@@ -1017,42 +1012,9 @@ class Session:
         Raises:
             StoreError: a model's file is gone, or the archive can't be written.
         """
-        path = Path(path)
-        draft = path.with_name(path.name + ".part")
-        try:
-            with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                models = {}
-                for name, model in self.models.items():
-                    if not model.path.is_file():
-                        raise StoreError(
-                            f"The file of model {name} is gone: {model.path}.",
-                            hint=f"session.remove({name!r}), or bring it back.",
-                        )
-                    sha256 = model.sha256(self.store)
-                    models[name] = {
-                        "sha256": sha256,
-                        "file": model.path.name,
-                        "origin": dict(model.origin),
-                    }
-                    for file in [model.path, *model.companions]:
-                        archive.write(file, f"models/{sha256}/{file.relative_to(model.path.parent)}")
-                engines = []
-                for engine in self.engines:
-                    engines.append({"key": engine.key, "model": engine.model})
-                    for file in sorted(f for f in engine.folder.rglob("*") if f.is_file()):
-                        archive.write(file, f"builds/{engine.key}/{file.relative_to(engine.folder)}")
-                head = {"format": ARCHIVE, "name": self.name, "models": models, "engines": engines,
-                        "selection": {"kind": self.selection.kind, "ids": list(self.selection.ids)}}  # fmt: skip
-                archive.writestr("session.json", json.dumps(head, indent=1))
-            draft.replace(path)
-        except OSError as error:
-            raise StoreError(
-                f"{path} can't be written: {error}.",
-                hint="Is there space, and may you write there?",
-            ) from None
-        finally:
-            draft.unlink(missing_ok=True)
-        return path
+        from workbench.archive import write
+
+        return write(self, Path(path))
 
     @classmethod
     def import_(cls, path: str | Path, name: str | None = None, *, store: Store | Path | str | None = None) -> Session:
@@ -1066,66 +1028,15 @@ class Session:
         Raises:
             StoreError: it is no such archive, it is damaged, or it comes from a later version.
         """
-        place = store if isinstance(store, Store) else Store(Path(store) if store else None)
-        try:
-            with zipfile.ZipFile(path) as archive, place.scratch("import") as scratch:
-                head = json.loads(archive.read("session.json"))
-                if head.get("format") != ARCHIVE:
-                    raise StoreError(
-                        f"{path} has format {head.get('format')!r}; this version reads {ARCHIVE}.",
-                        hint="Upgrade: pip install -U trt-workbench.",
-                    )
-                _extract(archive, scratch)
-                return cls._take(scratch, head, name, place)
-        except FileNotFoundError:
-            raise StoreError(f"There is no file {path}.") from None
-        except WorkbenchError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a damaged archive may break in any way
-            raise StoreError(
-                f"{path} is not a session archive, or is damaged ({type(error).__name__}: {error}).",
-                hint="Make one with session.export(path), or copy it again.",
-            ) from None
+        from workbench.archive import read
 
-    @classmethod
-    def _take(cls, folder: Path, head: Mapping[str, Any], name: str | None, store: Store) -> Session:
-        """Everything is looked at before anything is kept: a bad archive leaves no half session."""
-        models: dict[str, Mapping[str, Any]] = dict(head["models"])
-        engines: list[tuple[str, str]] = [(str(e["key"]), str(e["model"])) for e in head["engines"]]
-        selection = Selection(head["selection"]["kind"], tuple(head["selection"]["ids"]))
-        name = name or str(head["name"])
-        for title, entry in models.items():
-            sha256, file = str(entry["sha256"]), PurePosixPath(entry["file"])
-            if not _SHA256.fullmatch(sha256) or len(file.parts) != 1 or file.name in {"", ".."}:
-                raise StoreError(f"Model {title} in the archive has an unsafe path.", hint="Do not open it.")
-            source = folder / "models" / sha256 / file.name
-            if fingerprint(source, set(Model(title, source).companions)) != sha256:
-                raise StoreError(f"Model {title} in the archive is damaged.", hint="Copy the archive again.")
-        for key, title in engines:
-            if not _SHA256.fullmatch(key):
-                raise StoreError(f"An engine of {title} in the archive has an unsafe path.", hint="Do not open it.")
-            if load_engine(folder / "builds" / key).key != key:
-                raise StoreError(f"An engine of {title} in the archive is damaged.", hint="Copy the archive again.")
-        session = cls(name, store=store)
-        now = time.time()
-        rows = []
-        for title, entry in models.items():
-            source = folder / "models" / entry["sha256"]
-            target = store.path / "models" / entry["sha256"]
-            if not target.is_dir():
-                store.add_model(source, entry["sha256"], None, {})
-            elif not (target / entry["file"]).exists():  # known, under another file name
-                shutil.copyfile(source / entry["file"], target / entry["file"])
-            data = {"path": str(target / entry["file"]), "origin": entry["origin"]}
-            rows.append((title, json.dumps(data), now))
-        for key, _ in engines:
-            if store.build(key) is None:
-                store.add_build(folder / "builds" / key, key)
-        with session._db.write() as db:
-            db.executemany("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", rows)
-            db.executemany("INSERT OR REPLACE INTO engines VALUES (?, ?, ?)", [(*e, now) for e in engines])
-        session.select(selection)
-        return session
+        return read(path, name, store if isinstance(store, Store) else Store(Path(store) if store else None))
+
+    def take_in(self, models: Sequence[tuple[str, str, float]], engines: Sequence[tuple[str, str, float]]) -> None:
+        """Rows of an archive, once everything in it was found sound; for `workbench.archive`."""
+        with self._db.write() as db:
+            db.executemany("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", models)
+            db.executemany("INSERT OR REPLACE INTO engines VALUES (?, ?, ?)", engines)
 
     def delete(self) -> None:
         """Remove the session; models and engines stay in the store for others."""
@@ -1186,17 +1097,3 @@ def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile 
 
 def _model(name: str, data: Mapping[str, Any]) -> Model:
     return Model(name, Path(data["path"]), data["origin"])
-
-
-def _extract(archive: zipfile.ZipFile, folder: Path) -> None:
-    """Unpack, refusing entries that would land outside `folder`."""
-    for entry in archive.infolist():
-        parts = PurePosixPath(entry.filename).parts
-        if entry.filename.startswith("/") or ".." in parts or (parts and ":" in parts[0]):
-            raise StoreError(f"The archive holds an unsafe path: {entry.filename!r}.", hint="Do not open it.")
-        if entry.is_dir():
-            continue
-        target = folder.joinpath(*parts)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with archive.open(entry) as source, target.open("wb") as out:
-            shutil.copyfileobj(source, out, 1 << 20)
