@@ -28,6 +28,13 @@ def until(test: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def children() -> set[int]:
+    """Processes below this one."""
+    import psutil
+
+    return {p.pid for p in psutil.Process().children(recursive=True)}
+
+
 def from_browser(view: Any, ids: list[str], kind: str = "layer") -> None:
     """What the synced trait does when a reader clicks."""
     view.selection = {"ids": ids, "origin": "graph-layer-1", "kind": kind}
@@ -239,10 +246,11 @@ def test_cancel_ends_the_worker(built: Session, monkeypatch: pytest.MonkeyPatch)
     panel.model.value = "attention"
     config = panel.config().replace(compiler="fake", flags=("hang",))
     monkeypatch.setattr(panel, "config", lambda: config)
+    before = children()
     panel.button.click()
     until(lambda: panel.bars.children)
     assert panel.button.disabled
-    pids = [p.pid for p in psutil.Process().children(recursive=True)]
+    pids = children() - before
     panel.cancel.click()
     until(lambda: "Cancelled" in panel.status.value, 10)
     assert panel.error == ""
@@ -257,10 +265,11 @@ def test_cancel_while_the_model_is_exported(session: Session, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     panel = session.panel("build")
     panel.model.value = "slow_factory:make"
+    before = children()
     panel.button.click()
     until(lambda: panel.bars.children)
     assert "Exporting the model" in panel.status.value
-    pids = [p.pid for p in psutil.Process().children(recursive=True)]
+    pids = children() - before
     assert pids
     panel.cancel.click()
     until(lambda: "Cancelled" in panel.status.value, 10)
