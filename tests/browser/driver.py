@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nbformat
 import psutil
@@ -130,10 +130,10 @@ class Lab(Server):
 
     def __init__(self, folder: Path, home: Path, app: str = "jupyterlab") -> None:
         self._app = app
-        settings = folder / "settings/@jupyterlab/apputils-extension"
-        settings.mkdir(parents=True)
+        self._settings = folder / "settings/@jupyterlab/apputils-extension"
+        self._settings.mkdir(parents=True)
         # It would ask jupyter.org for news.
-        (settings / "notification.jupyterlab-settings").write_text(
+        (self._settings / "notification.jupyterlab-settings").write_text(
             json.dumps({"fetchNews": "false", "checkForUpdates": False})
         )
         command = [
@@ -154,7 +154,8 @@ class Lab(Server):
         shutil.copyfile(path, self.folder / path.name)
 
     def open(self, context: BrowserContext, name: str) -> Notebook:
-        """Open a notebook in a tab of the browser."""
+        """Open a notebook in a tab of the browser: in light, whatever theme an earlier test left."""
+        (self._settings / "themes.jupyterlab-settings").unlink(missing_ok=True)
         page = context.new_page()
         place = "notebooks" if self._app == "notebook" else f"lab/workspaces/{secrets.token_hex(4)}/tree"
         page.goto(f"{self.url}/{place}/{name}?token={self.token}")
@@ -246,9 +247,6 @@ class Notebook:
         light = "false" if "Dark" in name else "true"
         self.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
         self.page.wait_for_timeout(800)
-
-    def state(self) -> dict[str, Any]:
-        return dict(self.page.evaluate("() => ({theme: document.body.dataset.jpThemeName})"))
 
 
 class Panel:

@@ -177,7 +177,6 @@ def test_two_notebooks_follow_each_other(lab: Lab, context: Window, shots: Path)
     two.theme("JupyterLab Dark")
     two.show(2)
     two.page.screenshot(path=shots / "fusions-dark-1920.png")
-    two.theme("JupyterLab Light")
 
 
 def test_netron_from_jupyters_own_origin(lab: Lab, context: Window, shots: Path) -> None:
@@ -306,5 +305,4 @@ def test_pictures_of_every_panel(lab: Lab, context: Window, shots: Path, width: 
             book.page.screenshot(path=shots / f"panel-{name}-{theme.lower()}-{width}.png")
             over = panel.box.evaluate("e => e.scrollWidth - e.clientWidth")
             assert over <= 4, f"{name} is {over} px wider than its place"  # the margin of ipywidgets' tabs
-    book.theme("JupyterLab Light")
     assert not book.errors()

@@ -101,7 +101,6 @@ def test_measured_elsewhere_looked_at_here(
     book.show(2)
     charts_have_room(panel)
     book.page.screenshot(path=shots / f"profile-layers-dark-{width}.png")
-    book.theme("JupyterLab Light")
     other.close()
     assert not book.errors()
 
