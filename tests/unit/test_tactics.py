@@ -85,6 +85,19 @@ def test_older_wording() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("head", "number"),
+    [("[TensorRT] VERBOSE: ", ""), ("[TRT]    ", " Tactic: 12"), ("[01/02/2020-10:32:48] [V] [TRT] ", "")],
+)
+def test_heads_of_other_programs_and_names_without_numbers(head: str, number: str) -> None:
+    """As the TensorRT 7 Python logger and NVIDIA's Jetson programs write them; a name is of the tactic that follows."""
+    log = OLD.replace("[TensorRT] VERBOSE: ", head).splitlines()
+    log[1:3] = [log[2], log[1].replace(" Tactic: 12", number)]
+    assert [(r["tactic"], r["name"], r["chosen"]) for r in parse_tactics(log)] == [
+        ("12", "old_kernel", False), ("-9", "", True),
+    ]  # fmt: skip
+
+
 @needs_rtx
 def test_rtx_tells_of_none(session: Session) -> None:
     engine = session.build("residual_block", target="sm89")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from workbench.errors import ProfileError, StoreError, WorkbenchError
 from workbench.panels import profile as profile_panel
 from workbench.panels.engine import changes_html, memory_rows, readable
 from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
+from workbench.plan.difference import difference
 from workbench.plan.roofline import device, estimates
 from workbench.units import ms_text
 from workbench.widgets import TableView, wire
@@ -481,6 +483,12 @@ def test_what_changed_against_another(fresh: Session) -> None:
     same = changes_html(first.plan, first.plan, (10, 10))
     assert "no change" in same
     assert "option" not in same
+    assert "another tactic" not in same
+    named = [replace(first.plan, layers=tuple(replace(la, tactic=name) for la in first.plan.layers)) for name in "ab"]
+    told = changes_html(named[0], named[1], (10, 10))
+    assert "another tactic" in told
+    pairs = difference(*named).tactics
+    assert [(a.tactic, b.tactic) for a, b in pairs] == [("a", "b")] * len(difference(*named).same)
 
 
 def test_memory_from_every_source(fresh: Session) -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MOST = 400
 """Layers that the inspector lists at once; a search finds the others."""
+MOST_CHANGES = 12
+"""Layers in each table of what changed."""
 
 
 class EnginePanel(Panel):
@@ -464,12 +466,21 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
         parts.append(
             table_html(["same nodes, largest change", "the other", "this", "measured"], rows, numeric=(1, 2, 3))
         )
+    if found.tactics:
+        rows = [[b.title, a.tactic, b.tactic] for a, b in found.tactics[:MOST_CHANGES]]
+        parts.append(
+            table_html(["same nodes, another tactic", "the other", "this"], rows, wrap=True) + _more(found.tactics)
+        )
     for title, layers in (("only in the other", found.before), ("only in this", found.after)):
         if layers:
-            rows = [[la.title, la.kind, _names(la)] for la in layers[:12]]
-            more = f"<p class='wbp-quiet'>and {len(layers) - 12} more</p>" if len(layers) > 12 else ""
-            parts.append(table_html([title, "kind", "nodes"], rows) + more)
+            rows = [[la.title, la.kind, _names(la)] for la in layers[:MOST_CHANGES]]
+            parts.append(table_html([title, "kind", "nodes"], rows) + _more(layers))
     return "".join(f"<div style='margin:0 0 14px'>{part}</div>" for part in parts)
+
+
+def _more(found: Sequence[Any]) -> str:
+    left = len(found) - MOST_CHANGES
+    return f"<p class='wbp-quiet'>and {left} more</p>" if left > 0 else ""
 
 
 def _told(value: Any) -> str:

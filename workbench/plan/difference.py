@@ -30,6 +30,11 @@ class Difference:
     after: tuple[Layer, ...]
     shared: int
 
+    @property
+    def tactics(self) -> tuple[tuple[Layer, Layer], ...]:
+        """The pairs of `same` that run another kernel; those of which either tells none are left out."""
+        return tuple((a, b) for a, b in self.same if a.tactic and b.tactic and a.tactic != b.tactic)
+
 
 def difference(before: Plan, after: Plan) -> Difference:
     """What changed from one plan to the other.

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-_HEAD = re.compile(r"^(?:\[[^\]]*\] ?)+")  # [V], and trtexec's [date] [V] [TRT]
+_HEAD = re.compile(
+    r"^(?:\[[^\]]*\]\s*)+(?:VERBOSE: )?"
+)  # [V], trtexec's [date] [V] [TRT], Python's [TensorRT] VERBOSE:
 _COSTS = re.compile(r"=+ Computing costs for (.*?)(?: =*)?$")
 _FORMATS = re.compile(r"\*{5,} Autotuning (?:format combination|Reformat): ?(.*?) \*{5,}")
 _RUNNER = re.compile(r"-{5,} Timing Runner: (.*) \(([^()]*)\)$")
@@ -70,6 +72,7 @@ def parse_tactics(lines: Iterable[str]) -> list[Tactic]:
     layer = formats = runner = ""
     group: _Group | None = None
     names: dict[str, str] = {}  # of older versions, by number
+    coming = ""  # of the oldest ones: the name of the next tactic
     for line in lines:
         if found := _LISTED.match(line):
             told = {m[1].strip() for m in (_VALUE.search(line), _TACTIC_NAME.search(line)) if m}
@@ -91,15 +94,18 @@ def parse_tactics(lines: Iterable[str]) -> list[Tactic]:
         elif found := _SET_NAME.match(text):
             if found[4]:
                 names[found[4]] = found[3]
+            else:
+                coming = found[3]
         elif group is not None and (found := _CHOSE.match(text)):
             group.taken = found[2]
             group = None
         elif group is not None and (found := _TRIED.match(text)):
             number = found[2]
             group.rows.append({
-                "layer": layer, "tactic": number, "name": found[1] or names.get(number, ""), "runner": runner,
+                "layer": layer, "tactic": number, "name": found[1] or coming or names.get(number, ""), "runner": runner,
                 "formats": formats, "time_ms": float(found[3]), "chosen": False,
             })  # fmt: skip
+            coming = ""
     _mark(groups, listed)
     return [row for one in groups for row in one.rows]
 
