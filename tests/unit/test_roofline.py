@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from workbench.errors import ConfigError
 from workbench.plan import Layer, Plan, PlanTensor
 from workbench.plan.roofline import (
     DEVICES,
+    ERROR,
     REPRESENTATIVE,
     Device,
     Estimate,
@@ -146,3 +149,16 @@ def test_how_far_estimates_are_from_what_was_measured() -> None:
     assert found["basis"] == "datasheet values"
     nothing = estimate_error(replace(plan, layers=()), CARD)
     assert (nothing["layers"], nothing["total"], nothing["measured_over_estimated"]["p50"]) == (0, None, None)
+
+
+def test_the_stated_error_is_the_recorded_one() -> None:
+    recorded = json.loads((Path(__file__).parents[2] / "docs/results/h100_profiles_rtx_1.5.json").read_text())
+
+    def median(case: str) -> str:
+        found = next(e for e in recorded[case]["estimate_error"] if e["basis"] == "datasheet values")
+        return f"{found['measured_over_estimated']['p50']:.1f}"
+
+    bert, resnet = "bert-base fp16 {0}x128 {0}x128", "resnet50 fp16 {}x3x224x224"
+    assert f"batch 32 {median(bert.format(32))} (bert-base) and {median(resnet.format(32))} (resnet50)" in ERROR
+    assert f"batch 1 {median(bert.format(1))} and {median(resnet.format(1))}" in ERROR
+    assert ERROR in notes({}, CARD)

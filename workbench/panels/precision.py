@@ -15,6 +15,7 @@ from workbench.events import Selection
 from workbench.panels.base import Panel, chart, empty, table_html, warning
 from workbench.panels.build import TARGETS
 from workbench.panels.work import DataFields, Work, arguments, form, split, wide
+from workbench.plan.roofline import ERROR
 from workbench.precision.whatif import FLOATS, QUANTIZED, WhatIf
 from workbench.units import bytes_text, count_text
 from workbench.widgets import RowsView
@@ -482,7 +483,7 @@ def basis(found: WhatIf) -> str:
     times = {(source, gpu) for v in found.variants for _, source, gpu in [v.time] if source}
     for source, gpu in sorted(times):
         if source == "estimated":
-            out.append(f"Time: estimated for {gpu}, a lower bound from datasheet values.")
+            out.append(f"Time: estimated for {gpu}, a lower bound from datasheet values; {ERROR}.")
         else:
             out.append(f"Time: measured{f' on {gpu}' if gpu else ''}, median latency.")
     samples = sorted({v.samples for v in found.variants if v.samples})

@@ -233,7 +233,7 @@ class ProfilePanel(Panel):
         return (
             "<div class='wbp-empty wbp-told'><b>Nothing is measured yet.</b> What follows is <b>estimated</b>: the least time that "
             "each layer can take on the chosen GPU, from its bytes and operations and the card's datasheet. Real kernels take "
-            f"longer.<br>{more}</div>"
+            f"longer: {escape(roofline.ERROR)}.<br>{more}</div>"
         )
 
     def _say_basis(self) -> None:
