@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +36,14 @@ class Cache:
 
     def serialize(self) -> bytes:
         return self.data
+
+    def queryKeys(self) -> list[int]:
+        if self.data.startswith(b"t++"):
+            raise RuntimeError("it is not editable")
+        return list(range(3))
+
+    def query(self, key: int) -> SimpleNamespace:
+        return SimpleNamespace(tacticHash=key + 0xA0, timingMSec=[0.5, float("nan"), 2.5][key])
 
     def combine(self, other: Cache, ignore: bool) -> bool:
         assert not ignore
@@ -93,19 +102,30 @@ def test_timings_are_kept_from_build_to_build(timings: Any, tmp_path: Path, monk
         assert "timing_cache" not in first
         assert not file.exists()
         return
-    assert first["timing_cache"] == {"bytes_before": 0, "bytes_after": 2, "hits": 1}
+    held = {"entries": 3, "slowest": [["0x00000000000000a2", 2.5], ["0x00000000000000a0", 0.5]]}
+    assert first["timing_cache"] == {"bytes_before": 0, "bytes_after": 2, "hits": 1, **held}
     assert file.read_bytes() == b"t+"
-    assert build(module, tmp_path, monkeypatch)["timing_cache"]["bytes_before"] == 2
+    again = build(module, tmp_path, monkeypatch)["timing_cache"]
+    assert again == {"bytes_before": 2, "bytes_after": 3, "hits": 1}  # what can't be asked is not told
     assert file.read_bytes() == b"t++"
     state.meanwhile = lambda: file.write_bytes(b"theirs")
     build(module, tmp_path, monkeypatch)
     assert file.read_bytes() == b"t+++theirs"  # another build's timings are not lost
     state.meanwhile = None
     file.write_bytes(b"of another version")
-    assert build(module, tmp_path, monkeypatch)["timing_cache"] == {"bytes_before": 0, "bytes_after": 2, "hits": 1}
+    assert build(module, tmp_path, monkeypatch)["timing_cache"]["bytes_before"] == 0
     file.unlink()
     assert "timing_cache" not in build(module, tmp_path, monkeypatch, flags=("disable_timing_cache",))
     assert not file.exists()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_contents_are_asked_for_by_names_that_exist(version: str) -> None:
+    if not (API / VERSIONS[version]).is_file():
+        pytest.skip(f"{API / VERSIONS[version]} is not here")
+    classes = json.loads((API / VERSIONS[version]).read_text())["classes"]
+    assert {"queryKeys", "query"} <= set(classes["ITimingCache"]["methods"])
+    assert {"tacticHash", "timingMSec"} <= set(classes["TimingCacheValue"]["properties"])
 
 
 def test_a_build_names_a_file_in_the_store(session: Session, tmp_path: Path) -> None:

@@ -509,6 +509,25 @@ def test_caches_are_told(fresh: Session) -> None:
     assert "Found ready made 1 time in this session" in text_of(panel)
 
 
+def test_the_timing_cache_is_told(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    timings = {
+        "bytes_before": 0,
+        "bytes_after": 2048,
+        "hits": 1,
+        "entries": 3,
+        "slowest": [["0x00000000000000a2", 2.5]],
+    }
+    engine = fresh.engine()
+    plan = replace(engine.plan, facts={**engine.plan.facts, "timing_cache": timings})
+    monkeypatch.setattr(type(engine), "measured", property(lambda _: plan))
+    panel = fresh.panel("engine")
+    open_all(panel)
+    told = text_of(panel)
+    assert "Timing cache: 0 B before this build, 2.05 kB after, 3 entries; the log tells of 1 hit" in told
+    assert "0x00000000000000a2" in told
+    assert ms_text(2.5) in told
+
+
 def test_raw_records_can_be_read() -> None:
     record = {"name": "a [1,\n 2]", "shape": [1, 64, 7], "nodes": ["x", "y"], "inputs": [{"dims": [2]}], "none": []}
     text = readable(record)

@@ -94,7 +94,7 @@ class EnginePanel(Panel):
         tabs: list[tuple[str, Callable[[], w.Widget]]] = [
             ("Overview", self._overview), ("Layers", self._inspector), ("Memory", self._memory),
         ]  # fmt: skip
-        if tactics_of(engine):
+        if tactics_of(engine) or (self._plan.facts.get("timing_cache") or {}).get("slowest"):
             tabs.append(("Tactics", self._tactics))
         tabs += [("Log", self._show_log), ("Compare", self._comparison)]
         self._tabs.fill(tabs)
@@ -140,7 +140,8 @@ class EnginePanel(Panel):
             f"Found ready made {found} time{'s' * (found != 1)} in this session, which saved {ms_text(found * total * 1e3)} of building."
             if found else "Asked for again, it is found ready made: the engine cache saves the whole build."
         ]  # fmt: skip
-        lines += [str(line) for line in plan.facts.get("caches") or []]
+        if timings := plan.facts.get("timing_cache"):
+            lines.append(timings_told(timings))
         return lines
 
     # --- inspector ----------------------------------------------------------------------------------
@@ -225,11 +226,16 @@ class EnginePanel(Panel):
         )
 
     def _tactics(self) -> w.Widget:
-        engine, _ = self._need()
-        rows = tactics_of(engine)
-        return w.HTML(
-            table_html(["layer", "tactic", "time", "chosen"], rows, numeric=(2,)), layout=w.Layout(width="100%")
-        )
+        engine, plan = self._need()
+        parts = []
+        if rows := tactics_of(engine):
+            parts.append(table_html(["layer", "tactic", "time", "chosen"], rows, numeric=(2,)))
+        timings = plan.facts.get("timing_cache") or {}
+        if timings.get("slowest"):
+            rows = [[tactic, ms_text(ms)] for tactic, ms in timings["slowest"]]
+            told = f"<p class='wbp-quiet'>{escape(timings_told(timings))} Its keys are hashes: which layer an entry is of is not told.</p>"
+            parts.append(told + table_html(["in the timing cache, slowest first", "time"], rows, numeric=(1,)))
+        return w.HTML("".join(parts), layout=w.Layout(width="100%"))
 
     def _show_log(self) -> w.Widget:
         engine, _ = self._need()
@@ -413,6 +419,21 @@ def tactics_of(engine: Engine) -> list[list[str]]:
         [str(one.get("layer", "")), str(one.get("tactic", "")), ms_text(one.get("time_ms")), "yes" if one.get("chosen") else ""]
         for one in found
     ]  # fmt: skip
+
+
+def timings_told(timings: Mapping[str, Any]) -> str:
+    """The timing cache of a build in a sentence.
+
+    Args:
+        timings: ``plan.facts["timing_cache"]``.
+    """
+    before, after, hits = (timings.get(key) for key in ("bytes_before", "bytes_after", "hits"))
+    said = f"Timing cache: {bytes_text(before or 0)} before this build, {bytes_text(after or 0)} after"
+    if timings.get("entries") is not None:
+        said += f", {timings['entries']} entries"
+    if hits:
+        said += f"; the log tells of {hits} hit{'s' * (hits != 1)}, which were not timed again"
+    return said + "."
 
 
 def compatibility_of(engine: Engine) -> list[list[str]]:

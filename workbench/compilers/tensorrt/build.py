@@ -33,6 +33,8 @@ _NO_KERNEL = re.compile(
     r"CHECK\(dtype == myelinTypeFloat.*failed|CaskConvolution|could not find any implementation", re.IGNORECASE
 )
 """What versions that lack a kernel for a convolution of some type say, without naming it."""
+MOST_TIMED = 50
+"""Entries of a timing cache that are told one by one."""
 _HIT = re.compile(r"timing cache.{0,40}\bhit\b|\bhit\b.{0,40}timing cache", re.IGNORECASE)
 _PHASE = re.compile(
     r"(Graph construction|Formats and tactics selection|Subgraph compilation|Engine generation) completed in ([\d.eE+-]+) seconds"
@@ -212,25 +214,41 @@ class _Timings:
         if not data:
             options.set_timing_cache(self._cache, False)
 
-    def save(self) -> dict[str, int]:
-        """Write it; ``bytes_before`` and ``bytes_after`` this build."""
+    def save(self) -> dict[str, Any]:
+        """Write it; ``bytes_before`` and ``bytes_after`` this build, and what it holds (see `_contents`)."""
         cache = self._options.get_timing_cache() or self._cache
         meanwhile = self._read()
         if meanwhile and meanwhile != self._loaded:
             other = self._options.create_timing_cache(meanwhile)
             if other is not None:
                 cache.combine(other, False)
-        data = cache.serialize()
+        data, held = cache.serialize(), _contents(cache)
         # A full disk costs the next build its time, not this one its engine.
         with contextlib.suppress(OSError), whole(self._path) as draft:
-            return {"bytes_before": self.before, "bytes_after": draft.write_bytes(data)}
-        return {"bytes_before": self.before, "bytes_after": self.before}
+            return {"bytes_before": self.before, "bytes_after": draft.write_bytes(data), **held}
+        return {"bytes_before": self.before, "bytes_after": self.before, **held}
 
     def _read(self) -> bytes:
         try:
             return self._path.read_bytes()
         except OSError:
             return b""
+
+
+def _contents(cache: Any) -> dict[str, Any]:
+    """What a timing cache holds: ``entries``, how many, and ``slowest``, hash of the tactic and milliseconds of each.
+
+    TensorRT 10.13 and 11 tell it, 8 did not; its keys are hashes of layers, so an entry can't be told to be of a layer. Times that
+    are negative or NaN are no times (TimingCacheValue in NVIDIA's C++ reference).
+    """
+    if not hasattr(cache, "queryKeys"):
+        return {}
+    try:
+        values = [cache.query(key) for key in cache.queryKeys()]
+    except RuntimeError:  # as documented; the file is kept all the same
+        return {}
+    timed = sorted(((v.timingMSec, v.tacticHash) for v in values if v.timingMSec >= 0), reverse=True)
+    return {"entries": len(values), "slowest": [[f"{tactic:#018x}", ms] for ms, tactic in timed[:MOST_TIMED]]}
 
 
 def _monitor(trt: Any, reporter: Reporter) -> Any:
