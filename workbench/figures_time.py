@@ -74,6 +74,35 @@ def latency(measured: Mapping[str, Any]) -> go.Figure:
     return figure
 
 
+def distribution(measured: Mapping[str, Any]) -> go.Figure | None:
+    """How many of the iterations stay within a time, a line each way; None where percentiles are not told.
+
+    The axis ends a little above the largest p99, so that one outlier does not flatten all else.
+
+    Args:
+        measured: ``plan.facts["measured"]``.
+    """
+    import plotly.graph_objects as go
+
+    found = {name: row for name, row in ways_of(measured).items() if row.get("percentiles_ms")}
+    if not found:
+        return None
+    figure = _figure("Iterations that stay within a time, measured", height=260)
+    for colour, (name, row) in zip((_ACCENT, "#d9902f", "#2a9d74", "#8a63c9"), found.items(), strict=False):
+        figure.add_trace(
+            go.Scatter(
+                x=row["percentiles_ms"], y=list(range(len(row["percentiles_ms"]))), mode="lines", name=WAYS.get(name, name),
+                line={"width": 2, "shape": "hv", "color": colour},
+                hovertemplate=f"{WAYS.get(name, name)}: %{{y}} % within %{{x:.4g}} ms<extra></extra>",
+            )
+        )  # fmt: skip
+    least, most = min(r["percentiles_ms"][0] for r in found.values()), max(r["p99_ms"] for r in found.values())
+    figure.update_xaxes(ticksuffix=" ms", range=[least - 0.04 * (most - least), most + 0.08 * (most - least)])
+    figure.update_yaxes(ticksuffix=" %", range=[0, 101])
+    figure.update_layout(**_LEGEND_BELOW)
+    return figure
+
+
 def ways_of(measured: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Figures of latency by way; trtexec's is one of its own."""
     if measured.get("ways"):

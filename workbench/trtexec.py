@@ -9,7 +9,6 @@ engines, which is an error that lists the first differences. Nothing is matched 
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import statistics
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_json, read_layers
 from workbench.errors import ConfigError, ProfileError
+from workbench.measure.latency import percentiles
 from workbench.plan.plan import CONVERSIONS, HOST
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ class Times:
 
     def percentile(self, percent: float) -> float:
         """The latency that `percent` of the iterations stay within (nearest rank)."""
-        ordered = sorted(self.latency)
-        return ordered[max(0, math.ceil(percent * len(ordered) / 100) - 1)]
+        return percentiles(self.latency, [percent])[0]
 
     @property
     def transfers_ms(self) -> float:
@@ -112,6 +111,7 @@ class Times:
             "iterations": len(self), "warm_up_iterations": self.warm_up, "mean_ms": self.mean_ms, "median_ms": self.median_ms, "min_ms": min(self.latency),
             "max_ms": max(self.latency), "p90_ms": self.percentile(90), "p99_ms": self.percentile(99),
             "compute_mean_ms": statistics.fmean(self.compute), "transfers_mean_ms": self.transfers_ms,
+            "percentiles_ms": percentiles(self.latency),
         }  # fmt: skip
 
 

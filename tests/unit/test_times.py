@@ -222,6 +222,16 @@ def test_latency_and_the_sum_beside_it() -> None:
     assert figures_time.ways_of({}) == {}
 
 
+def test_the_distribution_of_latency() -> None:
+    assert figures_time.distribution(MEASURED) is None
+    ways = {name: {**way, "percentiles_ms": [i / 50 for i in range(101)]} for name, way in MEASURED["ways"].items()}
+    figure = figures_time.distribution({**MEASURED, "ways": ways})
+    assert figure is not None
+    assert [line.name for line in figure.data] == ["CUDA graph", "one by one"]
+    assert (figure.data[0].x[50], figure.data[0].y[50]) == (1.0, 50)
+    assert figure.layout.xaxis.range[1] < 2.0  # an outlier does not flatten all else
+
+
 def test_throughput_by_batch() -> None:
     rows = [{"batch": 8, "median_ms": 4.0}, {"batch": 1, "median_ms": 1.0, "throughput": 990.0}]
     figure = figures_time.throughput(rows)

@@ -25,8 +25,7 @@ class Latency:
 
     def percentile(self, percent: float) -> float:
         """The time that `percent` of the iterations stay within (nearest rank)."""
-        ordered = sorted(self.samples)
-        return ordered[max(0, math.ceil(percent * len(ordered) / 100) - 1)]
+        return percentiles(self.samples, [percent])[0]
 
     def to_dict(self) -> dict[str, Any]:
         """The figures, without the samples."""
@@ -36,6 +35,12 @@ class Latency:
             "min_ms": min(self.samples), "max_ms": max(self.samples),
             "p90_ms": self.percentile(90), "p99_ms": self.percentile(99),
         }  # fmt: skip
+
+
+def percentiles(samples: Sequence[float], percents: Sequence[float] = range(101)) -> list[float]:
+    """The times that so many percent of the samples stay within (nearest rank); 0 is the least, 100 the largest."""
+    ordered = sorted(samples)
+    return [ordered[max(0, math.ceil(percent * len(ordered) / 100) - 1)] for percent in percents]
 
 
 def steady(samples: Sequence[float], *, window: int = 20, tolerance: float = 0.01) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.measure.accuracy import compare
-from workbench.measure.latency import Latency, steady
+from workbench.measure.latency import Latency, percentiles, steady
 from workbench.store import whole
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def profile(
         gauge: Clocks and energy; `workbench.measure.nvml.Gauge` by default, where NVML can be had.
 
     Returns:
-        The document: ``latency`` by way (``plain``, ``graph``, ``transfers``; see `Latency.to_dict`), ``layers``
+        The document: ``latency`` by way (``plain``, ``graph``, ``transfers``; see `Latency.to_dict`, and
+        ``percentiles_ms``, from 0 to 100), ``layers``
         (name, mean_ms, median_ms, in the order of execution), ``error`` (see `compare`; with ``reference``),
         ``memory`` (bytes), ``inspector`` (the layers as records), ``device``, ``machine``, ``notes``;
         ``sweep``, one row a batch: ``batch``, ``way``, ``median_ms``, ``p99_ms``, ``throughput`` (samples a second),
@@ -150,7 +151,7 @@ def profile(
     for name, step in ways.items():
         with _Energy(gauge if name == best else None, step) as meter:
             taken = latency(device, meter.step, methods[name], warm_up_ms, duration_ms, name, reporter, gauge)
-        figures[name] = taken.to_dict()
+        figures[name] = {**taken.to_dict(), "percentiles_ms": percentiles(taken.samples)}
         energy = meter.found(name) or energy
     layers = []
     if layer_iterations:

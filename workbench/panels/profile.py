@@ -299,6 +299,8 @@ class ProfilePanel(Panel):
         ]  # fmt: skip
         headings = ["latency, measured", "median", "p90", "p99", "mean", "fastest", "slowest", "iterations", "settled"]
         parts.append(w.HTML(table_html(headings, rows, numeric=range(1, 8)), layout=w.Layout(width="100%")))
+        if (spread := figures_time.distribution(measured)) is not None:
+            parts.append(self._chart("Distribution", lambda: spread))
         if (both := figures_time.sum_and_whole(plan)) is not None:
             parts.append(self._chart("Sum", lambda: both))
         lines = trtexec.explain(plan)
