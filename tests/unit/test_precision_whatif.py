@@ -79,6 +79,7 @@ def test_every_launch_is_in_one_part_and_the_parts_sum_up(data: st.DataObject) -
     [
         ("fp16", "fp16"), ("int8", "int8"), ({"to": "fp8", "method": "entropy"}, "fp8, entropy"),
         ({"to": "int8", "placement": "onnxruntime", "rest": "fp32"}, "int8, placed by ONNX Runtime, rest fp32"),
+        ({"to": "fp8", "placement": "modelopt", "rest": "fp32"}, "fp8, placed by ModelOpt, rest fp32"),
         ({"to": "int4", "block": 64}, "int4, blocks of 64"), ({"to": "bf16"}, "bf16"),
         ({"to": "fp16", "keep_ops": "Softmax", "keep_io": False}, "fp16, without Softmax, inputs and outputs too"),
         ({"to": "int8", "method": "percentile", "percentile": 99.9, "keep": ["a", "b"]}, "int8, percentile 99.9, 2 kept"),

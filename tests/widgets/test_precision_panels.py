@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_compare_shows_every_precision_and_links_rows_to_the_session(small: Sess
     panel.clear.click()
     assert panel._found is None
     assert panel._place.children[0].value.startswith("<div class='wbp-empty'>")
+
+
+@needs_rtx
+def test_modelopt_is_on_offer_and_says_how_to_get_it(small: Session, data: Path) -> None:
+    panel = small.panel("precision")
+    panel.data.calibration.value = str(data)
+    panel.options["placement"].value = "modelopt"
+    panel.options["weights"].value = "tensor"  # ModelOpt has one way only
+    panel.wanted["fp32"].value = False
+    assert panel.schemes() == ["fp16", {"to": "int8", "placement": "modelopt"}]
+    press(panel, "compare")
+    assert "1 built, 1 refused" in re.sub("<.*?>", "", panel.work.status.value)
+    assert "int8, placed by ModelOpt" in panel._warnings.value
+    assert "workbench env create modelopt" in panel._warnings.value
 
 
 @needs_rtx

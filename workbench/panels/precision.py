@@ -162,6 +162,9 @@ class PrecisionPanel(Panel):
                     more |= {"placement": "onnxruntime", "rest": "fp32"}
                 elif field["rest"] != "fp16":
                     more["rest"] = field["rest"]
+                if field["placement"] == "modelopt":
+                    more["placement"] = "modelopt"
+                    more.pop("weights", None)  # it has one way only
                 if keep:
                     more["keep"] = keep
             elif name != "fp32":
@@ -425,7 +428,9 @@ def _option_fields() -> dict[str, w.Widget]:
         "percentile": w.BoundedFloatText(value=99.99, min=50, max=100, step=0.01, description="percentile", **common),
         "weights": w.Dropdown(options=["channel-after", "channel", "tensor"], description="weight scales", **common),
         "rest": w.Dropdown(options=["fp16", "bf16", "fp32"], description="the rest in", **common),
-        "placement": w.Dropdown(options=["tensorrt", "onnxruntime"], description="placement of Q/DQ", **common),
+        "placement": w.Dropdown(
+            options=["tensorrt", "onnxruntime", "modelopt"], description="placement of Q/DQ", **common
+        ),
         "keep": text("leave these nodes", "names or patterns, as *attention*"),
         "keep_ops": text("cast: leave operations", "as Softmax, LayerNormalization"),
         "only": text("cast: only these nodes", "names or patterns"),

@@ -226,10 +226,10 @@ def title(asked: str | Scheme | Cast) -> str:
             if (names := listed[key])
         ]
         return ", ".join([asked.to, *left, *([] if asked.lists.keep_io else ["inputs and outputs too"])])
-    plain = Scheme(to=asked.to)
+    plain = Scheme(to=asked.to, placement="modelopt" if asked.placement == "modelopt" else "tensorrt")
     words: list[str] = [asked.to]
-    if asked.placement != plain.placement:
-        words.append("placed by ONNX Runtime")
+    if asked.placement != "tensorrt":
+        words.append(f"placed by {'ModelOpt' if asked.placement == 'modelopt' else 'ONNX Runtime'}")
     if asked.ranging != plain.ranging:
         words.append(asked.ranging + (f" {asked.percentile:g}" if asked.ranging == "percentile" else ""))
     if asked.weights != plain.weights and asked.to != "int4":
