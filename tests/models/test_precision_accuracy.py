@@ -59,6 +59,22 @@ def test_digits_within_a_point_of_fp32(shared: Session, digits, to: str, points:
     print(found.to_frame())
 
 
+def test_kept_outputs_of_fp32_are_used_again(session: Session, tmp_path: Path) -> None:
+    exact = session.add(save(net(), tmp_path / "net.onnx"))
+    low = cast(exact, "fp16", session.store)
+    data = {"x": np.random.default_rng(0).standard_normal((8, 8, 8, 8), dtype=np.float32)}
+    totals: list[int] = []
+    watch = {"keep": tmp_path / "kept", "data": data,
+             "on_job": lambda job: job.on_change(lambda j: totals.extend(p.total for p in j.progress.values()))}  # fmt: skip
+    plain = accuracy(exact, {"low": low}, session.store, data=data).models
+    first = accuracy(exact, {"one": low}, session.store, labels=[0] * 8, **watch).models
+    once = max(totals)
+    totals.clear()
+    again = accuracy(exact, {"two": low}, session.store, labels=[1] * 8, **watch).models
+    assert max(totals) == once // 2  # the FP32 model did not run
+    assert first["one"]["relative_l2"] == again["two"]["relative_l2"] == plain["low"]["relative_l2"]
+
+
 @needs_digits
 @needs_rtx
 def test_digits_builds_in_int8(shared: Session, digits) -> None:

@@ -77,6 +77,7 @@ def accuracy(
     along: bool = False,
     shapes: Mapping[str, Shape] | None = None,
     limit: int | None = None,
+    keep: Path | None = None,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Accuracy:
     """The error of each of `models` against `exact`, on data that are best not those of the calibration.
@@ -90,6 +91,8 @@ def accuracy(
         along: Compare each tensor that both graphs have, too.
         shapes: Sizes of dynamic inputs.
         limit: At most this many batches.
+        keep: A folder in which the FP32 model's outputs are kept, for several calls with the same model and data: it
+            runs once then. Nothing of `models` is kept there.
         on_job: Called with the job, to show progress or cancel.
 
     Raises:
@@ -98,7 +101,8 @@ def accuracy(
     """
     answer = _measured(
         "accuracy", exact, store, data, labels, shapes, limit, on_job,
-        {"models": {name: str(model.path.resolve()) for name, model in models.items()}, "along": along},
+        {"models": {name: str(model.path.resolve()) for name, model in models.items()}, "along": along,
+         "keep": str(keep) if keep is not None else None},
         [(name, model.sha256(store)) for name, model in models.items()],
     )  # fmt: skip
     for name, tensors in answer["tensors"].items():
@@ -344,11 +348,15 @@ def _outputs(path: Path | str, batches: Path, tell: Callable[[], None] | None = 
 
 def accuracy_task(
     reporter: Reporter, *, exact: str, models: Mapping[str, str], batches: str, labels: list[int] | None, folder: str,
-    along: bool,
+    along: bool, keep: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """`accuracy` in a worker."""
+    import numpy as np
+
     place = Path(batches)
-    total = len(list(place.glob("*.npz"))) * (len(models) + 1)
+    kept = Path(keep) / "fp32.npz" if keep is not None else None
+    known = kept is not None and kept.is_file()
+    total = len(list(place.glob("*.npz"))) * (len(models) + (not known))
     done = 0
 
     def tell() -> None:
@@ -357,7 +365,14 @@ def accuracy_task(
         reporter.progress("Running", done, total)
 
     reporter.progress("Running", 0, total)
-    want = _outputs(exact, place, tell)
+    if kept is not None and known:
+        with np.load(kept) as file:
+            want = {str(name): file[f"arr_{i}"] for i, name in enumerate(file["names"])}
+    else:
+        want = _outputs(exact, place, tell)
+        if kept is not None:
+            with whole(kept) as draft, draft.open("wb") as out:
+                np.savez(out, *want.values(), names=np.array(list(want)))  # an output may be called "file"
     found = {"fp32": errors(want, want, labels)}
     tensors = {}
     for name, path in models.items():

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.config import BuildConfig
@@ -310,17 +311,18 @@ def what_if(
     sizes = {n: r.opt for n, r in build.profiles[0].inputs.items()} if build.profiles else None
     given = data_of(exact, session.store, data, test, labels, on_job=on_job)
     done: list[Variant] = []
-    for scheme in asked:
-        work = _One(session, exact, build, given, sizes, limit, errors, on_job)
-        done.append(work.variant(scheme))
-        if on_variant is not None:
-            on_variant(WhatIf(exact.name, target, tuple(done)))
+    with session.store.scratch("what-if") as folder:
+        work = _One(session, exact, build, given, sizes, limit, errors, on_job, folder)
+        for scheme in asked:
+            done.append(work.variant(scheme))
+            if on_variant is not None:
+                on_variant(WhatIf(exact.name, target, tuple(done)))
     return WhatIf(exact.name, target, tuple(done))
 
 
 @dataclass
 class _One:
-    """The work on one variant."""
+    """The work on one variant after the other; `folder` is for what all of them need."""
 
     session: Session
     exact: Model
@@ -330,6 +332,7 @@ class _One:
     limit: int | None
     errors: bool
     on_job: Callable[[Job | Build], Any] | None
+    folder: Path
 
     def variant(self, scheme: str | Scheme | Cast) -> Variant:
         """The variant, or the reason why there is none."""
@@ -384,7 +387,7 @@ class _One:
 
         given: dict[str, Any] = {
             "data": self.data.test, "labels": self.data.labels, "shapes": self.sizes, "limit": self.limit,
-            "on_job": self.on_job,
+            "keep": self.folder, "on_job": self.on_job,
         }  # fmt: skip
         if scheme == "fp32":
             found = accuracy(self.exact, {}, self.session.store, **given)
