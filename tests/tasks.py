@@ -71,7 +71,7 @@ def measured(reporter: Any, *, folder: str, file: str, **arguments: Any) -> dict
     way = {"median_ms": 3.0 if arguments.get("shapes") else 2.0}
     document = {
         **arguments,
-        "sums": {n: float(v.sum()) for n, v in inputs.items()},
+        "sums": {n: float(v.sum()) if v.dtype.kind == "f" else None for n, v in inputs.items()},
         "latency": {"plain": way},
         "error": None,
     }

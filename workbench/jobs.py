@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Literal
 
 import psutil
 
-from workbench.errors import CancelledError, TimeLimitError, WorkbenchError, WorkerCrashedError
+from workbench.errors import CancelledError, ConfigError, TimeLimitError, WorkbenchError, WorkerCrashedError
 from workbench.events import call
 
 Status = Literal["running", "done", "failed", "cancelled"]
@@ -142,17 +142,23 @@ class Job:
     def start(self, **more: Any) -> Job:
         """Send the task to the worker; `more` adds arguments that were not known before."""
         if not self._sent and not self._finished.is_set():
+            try:
+                message = json.dumps({"task": self.task, "arguments": {**self.arguments, **more}})
+            except (TypeError, ValueError) as error:
+                self.cancel()
+                raise ConfigError(f"{self.title} got an argument that can't be sent to its worker: {error}.",
+                                  hint="Give plain numbers, texts, lists and dicts.") from None  # fmt: skip
             self._sent = True
-            self._write({"task": self.task, "arguments": {**self.arguments, **more}})
+            self._write(message)
             self._reader.start()
             if self.time_limit is not None:
                 threading.Thread(target=self._watch, name="workbench-limit", daemon=True).start()
         return self
 
-    def _write(self, message: dict[str, Any]) -> None:
+    def _write(self, message: str) -> None:
         with contextlib.suppress(BrokenPipeError, ValueError):  # the worker died; the reader says how
             assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.write(message.encode() + b"\n")
             self._process.stdin.flush()
 
     def ask(self, message: dict[str, Any] | None) -> dict[str, Any]:
@@ -166,7 +172,7 @@ class Job:
         self.start()
         with self._asking:
             if message is not None:
-                self._write(message)
+                self._write(json.dumps(message))
             try:
                 found = self._answers.get()
             except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import weakref
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -40,6 +41,7 @@ class Shared:
     def __init__(self) -> None:
         self._file = -1
         self._map: mmap.mmap | None = None
+        self._free: weakref.finalize[..., Shared] | None = None
 
     def put(self, arrays: Mapping[str, Any]) -> Place:
         """Copy NumPy arrays in, over the last ones; bfloat16 as ml_dtypes has it.
@@ -63,14 +65,15 @@ class Shared:
 
     def close(self) -> None:
         """Give the memory back."""
-        if self._map is not None:
-            os.close(self._file)
-            self._file, self._map = -1, None
+        if self._free is not None:
+            self._free()
+        self._file, self._map, self._free = -1, None, None
 
     def _room(self, size: int) -> mmap.mmap:
         if self._map is None or len(self._map) < size:
             self.close()
             self._file = os.memfd_create("workbench", os.MFD_CLOEXEC)
+            self._free = weakref.finalize(self, os.close, self._file)  # also when nobody closes it
             # Taken now: memory that is missing later would end the process without a word.
             os.posix_fallocate(self._file, 0, max(size, mmap.PAGESIZE))
             self._map = mmap.mmap(self._file, max(size, mmap.PAGESIZE))

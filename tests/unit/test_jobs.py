@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import ROOT, wait_for
 from workbench.errors import (
     CancelledError,
+    ConfigError,
     ModelError,
     StoreError,
     TimeLimitError,
@@ -126,6 +127,14 @@ def test_cancel_before_start_and_start_after_cancel() -> None:
     assert wait_for(lambda: gone(work.pid), 2)
     with pytest.raises(CancelledError):
         work.start().result(5)
+
+
+def test_arguments_that_can_not_be_sent_leave_no_worker() -> None:
+    made = job("add", arguments={"a": object()})
+    with pytest.raises(ConfigError, match="can't be sent"):
+        made.start()
+    assert made.status == "cancelled"
+    assert gone(made.pid)
 
 
 def test_cancel_after_the_end_changes_nothing() -> None:

@@ -240,6 +240,45 @@ def test_a_profile_has_times_error_and_layers_and_fits_the_plan(made: Any, tmp_p
         apply(trtexec.inspect(SAMPLES / "trt8.json"), document)
 
 
+def test_the_profiler_is_gone_when_layers_are_timed(made: Any, tmp_path: Path) -> None:
+    """One that stays makes every later execution wait for it: the kernels' pass and the sweep."""
+    module, _, device, path = made
+    runner = Runner(module, path, device)
+    runner.bind({"x": X})
+    rows = runner.layer_times(2)
+    assert all(len(times) == 2 for _, times in rows)
+    assert runner.context.profiler is None
+
+
+def test_a_reference_that_can_not_run_loses_no_measurement(made: Any, tmp_path: Path) -> None:
+    module, _, device, path = made
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    document = profile(
+        Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), reference=str(tmp_path / "broken.onnx"),
+        device=device, duration_ms=5.0,
+    )  # fmt: skip
+    assert document["latency"]["plain"]["median_ms"] == 2.0
+    assert document["error"] is None
+    assert any("no reference: ONNX Runtime can't run broken.onnx" in note for note in document["notes"])
+
+
+@pytest.mark.parametrize("options", [{"duration_ms": 0}, {"duration_ms": float("nan")}, {"warm_up_ms": -1}])
+def test_times_that_are_none_are_refused(made: Any, tmp_path: Path, options: dict[str, float]) -> None:
+    module, _, device, path = made
+    with pytest.raises(ConfigError, match=r"_ms is (0|nan|-1)\."):
+        profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device, **options)
+
+
+def test_input_files_that_are_none_are_refused(made: Any, tmp_path: Path) -> None:
+    module, _, device, path = made
+    np.save(tmp_path / "one.npy", X)
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for name, told in (("one.npy", "one array without a name"), ("empty.npz", "is no .npz file")):
+        with pytest.raises(ConfigError, match=told):
+            profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device,
+                    inputs=str(tmp_path / name))  # fmt: skip
+
+
 class Nvml:
     """NVML's names, on a GPU that draws 300 W."""
 

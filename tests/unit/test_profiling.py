@@ -15,7 +15,7 @@ from workbench.build import Engine
 from workbench.config import BuildConfig
 from workbench.errors import ConfigError, ProfileError, WorkbenchError
 from workbench.machine import Gpu, gpus
-from workbench.measure import profiling
+from workbench.measure import profiling, run
 
 pytestmark = pytest.mark.tiny
 BLOCK = str(SAMPLES / "residual_block.onnx")
@@ -47,6 +47,19 @@ def test_a_profile_is_kept_with_the_engine_and_told(session: Session, pretended:
     assert Path(engine.profile["reference"]) == Path(BLOCK)
     other = Session.import_(session.export(tmp_path / "all.zip"), "copy", store=tmp_path / "elsewhere")
     assert other.engine().profiles == engine.profiles
+
+
+def test_bfloat16_inputs_and_numpy_batches(session: Session, pretended: None, tmp_path: Path) -> None:
+    import ml_dtypes
+
+    engine = session.build(BLOCK, compiler="fake")
+    with pytest.raises(ConfigError, match="No batch size"):
+        session.profile(engine, batches=[0])
+    half = np.full((1, 64, 56, 56), 1.5, ml_dtypes.bfloat16)
+    given = {"x": half, "reference": False, "batches": [np.int64(8)]}
+    assert session.profile(engine, inputs={"x": given.pop("x")}, **given)["batches"] == [8]
+    np.savez(tmp_path / "half.npz", x=half)
+    assert run._read(str(tmp_path / "half.npz"))["x"].dtype == ml_dtypes.bfloat16
 
 
 def test_the_reference_of_a_cast_engine_is_the_model_as_written(session: Session, pretended: None) -> None:
@@ -100,6 +113,7 @@ def test_what_a_dynamic_shape_costs(session: Session, pretended: None, tmp_path:
     assert found["fixed"]["profile"] == {"x": "4x8"}
     assert found["dynamic"]["profile"] == {"x": "1x8:4x8:16x8"}
     assert found["fixed"]["engine"] != found["dynamic"]["engine"]
+    assert found["way"] == "plain"
     assert (found["overhead_ms"], found["overhead"]) == (
         1.0,
         0.5,

@@ -294,3 +294,14 @@ def test_shared_memory_holds_what_was_put() -> None:
             assert np.array_equal(found[name].astype("float64"), arrays[name].astype("float64"))
     shared.close()
     assert found["e"][-1] == 10**6 - 1  # mapped memory outlives its owner
+
+
+def test_shared_memory_goes_with_its_owner() -> None:
+    shared = Shared()
+    shared.put({"x": np.ones(4, "float32")})
+    file = shared._file
+    assert os.fstat(file).st_size
+    del shared
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(file)

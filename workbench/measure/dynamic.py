@@ -27,9 +27,14 @@ def dynamic_overhead(session: Session, model: Any, config: BuildConfig, **option
         "fixed": _measured(session, fixed, options),
         "dynamic": _measured(session, dynamic, {**options, "shapes": at}),
     }
+    # A graph of one and launches one by one of the other would compare launches.
+    way = "graph" if all("graph" in one["ways"] for one in found.values()) else "plain"
+    for one in found.values():
+        one["latency"] = one.pop("ways")[way]
     before, after = (found[which]["latency"]["median_ms"] for which in ("fixed", "dynamic"))
     return {
         **found,
+        "way": way,
         "model": dynamic.model,
         "shapes": at,
         "overhead_ms": after - before,
@@ -39,10 +44,9 @@ def dynamic_overhead(session: Session, model: Any, config: BuildConfig, **option
 
 def _measured(session: Session, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
     document = session.profile(engine, **options)
-    ways = document["latency"]
     summary = engine.plan.summary
     return {
-        "engine": engine.key, "latency": ways.get("graph") or ways["plain"], "error": document["error"],
+        "engine": engine.key, "ways": document["latency"], "error": document["error"],
         "launches": summary["launches_after"], "build_s": engine.seconds["total"],
         "profile": {n: str(r) for n, r in engine.config.profiles[0].inputs.items()},
     }  # fmt: skip

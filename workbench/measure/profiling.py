@@ -12,6 +12,8 @@ from workbench import compilers
 from workbench.config import ShapeProfile
 from workbench.errors import ConfigError
 from workbench.jobs import Job
+from workbench.measure.run import check_batches
+from workbench.measure.running import host
 
 if TYPE_CHECKING:
     from workbench.build import Engine
@@ -35,6 +37,7 @@ def start(
     Raises:
         ConfigError: a file is not there, or a shape is not understood.
     """
+    check_batches(options.get("batches"))
     scratch = tempfile.TemporaryDirectory(prefix="workbench-profile-")
     folder = Path(scratch.name)
     try:
@@ -47,6 +50,7 @@ def start(
             "reference": _reference(engine, reference, folder),
             "built": {**engine.plan.compiler, **_compatible(engine)},
             **options,
+            **({"batches": [int(b) for b in options["batches"]]} if options.get("batches") is not None else {}),
             **({"shapes": _shapes(options["shapes"])} if options.get("shapes") else {}),
         }
     except BaseException:
@@ -93,9 +97,5 @@ def _arrays(given: Mapping[str, Any] | str | Path | None, place: Path) -> str | 
         return str(given)
     import numpy as np
 
-    np.savez(place, **{name: _numpy(value) for name, value in given.items()})
+    np.savez(place, **{name: host(name, value) for name, value in given.items()})
     return str(place)
-
-
-def _numpy(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value

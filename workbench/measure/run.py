@@ -95,7 +95,14 @@ def profile(
         ConfigError: inputs, shapes or reference do not fit the engine, or `batches` are no batch sizes.
         CompilerUnavailableError: there is no GPU, or the flavour is not installed.
     """
-    _check_batches(batches)
+    check_batches(batches)
+    for name, value, least in (
+        ("warm_up_ms", warm_up_ms, 0),
+        ("duration_ms", duration_ms, 1),
+        ("layer_iterations", layer_iterations, 0),
+    ):
+        if not least <= value < float("inf"):
+            raise ConfigError(f"{name} is {value}.", hint=f"Give a number from {least}.")
     from workbench.compilers.tensorrt.build import load
     from workbench.compilers.tensorrt.runtime import Runner, check_file
     from workbench.machine import machine
@@ -122,9 +129,21 @@ def profile(
     runner.run()
     device.synchronize()
     first = (time.perf_counter() - begin) * 1e3
-    got = {name: device.download(tensor) for name, tensor in outputs.items()}
     used = max(0, device.used() - before)
+    wanted: dict[str, Any] | None = None
+    if reference:
+        # Before anything is timed: what can't be compared is known now, and loses no measurement.
+        reporter.progress("Running the reference", 0, 1)
+        wanted = _reference(reference, host, notes)
+        if wanted is not None:  # other names or shapes are refused here
+            compare({name: device.download(tensor) for name, tensor in outputs.items()}, wanted)
+        reporter.progress("Running the reference", 1, 1)
+    else:
+        notes.append("no reference was given: nothing is known of the outputs' correctness")
 
+    # TensorRT for RTX swaps kernels in while an engine with open shapes runs: a graph captured of the first ones
+    # would keep them.
+    _warm(device, runner.run, warm_up_ms)
     ways: dict[str, Callable[[], None]] = {"plain": runner.run}
     methods = {"plain": "CUDA events around each execution, queued back to back"}
     if graph:
@@ -153,6 +172,9 @@ def profile(
             taken = latency(device, meter.step, methods[name], warm_up_ms, duration_ms, name, reporter, gauge)
         figures[name] = {**taken.to_dict(), "percentiles_ms": percentiles(taken.samples)}
         energy = meter.found(name) or energy
+    # Of the kernels that were timed, which need not be those of the first execution.
+    got = {name: device.download(tensor) for name, tensor in outputs.items()}
+    wrong = None if wanted is None else {**compare(got, wanted), "reference": _named(reference or "")}
     layers = []
     if layer_iterations:
 
@@ -173,13 +195,6 @@ def profile(
         except Exception as error:  # noqa: BLE001 - another process may fill the GPU; the rest was measured
             notes.append(f"not measured what this GPU reaches: {_first_line(error)}")
         reporter.progress("Measuring what this GPU reaches", 1, 1)
-    wrong: dict[str, Any] | None = None
-    if reference:
-        reporter.progress("Comparing with the reference", 0, 1)
-        wrong = {**compare(got, _reference(reference, host)), "reference": _named(reference)}
-        reporter.progress("Comparing with the reference", 1, 1)
-    else:
-        notes.append("no reference was given: nothing is known of the outputs' correctness")
     document = {
         "schema": SCHEMA,
         "engine": engine,
@@ -214,8 +229,12 @@ def _write(document: Mapping[str, Any], path: Path) -> None:
         draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
 
 
-def _check_batches(batches: Any) -> None:
-    """Refuse what are no batch sizes."""
+def check_batches(batches: Any) -> None:
+    """Refuse what are no batch sizes.
+
+    Raises:
+        ConfigError: it is no list of whole numbers from 1.
+    """
     if batches is None:
         return
     listed = isinstance(batches, Sequence) and not isinstance(batches, str | bytes)
@@ -297,9 +316,7 @@ def latency(
 
     `gauge` is asked between two queues of executions, when the GPU has just worked.
     """
-    spent = 0.0
-    while spent < warm_up:
-        spent += max(sum(device.times(step, BATCH)), 1e-3)
+    _warm(device, step, warm_up)
     samples: list[float] = []
     spent = 0.0
     settled = False
@@ -314,6 +331,13 @@ def latency(
         reporter.progress(phase, min(int(spent), int(duration)), int(duration))
     reporter.progress(phase, int(duration), int(duration))
     return Latency(tuple(samples), method, settled)
+
+
+def _warm(device: Any, step: Callable[[], None], ms: float) -> None:
+    """Execute `step` for `ms` milliseconds that do not count."""
+    spent = 0.0
+    while spent < ms:
+        spent += max(sum(device.times(step, BATCH)), 1e-3)
 
 
 def _gauge(device: Any, notes: list[str]) -> Any:
@@ -407,8 +431,7 @@ def _sweep(
         try:
             shapes = {name: [batch, *shape[1:]] for name, shape in runner.opt_shapes().items()}
             runner.bind(_random(runner, shapes, seed))
-            runner.run()
-            device.synchronize()
+            _warm(device, runner.run, ms[0])
             step, row["way"] = runner.run, "plain"
             if graph:
                 with contextlib.suppress(Exception):  # as plain, then
@@ -450,21 +473,41 @@ def _read(path: str) -> dict[str, Any]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ConfigError(f"{path} holds one array without a name.", hint="np.savez(path, NAME=array)")
+        with file:
+            return {name: _typed(file[name]) for name in file.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path} is no .npz file of arrays: {error}.") from None
 
 
-def _reference(path: str, host: Mapping[str, Any]) -> dict[str, Any]:
+def _typed(array: Any) -> Any:
+    """NumPy writes ml_dtypes' bfloat16 as two bytes without a meaning; nothing else comes as such."""
+    if array.dtype.kind != "V" or array.dtype.itemsize != 2:
+        return array
+    import ml_dtypes
+
+    return array.view(ml_dtypes.bfloat16)
+
+
+def _reference(path: str, host: Mapping[str, Any], notes: list[str]) -> dict[str, Any] | None:
+    """The outputs that are right; None, with a note, where ONNX Runtime can't run the model."""
     if path.endswith(".npz"):
         return _read(path)
-    import numpy as np
-
     try:
-        import onnxruntime
+        return _by_onnxruntime(path, host)
     except ImportError:
-        raise WorkbenchError("The reference needs ONNX Runtime.", hint="pip install onnxruntime") from None
+        notes.append("no reference: pip install onnxruntime")
+    except Exception as error:  # noqa: BLE001 - its exceptions have no common base; times can be taken all the same
+        notes.append(f"no reference: ONNX Runtime can't run {Path(path).name} on the CPU: {_first_line(error)}")
+    return None
+
+
+def _by_onnxruntime(path: str, host: Mapping[str, Any]) -> dict[str, Any]:
+    import numpy as np
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
     # The reference may be in FP32 where the engine takes FP16: the same values, widened.

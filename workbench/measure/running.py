@@ -137,7 +137,7 @@ class Running:
     def _through_memory(self, inputs: Mapping[str, Any], kind: str) -> dict[str, Any]:
         import numpy as np
 
-        arrays = {n: _host(n, v) for n, v in inputs.items()}
+        arrays = {n: host(n, v) for n, v in inputs.items()}
         answer = self._ask({"do": "run", "arrays": self._shared.put(arrays)})
         found = {n: np.array(array) for n, array in self._seen.get(answer["arrays"]).items()}
         if not kind.startswith("torch"):
@@ -194,7 +194,7 @@ def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, ti
             raise ConfigError(f"{weights} is not there.", hint="Give the path of an ONNX file, or arrays by name.")
         given: dict[str, Any] = {"model": str(Path(weights).resolve())}
     else:
-        given = {"weights": shared.put({n: _host(n, v) for n, v in weights.items()})}
+        given = {"weights": shared.put({n: host(n, v) for n, v in weights.items()})}
     arguments = {
         **compilers.get(engine.config.compiler).arguments(), **given, "engine": str(engine.path),
         "out": str(out.resolve()), "built": _made(engine),
@@ -215,7 +215,8 @@ def _made(engine: Engine) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _host(name: str, value: Any) -> Any:
+def host(name: str, value: Any) -> Any:
+    """An input as a NumPy array; bfloat16 as ml_dtypes has it."""
     import numpy as np
 
     return _bits(value.cpu()) if _kind(name, value).startswith("torch") else np.asarray(value)

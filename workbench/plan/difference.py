@@ -71,4 +71,6 @@ def _option(plan: Plan, name: str) -> Any:
         return plan.compiler.get(name)
     if name == "targets":
         return None  # said by "target"
-    return plan.config.get(name) or (plan.compiler.get("name") if name == "compiler" else None)
+    if name == "compiler":
+        return plan.config.get(name) or plan.compiler.get("name")
+    return plan.config.get(name)

@@ -6,6 +6,7 @@ for new shapes, and the ahead-of-time one, which is given the range of shapes an
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
@@ -121,7 +122,8 @@ def compile_module(
         )
     examples, dynamic = prepare(module, inputs, shapes)
     low, examples = cast(module, examples, precision)
-    low = low.eval().cuda()
+    # A copy: in FP32 `cast` gives the module itself, which must stay as and where it is.
+    low = copy.deepcopy(low).eval().cuda()
     examples = {n: t.cuda() for n, t in examples.items()}
     asked = qualified(torch_executed_ops)
     common = {

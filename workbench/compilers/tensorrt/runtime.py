@@ -428,19 +428,24 @@ class Runner:
         self._profiler = Profiler()  # the context does not keep it alive
         self.context.profiler = self._profiler
         rows: list[tuple[str, list[float]]] = []
-        for i in range(iterations):
-            heard.clear()
-            self.run()
-            self.device.synchronize()
-            if not heard and hasattr(self.context, "report_to_profiler"):
-                self.context.report_to_profiler()
-            if not rows:
-                rows = [(name, []) for name, _ in heard]
-            if [name for name, _ in heard] != [name for name, _ in rows]:
-                raise BuildError("The profiler named other layers in another iteration; the times can't be joined.")
-            for (_, times), (_, ms) in zip(rows, heard, strict=True):
-                times.append(ms)
-            step(i)
+        try:
+            for i in range(iterations):
+                heard.clear()
+                self.run()
+                self.device.synchronize()
+                if not heard and hasattr(self.context, "report_to_profiler"):
+                    self.context.report_to_profiler()
+                if not rows:
+                    rows = [(name, []) for name, _ in heard]
+                if [name for name, _ in heard] != [name for name, _ in rows]:
+                    raise BuildError("The profiler named other layers in another iteration; the times can't be joined.")
+                for (_, times), (_, ms) in zip(rows, heard, strict=True):
+                    times.append(ms)
+                step(i)
+        finally:
+            self.context.profiler = (
+                None  # with one attached every later execution waits, and a graph records its events
+            )
         return rows
 
     def memory(self) -> dict[str, int]:
