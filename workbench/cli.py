@@ -190,7 +190,13 @@ def trtexec_command(
 
         found = cast(found, config.precision, work.store)
     command = trtexec.command(
-        found.path, config, version, engine=f"{found.name}.engine", outputs=found.name, measure=measure
+        found.path,
+        config,
+        version,
+        engine=f"{found.name}.engine",
+        outputs=found.name,
+        measure=measure,
+        dynamic=found.graph.dynamic_inputs,
     )
     sys.stdout.write(f"{command}\n")
     for note in command.notes:

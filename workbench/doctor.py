@@ -53,10 +53,11 @@ def examine() -> dict[str, Any]:
         )  # fmt: skip
     if gpus():
         for gpu in gpus():
+            memory = f"{gpu.memory / 1e9:.0f} GB" if gpu.memory else "memory shared with the system"
             add(
                 "GPU",
                 "yes",
-                f"{gpu.name} ({gpu.sm}), {gpu.memory / 1e9:.0f} GB, driver {gpu.driver}",
+                f"{gpu.name} ({gpu.sm}), {memory}, driver {gpu.driver}",
             )
     else:
         add(

@@ -75,7 +75,8 @@ def _spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subpr
         stdout=subprocess.PIPE,
         stderr=log or subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # The order in which `machine.gpus` counts; CUDA's own is another on a machine with several kinds of GPU.
+        env={"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ, "PYTHONUNBUFFERED": "1"},
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU, as its driver describes it. Memory in bytes."""
+    """One NVIDIA GPU, as its driver describes it. Memory in bytes; 0 where it shares the system's."""
 
     name: str
     sm: str
@@ -27,9 +27,10 @@ class Gpu:
 
 @lru_cache(maxsize=1)
 def gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs that the driver can see; empty without a driver.
+    """The NVIDIA GPUs that CUDA uses here, in its order; empty without a driver.
 
-    Asked of ``nvidia-smi``: initializing CUDA here would tie the notebook to one driver state, and a
+    They are numbered as ``nvidia-smi`` does, by their place on the bus (workers are told so: `jobs`), and those that
+    ``CUDA_VISIBLE_DEVICES`` leaves out are left out. Asked of ``nvidia-smi``: initializing CUDA here would tie the notebook to one driver state, and a
     CUDA toolkit on disk says nothing about a GPU.
     """
     tool = shutil.which("nvidia-smi")
@@ -37,17 +38,38 @@ def gpus() -> tuple[Gpu, ...]:
         return ()
     try:
         out = subprocess.run(
-            [tool, "--query-gpu=name,compute_cap,memory.total,driver_version", "--format=csv,noheader,nounits"],
+            [tool, "--query-gpu=name,compute_cap,memory.total,driver_version,uuid", "--format=csv,noheader,nounits"],
             capture_output=True, text=True, timeout=20, check=True,
         ).stdout  # fmt: skip
     except (subprocess.SubprocessError, OSError):
         return ()
-    found = []
+    found: dict[str, Gpu] = {}
     for line in out.strip().splitlines():
         parts = [part.strip() for part in line.split(",")]
-        if len(parts) == 4 and parts[2].isdigit():
-            found.append(Gpu(parts[0], "sm" + parts[1].replace(".", ""), int(parts[2]) << 20, parts[3]))
-    return tuple(found)
+        if len(parts) == 5 and parts[1].replace(".", "").isdigit():
+            memory = int(parts[2]) << 20 if parts[2].isdigit() else 0  # [N/A] where the GPU has none of its own
+            found[parts[4]] = Gpu(parts[0], "sm" + parts[1].replace(".", ""), memory, parts[3])
+    return _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _visible(found: dict[str, Gpu], wanted: str | None) -> tuple[Gpu, ...]:
+    """The GPUs, by UUID in the order of the bus, that ``CUDA_VISIBLE_DEVICES`` names, in its order.
+
+    As the CUDA programming guide says: numbers, or beginnings of UUIDs; the first that is none ends the list. Of a
+    slice of a GPU (MIG) the driver does not say here which one it is of: all stay.
+    """
+    if wanted is None or "MIG-" in wanted:
+        return tuple(found.values())
+    chosen: list[Gpu] = []
+    for name in (part.strip() for part in wanted.split(",")):
+        if name.isdigit() and int(name) < len(found):
+            chosen.append(list(found.values())[int(name)])
+            continue
+        named = [gpu for uuid, gpu in found.items() if name and uuid.startswith(name)]
+        if len(named) != 1:
+            break
+        chosen.append(named[0])
+    return tuple(chosen)
 
 
 def machine() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,8 +198,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         expect(data, "profile-metadata", path)
     if kind == "device-metadata":
         first = dict(data[0])
-        major, minor = first.get("ComputeCapability", [None, None])
-        return {"kind": kind, "device": {"name": first.get("Name"), "sm": f"sm{major}{minor}", **first}}
+        pair = first.get("ComputeCapability")
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            pair = [first.get(f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR")]
+        sm = None if None in pair else "sm{}{}".format(*pair)
+        return {"kind": kind, "device": {"name": first.get("Name"), "sm": sm, **first}}
     found = {"kind": kind, **data}
     device = data.get("device_information")
     if isinstance(device, Mapping):
@@ -340,7 +343,17 @@ def _plan(
 
     data = read_json(layers)
     if kind_of_file(data) == "plan":
-        return Plan.from_dict(data)
+        if metadata or model:
+            raise ConfigError(
+                f"{layers} is a plan that the workbench wrote: its nodes and its compiler are known.",
+                hint="Leave out the model and the metadata, or give trtexec's own layer information.",
+            )
+        try:
+            return Plan.from_dict(data)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ProfileError(
+                f"{layers} is not a whole plan ({type(error).__name__}: {error}).", hint="Export it again."
+            ) from None
     found = read_layers(layers, model.graph.by_id if model else ())
     known = {part["kind"]: part for part in map(read_metadata, metadata)}
     device = next((part["device"] for part in known.values() if part.get("device")), None)
@@ -414,7 +427,11 @@ def explain(plan: Plan) -> list[str]:
             "computation: the rest is gaps between kernels, when the GPU waits for the next launch"
         )
     if latency["transfers_mean_ms"] > 0:
-        lines.append(f"copies between host and GPU take {latency['transfers_mean_ms']:.3f} ms of the latency")
+        # trtexec's latency holds the copies; of our ways the first named here holds none.
+        how = "come on top of it, with" if measured.get("ways") else "take"
+        lines.append(
+            f"copies between host and GPU {how} {latency['transfers_mean_ms']:.3f} ms{'' if measured.get('ways') else ' of the latency'}"
+        )
     if plan.summary["streams"] > 1:
         lines.append(f"layers run on {plan.summary['streams']} streams: their times overlap and may not be added up")
     return lines
@@ -518,7 +535,7 @@ class Command:
 _OLD_RUN = ("--useCudaGraph", "--useSpinWait", "--noDataTransfers", "--separateProfileRun")
 _HARDWARE = {"ampere_plus": "ampere+", "same_compute_capability": "sameComputeCapability", "none": "none"}
 _TILING = {"none": 0, "fast": 1, "moderate": 2, "full": 3}
-_FLAGS = {"DIRECT_IO": "--directIO", "GPU_FALLBACK": "--allowGPUFallback", "STRICT_NANS": "--strictNans",
+_FLAGS = {"DIRECT_IO": "--directIO", "GPU_FALLBACK": "--allowGPUFallback",
           "EXCLUDE_LEAN_RUNTIME": "--excludeLeanRuntime", "DISTRIBUTIVE_INDEPENDENCE": "--distributiveIndependence",
           "DISABLE_COMPILATION_CACHE": "--noCompilationCache",
           "ERROR_ON_TIMING_CACHE_MISS": "--errorOnTimingCacheMiss"}  # fmt: skip
@@ -532,6 +549,7 @@ def command(
     engine: str | Path = "model.engine",
     outputs: str = "model",
     measure: bool = True,
+    dynamic: Collection[str] | None = None,
 ) -> Command:
     """The trtexec call that builds what `config` asks for and writes the files that `inspect` reads.
 
@@ -542,6 +560,8 @@ def command(
         engine: Where trtexec saves the engine.
         outputs: Beginning of the names of the files that it writes.
         measure: Also run and profile the engine, the same way in both versions.
+        dynamic: The model's inputs of open shape; None where they are not known, and all may be. trtexec refuses
+            shapes for a model that has none open.
 
     Raises:
         ConfigError: `version` is neither 10 nor 11, or an option has no equal in that trtexec.
@@ -555,8 +575,9 @@ def command(
         notes.append("--stronglyTyped: the ONNX file says the precision, as in TensorRT 11, which has no other way")
     if config.precision != "fp32":
         notes.append(f"{model} must be the {config.precision} conversion: trtexec converts nothing here")
-    arguments += _shape_options(config.profiles)
-    if any(all(r.fixed for r in p.inputs.values()) for p in config.profiles):
+    profiles = config.profiles if dynamic is None or dynamic else ()
+    arguments += _shape_options(profiles)
+    if any(all(r.fixed for r in p.inputs.values()) for p in profiles):
         notes.append(
             "the workbench builds a network of fixed shapes where min = max; trtexec keeps the model's open dimensions "
             "with a one-point range, which can choose other kernels"

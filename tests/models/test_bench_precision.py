@@ -45,6 +45,15 @@ class Timed:
         return {"ways": ways, "missing": {}, "torch": "0", "layers": layers}
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "7", '{"schema": "other"}', '{"schema": "workbench.bench/1"}'])
+def test_a_file_that_holds_no_results_is_refused(session: Session, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="is not a results file"):
+        Bench(session, [MODEL], out=file)
+    assert file.read_text() == text
+
+
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     Timed.asked, Timed.draws = [], 0

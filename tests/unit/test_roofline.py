@@ -122,6 +122,11 @@ def test_each_card_has_a_source_and_rates_in_order() -> None:
 
 def test_cards_are_found_by_any_of_their_names() -> None:
     assert device("NVIDIA A100 80GB PCIe") is DEVICES["a100"]
+    assert device("NVIDIA A100-SXM4-80GB") is DEVICES["a100-sxm"]
+    assert device("NVIDIA H100 80GB HBM3") is DEVICES["h100"]
+    assert device("NVIDIA H100 PCIe") is DEVICES["h100-pcie"]
+    assert device("NVIDIA H200") is DEVICES["h200"]
+    assert device("NVIDIA GB10") is DEVICES["spark"]
     assert device("sm89") is DEVICES["rtx-4090"]
     assert device(" H100 ") is DEVICES["h100"]
     with pytest.raises(ConfigError, match="no datasheet value for 'sm50'") as caught:

@@ -508,6 +508,48 @@ def test_several_profiles_and_one_point_ranges() -> None:
     command = trtexec.command("m.onnx", config, 10)
     assert [a for a in command.arguments if a.startswith("--profile=")] == ["--profile=0", "--profile=1"]
     assert any("one-point range" in note for note in command.notes)
+    static = trtexec.command("m.onnx", config, 10, dynamic=())
+    assert not any("Shapes" in a or "--profile=" in a for a in static.arguments)
+    assert not any("one-point range" in note for note in static.notes)
+
+
+@pytest.mark.tiny
+def test_copies_that_our_own_latency_does_not_hold() -> None:
+    way = {
+        "mean_ms": 1.0,
+        "median_ms": 1.0,
+        "p99_ms": 1.0,
+        "iterations": 9,
+        "compute_mean_ms": 1.0,
+        "transfers_mean_ms": 0.5,
+    }
+    plan = trtexec.inspect(SAMPLES / "trt10.json")
+    plan = replace(plan, layers=tuple(replace(layer, time_ms=0.5) for layer in plan.layers))
+    told = "\n".join(trtexec.explain(replace(plan, facts={"measured": {"latency": way, "ways": {"plain": way}}})))
+    assert "copies between host and GPU come on top of it, with 0.500 ms" in told
+
+
+@pytest.mark.tiny
+def test_a_plan_that_is_not_whole_and_one_that_needs_no_model(tmp_path: Path) -> None:
+    document = tmp_path / "plan.json"
+    document.write_text('{"schema": "workbench.plan/1", "layers": []}')
+    with pytest.raises(ProfileError, match="is not a whole plan"):
+        trtexec.inspect(document)
+    document.write_text(trtexec.inspect(SAMPLES / "trt10.json").to_json())
+    with pytest.raises(ConfigError, match="Leave out the model"):
+        trtexec.inspect(document, metadata=[document])
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    ("entry", "sm"),
+    [({"ComputeCapability": [9, 0]}, "sm90"), ({"ComputeCapability": "9.0"}, None),
+     ({"COMPUTE_CAPABILITY_MAJOR": 8, "COMPUTE_CAPABILITY_MINOR": 9}, "sm89")],
+)  # fmt: skip
+def test_the_architecture_in_metadata_of_a_device(tmp_path: Path, entry: dict[str, Any], sm: str | None) -> None:
+    path = tmp_path / "device.json"
+    path.write_text(json.dumps([{"Name": "x", **entry}]))
+    assert trtexec.read_metadata(path)["device"]["sm"] == sm
 
 
 def test_the_command_line_prints_a_command(cli: Callable[..., Any], tmp_path: Path) -> None:
@@ -517,6 +559,10 @@ def test_the_command_line_prints_a_command(cli: Callable[..., Any], tmp_path: Pa
     assert done.stdout.startswith("trtexec --onnx=")
     assert done.stdout.count("\n") == 1
     assert "defaults differ" in done.stderr
+    fixed = cli("trtexec", save(small(1), tmp_path / "fixed.onnx"))
+    assert fixed.returncode == 0, fixed.stderr
+    assert "Shapes" not in fixed.stdout  # trtexec refuses shapes for a model that has none open
+    assert "one-point range" not in fixed.stderr
     missing = cli("trtexec", path)
     assert missing.returncode == 1
     assert "--shape x=" in missing.stderr

@@ -99,8 +99,11 @@ class Bench:
         self._calibrations: dict[tuple[str, int], Calibration] = {}
         self.document = {"schema": SCHEMA, "rows": []}
         if self.out is not None and self.out.is_file():
-            known = json.loads(self.out.read_text())
-            if known.get("schema") != SCHEMA:
+            try:
+                known = json.loads(self.out.read_text())
+            except ValueError:
+                known = None
+            if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("rows"), list):
                 raise ConfigError(f"{self.out} is not a results file.", hint="Name another file.")
             self.document = known
 

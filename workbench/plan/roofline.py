@@ -155,6 +155,13 @@ REPRESENTATIVE = {
 """The card that stands for an architecture where none is named."""
 
 
+_DRIVER_NAMES = {
+    "a100-sxm4-80gb": "a100-sxm", "a100 80gb pcie": "a100", "h100 80gb hbm3": "h100", "h200": "h200", "b200": "b200",
+    "gb10": "spark", "orin": "orin",
+}  # fmt: skip
+"""Cards whose driver calls them otherwise than their datasheet does."""
+
+
 def device(name: str) -> Device:
     """A card by short name, by its full name as a driver gives it, or the one that stands for an architecture.
 
@@ -167,6 +174,8 @@ def device(name: str) -> Device:
     if wanted in REPRESENTATIVE:
         return DEVICES[REPRESENTATIVE[wanted]]
     plain = wanted.replace("nvidia ", "")
+    if plain in _DRIVER_NAMES:
+        return DEVICES[_DRIVER_NAMES[plain]]
     for entry in DEVICES.values():
         if entry.name.lower() == plain:
             return entry

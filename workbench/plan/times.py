@@ -64,7 +64,8 @@ def estimated_times(plan: Plan, on: Device) -> LayerTimes:
 def device_of(plan: Plan) -> Device | None:
     """The GPU to hold a plan against: the one that it was measured on, else one that it was built for.
 
-    With measured ceilings where they were taken, else from the table; None where that has no such card.
+    With measured ceilings where they were taken, else from the table, where the card that stands for an architecture
+    takes the place of one that is not in it: its name is told with every figure. None where there is neither.
     """
     if (reached := measured_ceilings(plan)) is not None:
         return reached
