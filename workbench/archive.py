@@ -29,6 +29,7 @@ def write(session: Session, path: Path) -> Path:
     try:
         with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             models = {}
+            written: dict[str, str] = {}  # one model may have several names
             for name, model in session.models.items():
                 if not model.path.is_file():
                     raise StoreError(
@@ -38,9 +39,12 @@ def write(session: Session, path: Path) -> Path:
                 sha256 = model.sha256(session.store)
                 models[name] = {
                     "sha256": sha256,
-                    "file": model.path.name,
+                    "file": written.get(sha256, model.path.name),
                     "origin": dict(model.origin),
                 }
+                if sha256 in written:
+                    continue
+                written[sha256] = model.path.name
                 for file in [model.path, *model.companions]:
                     archive.write(file, f"models/{sha256}/{file.relative_to(model.path.parent)}")
             engines = []
@@ -108,12 +112,14 @@ def _take(folder: Path, head: Mapping[str, Any], name: str | None, store: Store)
     rows = []
     for title, entry in models.items():
         source = folder / "models" / entry["sha256"]
-        target = store.path / "models" / entry["sha256"]
-        if not target.is_dir():
+        file = store.path / "models" / entry["sha256"] / "model.onnx"
+        if not file.parent.is_dir():
+            # In the store all are called so: the same content may be made here as well, and is looked for by that name.
+            (source / entry["file"]).rename(source / "model.onnx")
             store.add_model(source, entry["sha256"], None, {})
-        elif not (target / entry["file"]).exists():  # known, under another file name
-            shutil.copyfile(source / entry["file"], target / entry["file"])
-        data = {"path": str(target / entry["file"]), "origin": entry["origin"]}
+        elif not file.exists():  # of an archive read by an earlier version
+            shutil.copyfile(source / entry["file"], file)
+        data = {"path": str(file), "origin": entry["origin"]}
         rows.append((title, json.dumps(data), now))
     for key, _ in engines:
         if store.build(key) is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from workbench.model import Model
     from workbench.precision.audit import Audit
     from workbench.session import Session
+
+_Made = TypeVar("_Made")
 
 
 class Output(str, Enum):
@@ -101,6 +104,7 @@ def cast(
     keep_op: Annotated[list[str] | None, typer.Option(help="Operation to leave in FP32, such as Softmax. Repeat.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Node, or pattern: cast these and no others. Repeat.")] = None,
     only_op: Annotated[list[str] | None, typer.Option(help="Operation: cast these and no others. Repeat.")] = None,
+    shape: ShapeOption = None,
     keep_io: Annotated[bool, typer.Option("--keep-io/--cast-io", help="Whether inputs and outputs keep their types.")] = True,
     how: FormatOption = Output.TABLE,
     session: SessionOption = "default",
@@ -108,14 +112,17 @@ def cast(
     """Convert MODEL to FP16 or BF16 and write it."""
     if library is Library.ONNXRUNTIME:
         raise ConfigError("ONNX Runtime does not cast here.", hint="--library workbench or modelopt.")
+    from workbench.config import ShapeProfile
     from workbench.precision.cast import cast as convert
     from workbench.precision.modelopt import autocast
-    from workbench.precision.overflow import overflows
+    from workbench.precision.overflow import warnings
+    from workbench.session import sizes_of
 
     work = _session(session)
-    if check is not None and to is Half.FP16:
-        for found in overflows(work.add(model), work.store, data=check):
-            sys.stderr.write(f"Warning: {found.text}\n")
+    if check is not None:
+        exact, shapes = work.add(model), sizes_of(ShapeProfile.parse(shape) if shape else None)
+        for text in _watched(lambda on_job: warnings(exact, work.store, to.value, check, shapes=shapes, on_job=on_job)):
+            sys.stderr.write(f"Warning: {text}\n")
     lists = {"keep_ops": keep_op or (), "only": only or (), "only_ops": only_op or ()}
     kept = tuple(keep or ())
     if library is Library.MODELOPT:
@@ -167,13 +174,13 @@ def quantize(
     from workbench.precision.quantize import Scheme, summary
     from workbench.precision.quantize import calibration as calibration_of
     from workbench.precision.quantize import quantize as convert
+    from workbench.session import sizes_of
 
     scheme = Scheme(
         to=to.value, method=method.value if method else None, percentile=percentile, rest=rest.value,
         keep=tuple(keep or ()), block=block, library=library.value, **({"weights": weights.value} if weights else {}),
     )  # fmt: skip
-    profile = ShapeProfile.parse(shape) if shape else None
-    shapes = {name: r.opt for name, r in profile.inputs.items()} if profile else None
+    shapes = sizes_of(ShapeProfile.parse(shape) if shape else None)
     work = _session(session)
     low = _watched(
         lambda on_job: convert(
@@ -357,7 +364,7 @@ def _console() -> Any:
     return Console(highlight=False, soft_wrap=False)
 
 
-def _watched(start: Callable[[Callable[[Job], None]], Model]) -> Model:
+def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
     """Run a conversion with a progress line on standard error, where that is a terminal."""
     from rich.console import Console
 
@@ -382,9 +389,17 @@ def _export(model: Model, output: Path) -> None:
         raise ModelError(f"{output} is a folder.", hint=f"Name a file: -o {output / (model.name + '.onnx')}")
     if not output.parent.is_dir():
         raise ModelError(f"There is no folder {output.parent}.", hint=f"mkdir -p {output.parent}")
+    beside = {file: output.parent / file.relative_to(model.path.parent) for file in model.companions}
+    for file, place in beside.items():
+        if place.exists() and not filecmp.cmp(file, place, shallow=False):
+            raise ModelError(
+                f"{place} holds the weights of another model, and those of this one must have that name.",
+                hint="Write it into a folder of its own: -o FOLDER/" + output.name,
+            )
     shutil.copyfile(model.path, output)
-    for file in model.companions:
-        shutil.copyfile(file, output.parent / file.relative_to(model.path.parent))
+    for file, place in beside.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
 
 
 def _report(how: Output, output: Path, info: dict[str, Any], rows: list[tuple[str, str]]) -> None:

@@ -155,7 +155,15 @@ class Session:
         return model
 
     def cast(
-        self, model: Any, to: str = "fp16", *, name: str | None = None, check: Any = None, **options: Any
+        self,
+        model: Any,
+        to: str = "fp16",
+        *,
+        name: str | None = None,
+        check: Any = None,
+        shapes: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        **options: Any,
     ) -> Model:
         """`model` in FP16 or BF16, added to the session under a name of its own.
 
@@ -165,8 +173,10 @@ class Session:
             model: A Model, the name of one in the session, or anything that `add` takes.
             to: "fp16" or "bf16".
             name: What to call it; the model's name with the precision behind it by default.
-            check: Data (as for calibration) on which the FP32 model is run first; what is beyond FP16's range is
-                named in ``origin["warnings"]``.
+            check: Data (as for calibration, or "sample") on which the FP32 model is run first; what is beyond FP16's
+                range is named in ``origin["warnings"]``.
+            shapes: Sizes of dynamic inputs, for `check`.
+            limit: At most this many batches of `check`.
             options: Arguments of `workbench.precision.cast`: ``keep``, ``keep_ops``, ``only``, ``only_ops``, ``keep_io``.
 
         Raises:
@@ -174,14 +184,15 @@ class Session:
             CalibrationError: the data of `check` do not fit.
         """
         from workbench.precision.cast import cast
-        from workbench.precision.overflow import overflows
+        from workbench.precision.overflow import warnings
 
         found = self._resolve(model, BuildConfig(), options.get("on_job"))
-        warnings: list[str] = []
-        if check is not None and to == "fp16":
-            warnings = [o.text for o in overflows(found, self.store, data=check, on_job=options.get("on_job"))]
+        told: list[str] = []
+        if check is not None:
+            on_job = options.get("on_job")
+            told = warnings(found, self.store, to, check, shapes=sizes_of(shapes), limit=limit, on_job=on_job)
         low = cast(found, to, self.store, **options)
-        return self.add(replace(low, name=name or f"{found.name}-{to}", origin={**low.origin, "warnings": warnings}))
+        return self.add(replace(low, name=name or f"{found.name}-{to}", origin={**low.origin, "warnings": told}))
 
     def quantize(self, model: Any, data: Any = None, *, name: str | None = None, **options: Any) -> Model:
         """A quantized version of `model`, added to the session under a name of its own.
@@ -201,7 +212,7 @@ class Session:
 
         found = self._resolve(model, BuildConfig(), options.get("on_job"))
         given = data_of(found, self.store, data, on_job=options.get("on_job"))
-        low = quantize(found, self.store, data=given.calibration, **options)
+        low = quantize(found, self.store, data=given.calibration, **_sized(options))
         title = name or f"{low.name}-{low.origin['scheme']['to']}"
         return self.add(replace(low, name=title))
 
@@ -302,7 +313,7 @@ class Session:
 
         found = self._resolve(model, BuildConfig(), options.get("on_job"))
         given = data_of(found, self.store, data, on_job=options.get("on_job"))
-        return calibrate(found, self.store, data=given.calibration, **options)
+        return calibrate(found, self.store, data=given.calibration, **_sized(options))
 
     def accuracy(self, low: Model | Engine | str, data: Any, *, labels: Any = None, **options: Any) -> Accuracy:
         """The error of a cast or quantized model against its FP32 one, at the outputs and along the graph.
@@ -320,10 +331,8 @@ class Session:
             CalibrationError: the data do not fit.
         """
         from workbench.precision.accuracy import accuracy
-        from workbench.precision.samples import data_of
 
-        model, exact = self._source(low), self.original(low)
-        given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
+        model, exact, given, options = self._tested(low, data, labels, options)
         options = {"along": True, **options}
         found = accuracy(exact, {model.name: model}, self.store, data=given.test, labels=given.labels, **options)
         if options["along"]:
@@ -344,10 +353,8 @@ class Session:
             CalibrationError: the data do not fit.
         """
         from workbench.precision.accuracy import sensitivity
-        from workbench.precision.samples import data_of
 
-        model, exact = self._source(low), self.original(low)
-        given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
+        model, exact, given, options = self._tested(low, data, labels, options)
         return sensitivity(exact, model, self.store, data=given.test, labels=given.labels, **options)
 
     def mixed(self, low: Model | str, data: Any, budget: float, *, labels: Any = None, **options: Any) -> Mixed:
@@ -368,11 +375,19 @@ class Session:
             CalibrationError: the data do not fit.
         """
         from workbench.precision.accuracy import mixed
+
+        model, exact, given, options = self._tested(low, data, labels, options)
+        return mixed(exact, model, self.store, data=given.test, labels=given.labels, budget=budget, **options)
+
+    def _tested(
+        self, low: Any, data: Any, labels: Any, options: dict[str, Any]
+    ) -> tuple[Model, Model, Any, dict[str, Any]]:
+        """A model in lower precision, its FP32 one, the data to test both with, and the options with sizes as tuples."""
         from workbench.precision.samples import data_of
 
-        model, exact = self._source(low), self.original(low)
+        exact = self.original(low)
         given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
-        return mixed(exact, model, self.store, data=given.test, labels=given.labels, budget=budget, **options)
+        return self._source(low), exact, given, _sized(options)
 
     def requantize(self, low: Model | str, *, keep: Sequence[str], name: str | None = None, **options: Any) -> Model:
         """A quantized model once more, with the same scheme and ranges and more nodes in higher precision.
@@ -1093,6 +1108,16 @@ def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile 
     if shapes is None or isinstance(shapes, ShapeProfile):
         return shapes
     return ShapeProfile.parse({n: s if isinstance(s, str) else "x".join(map(str, s)) for n, s in shapes.items()})
+
+
+def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Any] | None:
+    """Sizes of inputs, given as a build takes them (``"1x3x224x224"``; of a range the opt) or as tuples."""
+    profile = profile_of(shapes)
+    return {name: each.opt for name, each in profile.inputs.items()} if profile is not None else None
+
+
+def _sized(options: dict[str, Any]) -> dict[str, Any]:
+    return {**options, "shapes": sizes_of(options["shapes"])} if options.get("shapes") else options
 
 
 def _model(name: str, data: Mapping[str, Any]) -> Model:

@@ -136,6 +136,36 @@ def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> Non
     assert done.returncode == 0, done.stderr
     assert "Mul blow gives" in done.stderr
     assert not overflows(Model("m", save(mlp(), tmp_path / "mlp.onnx")), session.store, data="random:8")
+    brain = cli("cast", path, "--to", "bf16", "--check", "random:4", "-o", tmp_path / "b.onnx")
+    assert "BF16 has the range of FP32" in brain.stderr
+
+
+def test_a_check_of_a_model_with_an_open_shape(cli, tmp_path: Path, session: Session) -> None:
+    path = save(mlp(batch="n"), tmp_path / "open.onnx")
+    done = cli("cast", path, "--to", "fp16", "--check", "random:4", "--shape", "x=2x8", "-o", tmp_path / "o.onnx")
+    assert done.returncode == 0, done.stderr
+    low = session.cast(path, check="random:4", shapes={"x": "2x8"}, limit=1)
+    assert low.origin["warnings"] == []
+    low = session.quantize(path, "random:8", shapes={"x": "2x8"})
+    found = session.accuracy(low, "random:8", shapes={"x": "1x8:2x8:4x8"}, limit=2)
+    assert found.samples == 4
+
+
+def test_weights_of_another_model_are_not_written_over(cli, tmp_path: Path, session: Session, monkeypatch) -> None:
+    from workbench.cli_precision import _export
+    from workbench.errors import ModelError
+
+    onnx.save(mlp(), str(tmp_path / "big.onnx"), save_as_external_data=True, location="w.data", size_threshold=0)
+    model = session.add(tmp_path / "big.onnx")
+    place = tmp_path / "out"
+    place.mkdir()
+    _export(model, place / "a.onnx")
+    _export(model, place / "b.onnx")  # the same weights
+    (place / "w.data").write_bytes(b"of another model")
+    with pytest.raises(ModelError, match="weights of another model"):
+        _export(model, place / "c.onnx")
+    assert (place / "w.data").read_bytes() == b"of another model"
+    assert not (place / "c.onnx").exists()
 
 
 @needs_rtx

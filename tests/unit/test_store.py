@@ -492,6 +492,7 @@ def test_an_archive_round_trip(session: Session, small: Path, tmp_path: Path) ->
         assert other.models[name].path.is_relative_to(tmp_path / "elsewhere")
         again = other.build(name, **FAKE)
         assert (again.cached, again.key) == (True, engine.key)
+        assert other.models[name].path.name == "model.onnx"  # as all that the store makes itself
     again = Session.import_(path, "copy", store=tmp_path / "elsewhere")  # twice, under another name
     assert set(again.models) == {"small", "ext"}
     for made in (other, again):
@@ -509,6 +510,20 @@ def test_a_model_that_the_store_already_has_under_another_file_name(session: Ses
     assert third.build("copy", **FAKE).plan.layers
     for made in (other, third):
         made.close()
+
+
+def test_a_model_of_two_names_is_in_the_archive_once(session: Session, small: Path, tmp_path: Path) -> None:
+    session.add(small)
+    copy = tmp_path / "copy.onnx"
+    shutil.copyfile(small, copy)
+    session.add(copy, name="second")
+    path = session.export(tmp_path / "out.wbs")
+    with zipfile.ZipFile(path) as archive:
+        assert sum(name.startswith("models/") for name in archive.namelist()) == 1
+    other = Session.import_(path, store=tmp_path / "elsewhere")
+    assert set(other.models) == {"small", "second"}
+    assert all(model.path.is_file() for model in other.models.values())
+    other.close()
 
 
 def test_export_of_a_model_whose_file_is_gone(session: Session, small: Path, tmp_path: Path) -> None:

@@ -225,9 +225,10 @@ class PrecisionPanel(Panel):
         name, request = self.models.value, self._request()
         if not name:
             raise WorkbenchError("There is no model yet.", hint="Add one in the Model panel.")
-        self.set_code(
-            [f"low = session.cast({name!r}, 'fp16', check={request.get('data')!r})", "low.origin['warnings']"]
-        )
+        more: dict[str, Any] = {key: request[key] for key in ("shapes", "limit") if key in request}
+        self.set_code([
+            f"low = session.cast({name!r}, 'fp16', check={request.get('data')!r}{arguments(more)})", "low.origin['warnings']",
+        ])  # fmt: skip
         shapes = self._sizes(request)
 
         def work() -> str:
@@ -254,10 +255,9 @@ class PrecisionPanel(Panel):
         self.work.run(work, "<b>Running the FP32 model</b>")
 
     def _sizes(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        from workbench.session import profile_of
+        from workbench.session import sizes_of
 
-        profile = profile_of(request.get("shapes"))
-        return {n: r.opt for n, r in profile.inputs.items()} if profile else None
+        return sizes_of(request.get("shapes"))
 
     def _measure_along(self, _button: Any) -> None:
         variant, request = self._variant(), self._request()

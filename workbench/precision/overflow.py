@@ -78,6 +78,24 @@ def overflows(
         return tuple(Overflow(**entry) for entry in job.result()["found"])
 
 
+def warnings(
+    model: Model, store: Store, to: str, data: Any, *, shapes: Mapping[str, Shape] | None = None,
+    limit: int | None = None, on_job: Callable[[Job], Any] | None = None,
+) -> list[str]:  # fmt: skip
+    """What a cast of `model` to fp16 or bf16 must know of its range, in sentences; `data` may be "sample".
+
+    Raises:
+        CalibrationError: as `overflows`.
+    """
+    from workbench.precision.samples import data_of
+
+    if to != "fp16":
+        return [f"{to.upper()} has the range of FP32: nothing was checked."]
+    given = data_of(model, store, data, on_job=on_job)
+    found = overflows(model, store, data=given.calibration, shapes=shapes, limit=limit, on_job=on_job)
+    return [one.text for one in found]
+
+
 def overflow_task(reporter: Reporter, *, path: str, batches: str, folder: str) -> dict[str, Any]:
     """`overflows` in a worker."""
     import onnx_ir as ir
