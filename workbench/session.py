@@ -272,7 +272,9 @@ class Session:
         """
         model = self._source(low)
         if (exact := model.original) is not None:
-            return next((m for m in self.models.values() if m.path == exact.path), exact)
+            found = next((m for m in self.models.values() if m.path == exact.path), exact)
+            # Pairs that were moved: what it was made from is quantized itself.
+            return self.original(found) if model.origin.get("kind") == "placement" else found
         source = model.origin.get("source")
         if source is None:
             raise ModelError(
@@ -281,7 +283,7 @@ class Session:
             )
         for other in self.models.values():
             if other.path.is_file() and other.sha256(self.store) == source:
-                return other
+                return self.original(other) if model.origin.get("kind") == "placement" else other
         raise ModelError(
             f"The FP32 model that {model.name} was made from is not in session {self.name}.",
             hint="Add it again: session.add(...), the same file.",

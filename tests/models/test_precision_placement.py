@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,7 @@ def test_onnx_runtimes_placement_is_mended(session: Session) -> None:
     after = audit(session.build(fix(theirs, session.store), target="sm89").plan).figures
     assert after["requantizations"] < before["requantizations"]
     assert after["bytes"] <= before["bytes"]
+    session.add(replace(theirs, name="theirs"))
+    mended = session.add(replace(fix(theirs, session.store), name="mended"))
+    assert session.original(mended).path == session.models["residual_block"].path  # not the one with the pairs
+    assert session.original("mended").path == session.models["residual_block"].path

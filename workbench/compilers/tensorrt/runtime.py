@@ -379,8 +379,20 @@ class Runner:
             The outputs' tensors, filled by each `run`.
 
         Raises:
-            ConfigError: the inputs do not fit; see `check`.
+            ConfigError: the inputs do not fit (see `check`), or not into the GPU's memory.
         """
+        self.log.errors.clear()  # what was said of an earlier call explains no later one
+        try:
+            return self._bind(given, finite, into)
+        except RuntimeError as error:  # torch's own class of it is one
+            if "out of memory" not in str(error).lower():
+                raise
+            raise ConfigError(
+                f"The GPU has too little free memory for these inputs and outputs: {str(error).splitlines()[0]}",
+                hint="Give a smaller batch, or end what else fills the GPU (nvidia-smi lists it).",
+            ) from None
+
+    def _bind(self, given: Mapping[str, Any], finite: bool, into: Mapping[str, Any] | None) -> dict[str, Any]:
         self.check(given)
         bound = {}
         for port in self.inputs:
