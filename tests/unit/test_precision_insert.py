@@ -163,6 +163,49 @@ def test_channels_behind_compute_what_channels_within_do() -> None:
         assert np.abs(way - exact).max() / scale < 0.1
 
 
+def transposed(width: int, out: int = 8, **attributes: object) -> onnx.ModelProto:
+    """A transposed convolution whose output channels differ in size by up to 2**(out - 1)."""
+    inner = out // int(str(attributes.get("group", 1)))
+    kernel = onnx.numpy_helper.to_array(weights("w", 8, inner, 1, 3)) * 2.0 ** -np.arange(inner)[None, :, None, None]
+    return model(
+        [node("ConvTranspose", ["x", "w", "b"], ["y"], "up", pads=[0, 1, 0, 1], **attributes)],
+        [value("x", [1, 8, 4, width])], [value("y", [1, out, 4, width])], [constant("w", kernel), weights("b", out, seed=2)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [5, 8])  # as many columns as channels, and not
+@pytest.mark.parametrize("to", ["int8", "fp8"])
+@pytest.mark.parametrize("rest", ["fp16", "fp32"])
+def test_transposed_convolutions_are_scaled_by_channel(width: int, to: str, rest: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    proto = transposed(width)
+    x = np.random.default_rng(0).uniform(-2, 2, (1, 8, 4, width)).astype(np.float32)
+    bias = onnx.numpy_helper.to_array(proto.graph.initializer[1]).reshape(1, 8, 1, 1)
+    exact = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x})[0] - bias
+    for way in ("channel-after", "channel"):
+        out = inserted(proto, to, weights=way, rest=rest)
+        (product,) = [n for n in out.graph.node if n.op_type == "ConvTranspose"]
+        assert out_scale(out, product).ndim == (0 if way == "channel-after" and to == "int8" else 1)
+        got = ort.InferenceSession(out.SerializeToString()).run(None, {"x": x})[0] - bias
+        for channel in range(8):  # the small ones as exactly as the large ones
+            right = exact[:, channel]
+            assert np.linalg.norm(got[:, channel] - right) < {"int8": 0.02, "fp8": 0.06}[to] * np.linalg.norm(right)
+    grouped = choose(read(transposed(width, group=2)), to)
+    assert grouped.left == {"up": "a grouped transposed convolution has no single output-channel axis"}
+
+
+@pytest.mark.parametrize("width", [5, 8])
+def test_grouped_convolutions_are_scaled_by_channel(width: int) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    proto = model([node("Conv", ["x", "w", "b"], ["y"], "conv", pads=[1] * 4, group=4)],
+                  [value("x", [1, 8, 4, width])], [value("y", [1, 8, 4, width])],
+                  [weights("w", 8, 2, 3, 3), weights("b", 8, seed=2)])  # fmt: skip
+    x = np.random.default_rng(0).uniform(-2, 2, (1, 8, 4, width)).astype(np.float32)
+    sessions = [ort.InferenceSession(p.SerializeToString()) for p in (proto, inserted(proto, weights="channel-after"))]
+    exact, got = (s.run(None, {"x": x})[0] for s in sessions)
+    assert np.linalg.norm(got - exact) < 0.02 * np.linalg.norm(exact)
+
+
 def two_products() -> onnx.ModelProto:
     """Two products of one input, the weights of one a hundred times larger, and one whose bias is scaled."""
     return model(

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 """Operations whose presence says that a model is quantized already."""
 
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Of the operations that are quantized, those whose channels are axis 1 of the result."""
+
+HEAVY = (*CONVOLUTIONS, "Gemm", "MatMul")
 """Operations that are quantized."""
 
 LIMIT = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
@@ -271,7 +274,7 @@ class Insertion:
         """
         if self.weights != "channel-after" or self.to == "int4":
             return False
-        if node.op_type == "Conv":
+        if node.op_type in CONVOLUTIONS:
             return self.to != "fp8"
         beta = node.attributes.get("beta")
         return self.rest == "fp16" and (beta is None or beta.as_float() == 1.0)
@@ -395,7 +398,7 @@ class Insertion:
         )
         self.graph.insert_before(self.graph[0], back)
         node.replace_input_with(1, back.outputs[0])
-        shape = (1, -1, *[1] * (values.ndim - 2)) if node.op_type == "Conv" else (-1,)
+        shape = (1, -1, *[1] * (values.ndim - 2)) if node.op_type in CONVOLUTIONS else (-1,)
         out = node.outputs[0]
         title = str(node.name)
         factor = self._constant(f"{name}_factor", factors.reshape(shape))

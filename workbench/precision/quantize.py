@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TENSORRT_CACHE = "calibration.cache"
 """Name of a cache in TensorRT's own format, in a worker's folder."""
 
-VERSION = 7
+VERSION = 8
 """Raise it when the same request gives another graph, so that kept models are made anew."""
 
 
