@@ -124,7 +124,7 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
 
 def constant(value: ir.Value) -> Any:
     """The tensor that a value stands for: an initializer's or a Constant node's; None where it is computed."""
-    if value.is_initializer() and not value.is_graph_input():
+    if value.is_initializer():
         return value.const_value
     producer = value.producer()
     if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
@@ -246,7 +246,7 @@ class Insertion:
                     self._one_branch(node)
         outputs = {id(v) for v in self.graph.outputs}
         for name, value in list(self.graph.initializers.items()):
-            if not value.uses() and id(value) not in outputs and not value.is_graph_input():
+            if not value.uses() and id(value) not in outputs:
                 del self.graph.initializers[name]
 
     def _reaches(self) -> dict[str, float]:
