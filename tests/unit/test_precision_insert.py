@@ -146,6 +146,25 @@ def test_weights_are_stored_once_quantized_and_shared_ones_stay_shared() -> None
     assert {"table", "table_quantized"} <= names
 
 
+@pytest.mark.parametrize("how", ["initializer", "Constant"])
+@pytest.mark.parametrize("way", ["channel-after", "channel", "tensor"])
+def test_a_matrix_that_products_share_is_stored_once(how: str, way: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    matrix = weights("w", 64, 64)
+    nodes = [node("MatMul", [f"t{i}", "w"], [f"t{i + 1}"], f"mm{i}") for i in range(6)]
+    made = [node("Constant", [], ["w"], "table", value=matrix)] if how == "Constant" else []
+    proto = model([*made, *nodes], [value("t0", [4, 64])], [value("t6", [4, 64])], [] if made else [matrix])
+    out = inserted(proto, weights=way)
+    stored = [t for t in out.graph.initializer if len(t.dims) == 2]
+    assert [(t.name, t.data_type, list(t.dims)) for t in stored] == [("w_quantized", onnx.TensorProto.INT8, [64, 64])]
+    assert "Constant" not in {n.op_type for n in out.graph.node}
+    assert sum(n.op_type == "DequantizeLinear" and n.input[0] == "w_quantized" for n in out.graph.node) == 1
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 64)).astype(np.float32)
+    got = ort.InferenceSession(out.SerializeToString()).run(None, {"t0": x})[0]
+    exact = ort.InferenceSession(proto.SerializeToString()).run(None, {"t0": x})[0]
+    assert np.linalg.norm(got - exact) < 0.1 * np.linalg.norm(exact)
+
+
 def test_channels_behind_compute_what_channels_within_do() -> None:
     ort = pytest.importorskip("onnxruntime")
     x = np.random.default_rng(0).standard_normal((1, 8, 8, 8)).astype(np.float32)

@@ -223,6 +223,7 @@ class Insertion:
         self._names |= {v.name for v in self.graph.inputs if v.name} | {n.name for n in self.graph if n.name}
         self._pairs: dict[str, ir.Value] = {}
         self._weights: dict[tuple[str, int], ir.Value] = {}
+        self._scaled: dict[tuple[str, int, float, tuple[int, ...]], tuple[ir.Value, ir.Value]] = {}
         self._zeros: ir.Value | None = None
         self._reach = self._reaches()
 
@@ -245,6 +246,10 @@ class Insertion:
                 if node.op_type == "Add":
                     self._one_branch(node)
         outputs = {id(v) for v in self.graph.outputs}
+        for node in list(self.graph):
+            made = node.outputs[0]
+            if node.op_type == "Constant" and not made.uses() and id(made) not in outputs:
+                self.graph.remove(node, safe=True)
         for name, value in list(self.graph.initializers.items()):
             if not value.uses() and id(value) not in outputs:
                 del self.graph.initializers[name]
@@ -380,28 +385,12 @@ class Insertion:
         import numpy as np
 
         ir = self.ir
-        values = constant(weight).numpy().astype(np.float32, copy=False)
-        name = str(weight.name)
-        others = tuple(i for i in range(values.ndim) if i != axis)
-        own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
         shared = scale_of(self._reach[str(node.name)], self.to, self.rest)
-        factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
-        low = quantize_array(values, factors * shared, self.to, axis=axis)
-        stored = self._constant(f"{name}_quantized", low, self.dtype)
-        scale = self._constant(f"{name}_scale", np.asarray(shared))
-        back = self._node(
-            "DequantizeLinear",
-            [stored, scale, self._zero()],
-            f"{name}_DequantizeLinear",
-            ir.DataType.FLOAT,
-            weight.shape,
-        )
-        self.graph.insert_before(self.graph[0], back)
-        node.replace_input_with(1, back.outputs[0])
-        shape = (1, -1, *[1] * (values.ndim - 2)) if node.op_type in CONVOLUTIONS else (-1,)
+        shape = (1, -1, *[1] * (len(constant(weight).shape) - 2)) if node.op_type in CONVOLUTIONS else (-1,)
+        inside, factor = self._scaled_weight(weight, axis, shared, shape)
+        node.replace_input_with(1, inside)
         out = node.outputs[0]
         title = str(node.name)
-        factor = self._constant(f"{name}_factor", factors.reshape(shape))
         chain = [self._node("Mul", [out, factor], f"{title}_rescale", ir.DataType.FLOAT, out.shape)]
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None:
@@ -422,6 +411,30 @@ class Insertion:
         chain[0].replace_input_with(0, out)  # its own use of `out` was replaced as well
         self.graph.insert_after(node, chain)
         out.name, last.name = self._free(f"{out.name}_raw"), out.name
+
+    def _scaled_weight(
+        self, value: ir.Value, axis: int, shared: Any, shape: tuple[int, ...]
+    ) -> tuple[ir.Value, ir.Value]:
+        """The weight dequantized at the scale `shared`, and the channels' factors in `shape`; each stored once."""
+        import numpy as np
+
+        name = str(value.name)
+        key = (name, axis, float(shared), shape)
+        if key not in self._scaled:
+            values = constant(value).numpy().astype(np.float32, copy=False)
+            others = tuple(i for i in range(values.ndim) if i != axis)
+            own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
+            factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
+            low = quantize_array(values, factors * shared, self.to, axis=axis)
+            stored = self._constant(f"{name}_quantized", low, self.dtype)
+            scale = self._constant(f"{name}_scale", np.asarray(shared))
+            back = self._node(
+                "DequantizeLinear", [stored, scale, self._zero()], f"{name}_DequantizeLinear",
+                self.ir.DataType.FLOAT, value.shape,
+            )  # fmt: skip
+            self.graph.insert_before(self.graph[0], back)
+            self._scaled[key] = back.outputs[0], self._constant(f"{name}_factor", factors.reshape(shape))
+        return self._scaled[key]
 
     def _one_branch(self, node: ir.Node) -> None:
         """Let an addition read the one of its branches that is quantized anyway, so that no wide copy is kept."""
