@@ -193,6 +193,31 @@ def test_old_opsets_dynamic_batches_and_unnamed_nodes(session: Session, tmp_path
     assert same.graph.opset["ai.onnx"] == 13
 
 
+@pytest.mark.parametrize("placement", ["tensorrt", "onnxruntime"])
+def test_each_placement_leaves_what_keep_matches(session: Session, tmp_path: Path, placement: str) -> None:
+    proto = net()
+    for each in proto.graph.node:
+        if each.op_type == "Conv":
+            each.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(["", f"body.{each.name}", "op"]))
+    exact = Model("net", save(proto, tmp_path / "net.onnx"))
+
+    def low(*keep: str) -> Model:
+        return quantize(
+            exact, session.store, data="random:8", placement=placement, rest="fp32", method="minmax", keep=keep
+        )
+
+    for keep in (("conv*",), ("body.*",), ("conv1", "body.conv2")):
+        made = low(*keep)
+        nodes = {n.id: n for n in made.graph.nodes}
+        for name in ("conv1", "conv2"):
+            assert nodes[name].inputs[1] in made.graph.initializers  # its weight is read as it is
+            assert made.origin["left"][name] == "kept on request"
+        fc = next(n for n in made.graph.nodes if n.op == "Gemm")
+        assert made.graph.producer[fc.inputs[1]].op == "DequantizeLinear"
+    with pytest.raises(ModelError, match="matches 'nosuchnode"):
+        low("conv1", "nosuchnode*")
+
+
 def of_ir_3() -> onnx.ModelProto:
     """A file as exporters wrote it before IR version 4: all weights are inputs of the graph as well."""
     old = net()

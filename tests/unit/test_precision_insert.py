@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.models_small import INT64, constant, mlp, model, node, value, weights
 from workbench.errors import ConfigError, ModelError
-from workbench.precision.insert import LIMIT, Insertion, choose, quantize_array, scale_of
+from workbench.precision.insert import LIMIT, Insertion, choose, kept, quantize_array, scale_of
 from workbench.precision.opset import upgrade
 from workbench.precision.quantize import Scheme
 
@@ -328,3 +328,13 @@ def test_a_module_of_the_program_is_kept_by_its_path() -> None:
     choices = choose(read(proto), "int8", keep=["layers.0.*"])
     assert choices.left == {"conv1": "kept on request"}
     assert [c.node for c in choices.taken] == ["conv2", "fc"]
+    assert kept(read(proto), ["layers.2.up", "fc", "f*"]) == ["conv2", "flat", "fc"]  # in the graph's order
+    assert kept(read(proto), ()) == []
+
+
+def test_a_pattern_that_no_node_has_is_refused() -> None:
+    for patterns in (["nosuchnode*"], ["fc", "Fc"], [""]):
+        with pytest.raises(ModelError, match="No node of this model") as raised:
+            choose(read(net()), "int8", keep=patterns)
+        assert "conv1, relu1, conv2, add, relu2, pool and 2 more" in str(raised.value.hint)
+    assert not choose(read(net()), "int8", keep=["relu*"]).left  # it matches, though nothing there is quantized

@@ -73,14 +73,15 @@ class Lists:
         for pattern in (*self.keep, *self.only):
             if not any(fnmatchcase(name, pattern) for name, _ in nodes):
                 raise ModelError(
-                    f"No node of {model} matches {pattern!r}.", hint=f"Nodes: {_some([n for n, _ in nodes])}."
+                    f"No node of {model} matches {pattern!r}.", hint=f"Nodes: {some([n for n, _ in nodes])}."
                 )
         for op in (*self.keep_ops, *self.only_ops):
             if op not in operations:
-                raise ModelError(f"{model} has no operation {op!r}.", hint=f"It has: {_some(sorted(operations), 30)}.")
+                raise ModelError(f"{model} has no operation {op!r}.", hint=f"It has: {some(sorted(operations), 30)}.")
 
 
-def _some(names: Sequence[str], count: int = 6) -> str:
+def some(names: Sequence[str], count: int = 6) -> str:
+    """The first of the names, and how many more there are."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 

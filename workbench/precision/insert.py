@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from workbench.errors import ModelError
+from workbench.precision.cast import some
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
@@ -74,23 +77,23 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
     Args:
         model: In FP32, with types inferred.
         to: int8, fp8 or int4.
-        keep: Nodes to leave in higher precision: names or patterns (``*``, ``?``) of the node, or of the PyTorch
-            module that it comes from, such as ``layers.*.up``.
+        keep: Nodes to leave in higher precision, see `kept`.
         only: Names of the only nodes to quantize; None for all.
+
+    Raises:
+        ModelError: no node is what `keep` names.
     """
     import onnx_ir as ir
 
-    from workbench.model.provenance import scope_of
-
     out = Choices()
+    asked = set(kept(model, keep))
     for node in model.graph:
         if node.op_type not in HEAVY or node.domain not in {"", "ai.onnx"}:
             continue
         name = node.name or ""
         data, weight = node.inputs[0], node.inputs[1]
         reason = None
-        titles = (name, scope_of(node.metadata_props))
-        if any(fnmatchcase(title, pattern) for pattern in keep for title in titles if title):
+        if name in asked:
             reason = "kept on request"
         elif only is not None and name not in only:
             reason = "not among the nodes asked for"
@@ -120,6 +123,32 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
             axis = 0 if _attribute(node, "transB", 0) else 1
         out.taken.append(Choice(name, node.op_type, None if to == "int4" else str(data.name), str(weight.name), axis))
     return out
+
+
+def kept(model: ir.Model, patterns: Collection[str]) -> list[str]:
+    """Names of the nodes of the main graph that `patterns` match, in the graph's order.
+
+    Args:
+        model: Each node named.
+        patterns: Names or patterns (``*``, ``?``) of nodes, or of the PyTorch modules that they come from, such as
+            ``layers.*.up``.
+
+    Raises:
+        ModelError: the pattern that no node has: one that does nothing was not meant.
+    """
+    from workbench.model.provenance import scope_of
+
+    titles = {node.name or "": (node.name or "", scope_of(node.metadata_props)) for node in model.graph}
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name, each in titles.items() if any(t and fnmatchcase(t, pattern) for t in each)}
+        if not matched:
+            raise ModelError(
+                f"No node of this model, nor a module that one comes from, matches {pattern!r}.",
+                hint=f"Nodes: {some(list(titles))}.",
+            )
+        found |= matched
+    return [name for name in titles if name in found]
 
 
 def constant(value: ir.Value) -> Any:

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +53,7 @@ def autocast(
 
     Raises:
         CompilerUnavailableError: ModelOpt's environment is missing or broken.
-        ModelError: ModelOpt refused the model.
+        ModelError: ModelOpt refused the model, or no node is what `keep` names.
     """
     from workbench.environments import RECIPES, python_of, result
     from workbench.jobs import Job
@@ -221,15 +220,11 @@ def _told(what: str, step: Callable[[], Any]) -> Any:
 
 def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) -> tuple[Path, list[str]]:
     """A copy in which each node has its id for a name, and the names of the nodes that `keep` matches."""
-    from workbench.model.provenance import scope_of
     from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.insert import kept
 
     model = load_ir(path, reporter)
-    names = [
-        node.name or ""
-        for node in model.graph
-        if any(fnmatchcase(t, p) for p in keep for t in (node.name or "", scope_of(node.metadata_props)) if t)
-    ]
+    names = kept(model, keep)
     source = folder.parent / "named.onnx"
     save_ir(model, source)
     return source, names

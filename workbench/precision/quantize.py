@@ -193,7 +193,8 @@ def quantize(
         options: Fields of `Scheme`.
 
     Raises:
-        ModelError: it is quantized already, or its opset can't be raised to what the scheme needs.
+        ModelError: it is quantized already, its opset can't be raised to what the scheme needs, or no node is what
+            `keep` or `only` names.
         CalibrationError: the data do not fit.
         ConfigError: an option is wrong.
         CompilerUnavailableError: with library="modelopt", ModelOpt's environment is missing or broken.
@@ -454,6 +455,7 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
 
     from workbench.precision.calibration import read_batches
     from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.insert import HEAVY, kept
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -467,6 +469,8 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
 
     source = folder.parent / "named.onnx"
     model = load_ir(path, reporter)
+    names = kept(model, how.keep)
+    left = {n.name: "kept on request" for n in model.graph if n.name in names and n.op_type in HEAVY}
     save_ir(model, source)
     methods = {
         "entropy": CalibrationMethod.Entropy,
@@ -479,11 +483,11 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
     quantize_static(
         str(source), str(folder / "model.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=how.weights != "tensor",
         activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=methods[how.ranging],
-        nodes_to_exclude=list(how.keep), extra_options=extra,
+        nodes_to_exclude=names, extra_options=extra,
     )  # fmt: skip
     made = Model("", folder / "model.onnx").graph
-    names = [n.id for n in made.nodes if n.op == "QuantizeLinear"]
-    return {"casts": 0, "kept": {}, "clipped": [], "quantized": names, "left": {}, "pairs": len(names),
+    pairs = [n.id for n in made.nodes if n.op == "QuantizeLinear"]
+    return {"casts": 0, "kept": {}, "clipped": [], "quantized": pairs, "left": left, "pairs": len(pairs),
             "calibration": None, "ranges": {}, "warnings": []}  # fmt: skip
 
 
