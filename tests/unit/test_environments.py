@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from workbench import Session, environments
+from workbench import Model, Session, environments
 from workbench.environments import Recipe, create, look, python_of, remove
 from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError
 from workbench.jobs import Job
@@ -70,6 +73,71 @@ def test_an_environment_is_made_used_and_mended(
     assert remove("modelopt", store)
     assert not remove("modelopt", store)
     assert look("modelopt", store).state == "absent"
+
+
+@pytest.fixture
+def pretended(session: Session, tmp_path: Path) -> Callable[[str], None]:
+    """Makes an environment whose ModelOpt, of the version that it is told, gives models back as they are."""
+    package = tmp_path / "foreign" / "modelopt" / "onnx"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package.parent / "__init__.py").touch()
+    (package / "quantization.py").write_text(
+        "import shutil\n\ndef quantize(source, *, output_path, **options):\n    shutil.copyfile(source, output_path)\n"
+    )
+    (package / "autocast.py").write_text(
+        "import onnx\n\ndef convert_to_mixed_precision(*, onnx_path, **options):\n    return onnx.load(onnx_path)\n"
+    )
+
+    def make(version: str) -> None:
+        folder = session.store.path / "environments" / "modelopt"
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+        python = folder / "bin" / "python"
+        # A worker in an environment is started with -I, which would hide the package.
+        python.write_text(f'#!/bin/sh\nshift\nPYTHONPATH="{package.parent.parent}" exec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        note = {"pins": [], "packages": ["pip==26.1", f"nvidia_modelopt=={version}"], "created": 1.0}
+        (folder / environments.MARKER).write_text(json.dumps(note))
+
+    return make
+
+
+@pytest.mark.parametrize("what", ["quantize", "autocast"])
+def test_models_of_modelopt_are_kept_by_the_version_that_made_them(
+    session: Session, pretended: Callable[[str], None], what: str
+) -> None:
+    model = session.add("residual_block")
+    jobs: list[Job] = []
+
+    def made() -> Path:
+        if what == "autocast":
+            low = autocast(model, "fp16", session.store, on_job=jobs.append)
+        else:
+            low = session.quantize(model, "random:8", name="low", library="modelopt", on_job=jobs.append)
+        assert low.origin["source"] == model.sha256(session.store)
+        assert session.original(Model("again", low.path, low.origin)).path == model.path
+        return low.path
+
+    pretended("0.46.0")
+    assert look("modelopt", session.store).state == "outdated"
+    first = made()
+    made()
+    assert len(jobs) == 1
+    newest = environments.RECIPES["modelopt"].pins[-1].partition("==")[2]
+    pretended(newest)
+    made()
+    assert len(jobs) == 2
+    pretended("0.46.0")
+    assert made() == first
+    assert len(jobs) == 2
+    remove("modelopt", session.store)
+    made()  # what the pinned version made is there still
+    assert len(jobs) == 2
+    with pytest.raises(CompilerUnavailableError, match="missing"):
+        if what == "autocast":
+            autocast(model, "bf16", session.store)
+        else:
+            session.quantize(model, "random:8", library="modelopt", rest="bf16")
 
 
 def test_what_goes_wrong_is_told_with_the_command(

@@ -25,6 +25,7 @@ from workbench.errors import CalibrationError, ConfigError, ModelError
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
+from workbench.precision import modelopt
 from workbench.precision.calibration import MIN_SAMPLES, Batches, Calibration, collect, gather, inputs_of
 from workbench.precision.tensorrt_cache import TensorRTCache
 from workbench.store import Store
@@ -202,18 +203,19 @@ def quantize(
     scheme = Scheme(**{**(scheme.to_dict() if scheme else {}), **options}) if options else scheme or Scheme()
     refuse_quantized(model)
     source = model.sha256(store)
-    task, python, maker = "workbench.precision.quantize:quantize_task", sys.executable, ""
-    if scheme.placement == "modelopt":
-        task, python = "workbench.precision.modelopt:quantize_task", environments.python_of("modelopt", store)
-        maker = environments.RECIPES["modelopt"].pins[-1]
+    foreign = scheme.placement == "modelopt"
     with store.scratch("quantize") as folder:
         work = folder / "model"
         work.mkdir()
         cache, batches = _calibration(model, scheme, data, source, shapes, limit, min_samples, folder)
         digest = "" if not scheme.calibrated else batches.digest if batches else _digest(cache)
-        key = "quantize-" + hashlib.sha256(
-            json.dumps([VERSION, source, scheme.to_dict(), digest + maker], sort_keys=True).encode()
-        ).hexdigest()  # fmt: skip
+        maker = ""
+        if foreign:
+            maker = modelopt.maker(store)
+        elif scheme.calibrator and batches is not None:
+            maker = " ".join(_calibrating())
+        identity = [VERSION, source, scheme.to_dict(), digest, maker]
+        key = "quantize-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         if (found := store.derived(key)) is not None:
             return Model(model.name, found[0], found[1], original=model)
         with store.lock(hashlib.sha256(key.encode()).hexdigest()):
@@ -222,7 +224,7 @@ def quantize(
             if scheme.calibrator and batches is not None:
                 cache = _by_tensorrt(model, scheme, store, batches, source, folder, on_job)
             job = Job(
-                task,
+                f"workbench.precision.{'modelopt' if foreign else 'quantize'}:quantize_task",
                 {
                     "path": str(model.path.resolve()), "scheme": scheme.to_dict(), "folder": str(work),
                     "batches": str(batches.folder) if batches else None, "cache": str(cache) if cache else None,
@@ -231,11 +233,11 @@ def quantize(
                               "batches": batches.count if batches else 0, "samples": batches.samples if batches else 0},
                 },
                 title=f"quantization of {model.name} to {scheme.to}",
-                python=python,
+                python=environments.python_of("modelopt", store) if foreign else sys.executable,
             )  # fmt: skip
             if on_job is not None:
                 on_job(job)
-            report = job.result() if scheme.placement != "modelopt" else environments.result(job, "modelopt")
+            report = environments.result(job, "modelopt") if foreign else job.result()
             draft = Model(model.name, work / "model.onnx")
             sha256 = fingerprint(draft.path, set(draft.companions))
             warnings = [*(batches.warnings if batches else ()), *report.pop("warnings", [])]
@@ -302,6 +304,18 @@ def _calibration(
     return None, gather(data, inputs, folder / "batches", limit=limit, min_samples=min_samples)
 
 
+def _calibrating() -> tuple[str, str]:
+    """Name and version of the compiler whose calibrators run.
+
+    Raises:
+        CompilerUnavailableError: none is installed.
+    """
+    from workbench import compilers
+
+    compiler = compilers.get("tensorrt")
+    return compiler.name, compiler.version()
+
+
 def _by_tensorrt(
     model: Model, scheme: Scheme, store: Store, batches: Batches, source: str, folder: Path,
     on_job: Callable[[Job], Any] | None,
@@ -310,7 +324,7 @@ def _by_tensorrt(
     from workbench import compilers
 
     compiler = compilers.get("tensorrt")
-    identity = [source, batches.digest, scheme.ranging, scheme.percentile, compiler.name, compiler.version()]
+    identity = [source, batches.digest, scheme.ranging, scheme.percentile, *_calibrating()]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     place = folder / TENSORRT_CACHE
     kept = store.path / "calibrations" / f"{name}.cache"
