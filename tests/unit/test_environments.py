@@ -15,7 +15,7 @@ from workbench.environments import Recipe, create, look, python_of, remove
 from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError
 from workbench.jobs import Job
 from workbench.precision.modelopt import autocast
-from workbench.precision.quantize import Scheme
+from workbench.precision.quantize import Scheme, quantize
 from workbench.store import Store
 
 
@@ -108,12 +108,13 @@ def test_models_of_modelopt_are_kept_by_the_version_that_made_them(
 ) -> None:
     model = session.add("residual_block")
     jobs: list[Job] = []
+    scheme = Scheme(to="int8")
 
     def made() -> Path:
         if what == "autocast":
             low = autocast(model, "fp16", session.store, on_job=jobs.append)
         else:
-            low = session.quantize(model, "random:8", name="low", library="modelopt", on_job=jobs.append)
+            low = quantize(model, session.store, scheme, data="random:8", library="modelopt", on_job=jobs.append)
         assert low.origin["source"] == model.sha256(session.store)
         assert session.original(Model("again", low.path, low.origin)).path == model.path
         return low.path
@@ -177,6 +178,15 @@ def test_schemes_for_other_libraries() -> None:
     assert Scheme(library="modelopt").weights == "channel"
     assert Scheme(library="workbench") == Scheme()
     assert Scheme(**Scheme(library="modelopt", to="fp8").to_dict()).title == "fp8, as ModelOpt places it, rest fp16"
+    # What nobody chose takes the default that fits, there and back; what was chosen is not given up in silence.
+    assert Scheme().but(library="modelopt") == Scheme(library="modelopt")
+    assert Scheme(library="modelopt").but(library="workbench") == Scheme()
+    assert Scheme(to="fp8").but(library="modelopt", keep="a") == Scheme(to="fp8", library="modelopt", keep="a")
+    assert Scheme(library="modelopt").but(rest="bf16").weights == "channel"
+    with pytest.raises(ConfigError, match="weights='channel'"):
+        Scheme(weights="tensor").but(library="modelopt")
+    for how in ("channel-after", "channel", "tensor"):
+        assert Scheme(library="onnxruntime", rest="fp32", weights=how).title == "int8, as ONNX Runtime places it"
     for wrong, told in (
         ({"method": "percentile"}, "entropy or minmax"), ({"weights": "tensor"}, "weights='channel'"),
         ({"only": ("a",)}, "keep, not only"), ({"method": "entropy_calibration_2"}, "workbench's placement"),

@@ -95,10 +95,13 @@ class Scheme(BaseModel):
         if "library" in data:
             library = data.pop("library")
             data["placement"] = "tensorrt" if library == "workbench" else library
-        if data.get("placement") == "modelopt":
-            data.setdefault("weights", "channel")  # its only way
+        only_way = data.get("placement") == "modelopt" and "weights" not in data
+        if only_way:
+            data["weights"] = "channel"
         try:
             super().__init__(**data)
+            if only_way:
+                self.model_fields_set.discard("weights")  # nobody chose it
         except ValidationError as error:
             raise ConfigError(
                 "The quantization scheme is not valid. "
@@ -154,14 +157,22 @@ class Scheme(BaseModel):
         """JSON-able form."""
         return self.model_dump(mode="json")
 
+    def but(self, **options: Any) -> Scheme:
+        """The scheme with `options` changed; what was not chosen takes the default that fits them.
+
+        Raises:
+            ConfigError: an option is wrong.
+        """
+        return Scheme(**{**self.model_dump(mode="json", exclude_unset=True), **options})
+
     @property
     def title(self) -> str:
         """In a few words."""
         how = {"channel-after": "per channel, scaled behind", "channel": "per channel", "tensor": "per tensor"}[
             self.weights
         ]
-        if self.placement == "onnxruntime":
-            return f"{self.to} {how}, as ONNX Runtime places it"
+        if self.placement == "onnxruntime":  # which multiplies nothing in behind
+            return f"{self.to}, as ONNX Runtime places it"
         if self.placement == "modelopt":
             return f"{self.to}, as ModelOpt places it, rest {self.rest}"
         return f"{self.to} {f'blocks of {self.block}' if self.to == 'int4' else how}, rest {self.rest}"
@@ -200,7 +211,7 @@ def quantize(
         ConfigError: an option is wrong.
         CompilerUnavailableError: with library="modelopt", ModelOpt's environment is missing or broken.
     """
-    scheme = Scheme(**{**(scheme.to_dict() if scheme else {}), **options}) if options else scheme or Scheme()
+    scheme = (scheme or Scheme()).but(**options)
     refuse_quantized(model)
     source = model.sha256(store)
     foreign = scheme.placement == "modelopt"
