@@ -87,6 +87,38 @@ def test_a_product_that_would_lose_its_pair_gets_it_on_its_own_input(session: Se
     assert np.array_equal(run(bad.path), run(good.path))  # a ReLU lets a symmetric pair pass without a change
 
 
+@pytest.mark.parametrize("op", ["Concat", "AveragePool", "MaxPool"])
+@pytest.mark.parametrize("behind", ["conv", "pair", "relu and pair", "both"])
+def test_pairs_that_a_product_reads_through_another_operation_stay(
+    session: Session, tmp_path: Path, op: str, behind: str
+) -> None:
+    """Without them, a convolution that computed in INT8 would compute in FP32."""
+    inputs, more = (["x_d", "x_d"], {"axis": 1}) if op == "Concat" else (["x_d"], {"kernel_shape": [1, 1]})
+    channels = 4 * len(inputs)
+    nodes = [*pair("x"), node(op, inputs, ["k"], "op", **more)]
+    reads = {"conv": "k", "pair": "k_d", "relu and pair": "r_d", "both": "k_d"}[behind]
+    if behind == "relu and pair":
+        nodes += [node("Relu", ["k"], ["r"], "relu"), *pair("r")]
+    elif behind != "conv":
+        nodes += pair("k")
+    nodes.append(node("Conv", [reads, "w"], ["y"], "conv"))
+    outputs = [value("y", [1, 4, 8, 8])]
+    if behind == "both":
+        nodes.append(node("Conv", ["k", "w"], ["y2"], "conv2"))
+        outputs.append(value("y2", [1, 4, 8, 8]))
+    proto = model(nodes, [value("x", [1, 4, 8, 8])], outputs,
+                  [weights("w", 4, channels, 1, 1), constant("s", 0.02), constant("z", 0, "int8")])  # fmt: skip
+    given = session.add(save(proto, tmp_path / "m.onnx"))
+    if behind in {"conv", "both"}:
+        assert look(given) == []
+        return
+    assert {m.kind for m in look(given)} == {"concat" if op == "Concat" else "pooling"}
+    good = fix(given, session.store)
+    assert (good.origin["removed"], good.origin["added"]) == (1, 0)
+    (conv,) = [n for n in good.graph.nodes if n.op == "Conv"]
+    assert good.graph.producer[conv.inputs[0]].op == "DequantizeLinear"
+
+
 def test_our_own_placement_and_models_without_pairs_are_left_alone(session: Session) -> None:
     exact = session.add("residual_block")
     with pytest.raises(ModelError, match="no Q/DQ pairs"):

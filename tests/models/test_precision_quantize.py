@@ -13,7 +13,7 @@ from tests.models_small import FLOAT, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Plan, Session
 from workbench.errors import CalibrationError, ModelError
-from workbench.precision import quantize
+from workbench.precision import cast, quantize
 from workbench.precision.calibration import Calibration, inputs_of, random_batches
 from workbench.precision.quantize import calibration
 
@@ -191,6 +191,57 @@ def test_old_opsets_dynamic_batches_and_unnamed_nodes(session: Session, tmp_path
     assert error(exact, low) < 0.1
     same = quantize(exact, session.store, data="random:8", rest="fp32")
     assert same.graph.opset["ai.onnx"] == 13
+
+
+@pytest.mark.parametrize("placement", ["tensorrt", "onnxruntime"])
+def test_each_placement_leaves_what_keep_matches(session: Session, tmp_path: Path, placement: str) -> None:
+    proto = net()
+    for each in proto.graph.node:
+        if each.op_type == "Conv":
+            each.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(["", f"body.{each.name}", "op"]))
+    exact = Model("net", save(proto, tmp_path / "net.onnx"))
+
+    def low(*keep: str) -> Model:
+        return quantize(
+            exact, session.store, data="random:8", placement=placement, rest="fp32", method="minmax", keep=keep
+        )
+
+    for keep in (("conv*",), ("body.*",), ("conv1", "body.conv2")):
+        made = low(*keep)
+        nodes = {n.id: n for n in made.graph.nodes}
+        for name in ("conv1", "conv2"):
+            assert nodes[name].inputs[1] in made.graph.initializers  # its weight is read as it is
+            assert made.origin["left"][name] == "kept on request"
+        fc = next(n for n in made.graph.nodes if n.op == "Gemm")
+        assert made.graph.producer[fc.inputs[1]].op == "DequantizeLinear"
+    with pytest.raises(ModelError, match="matches 'nosuchnode"):
+        low("conv1", "nosuchnode*")
+
+
+def of_ir_3() -> onnx.ModelProto:
+    """A file as exporters wrote it before IR version 4: all weights are inputs of the graph as well."""
+    old = net()
+    old.graph.input.extend(value(t.name, list(t.dims)) for t in old.graph.initializer)
+    old.ir_version, old.opset_import[0].version = 3, 11
+    onnx.checker.check_model(old)
+    return old
+
+
+def test_weights_that_are_listed_as_inputs_are_weights(session: Session, tmp_path: Path) -> None:
+    exact = Model("old", save(of_ir_3(), tmp_path / "old.onnx"))
+    for low in (
+        quantize(exact, session.store, data="random:8"),
+        quantize(exact, session.store, data="random:8", rest="fp32"),
+        cast(exact, "fp16", session.store),
+    ):
+        made = onnx.load(str(low.path))
+        onnx.checker.check_model(made, full_check=True)
+        assert [v.name for v in made.graph.input] == ["x"]
+        assert error(exact, low) < 0.1
+        assert low.origin["kind"] == "cast" or sorted(low.origin["quantized"]) == ["conv1", "conv2", "fc"]
+    half = cast(exact, "fp16", session.store, keep_io=False)
+    assert half.graph.tensor("x").dtype == half.graph.tensor("y").dtype == "float16"
+    assert {t.data_type for t in onnx.load(str(half.path)).graph.initializer} == {onnx.TensorProto.FLOAT16}
 
 
 def test_cancel(session: Session, tmp_path: Path) -> None:

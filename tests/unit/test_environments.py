@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from workbench import Session, environments
+from workbench import Model, Session, environments
 from workbench.environments import Recipe, create, look, python_of, remove
 from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError
 from workbench.jobs import Job
 from workbench.precision.modelopt import autocast
-from workbench.precision.quantize import Scheme
+from workbench.precision.quantize import Scheme, quantize
 from workbench.store import Store
 
 
@@ -72,6 +75,72 @@ def test_an_environment_is_made_used_and_mended(
     assert look("modelopt", store).state == "absent"
 
 
+@pytest.fixture
+def pretended(session: Session, tmp_path: Path) -> Callable[[str], None]:
+    """Makes an environment whose ModelOpt, of the version that it is told, gives models back as they are."""
+    package = tmp_path / "foreign" / "modelopt" / "onnx"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package.parent / "__init__.py").touch()
+    (package / "quantization.py").write_text(
+        "import shutil\n\ndef quantize(source, *, output_path, **options):\n    shutil.copyfile(source, output_path)\n"
+    )
+    (package / "autocast.py").write_text(
+        "import onnx\n\ndef convert_to_mixed_precision(*, onnx_path, **options):\n    return onnx.load(onnx_path)\n"
+    )
+
+    def make(version: str) -> None:
+        folder = session.store.path / "environments" / "modelopt"
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+        python = folder / "bin" / "python"
+        # A worker in an environment is started with -I, which would hide the package.
+        python.write_text(f'#!/bin/sh\nshift\nPYTHONPATH="{package.parent.parent}" exec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        note = {"pins": [], "packages": ["pip==26.1", f"nvidia_modelopt=={version}"], "created": 1.0}
+        (folder / environments.MARKER).write_text(json.dumps(note))
+
+    return make
+
+
+@pytest.mark.parametrize("what", ["quantize", "autocast"])
+def test_models_of_modelopt_are_kept_by_the_version_that_made_them(
+    session: Session, pretended: Callable[[str], None], what: str
+) -> None:
+    model = session.add("residual_block")
+    jobs: list[Job] = []
+    scheme = Scheme(to="int8")
+
+    def made() -> Path:
+        if what == "autocast":
+            low = autocast(model, "fp16", session.store, on_job=jobs.append)
+        else:
+            low = quantize(model, session.store, scheme, data="random:8", library="modelopt", on_job=jobs.append)
+        assert low.origin["source"] == model.sha256(session.store)
+        assert session.original(Model("again", low.path, low.origin)).path == model.path
+        return low.path
+
+    pretended("0.46.0")
+    assert look("modelopt", session.store).state == "outdated"
+    first = made()
+    made()
+    assert len(jobs) == 1
+    newest = environments.RECIPES["modelopt"].pins[-1].partition("==")[2]
+    pretended(newest)
+    made()
+    assert len(jobs) == 2
+    pretended("0.46.0")
+    assert made() == first
+    assert len(jobs) == 2
+    remove("modelopt", session.store)
+    made()  # what the pinned version made is there still
+    assert len(jobs) == 2
+    with pytest.raises(CompilerUnavailableError, match="missing"):
+        if what == "autocast":
+            autocast(model, "bf16", session.store)
+        else:
+            session.quantize(model, "random:8", library="modelopt", rest="bf16")
+
+
 def test_what_goes_wrong_is_told_with_the_command(
     session: Session, wheels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +178,15 @@ def test_schemes_for_other_libraries() -> None:
     assert Scheme(library="modelopt").weights == "channel"
     assert Scheme(library="workbench") == Scheme()
     assert Scheme(**Scheme(library="modelopt", to="fp8").to_dict()).title == "fp8, as ModelOpt places it, rest fp16"
+    # What nobody chose takes the default that fits, there and back; what was chosen is not given up in silence.
+    assert Scheme().but(library="modelopt") == Scheme(library="modelopt")
+    assert Scheme(library="modelopt").but(library="workbench") == Scheme()
+    assert Scheme(to="fp8").but(library="modelopt", keep="a") == Scheme(to="fp8", library="modelopt", keep="a")
+    assert Scheme(library="modelopt").but(rest="bf16").weights == "channel"
+    with pytest.raises(ConfigError, match="weights='channel'"):
+        Scheme(weights="tensor").but(library="modelopt")
+    for how in ("channel-after", "channel", "tensor"):
+        assert Scheme(library="onnxruntime", rest="fp32", weights=how).title == "int8, as ONNX Runtime places it"
     for wrong, told in (
         ({"method": "percentile"}, "entropy or minmax"), ({"weights": "tensor"}, "weights='channel'"),
         ({"only": ("a",)}, "keep, not only"), ({"method": "entropy_calibration_2"}, "workbench's placement"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.models_small import INT64, constant, mlp, model, node, value, weights
 from workbench.errors import ConfigError, ModelError
-from workbench.precision.insert import LIMIT, Insertion, choose, quantize_array, scale_of
+from workbench.precision.insert import LIMIT, Insertion, choose, kept, quantize_array, scale_of
 from workbench.precision.opset import upgrade
 from workbench.precision.quantize import Scheme
 
@@ -146,6 +146,25 @@ def test_weights_are_stored_once_quantized_and_shared_ones_stay_shared() -> None
     assert {"table", "table_quantized"} <= names
 
 
+@pytest.mark.parametrize("how", ["initializer", "Constant"])
+@pytest.mark.parametrize("way", ["channel-after", "channel", "tensor"])
+def test_a_matrix_that_products_share_is_stored_once(how: str, way: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    matrix = weights("w", 64, 64)
+    nodes = [node("MatMul", [f"t{i}", "w"], [f"t{i + 1}"], f"mm{i}") for i in range(6)]
+    made = [node("Constant", [], ["w"], "table", value=matrix)] if how == "Constant" else []
+    proto = model([*made, *nodes], [value("t0", [4, 64])], [value("t6", [4, 64])], [] if made else [matrix])
+    out = inserted(proto, weights=way)
+    stored = [t for t in out.graph.initializer if len(t.dims) == 2]
+    assert [(t.name, t.data_type, list(t.dims)) for t in stored] == [("w_quantized", onnx.TensorProto.INT8, [64, 64])]
+    assert "Constant" not in {n.op_type for n in out.graph.node}
+    assert sum(n.op_type == "DequantizeLinear" and n.input[0] == "w_quantized" for n in out.graph.node) == 1
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 64)).astype(np.float32)
+    got = ort.InferenceSession(out.SerializeToString()).run(None, {"t0": x})[0]
+    exact = ort.InferenceSession(proto.SerializeToString()).run(None, {"t0": x})[0]
+    assert np.linalg.norm(got - exact) < 0.1 * np.linalg.norm(exact)
+
+
 def test_channels_behind_compute_what_channels_within_do() -> None:
     ort = pytest.importorskip("onnxruntime")
     x = np.random.default_rng(0).standard_normal((1, 8, 8, 8)).astype(np.float32)
@@ -161,6 +180,49 @@ def test_channels_behind_compute_what_channels_within_do() -> None:
     assert np.abs(got["channel"] - got["channel-after"]).max() / scale < 1e-3
     for way in got.values():
         assert np.abs(way - exact).max() / scale < 0.1
+
+
+def transposed(width: int, out: int = 8, **attributes: object) -> onnx.ModelProto:
+    """A transposed convolution whose output channels differ in size by up to 2**(out - 1)."""
+    inner = out // int(str(attributes.get("group", 1)))
+    kernel = onnx.numpy_helper.to_array(weights("w", 8, inner, 1, 3)) * 2.0 ** -np.arange(inner)[None, :, None, None]
+    return model(
+        [node("ConvTranspose", ["x", "w", "b"], ["y"], "up", pads=[0, 1, 0, 1], **attributes)],
+        [value("x", [1, 8, 4, width])], [value("y", [1, out, 4, width])], [constant("w", kernel), weights("b", out, seed=2)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [5, 8])  # as many columns as channels, and not
+@pytest.mark.parametrize("to", ["int8", "fp8"])
+@pytest.mark.parametrize("rest", ["fp16", "fp32"])
+def test_transposed_convolutions_are_scaled_by_channel(width: int, to: str, rest: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    proto = transposed(width)
+    x = np.random.default_rng(0).uniform(-2, 2, (1, 8, 4, width)).astype(np.float32)
+    bias = onnx.numpy_helper.to_array(proto.graph.initializer[1]).reshape(1, 8, 1, 1)
+    exact = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x})[0] - bias
+    for way in ("channel-after", "channel"):
+        out = inserted(proto, to, weights=way, rest=rest)
+        (product,) = [n for n in out.graph.node if n.op_type == "ConvTranspose"]
+        assert out_scale(out, product).ndim == (0 if way == "channel-after" and to == "int8" else 1)
+        got = ort.InferenceSession(out.SerializeToString()).run(None, {"x": x})[0] - bias
+        for channel in range(8):  # the small ones as exactly as the large ones
+            right = exact[:, channel]
+            assert np.linalg.norm(got[:, channel] - right) < {"int8": 0.02, "fp8": 0.06}[to] * np.linalg.norm(right)
+    grouped = choose(read(transposed(width, group=2)), to)
+    assert grouped.left == {"up": "a grouped transposed convolution has no single output-channel axis"}
+
+
+@pytest.mark.parametrize("width", [5, 8])
+def test_grouped_convolutions_are_scaled_by_channel(width: int) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    proto = model([node("Conv", ["x", "w", "b"], ["y"], "conv", pads=[1] * 4, group=4)],
+                  [value("x", [1, 8, 4, width])], [value("y", [1, 8, 4, width])],
+                  [weights("w", 8, 2, 3, 3), weights("b", 8, seed=2)])  # fmt: skip
+    x = np.random.default_rng(0).uniform(-2, 2, (1, 8, 4, width)).astype(np.float32)
+    sessions = [ort.InferenceSession(p.SerializeToString()) for p in (proto, inserted(proto, weights="channel-after"))]
+    exact, got = (s.run(None, {"x": x})[0] for s in sessions)
+    assert np.linalg.norm(got - exact) < 0.02 * np.linalg.norm(exact)
 
 
 def two_products() -> onnx.ModelProto:
@@ -266,3 +328,13 @@ def test_a_module_of_the_program_is_kept_by_its_path() -> None:
     choices = choose(read(proto), "int8", keep=["layers.0.*"])
     assert choices.left == {"conv1": "kept on request"}
     assert [c.node for c in choices.taken] == ["conv2", "fc"]
+    assert kept(read(proto), ["layers.2.up", "fc", "f*"]) == ["conv2", "flat", "fc"]  # in the graph's order
+    assert kept(read(proto), ()) == []
+
+
+def test_a_pattern_that_no_node_has_is_refused() -> None:
+    for patterns in (["nosuchnode*"], ["fc", "Fc"], [""]):
+        with pytest.raises(ModelError, match="No node of this model") as raised:
+            choose(read(net()), "int8", keep=patterns)
+        assert "conv1, relu1, conv2, add, relu2, pool and 2 more" in str(raised.value.hint)
+    assert not choose(read(net()), "int8", keep=["relu*"]).left  # it matches, though nothing there is quantized

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from workbench.worker import Reporter
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same model is cast differently, so that kept models are made anew."""
 
 EXTERNAL_ABOVE = 1_800_000_000
@@ -73,14 +73,15 @@ class Lists:
         for pattern in (*self.keep, *self.only):
             if not any(fnmatchcase(name, pattern) for name, _ in nodes):
                 raise ModelError(
-                    f"No node of {model} matches {pattern!r}.", hint=f"Nodes: {_some([n for n, _ in nodes])}."
+                    f"No node of {model} matches {pattern!r}.", hint=f"Nodes: {some([n for n, _ in nodes])}."
                 )
         for op in (*self.keep_ops, *self.only_ops):
             if op not in operations:
-                raise ModelError(f"{model} has no operation {op!r}.", hint=f"It has: {_some(sorted(operations), 30)}.")
+                raise ModelError(f"{model} has no operation {op!r}.", hint=f"It has: {some(sorted(operations), 30)}.")
 
 
-def _some(names: Sequence[str], count: int = 6) -> str:
+def some(names: Sequence[str], count: int = 6) -> str:
+    """The first of the names, and how many more there are."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
@@ -182,6 +183,8 @@ def cast_task(
 def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.Model:
     """The model to be rewritten: functions inlined, each node named by its id, types inferred, weights on disk.
 
+    Files of IR version 3 list each weight among the graph's inputs as well; here an input is what must be given.
+
     Args:
         path: The ONNX file.
         reporter: Told how far it is.
@@ -203,6 +206,12 @@ def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.M
         proto = onnx.inliner.inline_local_functions(proto)
     for node in Graph(proto).nodes:
         node.proto.name = node.id  # a node known by its output keeps its id when that output is renamed
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value for value in proto.graph.input if value.name not in weights]
+    if len(inputs) < len(proto.graph.input):
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+        proto.ir_version = max(proto.ir_version, 4)  # the first that admits weights which are no inputs
     if opset is not None:
         from workbench.precision.opset import upgrade
 
@@ -489,5 +498,5 @@ class Casting:
         graph = self.model.graph
         outputs = {id(v) for v in graph.outputs}
         for name, value in list(graph.initializers.items()):
-            if not value.uses() and id(value) not in outputs and value not in graph.inputs:
+            if not value.uses() and id(value) not in outputs:
                 del graph.initializers[name]

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from workbench.errors import ModelError
+from workbench.precision.cast import some
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 """Operations whose presence says that a model is quantized already."""
 
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Of the operations that are quantized, those whose channels are axis 1 of the result."""
+
+HEAVY = (*CONVOLUTIONS, "Gemm", "MatMul")
 """Operations that are quantized."""
 
 LIMIT = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
@@ -71,23 +77,23 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
     Args:
         model: In FP32, with types inferred.
         to: int8, fp8 or int4.
-        keep: Nodes to leave in higher precision: names or patterns (``*``, ``?``) of the node, or of the PyTorch
-            module that it comes from, such as ``layers.*.up``.
+        keep: Nodes to leave in higher precision, see `kept`.
         only: Names of the only nodes to quantize; None for all.
+
+    Raises:
+        ModelError: no node is what `keep` names.
     """
     import onnx_ir as ir
 
-    from workbench.model.provenance import scope_of
-
     out = Choices()
+    asked = set(kept(model, keep))
     for node in model.graph:
         if node.op_type not in HEAVY or node.domain not in {"", "ai.onnx"}:
             continue
         name = node.name or ""
         data, weight = node.inputs[0], node.inputs[1]
         reason = None
-        titles = (name, scope_of(node.metadata_props))
-        if any(fnmatchcase(title, pattern) for pattern in keep for title in titles if title):
+        if name in asked:
             reason = "kept on request"
         elif only is not None and name not in only:
             reason = "not among the nodes asked for"
@@ -119,9 +125,35 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
     return out
 
 
+def kept(model: ir.Model, patterns: Collection[str]) -> list[str]:
+    """Names of the nodes of the main graph that `patterns` match, in the graph's order.
+
+    Args:
+        model: Each node named.
+        patterns: Names or patterns (``*``, ``?``) of nodes, or of the PyTorch modules that they come from, such as
+            ``layers.*.up``.
+
+    Raises:
+        ModelError: the pattern that no node has: one that does nothing was not meant.
+    """
+    from workbench.model.provenance import scope_of
+
+    titles = {node.name or "": (node.name or "", scope_of(node.metadata_props)) for node in model.graph}
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name, each in titles.items() if any(t and fnmatchcase(t, pattern) for t in each)}
+        if not matched:
+            raise ModelError(
+                f"No node of this model, nor a module that one comes from, matches {pattern!r}.",
+                hint=f"Nodes: {some(list(titles))}.",
+            )
+        found |= matched
+    return [name for name in titles if name in found]
+
+
 def constant(value: ir.Value) -> Any:
     """The tensor that a value stands for: an initializer's or a Constant node's; None where it is computed."""
-    if value.is_initializer() and not value.is_graph_input():
+    if value.is_initializer():
         return value.const_value
     producer = value.producer()
     if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
@@ -220,6 +252,7 @@ class Insertion:
         self._names |= {v.name for v in self.graph.inputs if v.name} | {n.name for n in self.graph if n.name}
         self._pairs: dict[str, ir.Value] = {}
         self._weights: dict[tuple[str, int], ir.Value] = {}
+        self._scaled: dict[tuple[str, int, float, tuple[int, ...]], tuple[ir.Value, ir.Value]] = {}
         self._zeros: ir.Value | None = None
         self._reach = self._reaches()
 
@@ -242,8 +275,12 @@ class Insertion:
                 if node.op_type == "Add":
                     self._one_branch(node)
         outputs = {id(v) for v in self.graph.outputs}
+        for node in list(self.graph):
+            made = node.outputs[0]
+            if node.op_type == "Constant" and not made.uses() and id(made) not in outputs:
+                self.graph.remove(node, safe=True)
         for name, value in list(self.graph.initializers.items()):
-            if not value.uses() and id(value) not in outputs and not value.is_graph_input():
+            if not value.uses() and id(value) not in outputs:
                 del self.graph.initializers[name]
 
     def _reaches(self) -> dict[str, float]:
@@ -271,7 +308,7 @@ class Insertion:
         """
         if self.weights != "channel-after" or self.to == "int4":
             return False
-        if node.op_type == "Conv":
+        if node.op_type in CONVOLUTIONS:
             return self.to != "fp8"
         beta = node.attributes.get("beta")
         return self.rest == "fp16" and (beta is None or beta.as_float() == 1.0)
@@ -377,28 +414,12 @@ class Insertion:
         import numpy as np
 
         ir = self.ir
-        values = constant(weight).numpy().astype(np.float32, copy=False)
-        name = str(weight.name)
-        others = tuple(i for i in range(values.ndim) if i != axis)
-        own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
         shared = scale_of(self._reach[str(node.name)], self.to, self.rest)
-        factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
-        low = quantize_array(values, factors * shared, self.to, axis=axis)
-        stored = self._constant(f"{name}_quantized", low, self.dtype)
-        scale = self._constant(f"{name}_scale", np.asarray(shared))
-        back = self._node(
-            "DequantizeLinear",
-            [stored, scale, self._zero()],
-            f"{name}_DequantizeLinear",
-            ir.DataType.FLOAT,
-            weight.shape,
-        )
-        self.graph.insert_before(self.graph[0], back)
-        node.replace_input_with(1, back.outputs[0])
-        shape = (1, -1, *[1] * (values.ndim - 2)) if node.op_type == "Conv" else (-1,)
+        shape = (1, -1, *[1] * (len(constant(weight).shape) - 2)) if node.op_type in CONVOLUTIONS else (-1,)
+        inside, factor = self._scaled_weight(weight, axis, shared, shape)
+        node.replace_input_with(1, inside)
         out = node.outputs[0]
         title = str(node.name)
-        factor = self._constant(f"{name}_factor", factors.reshape(shape))
         chain = [self._node("Mul", [out, factor], f"{title}_rescale", ir.DataType.FLOAT, out.shape)]
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None:
@@ -419,6 +440,30 @@ class Insertion:
         chain[0].replace_input_with(0, out)  # its own use of `out` was replaced as well
         self.graph.insert_after(node, chain)
         out.name, last.name = self._free(f"{out.name}_raw"), out.name
+
+    def _scaled_weight(
+        self, value: ir.Value, axis: int, shared: Any, shape: tuple[int, ...]
+    ) -> tuple[ir.Value, ir.Value]:
+        """The weight dequantized at the scale `shared`, and the channels' factors in `shape`; each stored once."""
+        import numpy as np
+
+        name = str(value.name)
+        key = (name, axis, float(shared), shape)
+        if key not in self._scaled:
+            values = constant(value).numpy().astype(np.float32, copy=False)
+            others = tuple(i for i in range(values.ndim) if i != axis)
+            own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
+            factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
+            low = quantize_array(values, factors * shared, self.to, axis=axis)
+            stored = self._constant(f"{name}_quantized", low, self.dtype)
+            scale = self._constant(f"{name}_scale", np.asarray(shared))
+            back = self._node(
+                "DequantizeLinear", [stored, scale, self._zero()], f"{name}_DequantizeLinear",
+                self.ir.DataType.FLOAT, value.shape,
+            )  # fmt: skip
+            self.graph.insert_before(self.graph[0], back)
+            self._scaled[key] = back.outputs[0], self._constant(f"{name}_factor", factors.reshape(shape))
+        return self._scaled[key]
 
     def _one_branch(self, node: ir.Node) -> None:
         """Let an addition read the one of its branches that is quantized anyway, so that no wide copy is kept."""

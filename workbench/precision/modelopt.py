@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from workbench.worker import Reporter
 
 ENVIRONMENT = "modelopt"
-VERSION = 1
+VERSION = 2
 """Raise it when the same request gives another graph, so that kept models are made anew."""
 
 METHODS = {"entropy": "entropy", "minmax": "max"}
@@ -54,35 +53,52 @@ def autocast(
 
     Raises:
         CompilerUnavailableError: ModelOpt's environment is missing or broken.
-        ModelError: ModelOpt refused the model.
+        ModelError: ModelOpt refused the model, or no node is what `keep` names.
     """
-    from workbench.environments import RECIPES, python_of, result
+    from workbench.environments import python_of, result
     from workbench.jobs import Job
     from workbench.model.model import Model as Made
     from workbench.model.onnx_file import fingerprint
 
     source = model.sha256(store)
-    identity = [VERSION, RECIPES[ENVIRONMENT].pins[-1], source, precision, keep, data_max]
+    identity = [maker(store), source, precision, keep, data_max]
     key = "autocast-" + hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     if (found := store.derived(key)) is not None:
         return Made(model.name, found[0], found[1], original=model)
-    python = python_of(ENVIRONMENT, store)
     with store.lock(hashlib.sha256(key.encode()).hexdigest()), store.scratch("autocast") as folder:
+        if (found := store.derived(key)) is not None:
+            return Made(model.name, found[0], found[1], original=model)
         work = folder / "model"
         work.mkdir()
         job = Job(
             "workbench.precision.modelopt:autocast_task",
             {"path": str(model.path.resolve()), "precision": precision, "folder": str(work), "keep": list(keep),
              "data_max": data_max},
-            title=f"AutoCast of {model.name} to {precision}", python=python,
+            title=f"AutoCast of {model.name} to {precision}", python=python_of(ENVIRONMENT, store),
         )  # fmt: skip
         if on_job is not None:
             on_job(job)
         report = result(job, ENVIRONMENT)
         draft = Made(model.name, work / "model.onnx")
         sha256 = fingerprint(draft.path, set(draft.companions))
-        info = {"kind": "cast", "library": "modelopt", "precision": precision, **report}
+        info = {"kind": "cast", "library": "modelopt", "precision": precision, "source": source, **report}
         return Made(model.name, store.add_model(work, sha256, key, info), info, original=model)
+
+
+def maker(store: Store) -> str:
+    """ModelOpt's version and this module's, for the keys of what they make.
+
+    The version is that which the environment was made with, outdated or not; without one, that which it would be
+    made with.
+    """
+    from workbench.environments import RECIPES, look
+
+    name, _, version = RECIPES[ENVIRONMENT].pins[-1].partition("==")
+    for package in look(ENVIRONMENT, store).packages:
+        installed, _, there = package.partition("==")
+        if re.sub(r"[-_.]+", "-", installed).lower() == name:
+            version = there
+    return f"{name} {version}, {VERSION}"
 
 
 def quantize_task(
@@ -221,15 +237,11 @@ def _told(what: str, step: Callable[[], Any]) -> Any:
 
 def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) -> tuple[Path, list[str]]:
     """A copy in which each node has its id for a name, and the names of the nodes that `keep` matches."""
-    from workbench.model.provenance import scope_of
     from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.insert import kept
 
     model = load_ir(path, reporter)
-    names = [
-        node.name or ""
-        for node in model.graph
-        if any(fnmatchcase(t, p) for p in keep for t in (node.name or "", scope_of(node.metadata_props)) if t)
-    ]
+    names = kept(model, keep)
     source = folder.parent / "named.onnx"
     save_ir(model, source)
     return source, names

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workbench.store import Store
     from workbench.worker import Reporter
 
-VERSION = 1
+VERSION = 2
 ACTIVATIONS = (
     "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Elu", "Erf", "Mul", "Swish",
 )  # fmt: skip
@@ -108,9 +108,22 @@ def _kind(node: Node, source: str, producers: dict[str, Node], graph: Graph) -> 
     if node.op == "Add":
         bias = any(name in graph.constants for name in node.inputs)
         return "residual" if straight and not bias else None
-    if node.op == "Concat":
-        return "concat"
-    return "pooling" if node.op in POOLS else None
+    kind = "concat" if node.op == "Concat" else "pooling" if node.op in POOLS else None
+    return kind if all(_requantized(name, graph) for name in node.outputs if name) else None
+
+
+def _requantized(name: str, graph: Graph) -> bool:
+    """Whether all that reads a tensor quantizes it again, with at most operations in between that let a pair pass."""
+    readers = graph.consumers.get(name, [])
+    return (
+        bool(readers)
+        and name not in graph.outputs
+        and all(
+            reader.op == "QuantizeLinear"
+            or (reader.op in COMMUTES and all(_requantized(out, graph) for out in reader.outputs if out))
+            for reader in readers
+        )
+    )
 
 
 def _of_product(name: str, producers: dict[str, Node], graph: Graph) -> bool:

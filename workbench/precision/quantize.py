@@ -25,6 +25,7 @@ from workbench.errors import CalibrationError, ConfigError, ModelError
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
+from workbench.precision import modelopt
 from workbench.precision.calibration import MIN_SAMPLES, Batches, Calibration, collect, gather, inputs_of
 from workbench.precision.tensorrt_cache import TensorRTCache
 from workbench.store import Store
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 TENSORRT_CACHE = "calibration.cache"
 """Name of a cache in TensorRT's own format, in a worker's folder."""
 
-VERSION = 7
+VERSION = 8
 """Raise it when the same request gives another graph, so that kept models are made anew."""
 
 
@@ -94,10 +95,13 @@ class Scheme(BaseModel):
         if "library" in data:
             library = data.pop("library")
             data["placement"] = "tensorrt" if library == "workbench" else library
-        if data.get("placement") == "modelopt":
-            data.setdefault("weights", "channel")  # its only way
+        only_way = data.get("placement") == "modelopt" and "weights" not in data
+        if only_way:
+            data["weights"] = "channel"
         try:
             super().__init__(**data)
+            if only_way:
+                self.model_fields_set.discard("weights")  # nobody chose it
         except ValidationError as error:
             raise ConfigError(
                 "The quantization scheme is not valid. "
@@ -153,14 +157,22 @@ class Scheme(BaseModel):
         """JSON-able form."""
         return self.model_dump(mode="json")
 
+    def but(self, **options: Any) -> Scheme:
+        """The scheme with `options` changed; what was not chosen takes the default that fits them.
+
+        Raises:
+            ConfigError: an option is wrong.
+        """
+        return Scheme(**{**self.model_dump(mode="json", exclude_unset=True), **options})
+
     @property
     def title(self) -> str:
         """In a few words."""
         how = {"channel-after": "per channel, scaled behind", "channel": "per channel", "tensor": "per tensor"}[
             self.weights
         ]
-        if self.placement == "onnxruntime":
-            return f"{self.to} {how}, as ONNX Runtime places it"
+        if self.placement == "onnxruntime":  # which multiplies nothing in behind
+            return f"{self.to}, as ONNX Runtime places it"
         if self.placement == "modelopt":
             return f"{self.to}, as ModelOpt places it, rest {self.rest}"
         return f"{self.to} {f'blocks of {self.block}' if self.to == 'int4' else how}, rest {self.rest}"
@@ -193,26 +205,28 @@ def quantize(
         options: Fields of `Scheme`.
 
     Raises:
-        ModelError: it is quantized already, or its opset can't be raised to what the scheme needs.
+        ModelError: it is quantized already, its opset can't be raised to what the scheme needs, or no node is what
+            `keep` or `only` names.
         CalibrationError: the data do not fit.
         ConfigError: an option is wrong.
         CompilerUnavailableError: with library="modelopt", ModelOpt's environment is missing or broken.
     """
-    scheme = Scheme(**{**(scheme.to_dict() if scheme else {}), **options}) if options else scheme or Scheme()
+    scheme = (scheme or Scheme()).but(**options)
     refuse_quantized(model)
     source = model.sha256(store)
-    task, python, maker = "workbench.precision.quantize:quantize_task", sys.executable, ""
-    if scheme.placement == "modelopt":
-        task, python = "workbench.precision.modelopt:quantize_task", environments.python_of("modelopt", store)
-        maker = environments.RECIPES["modelopt"].pins[-1]
+    foreign = scheme.placement == "modelopt"
     with store.scratch("quantize") as folder:
         work = folder / "model"
         work.mkdir()
         cache, batches = _calibration(model, scheme, data, source, shapes, limit, min_samples, folder)
         digest = "" if not scheme.calibrated else batches.digest if batches else _digest(cache)
-        key = "quantize-" + hashlib.sha256(
-            json.dumps([VERSION, source, scheme.to_dict(), digest + maker], sort_keys=True).encode()
-        ).hexdigest()  # fmt: skip
+        maker = ""
+        if foreign:
+            maker = modelopt.maker(store)
+        elif scheme.calibrator and batches is not None:
+            maker = " ".join(_calibrating())
+        identity = [VERSION, source, scheme.to_dict(), digest, maker]
+        key = "quantize-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         if (found := store.derived(key)) is not None:
             return Model(model.name, found[0], found[1], original=model)
         with store.lock(hashlib.sha256(key.encode()).hexdigest()):
@@ -221,7 +235,7 @@ def quantize(
             if scheme.calibrator and batches is not None:
                 cache = _by_tensorrt(model, scheme, store, batches, source, folder, on_job)
             job = Job(
-                task,
+                f"workbench.precision.{'modelopt' if foreign else 'quantize'}:quantize_task",
                 {
                     "path": str(model.path.resolve()), "scheme": scheme.to_dict(), "folder": str(work),
                     "batches": str(batches.folder) if batches else None, "cache": str(cache) if cache else None,
@@ -230,11 +244,11 @@ def quantize(
                               "batches": batches.count if batches else 0, "samples": batches.samples if batches else 0},
                 },
                 title=f"quantization of {model.name} to {scheme.to}",
-                python=python,
+                python=environments.python_of("modelopt", store) if foreign else sys.executable,
             )  # fmt: skip
             if on_job is not None:
                 on_job(job)
-            report = job.result() if scheme.placement != "modelopt" else environments.result(job, "modelopt")
+            report = environments.result(job, "modelopt") if foreign else job.result()
             draft = Model(model.name, work / "model.onnx")
             sha256 = fingerprint(draft.path, set(draft.companions))
             warnings = [*(batches.warnings if batches else ()), *report.pop("warnings", [])]
@@ -301,6 +315,18 @@ def _calibration(
     return None, gather(data, inputs, folder / "batches", limit=limit, min_samples=min_samples)
 
 
+def _calibrating() -> tuple[str, str]:
+    """Name and version of the compiler whose calibrators run.
+
+    Raises:
+        CompilerUnavailableError: none is installed.
+    """
+    from workbench import compilers
+
+    compiler = compilers.get("tensorrt")
+    return compiler.name, compiler.version()
+
+
 def _by_tensorrt(
     model: Model, scheme: Scheme, store: Store, batches: Batches, source: str, folder: Path,
     on_job: Callable[[Job], Any] | None,
@@ -309,7 +335,7 @@ def _by_tensorrt(
     from workbench import compilers
 
     compiler = compilers.get("tensorrt")
-    identity = [source, batches.digest, scheme.ranging, scheme.percentile, compiler.name, compiler.version()]
+    identity = [source, batches.digest, scheme.ranging, scheme.percentile, *_calibrating()]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     place = folder / TENSORRT_CACHE
     kept = store.path / "calibrations" / f"{name}.cache"
@@ -454,6 +480,7 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
 
     from workbench.precision.calibration import read_batches
     from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.insert import HEAVY, kept
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -467,6 +494,8 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
 
     source = folder.parent / "named.onnx"
     model = load_ir(path, reporter)
+    names = kept(model, how.keep)
+    left = {n.name: "kept on request" for n in model.graph if n.name in names and n.op_type in HEAVY}
     save_ir(model, source)
     methods = {
         "entropy": CalibrationMethod.Entropy,
@@ -479,11 +508,11 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
     quantize_static(
         str(source), str(folder / "model.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=how.weights != "tensor",
         activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=methods[how.ranging],
-        nodes_to_exclude=list(how.keep), extra_options=extra,
+        nodes_to_exclude=names, extra_options=extra,
     )  # fmt: skip
     made = Model("", folder / "model.onnx").graph
-    names = [n.id for n in made.nodes if n.op == "QuantizeLinear"]
-    return {"casts": 0, "kept": {}, "clipped": [], "quantized": names, "left": {}, "pairs": len(names),
+    pairs = [n.id for n in made.nodes if n.op == "QuantizeLinear"]
+    return {"casts": 0, "kept": {}, "clipped": [], "quantized": pairs, "left": left, "pairs": len(pairs),
             "calibration": None, "ranges": {}, "warnings": []}  # fmt: skip
 
 
