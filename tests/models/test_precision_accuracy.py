@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
-from tests.models_small import save
+from tests.models_small import mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Session
 from workbench.errors import CalibrationError, ConfigError, ModelError
@@ -117,8 +117,8 @@ def test_sensitivity_ranks_and_a_budget_is_met_with_few_layers(shared: Session, 
 
 
 def test_figures_on_paper() -> None:
-    want = {"y": np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])}
-    got = {"y": want["y"] + np.array([[0, 0, 0, 0, 0, -2.0], [0] * 6])}
+    want = {"y": [np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]), np.array([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])]}
+    got = {"y": [want["y"][0] + np.array([[0, 0, 0, 0, 0, -2.0]]), want["y"][1]]}
     found = errors(got, want, [5, 0])
     assert found["max_abs"] == 2
     assert found["relative_max"] == pytest.approx(2 / 6)
@@ -130,7 +130,60 @@ def test_figures_on_paper() -> None:
     same = errors(want, want)
     assert (same["relative_l2"], same["snr_db"], same["top1"]) == (0, None, 1)
     with pytest.raises(ConfigError, match="Labels need"):
-        errors({"y": np.ones(3)}, {"y": np.ones(3)}, [1])
+        errors({"y": [np.ones(3)]}, {"y": [np.ones(3)]}, [1])
+    with pytest.raises(ConfigError, match="the reference"):
+        errors({"y": [np.ones(3)]}, {"y": [np.ones(2)]})
+    with pytest.raises(ConfigError, match="no output y"):
+        errors({"z": [np.ones(3)]}, {"y": [np.ones(3)]})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_no_small_error(bad: float) -> None:
+    want = {"y": [np.array([[9.0, 2.0, 3.0, 4.0, 5.0, 6.0], [9.0, 5.0, 4.0, 3.0, 2.0, 1.0]])]}
+    got = {"y": [want["y"][0].copy()]}
+    got["y"][0][0, 0] = bad
+    found = errors(got, want, [0, 0])
+    assert found["not_finite"] == 1
+    assert found["relative_l2"] == found["relative_max"] == found["max_abs"] == np.inf
+    assert (found["snr_db"], found["cosine"]) == (-np.inf, None)
+    assert found["top1"] == found["top5"] == found["accuracy"] == 0.5
+    all_bad = errors({"y": [np.full((2, 6), bad)]}, want, [0, 0])
+    assert (all_bad["relative_l2"], all_bad["top1"], all_bad["accuracy"]) == (np.inf, 0, 0)
+    masked = {"y": [np.array([[1.0, -np.inf], [2.0, 1.0]])]}  # meant: FP32 has it too
+    assert errors(masked, masked)["relative_l2"] == 0
+    assert errors(masked, masked)["top1"] == 1
+
+
+def test_a_layer_that_breaks_the_output_ranks_first_and_is_kept(session: Session, tmp_path: Path) -> None:
+    exact = session.add(save(mlp(8), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, data="random:8", weights="tensor")
+    ranges = dict(low.origin["ranges"])
+    ranges["r"] = float("nan")  # so that this layer gives NaN
+    broken = Model(low.name, low.path, {**low.origin, "ranges": ranges}, original=exact)
+    data = np.random.default_rng(1).standard_normal((16, 8), dtype=np.float32)
+    ranking = sensitivity(exact, broken, session.store, data=data).layers
+    assert [row["node"] for row in ranking] == ["mm2", "mm1"]
+    assert (ranking[0]["relative_l2"], ranking[0]["top1"]) == (np.inf, 0)
+    chosen = mixed(exact, broken, session.store, data=data, budget=0.5, metric="relative_l2")
+    assert chosen.keep == ("mm2",)
+    assert chosen.met
+
+
+def test_batches_of_different_lengths_and_outputs_without_classes(session: Session, tmp_path: Path) -> None:
+    words = model(
+        [node("MatMul", ["x", "w"], ["y"], "mm")], [value("x", [1, "length", 8])], [value("y", [1, "length", 4])],
+        [weights("w", 8, 4)],
+    )  # fmt: skip
+    exact = session.add(save(words, tmp_path / "words.onnx"))
+    rng = np.random.default_rng(0)
+    data = [rng.standard_normal((1, n, 8)).astype(np.float32) for n in range(1, 9)]
+    low = quantize(exact, session.store, data=data)
+    found = accuracy(exact, {"low": low}, session.store, data=data, keep=tmp_path / "kept").models["low"]
+    assert 0 < float(found["relative_l2"] or 0) < 0.1
+    assert accuracy(exact, {"again": low}, session.store, data=data, keep=tmp_path / "kept").models["again"] == found
+    with pytest.raises(ConfigError, match="no top1") as raised:
+        mixed(exact, low, session.store, data=data, budget=0.9, metric="top1")
+    assert raised.value.hint == "Metrics it has: relative_l2."
 
 
 def test_what_is_refused(session: Session, tmp_path: Path) -> None:

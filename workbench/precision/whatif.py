@@ -120,7 +120,7 @@ class Variant:
             **{f"flops_{dtype}": row["flops"] for dtype, row in self.audit.by_precision.items() if row["flops"]},
             "weight_bytes": self.engine.plan.summary["weight_bytes"], "engine_bytes": self.engine.bytes,
             "time_ms": time, "time_source": source, "time_on": gpu,
-            **{name: self.error.get(name) for name in ("relative_l2", "cosine", "snr_db", "top1", "accuracy")},
+            **{name: self.error.get(name) for name in ("relative_l2", "cosine", "snr_db", "not_finite", "top1", "accuracy")},
             "findings": len(self.audit.findings), "problem": str(self.error_problem or ""),
         }  # fmt: skip
         return out
