@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
-from tests.models_small import mlp, model, node, save, value, weights
+from tests.models_small import constant, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Session
 from workbench.errors import CalibrationError, ConfigError, ModelError
@@ -197,7 +197,17 @@ def test_what_is_refused(session: Session, tmp_path: Path) -> None:
         mixed(exact, low, session.store, data="random:8", budget=0.9)
     with pytest.raises(ConfigError, match="no metric"):
         mixed(exact, low, session.store, data="random:8", budget=0.9, metric="f1")
-    bf16 = cast(exact, "bf16", session.store)
-    with pytest.raises(ModelError, match="ONNX Runtime can't run") as raised:
-        accuracy(exact, {"bf16": bf16}, session.store, data="random:8")
-    assert "BF16" in (raised.value.hint or "")
+
+
+def test_a_mask_near_the_end_of_fp32_has_an_error_along_the_graph(session: Session, tmp_path: Path) -> None:
+    masked = model(
+        [node("MatMul", ["x", "w"], ["h"], "mm"), node("Add", ["h", "mask"], ["m"], "mask"), node("Softmax", ["m"], ["y"], "soft")],
+        [value("x", [8, 8])], [value("y", [8, 4])],
+        [weights("w", 8, 4), constant("mask", [0.0, 0.0, 0.0, -3.4e38])],
+    )  # fmt: skip
+    exact = session.add(save(masked, tmp_path / "masked.onnx"))
+    low = quantize(exact, session.store, data="random:8", rest="fp32")
+    data = np.random.default_rng(0).standard_normal((8, 8), dtype=np.float32)
+    along = accuracy(exact, {"low": low}, session.store, data=data, along=True).tensors["low"]
+    assert along["m"] < 1e-30  # the mask is all of its norm
+    assert 0 < along["y"] < 0.1

@@ -1,8 +1,10 @@
 """How far a model in a lower precision is from the FP32 one: at its outputs, along the graph, and by layer.
 
 Everything runs in a worker with ONNX Runtime on the CPU and all its graph optimizations off, so that the
-numbers are those of the graph and not of a fusion. A GPU's kernels may round differently: measure the engine
-itself (`workbench.measure`) where there is a GPU.
+numbers are those of the graph and not of a fusion. FP16 and BF16 are simulated (`workbench.precision.simulate`): each
+node is computed in FP32 and its outputs are rounded to the type, so that a value beyond FP16's range is infinite, while
+what accumulating in FP16 inside a node would cost is not seen. A GPU's kernels may round differently: measure the
+engine itself (`workbench.measure`) where there is a GPU.
 
 Three questions, three functions: `accuracy` (how far?), `sensitivity` (which layer's fault?), `mixed` (which
 layers to leave in higher precision so that it is near enough?).
@@ -119,7 +121,7 @@ def errors_file(home: Path, sha256: str) -> Path:
         home: The store's folder.
         sha256: Fingerprint of the model in the lower precision.
     """
-    return home / "errors" / f"{sha256}.json"
+    return home / "errors" / f"{sha256}-{VERSION}.json"
 
 
 def _write(file: Path, data: Mapping[str, Any]) -> None:
@@ -159,7 +161,7 @@ def sensitivity(
 ) -> Sensitivity:
     """Quantize each layer of `low` alone, as `low` quantizes it, and measure the error at the outputs.
 
-    The rest stays in FP32, so that the error is the layer's own. See `accuracy` for the arguments.
+    The rest stays in FP32, also where `low`'s own is FP16 or BF16, so that the error is the layer's own. See `accuracy` for the arguments.
 
     Raises:
         ModelError: `low` was not made by `quantize`.
@@ -402,20 +404,40 @@ def _open(path: Path | str) -> Any:
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
         raise ModelError(
             f"ONNX Runtime can't run this model on the CPU: {error}",
-            hint="It has no BF16 kernels there: measure such a model as an engine, on a GPU.",
+            hint="Operators of other libraries have no kernels there: measure such a model as an engine, on a GPU.",
         ) from None
+
+
+def _simulated(path: Path, folder: Path, reporter: Reporter) -> Path:
+    """The model to run on the CPU in place of one with FP16 or BF16; the same path where it has none."""
+    from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.simulate import simulate
+
+    model = load_ir(path, reporter)
+    if not simulate(model):
+        return path
+    made = folder / "simulated.onnx"
+    save_ir(model, made)
+    return made
+
+
+def _run(session: Any, names: Sequence[str], batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """One batch; FP16 data go as FP32 to a simulated input."""
+    import numpy as np
+
+    wide = {i.name for i in session.get_inputs() if i.type == "tensor(float)"}
+    feed = {n: v.astype(np.float32) if n in wide and v.dtype == np.float16 else v for n, v in batch.items()}
+    return [np.asarray(value) for value in session.run(names, feed)]
 
 
 def _outputs(path: Path | str, batches: Path, tell: Callable[[], None] | None = None) -> dict[str, list[np.ndarray]]:
     """For each output its batches, which may differ in shape: sequences have lengths."""
-    import numpy as np
-
     session = _open(path)
     names = [o.name for o in session.get_outputs()]
     parts: dict[str, list[Any]] = {name: [] for name in names}
     for batch in read_batches(batches):
-        for name, value in zip(names, session.run(names, batch), strict=True):
-            parts[name].append(np.asarray(value))
+        for name, value in zip(names, _run(session, names, batch), strict=True):
+            parts[name].append(value)
         if tell is not None:
             tell()
     return parts
@@ -457,19 +479,22 @@ def accuracy_task(
     found = {"fp32": errors(want, want, labels)}
     tensors = {}
     for name, path in models.items():
-        found[name] = errors(_outputs(path, place, tell), want, labels)
+        ready = _simulated(Path(path), Path(folder), reporter)
+        found[name] = errors(_outputs(ready, place, tell), want, labels)
         if along:
             tensors[name] = _along(Path(exact), Path(path), place, Path(folder), reporter, name)
     return {"models": found, "tensors": tensors}
 
 
 def _along(exact: Path, low: Path, batches: Path, folder: Path, reporter: Reporter, name: str) -> dict[str, float]:
-    """The relative error of each floating-point tensor that both graphs compute, batch by batch."""
+    """The relative error of each floating-point tensor that both graphs compute; infinite where one is not finite."""
     import numpy as np
 
     from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.simulate import simulate
 
     loaded = [load_ir(path, reporter) for path in (exact, low)]
+    simulate(loaded[1])
     known = [{v.name: v for node in model.graph for v in node.outputs if v.name} for model in loaded]
     shared = [n for n in known[0] if n in known[1] and _floats(known[0][n]) and _floats(known[1][n])]
     sessions = []
@@ -479,17 +504,14 @@ def _along(exact: Path, low: Path, batches: Path, folder: Path, reporter: Report
         path = folder / f"along-{i}.onnx"
         save_ir(model, path)
         sessions.append(_open(path))
-    off = dict.fromkeys(shared, 0.0)
-    size = dict.fromkeys(shared, 0.0)
+    sums = {tensor: _Sums() for tensor in shared}
     total = len(list(batches.glob("*.npz")))
     for k, batch in enumerate(read_batches(batches)):
-        wants, gots = (session.run(shared, batch) for session in sessions)
+        wants, gots = (_run(session, shared, batch) for session in sessions)
         for tensor, want, got in zip(shared, wants, gots, strict=True):
-            right = np.asarray(want, dtype=np.float32)
-            off[tensor] += float(np.square(np.asarray(got, dtype=np.float32) - right).sum(dtype=np.float64))
-            size[tensor] += float(np.square(right).sum(dtype=np.float64))
+            sums[tensor].add(np.asarray(got, dtype=np.float64).ravel(), np.asarray(want, dtype=np.float64).ravel())
         reporter.progress(f"Along {name}", k + 1, total)
-    return {n: (off[n] / size[n]) ** 0.5 for n in shared if size[n]}
+    return {n: float("inf") if s.bad else s.relative for n, s in sums.items() if s.relative is not None and s.size}
 
 
 def _floats(value: Any) -> bool:
