@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import json
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -318,7 +320,7 @@ def _load(path: Path, inputs: Sequence[Input]) -> dict[str, np.ndarray]:
             arrays = {name: found[name] for name in found.files}
     except FileNotFoundError:
         raise CalibrationError(f"There is no file {path}.") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CalibrationError(
             f"{path} can't be read as NumPy data: {error}.", hint="Write it with numpy.save or numpy.savez."
         ) from None
@@ -336,19 +338,23 @@ def _split(arrays: Mapping[str, np.ndarray], inputs: Sequence[Input]) -> Iterato
             hint=f"Name the arrays as the model's inputs: {', '.join(i.name for i in inputs)}.",
         )
     if all(arrays[i.name].ndim == len(i.shape) + 1 for i in inputs):
+        _same_length("batches", {i.name: len(arrays[i.name]) for i in inputs})
         for k in range(len(arrays[inputs[0].name])):
             yield {i.name: arrays[i.name][k] for i in inputs}
         return
     lengths = {i.name: arrays[i.name].shape[0] if arrays[i.name].ndim else 1 for i in inputs}
-    if len(set(lengths.values())) > 1:
-        raise CalibrationError(
-            "The inputs have different numbers of samples: " + ", ".join(f"{n} {k}" for n, k in lengths.items()) + "."
-        )
+    _same_length("samples", lengths)
     size = inputs[0].fixed_batch or _CHUNK
     total = lengths[inputs[0].name]
     whole = total - total % size if inputs[0].fixed_batch and total >= size else total
     for start in range(0, whole, size):
         yield {i.name: arrays[i.name][start : start + size] for i in inputs}
+
+
+def _same_length(what: str, lengths: Mapping[str, int]) -> None:
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise CalibrationError(f"The inputs have different numbers of {what}: {told}.")
 
 
 def _folder(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]]:
@@ -389,8 +395,15 @@ def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[s
             hint="pip install pillow, or save the prepared images with numpy.save.",
         ) from None
     for file in files:
-        with Image.open(file) as picture:
-            sized = picture.convert("RGB" if shape[1] == 3 else "L").resize((int(shape[3] or 1), int(shape[2] or 1)))
+        try:
+            with Image.open(file) as picture:
+                sized = picture.convert("RGB" if shape[1] == 3 else "L").resize(
+                    (int(shape[3] or 1), int(shape[2] or 1))
+                )
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for a damaged file
+            raise CalibrationError(
+                f"{file} can't be read as an image: {error}.", hint="Repair it, or take it out of the folder."
+            ) from None
         array = np.asarray(sized, dtype=np.float32) / 255
         array = array.transpose(2, 0, 1) if array.ndim == 3 else array[None]
         yield {name: np.repeat(array[None], inputs[0].fixed_batch or 1, axis=0)}
@@ -522,7 +535,8 @@ class Histogram:
         while amax >= self.top:
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2, np.int64)])
             self.top *= 2
-        index = (np.abs(flat) * np.float32(BINS / self.top)).astype(np.int32)
+        # Divided first: BINS / top itself is beyond FP32 where the values are below 6e-36.
+        index = (np.abs(flat.astype(np.float32, copy=False)) / np.float32(self.top) * BINS).astype(np.int32)
         np.minimum(index, BINS - 1, out=index)
         self.counts += np.bincount(index, minlength=BINS)
 
