@@ -211,3 +211,19 @@ def test_a_mask_near_the_end_of_fp32_has_an_error_along_the_graph(session: Sessi
     along = accuracy(exact, {"low": low}, session.store, data=data, along=True).tensors["low"]
     assert along["m"] < 1e-30  # the mask is all of its norm
     assert 0 < along["y"] < 0.1
+
+
+@pytest.mark.parametrize(("batch", "limit", "used"), [(8, None, 16), (8, 1, 8), ("n", 2, 16)])
+def test_labels_of_samples_that_are_left_out(
+    session: Session, tmp_path: Path, batch: int | str, limit: int | None, used: int
+) -> None:
+    exact = session.add(save(mlp(batch), tmp_path / "net.onnx"))
+    data = np.random.default_rng(0).standard_normal((20, 8), dtype=np.float32)
+    import onnxruntime as ort
+
+    run = ort.InferenceSession(str(exact.path)).run
+    labels = np.concatenate([run(None, {"x": part})[0] for part in (data[:8], data[8:16])]).argmax(axis=1).tolist()
+    wrong = [(label + 1) % 4 for label in labels[: used // 2]] + labels[used // 2 :] + [0] * 4
+    found = accuracy(exact, {}, session.store, data=data, labels=wrong, limit=limit)
+    assert found.samples == used
+    assert found.models["fp32"]["accuracy"] == 0.5

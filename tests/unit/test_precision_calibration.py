@@ -335,3 +335,27 @@ def test_a_damaged_image_is_named(tmp_path: Path, harm: str) -> None:
     bad.write_bytes(b"no image at all" if harm == "no image" else bad.read_bytes()[:1500])
     with pytest.raises(CalibrationError, match=r"5\.png can't be read as an image"):
         gather(folder, [Input("x", ("n", 3, 16, 16), "float32")], tmp_path / "out")
+
+
+def test_labels_follow_their_samples(tmp_path: Path) -> None:
+    labels = list(range(18))
+    data = normal(18, 8)
+    made = gather(data, X, tmp_path / "fixed")
+    assert (made.samples, made.total, made.cut) == (16, 18, False)
+    assert any("2 of 18 samples of The given array were left out" in text for text in made.warnings)
+    assert made.labels(labels) == labels[:16]
+    assert made.labels(labels[:16]) == labels[:16]
+    with pytest.raises(CalibrationError, match="17 labels for 18 samples"):
+        made.labels(labels[:17])
+    cut = gather(data, FREE, tmp_path / "cut", limit=1, min_samples=1)
+    assert (cut.samples, cut.cut) == (8, True)
+    assert cut.labels(labels) == labels[:8]
+    assert not cut.warnings
+    with pytest.raises(CalibrationError, match="7 labels"):
+        cut.labels(labels[:7])
+    both = gather([data[:10], data[10:]], X, tmp_path / "both", limit=3)  # 2 samples of the first batch fill none
+    assert both.places == (*range(8), *range(10, 14))
+    assert both.labels(labels) == [*range(8), *range(10, 14)]
+    for place, sample in zip(both.places, np.concatenate([b["x"] for b in both]), strict=True):
+        np.testing.assert_array_equal(sample, data[place])
+    assert gather(normal(16, 8), X, tmp_path / "all").warnings == ()

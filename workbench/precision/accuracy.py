@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.errors import ConfigError, ModelError
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.precision.calibration import gather, inputs_of, read_batches
@@ -90,7 +90,7 @@ def accuracy(
         models: By the name that they get in the result.
         store: Where results are kept.
         data: As for calibration.
-        labels: The right class of each sample: gives the true accuracy, of the FP32 model ("fp32") as well.
+        labels: The right class of each sample, also of those that a limit or a fixed batch leaves out: gives the true accuracy, of the FP32 model ("fp32") as well.
         along: Compare each tensor that both graphs have, too.
         shapes: Sizes of dynamic inputs.
         limit: At most this many batches.
@@ -260,9 +260,7 @@ def _measured(
     """Run a task of this module in a worker, or find what it gave earlier."""
     with store.scratch(what) as folder:
         batches = gather(data, inputs_of(exact.graph, shapes), folder / "batches", limit=limit, min_samples=1)
-        wanted = None if labels is None else [int(n) for n in labels]
-        if wanted is not None and len(wanted) != batches.samples:
-            raise CalibrationError(f"There are {len(wanted)} labels for {batches.samples} samples.")
+        wanted = None if labels is None else batches.labels(labels)
         known = json.dumps(
             [VERSION, what, exact.sha256(store), batches.digest, wanted, identity, arguments.get("along")]
         )

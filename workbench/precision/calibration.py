@@ -91,6 +91,9 @@ class Batches:
         samples: How many samples: the sum of the first dimensions.
         source: What they were made from, in words.
         warnings: What the user should know.
+        places: For each sample its place in the data, counted from 0: some may have been left out.
+        cut: Whether a limit ended the data early, so that there may be more of them.
+        total: How many samples were looked at, those left out included.
     """
 
     folder: Path
@@ -99,9 +102,26 @@ class Batches:
     samples: int
     source: str
     warnings: tuple[str, ...] = ()
+    places: tuple[int, ...] = field(default=(), repr=False)
+    cut: bool = False
+    total: int = 0
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return read_batches(self.folder)
+
+    def labels(self, given: Sequence[int]) -> list[int]:
+        """The labels of these samples, from those of all the data (or of these samples alone).
+
+        Raises:
+            CalibrationError: there are not as many as samples.
+        """
+        if len(given) == self.total or (self.cut and len(given) > self.total):
+            return [int(given[place]) for place in self.places]
+        if len(given) == self.samples:
+            return [int(label) for label in given]
+        raise CalibrationError(
+            f"There are {len(given)} labels for {self.total} samples.", hint="Give one for each sample, in their order."
+        )
 
 
 def read_batches(folder: Path) -> Iterator[dict[str, np.ndarray]]:
@@ -141,13 +161,17 @@ def gather(
         raise CalibrationError("The model has no inputs, so there is nothing to calibrate.")
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    count = samples = 0
+    count = position = 0
+    places: list[int] = []
     constant: dict[str, Any] = {}
     first: dict[str, str] = {}
     repeated = True
     source, made = batches(data, inputs, seed=seed)
     for number, raw in enumerate(made):
-        for batch in _fit(raw, inputs, number):
+        fitted, length = _fit(raw, inputs, number)
+        start = position
+        position += length
+        for batch in fitted:
             if limit is not None and count >= limit:
                 break
             for item in inputs:
@@ -162,9 +186,14 @@ def gather(
                     constant[item.name] = value if same else None
             np.savez(folder / f"{count:06d}.npz", **{f"input:{k}": v for k, v in batch.items()})
             count += 1
-            samples += int(next(iter(batch.values())).shape[0]) if next(iter(batch.values())).ndim else 1
+            first_array = next(iter(batch.values()))
+            size = int(first_array.shape[0]) if first_array.ndim else 1
+            places += range(start, start + size)
+            start += size
         if limit is not None and count >= limit:
             break
+    samples = len(places)
+    cut = limit is not None and count >= limit
     if count == 0:
         raise CalibrationError(f"{source} holds no batch.", hint="Give a few dozen samples of what the model will see.")
     flat = [
@@ -191,7 +220,13 @@ def gather(
             "Calibrated on random numbers: the ranges say nothing about your data. Use this to look at fusions and "
             "speed, never for accuracy."
         )
-    return Batches(folder, digest.hexdigest(), count, samples, source, tuple(warnings))
+    if not cut and position > samples:
+        left = position - samples
+        warnings.append(
+            f"{left} of {position} samples of {source} {'was' if left == 1 else 'were'} left out: they fill no batch of "
+            f"{inputs[0].fixed_batch}, which the model fixes."
+        )
+    return Batches(folder, digest.hexdigest(), count, samples, source, tuple(warnings), tuple(places), cut, position)
 
 
 def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, Iterable[Any]]:
@@ -348,7 +383,9 @@ def _split(arrays: Mapping[str, np.ndarray], inputs: Sequence[Input]) -> Iterato
     total = lengths[inputs[0].name]
     whole = total - total % size if inputs[0].fixed_batch and total >= size else total
     for start in range(0, whole, size):
-        yield {i.name: arrays[i.name][start : start + size] for i in inputs}
+        # What fills no batch of a fixed size goes with the last one: `_fit` leaves it out, and it is told.
+        end = total if start + size == whole else start + size
+        yield {i.name: arrays[i.name][start:end] for i in inputs}
 
 
 def _same_length(what: str, lengths: Mapping[str, int]) -> None:
@@ -409,8 +446,8 @@ def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[s
         yield {name: np.repeat(array[None], inputs[0].fixed_batch or 1, axis=0)}
 
 
-def _fit(raw: Any, inputs: Sequence[Input], number: int) -> list[dict[str, Any]]:
-    """One raw batch as arrays by input name, cut into the model's own batch size where that is fixed."""
+def _fit(raw: Any, inputs: Sequence[Input], number: int) -> tuple[list[dict[str, Any]], int]:
+    """One raw batch as arrays by input name, cut into the model's own batch size where that is fixed; its samples."""
     import numpy as np
 
     if isinstance(raw, Mapping):
@@ -433,15 +470,20 @@ def _fit(raw: Any, inputs: Sequence[Input], number: int) -> list[dict[str, Any]]
             named[item.name] = named[item.name][None]  # a sample without its batch axis
     size = inputs[0].fixed_batch
     length = named[inputs[0].name].shape[0] if named[inputs[0].name].ndim else 0
-    if size is None or length in (size, 0) or any(i.fixed_batch != size for i in inputs):
-        return [named]
+    if (
+        size is None
+        or length in (size, 0)
+        or any(i.fixed_batch not in (size, None) or named[i.name].shape[:1] != (length,) for i in inputs)
+    ):
+        return [named], length if named[inputs[0].name].ndim else 1
     if length % size and length < size:
         array = named[inputs[0].name]
         raise CalibrationError(
             f"Batch {number} of {inputs[0].name} has {len(array)} samples; the model takes exactly {size}.",
             hint="Give batches of that size, or export the model with a dynamic batch.",
         )
-    return [{k: np.asarray(v[s : s + size]) for k, v in named.items()} for s in range(0, length - length % size, size)]
+    starts = range(0, length - length % size, size)
+    return [{k: np.asarray(v[s : s + size]) for k, v in named.items()} for s in starts], length
 
 
 def _array(value: Any) -> np.ndarray:
