@@ -227,3 +227,13 @@ def test_labels_of_samples_that_are_left_out(
     found = accuracy(exact, {}, session.store, data=data, labels=wrong, limit=limit)
     assert found.samples == used
     assert found.models["fp32"]["accuracy"] == 0.5
+
+
+def test_a_generator_is_read_once_for_a_mix(session: Session, tmp_path: Path) -> None:
+    exact = session.add(save(mlp(8), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, data="random:8")
+    data = np.random.default_rng(0).standard_normal((4, 8, 8), dtype=np.float32)
+    given = {"budget": 1e-4, "metric": "relative_l2", "limit": 3}
+    found = mixed(exact, low, session.store, data=iter(data), **given)
+    assert found == mixed(exact, low, session.store, data=list(data), **given)
+    assert len(found.tried) > 1

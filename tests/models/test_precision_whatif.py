@@ -184,3 +184,14 @@ def test_a_profiled_engine_shows_its_measured_time(session: Session, tmp_path: P
     again = session.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
     assert again["int8"].time == (3.0, "measured", "NVIDIA Test")
     assert any("int8 is measured slower than fp16: 3 ms against 2 ms on NVIDIA Test" in text for text in again.warnings)
+
+
+def test_a_generator_serves_every_variant(session: Session, tmp_path: Path) -> None:
+    exact = session.add(save(net(), tmp_path / "net.onnx"))
+    data = np.random.default_rng(0).standard_normal((16, 1, 8, 8, 8), dtype=np.float32)
+    schemes = ["fp32", "fp16", "int8", {"to": "int8", "weights": "tensor"}]
+    found = session.what_if(exact, schemes, data=iter(data))
+    assert [str(v.problem or v.error_problem or "") for v in found.variants] == [""] * 4
+    assert {v.samples for v in found.variants} == {16}
+    again = session.what_if(exact, schemes, data=list(data))
+    assert [dict(v.error) for v in again.variants] == [dict(v.error) for v in found.variants]

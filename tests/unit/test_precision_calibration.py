@@ -359,3 +359,11 @@ def test_labels_follow_their_samples(tmp_path: Path) -> None:
     for place, sample in zip(both.places, np.concatenate([b["x"] for b in both]), strict=True):
         np.testing.assert_array_equal(sample, data[place])
     assert gather(normal(16, 8), X, tmp_path / "all").warnings == ()
+
+
+def test_batches_are_taken_as_they_are(tmp_path: Path) -> None:
+    made = gather(iter(normal(2, 4, 8)), X, tmp_path / "once", min_samples=1)
+    assert gather(made, X, tmp_path / "again", min_samples=8, limit=1) is made
+    assert not (tmp_path / "again").exists()
+    with pytest.raises(CalibrationError, match="8 samples; at least 9 are needed"):
+        gather(made, X, tmp_path / "again", min_samples=9)

@@ -229,13 +229,16 @@ def mixed(
         raise ConfigError(f"There is no metric {metric!r}.", hint="Metrics: accuracy, top1, relative_l2.")
     if metric == "accuracy" and labels is None:
         raise ConfigError("An accuracy needs labels.", hint="Give labels=, or take metric='top1' or 'relative_l2'.")
-    ranking = sensitivity(exact, low, store, data=data, labels=labels, shapes=shapes, limit=limit, on_job=on_job)
-    order = [row["node"] for row in ranking.layers]
-    answer = _measured(
-        "mixed", exact, store, data, labels, shapes, limit, on_job,
-        {"scheme": scheme_of(low), "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
-        [low.sha256(store), budget, metric],
-    )  # fmt: skip
+    scheme = scheme_of(low)
+    with store.scratch("mixed-data") as folder:  # read once: an iterator gives its batches to the first who asks
+        batches = gather(data, inputs_of(exact.graph, shapes), folder, limit=limit, min_samples=1)
+        ranking = sensitivity(exact, low, store, data=batches, labels=labels, shapes=shapes, on_job=on_job)
+        order = [row["node"] for row in ranking.layers]
+        answer = _measured(
+            "mixed", exact, store, batches, labels, shapes, limit, on_job,
+            {"scheme": scheme, "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
+            [low.sha256(store), budget, metric],
+        )  # fmt: skip
     return Mixed(tuple(answer["keep"]), answer["value"], answer["met"], tuple(answer["tried"]), metric)
 
 

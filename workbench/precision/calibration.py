@@ -145,7 +145,8 @@ def gather(
     """Read, check and store calibration data.
 
     Args:
-        data: See `batches`.
+        data: See `batches`; or `Batches`, for several calls with the same data: those are given back as they are, if
+            there are enough samples, and `limit` and `seed` say nothing then.
         inputs: What the model asks; from `inputs_of`.
         folder: Where the batches are written; created.
         limit: At most this many batches.
@@ -159,6 +160,9 @@ def gather(
 
     if not inputs:
         raise CalibrationError("The model has no inputs, so there is nothing to calibrate.")
+    if isinstance(data, Batches):
+        _enough(data.samples, min_samples, data.source)
+        return data
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     count = position = 0
@@ -204,11 +208,7 @@ def gather(
             f"Input {flat[0]} is {float(constant[flat[0]]):g} in every element of every batch: {source} is constant.",
             hint="A constant says nothing about the range of a tensor; give real samples.",
         )
-    if samples < min_samples:
-        raise CalibrationError(
-            f"{source} holds {samples} sample{'s' if samples != 1 else ''}; at least {min_samples} are needed.",
-            hint="Give more of them (a few hundred are usual), or lower min_samples if you know better.",
-        )
+    _enough(samples, min_samples, source)
     if repeated and count > 1:
         raise CalibrationError(
             f"All {count} batches of {source} are the same.",
@@ -227,6 +227,14 @@ def gather(
             f"{inputs[0].fixed_batch}, which the model fixes."
         )
     return Batches(folder, digest.hexdigest(), count, samples, source, tuple(warnings), tuple(places), cut, position)
+
+
+def _enough(samples: int, least: int, source: str) -> None:
+    if samples < least:
+        raise CalibrationError(
+            f"{source} holds {samples} sample{'s' if samples != 1 else ''}; at least {least} are needed.",
+            hint="Give more of them (a few hundred are usual), or lower min_samples if you know better.",
+        )
 
 
 def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, Iterable[Any]]:
