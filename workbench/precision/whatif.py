@@ -9,7 +9,8 @@ Every variant is made, built and compared by the workbench's own calls (`cast`, 
 with the reason, and the others go on.
 
 Kernels, operations and bytes are computed from the plan; times are estimated (`workbench.plan.roofline`) unless
-the engine was profiled on a GPU; errors are measured with ONNX Runtime on the CPU.
+the engine was profiled on a GPU; errors are measured with ONNX Runtime on the CPU, FP16 and BF16 simulated
+(`workbench.precision.simulate`).
 """
 
 from __future__ import annotations
