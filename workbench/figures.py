@@ -6,6 +6,7 @@ widget costs megabytes. What is estimated rather than computed or measured is dr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -403,16 +404,19 @@ def sensitivities(found: Sensitivity, top: int = 20) -> go.Figure:
 
     rows = found.layers[:top]
     names = [f"{row['node']}" if len(row["node"]) < 40 else "…" + row["node"][-38:] for row in rows]
-    errors = [100 * float(row["relative_l2"] or 0.0) for row in rows]
+    known = [None if (e := row["relative_l2"]) is None else 100 * float(e) for row in rows]
+    longest = max((e for e in known if e is not None and math.isfinite(e)), default=0.0) or 1.0
+    errors = [longest if e is None or not math.isfinite(e) else e for e in known]
+    texts = ["no number" if e is None else f"{e:.3g} %" if math.isfinite(e) else "not finite" for e in known]
     more = f", the first {top} of {len(found.layers)}" if len(found.layers) > top else ""
     figure = _figure(f"Error when quantized alone{more}", height=70 + 24 * max(len(rows), 3), showlegend=False)
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[row["op"] for row in rows],
-               hovertemplate="%{y} (%{customdata}): %{x:.3g} %<extra></extra>")
+        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[[row["op"], text] for row, text in zip(rows, texts, strict=True)],
+               hovertemplate="%{y} (%{customdata[0]}): %{customdata[1]}<extra></extra>")
     )  # fmt: skip
-    _beside_bars(figure, errors, names, [f"{e:.3g} %" for e in errors])
+    _beside_bars(figure, errors, names, texts)
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(showticklabels=False, range=[0, 1.2 * max(errors, default=1.0) or 1.0])
+    figure.update_xaxes(showticklabels=False, range=[0, 1.2 * longest])
     return figure
 
 

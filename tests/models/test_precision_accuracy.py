@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
-from tests.models_small import save
+from tests.models_small import constant, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Session
 from workbench.errors import CalibrationError, ConfigError, ModelError
@@ -117,8 +117,8 @@ def test_sensitivity_ranks_and_a_budget_is_met_with_few_layers(shared: Session, 
 
 
 def test_figures_on_paper() -> None:
-    want = {"y": np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])}
-    got = {"y": want["y"] + np.array([[0, 0, 0, 0, 0, -2.0], [0] * 6])}
+    want = {"y": [np.array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]), np.array([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])]}
+    got = {"y": [want["y"][0] + np.array([[0, 0, 0, 0, 0, -2.0]]), want["y"][1]]}
     found = errors(got, want, [5, 0])
     assert found["max_abs"] == 2
     assert found["relative_max"] == pytest.approx(2 / 6)
@@ -130,7 +130,60 @@ def test_figures_on_paper() -> None:
     same = errors(want, want)
     assert (same["relative_l2"], same["snr_db"], same["top1"]) == (0, None, 1)
     with pytest.raises(ConfigError, match="Labels need"):
-        errors({"y": np.ones(3)}, {"y": np.ones(3)}, [1])
+        errors({"y": [np.ones(3)]}, {"y": [np.ones(3)]}, [1])
+    with pytest.raises(ConfigError, match="the reference"):
+        errors({"y": [np.ones(3)]}, {"y": [np.ones(2)]})
+    with pytest.raises(ConfigError, match="no output y"):
+        errors({"z": [np.ones(3)]}, {"y": [np.ones(3)]})
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_no_small_error(bad: float) -> None:
+    want = {"y": [np.array([[9.0, 2.0, 3.0, 4.0, 5.0, 6.0], [9.0, 5.0, 4.0, 3.0, 2.0, 1.0]])]}
+    got = {"y": [want["y"][0].copy()]}
+    got["y"][0][0, 0] = bad
+    found = errors(got, want, [0, 0])
+    assert found["not_finite"] == 1
+    assert found["relative_l2"] == found["relative_max"] == found["max_abs"] == np.inf
+    assert (found["snr_db"], found["cosine"]) == (-np.inf, None)
+    assert found["top1"] == found["top5"] == found["accuracy"] == 0.5
+    all_bad = errors({"y": [np.full((2, 6), bad)]}, want, [0, 0])
+    assert (all_bad["relative_l2"], all_bad["top1"], all_bad["accuracy"]) == (np.inf, 0, 0)
+    masked = {"y": [np.array([[1.0, -np.inf], [2.0, 1.0]])]}  # meant: FP32 has it too
+    assert errors(masked, masked)["relative_l2"] == 0
+    assert errors(masked, masked)["top1"] == 1
+
+
+def test_a_layer_that_breaks_the_output_ranks_first_and_is_kept(session: Session, tmp_path: Path) -> None:
+    exact = session.add(save(mlp(8), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, data="random:8", weights="tensor")
+    ranges = dict(low.origin["ranges"])
+    ranges["r"] = float("nan")  # so that this layer gives NaN
+    broken = Model(low.name, low.path, {**low.origin, "ranges": ranges}, original=exact)
+    data = np.random.default_rng(1).standard_normal((16, 8), dtype=np.float32)
+    ranking = sensitivity(exact, broken, session.store, data=data).layers
+    assert [row["node"] for row in ranking] == ["mm2", "mm1"]
+    assert (ranking[0]["relative_l2"], ranking[0]["top1"]) == (np.inf, 0)
+    chosen = mixed(exact, broken, session.store, data=data, budget=0.5, metric="relative_l2")
+    assert chosen.keep == ("mm2",)
+    assert chosen.met
+
+
+def test_batches_of_different_lengths_and_outputs_without_classes(session: Session, tmp_path: Path) -> None:
+    words = model(
+        [node("MatMul", ["x", "w"], ["y"], "mm")], [value("x", [1, "length", 8])], [value("y", [1, "length", 4])],
+        [weights("w", 8, 4)],
+    )  # fmt: skip
+    exact = session.add(save(words, tmp_path / "words.onnx"))
+    rng = np.random.default_rng(0)
+    data = [rng.standard_normal((1, n, 8)).astype(np.float32) for n in range(1, 9)]
+    low = quantize(exact, session.store, data=data)
+    found = accuracy(exact, {"low": low}, session.store, data=data, keep=tmp_path / "kept").models["low"]
+    assert 0 < float(found["relative_l2"] or 0) < 0.1
+    assert accuracy(exact, {"again": low}, session.store, data=data, keep=tmp_path / "kept").models["again"] == found
+    with pytest.raises(ConfigError, match="no top1") as raised:
+        mixed(exact, low, session.store, data=data, budget=0.9, metric="top1")
+    assert raised.value.hint == "Metrics it has: relative_l2."
 
 
 def test_what_is_refused(session: Session, tmp_path: Path) -> None:
@@ -144,7 +197,43 @@ def test_what_is_refused(session: Session, tmp_path: Path) -> None:
         mixed(exact, low, session.store, data="random:8", budget=0.9)
     with pytest.raises(ConfigError, match="no metric"):
         mixed(exact, low, session.store, data="random:8", budget=0.9, metric="f1")
-    bf16 = cast(exact, "bf16", session.store)
-    with pytest.raises(ModelError, match="ONNX Runtime can't run") as raised:
-        accuracy(exact, {"bf16": bf16}, session.store, data="random:8")
-    assert "BF16" in (raised.value.hint or "")
+
+
+def test_a_mask_near_the_end_of_fp32_has_an_error_along_the_graph(session: Session, tmp_path: Path) -> None:
+    masked = model(
+        [node("MatMul", ["x", "w"], ["h"], "mm"), node("Add", ["h", "mask"], ["m"], "mask"), node("Softmax", ["m"], ["y"], "soft")],
+        [value("x", [8, 8])], [value("y", [8, 4])],
+        [weights("w", 8, 4), constant("mask", [0.0, 0.0, 0.0, -3.4e38])],
+    )  # fmt: skip
+    exact = session.add(save(masked, tmp_path / "masked.onnx"))
+    low = quantize(exact, session.store, data="random:8", rest="fp32")
+    data = np.random.default_rng(0).standard_normal((8, 8), dtype=np.float32)
+    along = accuracy(exact, {"low": low}, session.store, data=data, along=True).tensors["low"]
+    assert along["m"] < 1e-30  # the mask is all of its norm
+    assert 0 < along["y"] < 0.1
+
+
+@pytest.mark.parametrize(("batch", "limit", "used"), [(8, None, 16), (8, 1, 8), ("n", 2, 16)])
+def test_labels_of_samples_that_are_left_out(
+    session: Session, tmp_path: Path, batch: int | str, limit: int | None, used: int
+) -> None:
+    exact = session.add(save(mlp(batch), tmp_path / "net.onnx"))
+    data = np.random.default_rng(0).standard_normal((20, 8), dtype=np.float32)
+    import onnxruntime as ort
+
+    run = ort.InferenceSession(str(exact.path)).run
+    labels = np.concatenate([run(None, {"x": part})[0] for part in (data[:8], data[8:16])]).argmax(axis=1).tolist()
+    wrong = [(label + 1) % 4 for label in labels[: used // 2]] + labels[used // 2 :] + [0] * 4
+    found = accuracy(exact, {}, session.store, data=data, labels=wrong, limit=limit)
+    assert found.samples == used
+    assert found.models["fp32"]["accuracy"] == 0.5
+
+
+def test_a_generator_is_read_once_for_a_mix(session: Session, tmp_path: Path) -> None:
+    exact = session.add(save(mlp(8), tmp_path / "net.onnx"))
+    low = quantize(exact, session.store, data="random:8")
+    data = np.random.default_rng(0).standard_normal((4, 8, 8), dtype=np.float32)
+    given = {"budget": 1e-4, "metric": "relative_l2", "limit": 3}
+    found = mixed(exact, low, session.store, data=iter(data), **given)
+    assert found == mixed(exact, low, session.store, data=list(data), **given)
+    assert len(found.tried) > 1

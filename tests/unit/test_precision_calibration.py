@@ -285,3 +285,85 @@ def test_a_cache_of_another_model_or_of_another_kind_is_refused(tmp_path: Path) 
             Calibration.load(tmp_path / "x.json")
     with pytest.raises(CalibrationError, match="no calibration cache"):
         Calibration.load(tmp_path / "absent.json")
+
+
+def test_tiny_values_are_counted_as_larger_ones_are() -> None:
+    values = np.abs(normal(4096)) + np.float32(0.01)
+    tiny, plain = Histogram(), Histogram()
+    tiny.observe(values * np.float32(1e-36))
+    plain.observe(values)
+    assert int(tiny.counts.sum()) == 4096
+    assert np.abs(np.cumsum(tiny.counts) - np.cumsum(plain.counts)).max() < 20  # but for rounding at the bins' borders
+    assert tiny.range("percentile", 50) == pytest.approx(plain.range("percentile", 50) * 1e-36, rel=0.01)
+    grown = Histogram()
+    grown.observe(values * np.float32(1e-36))
+    grown.observe(values)
+    assert grown.counts.sum() == 8192
+    assert grown.range("minmax") == float(values.max())
+
+
+def test_inputs_with_different_numbers_of_batches_are_refused(tmp_path: Path) -> None:
+    ids, mask = np.zeros((9, 4, 5), np.int64), np.ones((8, 4, 5), bool)
+    with pytest.raises(CalibrationError, match="different numbers of batches: ids 9, mask 8"):
+        gather({"ids": ids, "mask": mask}, TWO, tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["cut", "inside"])
+def test_a_damaged_archive_is_named(tmp_path: Path, harm: str) -> None:
+    file = tmp_path / "data.npz"
+    np.savez_compressed(file, x=normal(64, 8))
+    raw = bytearray(file.read_bytes())
+    if harm == "cut":
+        raw = raw[: len(raw) // 2]
+    else:
+        raw[len(raw) // 2 : len(raw) // 2 + 64] = bytes(64)
+    file.write_bytes(raw)
+    with pytest.raises(CalibrationError, match=r"data\.npz can't be read as NumPy data"):
+        gather(file, FREE, tmp_path / "out")
+
+
+@pytest.mark.parametrize("harm", ["no image", "cut"])
+def test_a_damaged_image_is_named(tmp_path: Path, harm: str) -> None:
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(8):
+        image.fromarray(np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(
+            folder / f"{i}.png"
+        )
+    bad = folder / "5.png"
+    bad.write_bytes(b"no image at all" if harm == "no image" else bad.read_bytes()[:1500])
+    with pytest.raises(CalibrationError, match=r"5\.png can't be read as an image"):
+        gather(folder, [Input("x", ("n", 3, 16, 16), "float32")], tmp_path / "out")
+
+
+def test_labels_follow_their_samples(tmp_path: Path) -> None:
+    labels = list(range(18))
+    data = normal(18, 8)
+    made = gather(data, X, tmp_path / "fixed")
+    assert (made.samples, made.total, made.cut) == (16, 18, False)
+    assert any("2 of 18 samples of The given array were left out" in text for text in made.warnings)
+    assert made.labels(labels) == labels[:16]
+    assert made.labels(labels[:16]) == labels[:16]
+    with pytest.raises(CalibrationError, match="17 labels for 18 samples"):
+        made.labels(labels[:17])
+    cut = gather(data, FREE, tmp_path / "cut", limit=1, min_samples=1)
+    assert (cut.samples, cut.cut) == (8, True)
+    assert cut.labels(labels) == labels[:8]
+    assert not cut.warnings
+    with pytest.raises(CalibrationError, match="7 labels"):
+        cut.labels(labels[:7])
+    both = gather([data[:10], data[10:]], X, tmp_path / "both", limit=3)  # 2 samples of the first batch fill none
+    assert both.places == (*range(8), *range(10, 14))
+    assert both.labels(labels) == [*range(8), *range(10, 14)]
+    for place, sample in zip(both.places, np.concatenate([b["x"] for b in both]), strict=True):
+        np.testing.assert_array_equal(sample, data[place])
+    assert gather(normal(16, 8), X, tmp_path / "all").warnings == ()
+
+
+def test_batches_are_taken_as_they_are(tmp_path: Path) -> None:
+    made = gather(iter(normal(2, 4, 8)), X, tmp_path / "once", min_samples=1)
+    assert gather(made, X, tmp_path / "again", min_samples=8, limit=1) is made
+    assert not (tmp_path / "again").exists()
+    with pytest.raises(CalibrationError, match="8 samples; at least 9 are needed"):
+        gather(made, X, tmp_path / "again", min_samples=9)

@@ -465,3 +465,29 @@ def test_cancel_between_two_jobs_ends_the_second(small: Session) -> None:
     work.watch(job)
     with pytest.raises(CancelledError):
         job.result(10)
+
+
+def test_an_error_that_is_not_finite_is_shown_as_such() -> None:
+    from workbench.figures import mixture, sensitivities
+    from workbench.panels.sensitivity import layer_rows
+    from workbench.precision.accuracy import Mixed, Sensitivity
+
+    found = Sensitivity(
+        (
+            {"node": "a", "op": "Conv", "relative_l2": float("inf"), "snr_db": float("-inf"), "not_finite": 3.0, "top1": 0.0},
+            {"node": "b", "op": "Conv", "relative_l2": 0.02, "snr_db": 34.0, "not_finite": 0.0, "top1": 1.0},
+            {"node": "c", "op": "Conv", "relative_l2": None, "snr_db": None, "not_finite": 0.0, "top1": 1.0},
+        ),
+        8,
+    )  # fmt: skip
+    table = layer_rows(found)
+    cells = {head["name"]: values for head, values in zip(table["columns"], table["rows"], strict=True)}
+    assert cells["not_finite"] == [3, 0, 0]
+    assert cells["error"] == [None, 2, None]
+    json.dumps(table, allow_nan=False)
+    drawn = sensitivities(found)
+    assert list(drawn.data[0].x) == [2, 2, 2]
+    said = [text for _, text in drawn.data[0].customdata]
+    assert said == ["not finite", "2 %", "no number"]
+    mix = Mixed(("a",), 0.02, True, ({"kept": 0, "value": float("inf")}, {"kept": 1, "value": 0.02}), "relative_l2")
+    assert "Infinity" not in mixture(mix, 3, 0.05).to_json()

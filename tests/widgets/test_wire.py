@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.models_small import model, node, save, value, weights
+from tests.models_small import mlp, model, node, save, value, weights
 from workbench import Session
 from workbench.errors import StoreError
 from workbench.figures import KIND_COLOURS, PRECISION_COLOURS
@@ -187,3 +187,18 @@ def test_maps_and_charts_have_the_same_colours() -> None:
     assert colours("KIND_COLOUR") == KIND_COLOURS
     assert colours("PRECISION_COLOUR") == {wire._short(dtype): c for dtype, c in PRECISION_COLOURS.items()}
     assert kind_of_ops(["Conv"]) in KIND_COLOURS
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_are_none_on_the_wire(value: float, tmp_path: Path) -> None:
+    assert wire._round(value) is None
+    session = Session("errors", store=tmp_path / "home")
+    session.build(str(save(mlp(), tmp_path / "mlp.onnx")), compiler="fake")
+    tensors = {t.name: value for la in session.engine().plan.layers for t in la.outputs}
+    lens = Lens.of(session.engine())
+    lens.errors = {"tensors": tensors, "samples": 8, "source": "data"}
+    told = [wire.details(lens, "layer", layer.id) for layer in lens.plan.layers]
+    for data in (wire.plan_data(lens), wire.fusion_data(lens), wire.layer_table(lens), wire.node_table(lens), *told):
+        json.dumps(data, allow_nan=False)
+    assert "not finite" in json.dumps(told)
+    session.close()

@@ -475,6 +475,8 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
             ({"name": "cosine", "label": "1 − cosine", "type": "number"}, [None if c is None else max(0.0, round(1 - c, 12)) for c in column("cosine")]),
             ({"name": "snr", "label": "SNR", "type": "number", "unit": "dB"}, column("snr_db")),
         ]  # fmt: skip
+    if any(column("not_finite")):  # their errors are infinite, which a cell can't show
+        columns.append(({"name": "not_finite", "label": "Not finite", "type": "number"}, column("not_finite")))
     for name, label in (("top1", "Top-1 kept"), ("accuracy", "Accuracy")):
         if any(v is not None for v in column(name)):
             columns.append(({"name": name, "label": label, **percent}, column(name, 100)))

@@ -239,6 +239,10 @@ def layer_rows(found: Sensitivity) -> dict[str, Any]:
         ({"name": "op", "label": "Operation", "type": "tag"}, [row["op"] for row in rows]),
         ({"name": "error", "label": "Error alone", **percent}, [_percent(row.get("relative_l2")) for row in rows]),
     ]
+    if any(row.get("not_finite") for row in rows):  # their errors are infinite, which a cell can't show
+        columns.append(
+            ({"name": "not_finite", "label": "Not finite", "type": "number"}, [row.get("not_finite") for row in rows])
+        )
     for name, label in (("top1", "Top-1 kept"), ("accuracy", "Accuracy")):
         if any(row.get(name) is not None for row in rows):
             columns.append(({"name": name, "label": label, **percent}, [_percent(row.get(name)) for row in rows]))

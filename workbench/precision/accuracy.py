@@ -1,8 +1,10 @@
 """How far a model in a lower precision is from the FP32 one: at its outputs, along the graph, and by layer.
 
 Everything runs in a worker with ONNX Runtime on the CPU and all its graph optimizations off, so that the
-numbers are those of the graph and not of a fusion. A GPU's kernels may round differently: measure the engine
-itself (`workbench.measure`) where there is a GPU.
+numbers are those of the graph and not of a fusion. FP16 and BF16 are simulated (`workbench.precision.simulate`): each
+node is computed in FP32 and its outputs are rounded to the type, so that a value beyond FP16's range is infinite, while
+what accumulating in FP16 inside a node would cost is not seen. A GPU's kernels may round differently: measure the
+engine itself (`workbench.measure`) where there is a GPU.
 
 Three questions, three functions: `accuracy` (how far?), `sensitivity` (which layer's fault?), `mixed` (which
 layers to leave in higher precision so that it is near enough?).
@@ -17,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.errors import ConfigError, ModelError
 from workbench.jobs import Job
-from workbench.measure.accuracy import compare
 from workbench.model.model import Model
 from workbench.precision.calibration import gather, inputs_of, read_batches
 from workbench.store import whole
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from workbench.store import Store
     from workbench.worker import Reporter
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same request gives other numbers, so that kept ones are measured anew."""
 
 
@@ -43,7 +44,9 @@ class Accuracy:
     Attributes:
         models: For each model: ``relative_l2``, ``relative_max`` (largest difference over the largest value),
             ``max_abs``, ``cosine``, ``snr_db``, ``top1`` and ``top5`` (agreement with FP32, in 0..1, of the
-            first output where it has classes), ``accuracy`` (share of right labels, where there are labels).
+            first output where it has classes), ``accuracy`` (share of right labels, where there are labels),
+            ``not_finite`` (values that are NaN or infinite, and finite in FP32). One such value makes the errors
+            infinite, ``snr_db`` minus infinite and ``cosine`` None; its sample counts as wrong.
         tensors: For each model and tensor along the graph ``relative_l2``, where asked.
         samples: How many.
         source: The data, in words.
@@ -87,7 +90,7 @@ def accuracy(
         models: By the name that they get in the result.
         store: Where results are kept.
         data: As for calibration.
-        labels: The right class of each sample: gives the true accuracy, of the FP32 model ("fp32") as well.
+        labels: The right class of each sample, also of those that a limit or a fixed batch leaves out: gives the true accuracy, of the FP32 model ("fp32") as well.
         along: Compare each tensor that both graphs have, too.
         shapes: Sizes of dynamic inputs.
         limit: At most this many batches.
@@ -118,7 +121,7 @@ def errors_file(home: Path, sha256: str) -> Path:
         home: The store's folder.
         sha256: Fingerprint of the model in the lower precision.
     """
-    return home / "errors" / f"{sha256}.json"
+    return home / "errors" / f"{sha256}-{VERSION}.json"
 
 
 def _write(file: Path, data: Mapping[str, Any]) -> None:
@@ -158,7 +161,7 @@ def sensitivity(
 ) -> Sensitivity:
     """Quantize each layer of `low` alone, as `low` quantizes it, and measure the error at the outputs.
 
-    The rest stays in FP32, so that the error is the layer's own. See `accuracy` for the arguments.
+    The rest stays in FP32, also where `low`'s own is FP16 or BF16, so that the error is the layer's own. See `accuracy` for the arguments.
 
     Raises:
         ModelError: `low` was not made by `quantize`.
@@ -220,19 +223,22 @@ def mixed(
         on_job: Called with each job.
 
     Raises:
-        ConfigError: there is no such metric, or it needs labels.
+        ConfigError: there is no such metric, it needs labels, or the model's outputs do not have it.
     """
     if metric not in {"accuracy", "top1", "relative_l2"}:
         raise ConfigError(f"There is no metric {metric!r}.", hint="Metrics: accuracy, top1, relative_l2.")
     if metric == "accuracy" and labels is None:
         raise ConfigError("An accuracy needs labels.", hint="Give labels=, or take metric='top1' or 'relative_l2'.")
-    ranking = sensitivity(exact, low, store, data=data, labels=labels, shapes=shapes, limit=limit, on_job=on_job)
-    order = [row["node"] for row in ranking.layers]
-    answer = _measured(
-        "mixed", exact, store, data, labels, shapes, limit, on_job,
-        {"scheme": scheme_of(low), "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
-        [low.sha256(store), budget, metric],
-    )  # fmt: skip
+    scheme = scheme_of(low)
+    with store.scratch("mixed-data") as folder:  # read once: an iterator gives its batches to the first who asks
+        batches = gather(data, inputs_of(exact.graph, shapes), folder, limit=limit, min_samples=1)
+        ranking = sensitivity(exact, low, store, data=batches, labels=labels, shapes=shapes, on_job=on_job)
+        order = [row["node"] for row in ranking.layers]
+        answer = _measured(
+            "mixed", exact, store, batches, labels, shapes, limit, on_job,
+            {"scheme": scheme, "ranges": dict(low.origin["ranges"]), "order": order, "budget": budget, "metric": metric},
+            [low.sha256(store), budget, metric],
+        )  # fmt: skip
     return Mixed(tuple(answer["keep"]), answer["value"], answer["met"], tuple(answer["tried"]), metric)
 
 
@@ -257,9 +263,7 @@ def _measured(
     """Run a task of this module in a worker, or find what it gave earlier."""
     with store.scratch(what) as folder:
         batches = gather(data, inputs_of(exact.graph, shapes), folder / "batches", limit=limit, min_samples=1)
-        wanted = None if labels is None else [int(n) for n in labels]
-        if wanted is not None and len(wanted) != batches.samples:
-            raise CalibrationError(f"There are {len(wanted)} labels for {batches.samples} samples.")
+        wanted = None if labels is None else batches.labels(labels)
         known = json.dumps(
             [VERSION, what, exact.sha256(store), batches.digest, wanted, identity, arguments.get("along")]
         )
@@ -282,37 +286,111 @@ def _measured(
 # --- in the worker ----------------------------------------------------------------------------------
 
 
+@dataclass
+class _Sums:
+    """What the figures of one output are made of, added up batch by batch in float64."""
+
+    off: float = 0.0
+    size: float = 0.0
+    own: float = 0.0
+    product: float = 0.0
+    largest_off: float = 0.0
+    largest: float = 0.0
+    bad: int = 0
+
+    def add(self, left: np.ndarray, right: np.ndarray) -> None:
+        """Take in a batch; what is not finite in the reference itself has no error."""
+        import numpy as np
+
+        have = np.isfinite(right)
+        both = have & np.isfinite(left)
+        self.bad += int(np.count_nonzero(have & ~both))
+        left, right = left[both], right[both]
+        difference = left - right
+        self.off += float(difference @ difference)
+        self.size += float(right @ right)
+        self.own += float(left @ left)
+        self.product += float(left @ right)
+        self.largest_off = max(self.largest_off, float(np.abs(difference).max(initial=0.0)))
+        self.largest = max(self.largest, float(np.abs(right).max(initial=0.0)))
+
+    @property
+    def relative(self) -> float | None:
+        """Norm of the difference over the norm of the reference; None where that is 0."""
+        return (self.off / self.size) ** 0.5 if self.size else (0.0 if not self.off else None)
+
+    @property
+    def cosine(self) -> float | None:
+        """Cosine of the angle between output and reference; None where one is 0."""
+        return self.product / (self.size * self.own) ** 0.5 if self.size and self.own else None
+
+
 def errors(
-    got: Mapping[str, np.ndarray], want: Mapping[str, np.ndarray], labels: Any = None
+    got: Mapping[str, Sequence[np.ndarray]],
+    want: Mapping[str, Sequence[np.ndarray]],
+    labels: Sequence[int] | None = None,
 ) -> dict[str, float | None]:
-    """The figures of `Accuracy.models` for one model's outputs."""
+    """The figures of `Accuracy.models` for one model's outputs.
+
+    Args:
+        got: For each output its batches, in order; they may differ in shape.
+        want: The reference's.
+        labels: The right class of each sample.
+
+    Raises:
+        ConfigError: an output is missing or of another shape, or there are labels and no classes.
+    """  # fmt: skip
     import numpy as np
 
-    found = compare(got, want)
+    sums: dict[str, _Sums] = {}
+    for name, rights in want.items():
+        if name not in got or len(got[name]) != len(rights):
+            raise ConfigError(f"The model has no output {name}.", hint=f"It has {', '.join(got)}.")
+        sums[name] = _Sums()
+        for one, other in zip(got[name], rights, strict=True):
+            left, right = (np.asarray(v, dtype=np.float64) for v in (one, other))
+            if left.shape != right.shape:
+                raise ConfigError(f"Output {name} is {list(left.shape)}, the reference {list(right.shape)}.")
+            sums[name].add(left.ravel(), right.ravel())
     name, first = next(iter(want.items()))
-    right = np.asarray(first, dtype=np.float64)
-    left = np.asarray(got[name], dtype=np.float64)
-    relative = found["relative_l2"]
-    largest = float(np.abs(right).max(initial=0.0))
-    cosines = [e["cosine"] for e in found["outputs"].values() if e["cosine"] is not None]
+    relatives = [s.relative for s in sums.values()]
+    cosines = [s.cosine for s in sums.values() if s.cosine is not None]
+    bad = sum(s.bad for s in sums.values())
+    relative = None if None in relatives else max(r for r in relatives if r is not None)
     out: dict[str, float | None] = {
         "relative_l2": relative,
-        "relative_max": found["outputs"][name]["max_abs"] / largest if largest else None,
-        "max_abs": max(e["max_abs"] for e in found["outputs"].values()),
+        "relative_max": sums[name].largest_off / sums[name].largest if sums[name].largest else None,
+        "max_abs": max(s.largest_off for s in sums.values()),
         "cosine": min(cosines) if cosines else None,
         "snr_db": -20 * float(np.log10(relative)) if relative else None,
-        "not_finite": float(sum(e["not_finite"] for e in found["outputs"].values())),
+        "not_finite": float(bad),
     }
-    if right.ndim == 2 and right.shape[1] > 1:
-        best, mine = right.argmax(axis=1), left.argmax(axis=1)
-        out["top1"] = float((best == mine).mean())
-        if right.shape[1] > 5:
-            top = np.argsort(-left, axis=1)[:, :5]
-            out["top5"] = float((top == best[:, None]).any(axis=1).mean())
-        if labels is not None:
-            out["accuracy"] = float((mine == np.asarray(labels)).mean())
+    if bad:  # a NaN or an infinity is no small error
+        out |= {"relative_l2": np.inf, "relative_max": np.inf, "max_abs": np.inf, "cosine": None, "snr_db": -np.inf}
+    rows = {np.shape(right)[1:] for right in first}
+    if len(rows) == 1 and len(classes := rows.pop()) == 1 and classes[0] > 1:
+        out |= _classes(got[name], first, labels)
     elif labels is not None:
-        raise ConfigError(f"Labels need an output [samples, classes]; {name} is {list(right.shape)}.")
+        raise ConfigError(f"Labels need an output [samples, classes]; {name} is {list(np.shape(first[0]))}.")
+    return out
+
+
+def _classes(
+    got: Sequence[np.ndarray], want: Sequence[np.ndarray], labels: Sequence[int] | None
+) -> dict[str, float | None]:
+    """``top1``, ``top5`` and ``accuracy`` of batches [samples, classes]."""
+    import numpy as np
+
+    right, left = np.concatenate(list(want)), np.concatenate(list(got))
+    best, mine = right.argmax(axis=1), left.argmax(axis=1)
+    # A row with a value that is not finite names no class, though argmax takes a NaN for the largest.
+    fine = ~(np.isnan(left) | (np.isfinite(right) & ~np.isfinite(left))).any(axis=1)
+    out: dict[str, float | None] = {"top1": float(((best == mine) & fine).mean())}
+    if right.shape[1] > 5:
+        top = np.argsort(-left, axis=1)[:, :5]
+        out["top5"] = float(((top == best[:, None]).any(axis=1) & fine).mean())
+    if labels is not None:
+        out["accuracy"] = float(((mine == np.asarray(labels)) & fine).mean())
     return out
 
 
@@ -327,23 +405,43 @@ def _open(path: Path | str) -> Any:
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
         raise ModelError(
             f"ONNX Runtime can't run this model on the CPU: {error}",
-            hint="It has no BF16 kernels there: measure such a model as an engine, on a GPU.",
+            hint="Operators of other libraries have no kernels there: measure such a model as an engine, on a GPU.",
         ) from None
 
 
-def _outputs(path: Path | str, batches: Path, tell: Callable[[], None] | None = None) -> dict[str, np.ndarray]:
-    """All outputs over all batches, one behind the other."""
+def _simulated(path: Path, folder: Path, reporter: Reporter) -> Path:
+    """The model to run on the CPU in place of one with FP16 or BF16; the same path where it has none."""
+    from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.simulate import simulate
+
+    model = load_ir(path, reporter)
+    if not simulate(model):
+        return path
+    made = folder / "simulated.onnx"
+    save_ir(model, made)
+    return made
+
+
+def _run(session: Any, names: Sequence[str], batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """One batch; FP16 data go as FP32 to a simulated input."""
     import numpy as np
 
+    wide = {i.name for i in session.get_inputs() if i.type == "tensor(float)"}
+    feed = {n: v.astype(np.float32) if n in wide and v.dtype == np.float16 else v for n, v in batch.items()}
+    return [np.asarray(value) for value in session.run(names, feed)]
+
+
+def _outputs(path: Path | str, batches: Path, tell: Callable[[], None] | None = None) -> dict[str, list[np.ndarray]]:
+    """For each output its batches, which may differ in shape: sequences have lengths."""
     session = _open(path)
     names = [o.name for o in session.get_outputs()]
     parts: dict[str, list[Any]] = {name: [] for name in names}
     for batch in read_batches(batches):
-        for name, value in zip(names, session.run(names, batch), strict=True):
-            parts[name].append(np.asarray(value)[None] if np.ndim(value) == 0 else value)
+        for name, value in zip(names, _run(session, names, batch), strict=True):
+            parts[name].append(value)
         if tell is not None:
             tell()
-    return {name: np.concatenate(values) for name, values in parts.items()}
+    return parts
 
 
 def accuracy_task(
@@ -367,28 +465,37 @@ def accuracy_task(
     reporter.progress("Running", 0, total)
     if kept is not None and known:
         with np.load(kept) as file:
-            want = {str(name): file[f"arr_{i}"] for i, name in enumerate(file["names"])}
+            names = [str(name) for name in file["names"]]
+            count = int(file["count"])
+            want = {name: [file[f"arr_{i * count + k}"] for k in range(count)] for i, name in enumerate(names)}
     else:
         want = _outputs(exact, place, tell)
         if kept is not None:
             with whole(kept) as draft, draft.open("wb") as out:
-                np.savez(out, *want.values(), names=np.array(list(want)))  # an output may be called "file"
+                flat = [part for parts in want.values() for part in parts]
+                count = len(next(iter(want.values())))
+                np.savez(
+                    out, *flat, names=np.array(list(want)), count=np.array(count)
+                )  # an output may be called "file"
     found = {"fp32": errors(want, want, labels)}
     tensors = {}
     for name, path in models.items():
-        found[name] = errors(_outputs(path, place, tell), want, labels)
+        ready = _simulated(Path(path), Path(folder), reporter)
+        found[name] = errors(_outputs(ready, place, tell), want, labels)
         if along:
             tensors[name] = _along(Path(exact), Path(path), place, Path(folder), reporter, name)
     return {"models": found, "tensors": tensors}
 
 
 def _along(exact: Path, low: Path, batches: Path, folder: Path, reporter: Reporter, name: str) -> dict[str, float]:
-    """The relative error of each floating-point tensor that both graphs compute, batch by batch."""
+    """The relative error of each floating-point tensor that both graphs compute; infinite where one is not finite."""
     import numpy as np
 
     from workbench.precision.cast import load_ir, save_ir
+    from workbench.precision.simulate import simulate
 
     loaded = [load_ir(path, reporter) for path in (exact, low)]
+    simulate(loaded[1])
     known = [{v.name: v for node in model.graph for v in node.outputs if v.name} for model in loaded]
     shared = [n for n in known[0] if n in known[1] and _floats(known[0][n]) and _floats(known[1][n])]
     sessions = []
@@ -398,17 +505,14 @@ def _along(exact: Path, low: Path, batches: Path, folder: Path, reporter: Report
         path = folder / f"along-{i}.onnx"
         save_ir(model, path)
         sessions.append(_open(path))
-    off = dict.fromkeys(shared, 0.0)
-    size = dict.fromkeys(shared, 0.0)
+    sums = {tensor: _Sums() for tensor in shared}
     total = len(list(batches.glob("*.npz")))
     for k, batch in enumerate(read_batches(batches)):
-        wants, gots = (session.run(shared, batch) for session in sessions)
+        wants, gots = (_run(session, shared, batch) for session in sessions)
         for tensor, want, got in zip(shared, wants, gots, strict=True):
-            right = np.asarray(want, dtype=np.float32)
-            off[tensor] += float(np.square(np.asarray(got, dtype=np.float32) - right).sum(dtype=np.float64))
-            size[tensor] += float(np.square(right).sum(dtype=np.float64))
+            sums[tensor].add(np.asarray(got, dtype=np.float64).ravel(), np.asarray(want, dtype=np.float64).ravel())
         reporter.progress(f"Along {name}", k + 1, total)
-    return {n: (off[n] / size[n]) ** 0.5 for n in shared if size[n]}
+    return {n: float("inf") if s.bad else s.relative for n, s in sums.items() if s.relative is not None and s.size}
 
 
 def _floats(value: Any) -> bool:
@@ -444,14 +548,19 @@ def sensitivity_task(
     ).taken
     reporter.progress("Layers", 0, len(taken))
     want = _outputs(exact, place)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, choice in enumerate(taken):
         _quantized(Path(exact), how, ranges, reporter, out, only=[choice.node], keep=())
         found = errors(_outputs(out, place), want, labels)
         rows.append({"node": choice.node, "op": choice.op, **found})
         reporter.progress("Layers", i + 1, len(taken))
-    rows.sort(key=lambda row: -float(row["relative_l2"] or 0.0))
+    rows.sort(key=lambda row: -_number(row["relative_l2"]))
     return {"layers": rows}
+
+
+def _number(value: float | None) -> float:
+    """An error to rank by: one that has no number (FP32's outputs are 0, these are not) is the largest."""
+    return float("inf") if value is None else value
 
 
 def mixed_task(
@@ -466,6 +575,11 @@ def mixed_task(
     how = Scheme(**scheme)
     place, out = Path(batches), Path(folder) / "mixed.onnx"
     want = _outputs(exact, place)
+    if (have := errors(want, want, labels)).get(metric) is None:
+        known = ", ".join(name for name in ("accuracy", "top1", "relative_l2") if have.get(name) is not None)
+        raise ConfigError(
+            f"There is no {metric} of this model: its first output has no classes.", hint=f"Metrics it has: {known}."
+        )
     tried: list[dict[str, float]] = []
     steps = math.ceil(math.log2(len(order) + 1)) + 1
 
@@ -475,7 +589,7 @@ def mixed_task(
         else:
             _quantized(Path(exact), how, ranges, reporter, out, only=None, keep=[literal(n) for n in keep])
             got = _outputs(out, place)
-        value = float(errors(got, want, labels)[metric] or 0.0)
+        value = _number(errors(got, want, labels)[metric])
         tried.append({"kept": len(keep), "value": value})
         reporter.progress("Choices", len(tried), max(steps, len(tried) + 1))
         return value

@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import json
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +91,9 @@ class Batches:
         samples: How many samples: the sum of the first dimensions.
         source: What they were made from, in words.
         warnings: What the user should know.
+        places: For each sample its place in the data, counted from 0: some may have been left out.
+        cut: Whether a limit ended the data early, so that there may be more of them.
+        total: How many samples were looked at, those left out included.
     """
 
     folder: Path
@@ -97,9 +102,26 @@ class Batches:
     samples: int
     source: str
     warnings: tuple[str, ...] = ()
+    places: tuple[int, ...] = field(default=(), repr=False)
+    cut: bool = False
+    total: int = 0
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return read_batches(self.folder)
+
+    def labels(self, given: Sequence[int]) -> list[int]:
+        """The labels of these samples, from those of all the data (or of these samples alone).
+
+        Raises:
+            CalibrationError: there are not as many as samples.
+        """
+        if len(given) == self.total or (self.cut and len(given) > self.total):
+            return [int(given[place]) for place in self.places]
+        if len(given) == self.samples:
+            return [int(label) for label in given]
+        raise CalibrationError(
+            f"There are {len(given)} labels for {self.total} samples.", hint="Give one for each sample, in their order."
+        )
 
 
 def read_batches(folder: Path) -> Iterator[dict[str, np.ndarray]]:
@@ -123,7 +145,8 @@ def gather(
     """Read, check and store calibration data.
 
     Args:
-        data: See `batches`.
+        data: See `batches`; or `Batches`, for several calls with the same data: those are given back as they are, if
+            there are enough samples, and `limit` and `seed` say nothing then.
         inputs: What the model asks; from `inputs_of`.
         folder: Where the batches are written; created.
         limit: At most this many batches.
@@ -137,15 +160,22 @@ def gather(
 
     if not inputs:
         raise CalibrationError("The model has no inputs, so there is nothing to calibrate.")
+    if isinstance(data, Batches):
+        _enough(data.samples, min_samples, data.source)
+        return data
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    count = samples = 0
+    count = position = 0
+    places: list[int] = []
     constant: dict[str, Any] = {}
     first: dict[str, str] = {}
     repeated = True
     source, made = batches(data, inputs, seed=seed)
     for number, raw in enumerate(made):
-        for batch in _fit(raw, inputs, number):
+        fitted, length = _fit(raw, inputs, number)
+        start = position
+        position += length
+        for batch in fitted:
             if limit is not None and count >= limit:
                 break
             for item in inputs:
@@ -160,9 +190,14 @@ def gather(
                     constant[item.name] = value if same else None
             np.savez(folder / f"{count:06d}.npz", **{f"input:{k}": v for k, v in batch.items()})
             count += 1
-            samples += int(next(iter(batch.values())).shape[0]) if next(iter(batch.values())).ndim else 1
+            first_array = next(iter(batch.values()))
+            size = int(first_array.shape[0]) if first_array.ndim else 1
+            places += range(start, start + size)
+            start += size
         if limit is not None and count >= limit:
             break
+    samples = len(places)
+    cut = limit is not None and count >= limit
     if count == 0:
         raise CalibrationError(f"{source} holds no batch.", hint="Give a few dozen samples of what the model will see.")
     flat = [
@@ -173,11 +208,7 @@ def gather(
             f"Input {flat[0]} is {float(constant[flat[0]]):g} in every element of every batch: {source} is constant.",
             hint="A constant says nothing about the range of a tensor; give real samples.",
         )
-    if samples < min_samples:
-        raise CalibrationError(
-            f"{source} holds {samples} sample{'s' if samples != 1 else ''}; at least {min_samples} are needed.",
-            hint="Give more of them (a few hundred are usual), or lower min_samples if you know better.",
-        )
+    _enough(samples, min_samples, source)
     if repeated and count > 1:
         raise CalibrationError(
             f"All {count} batches of {source} are the same.",
@@ -189,7 +220,21 @@ def gather(
             "Calibrated on random numbers: the ranges say nothing about your data. Use this to look at fusions and "
             "speed, never for accuracy."
         )
-    return Batches(folder, digest.hexdigest(), count, samples, source, tuple(warnings))
+    if not cut and position > samples:
+        left = position - samples
+        warnings.append(
+            f"{left} of {position} samples of {source} {'was' if left == 1 else 'were'} left out: they fill no batch of "
+            f"{inputs[0].fixed_batch}, which the model fixes."
+        )
+    return Batches(folder, digest.hexdigest(), count, samples, source, tuple(warnings), tuple(places), cut, position)
+
+
+def _enough(samples: int, least: int, source: str) -> None:
+    if samples < least:
+        raise CalibrationError(
+            f"{source} holds {samples} sample{'s' if samples != 1 else ''}; at least {least} are needed.",
+            hint="Give more of them (a few hundred are usual), or lower min_samples if you know better.",
+        )
 
 
 def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, Iterable[Any]]:
@@ -318,7 +363,7 @@ def _load(path: Path, inputs: Sequence[Input]) -> dict[str, np.ndarray]:
             arrays = {name: found[name] for name in found.files}
     except FileNotFoundError:
         raise CalibrationError(f"There is no file {path}.") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise CalibrationError(
             f"{path} can't be read as NumPy data: {error}.", hint="Write it with numpy.save or numpy.savez."
         ) from None
@@ -336,19 +381,25 @@ def _split(arrays: Mapping[str, np.ndarray], inputs: Sequence[Input]) -> Iterato
             hint=f"Name the arrays as the model's inputs: {', '.join(i.name for i in inputs)}.",
         )
     if all(arrays[i.name].ndim == len(i.shape) + 1 for i in inputs):
+        _same_length("batches", {i.name: len(arrays[i.name]) for i in inputs})
         for k in range(len(arrays[inputs[0].name])):
             yield {i.name: arrays[i.name][k] for i in inputs}
         return
     lengths = {i.name: arrays[i.name].shape[0] if arrays[i.name].ndim else 1 for i in inputs}
-    if len(set(lengths.values())) > 1:
-        raise CalibrationError(
-            "The inputs have different numbers of samples: " + ", ".join(f"{n} {k}" for n, k in lengths.items()) + "."
-        )
+    _same_length("samples", lengths)
     size = inputs[0].fixed_batch or _CHUNK
     total = lengths[inputs[0].name]
     whole = total - total % size if inputs[0].fixed_batch and total >= size else total
     for start in range(0, whole, size):
-        yield {i.name: arrays[i.name][start : start + size] for i in inputs}
+        # What fills no batch of a fixed size goes with the last one: `_fit` leaves it out, and it is told.
+        end = total if start + size == whole else start + size
+        yield {i.name: arrays[i.name][start:end] for i in inputs}
+
+
+def _same_length(what: str, lengths: Mapping[str, int]) -> None:
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise CalibrationError(f"The inputs have different numbers of {what}: {told}.")
 
 
 def _folder(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]]:
@@ -389,15 +440,22 @@ def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[s
             hint="pip install pillow, or save the prepared images with numpy.save.",
         ) from None
     for file in files:
-        with Image.open(file) as picture:
-            sized = picture.convert("RGB" if shape[1] == 3 else "L").resize((int(shape[3] or 1), int(shape[2] or 1)))
+        try:
+            with Image.open(file) as picture:
+                sized = picture.convert("RGB" if shape[1] == 3 else "L").resize(
+                    (int(shape[3] or 1), int(shape[2] or 1))
+                )
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for a damaged file
+            raise CalibrationError(
+                f"{file} can't be read as an image: {error}.", hint="Repair it, or take it out of the folder."
+            ) from None
         array = np.asarray(sized, dtype=np.float32) / 255
         array = array.transpose(2, 0, 1) if array.ndim == 3 else array[None]
         yield {name: np.repeat(array[None], inputs[0].fixed_batch or 1, axis=0)}
 
 
-def _fit(raw: Any, inputs: Sequence[Input], number: int) -> list[dict[str, Any]]:
-    """One raw batch as arrays by input name, cut into the model's own batch size where that is fixed."""
+def _fit(raw: Any, inputs: Sequence[Input], number: int) -> tuple[list[dict[str, Any]], int]:
+    """One raw batch as arrays by input name, cut into the model's own batch size where that is fixed; its samples."""
     import numpy as np
 
     if isinstance(raw, Mapping):
@@ -420,15 +478,20 @@ def _fit(raw: Any, inputs: Sequence[Input], number: int) -> list[dict[str, Any]]
             named[item.name] = named[item.name][None]  # a sample without its batch axis
     size = inputs[0].fixed_batch
     length = named[inputs[0].name].shape[0] if named[inputs[0].name].ndim else 0
-    if size is None or length in (size, 0) or any(i.fixed_batch != size for i in inputs):
-        return [named]
+    if (
+        size is None
+        or length in (size, 0)
+        or any(i.fixed_batch not in (size, None) or named[i.name].shape[:1] != (length,) for i in inputs)
+    ):
+        return [named], length if named[inputs[0].name].ndim else 1
     if length % size and length < size:
         array = named[inputs[0].name]
         raise CalibrationError(
             f"Batch {number} of {inputs[0].name} has {len(array)} samples; the model takes exactly {size}.",
             hint="Give batches of that size, or export the model with a dynamic batch.",
         )
-    return [{k: np.asarray(v[s : s + size]) for k, v in named.items()} for s in range(0, length - length % size, size)]
+    starts = range(0, length - length % size, size)
+    return [{k: np.asarray(v[s : s + size]) for k, v in named.items()} for s in starts], length
 
 
 def _array(value: Any) -> np.ndarray:
@@ -522,7 +585,8 @@ class Histogram:
         while amax >= self.top:
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2, np.int64)])
             self.top *= 2
-        index = (np.abs(flat) * np.float32(BINS / self.top)).astype(np.int32)
+        # Divided first: BINS / top itself is beyond FP32 where the values are below 6e-36.
+        index = (np.abs(flat.astype(np.float32, copy=False)) / np.float32(self.top) * BINS).astype(np.int32)
         np.minimum(index, BINS - 1, out=index)
         self.counts += np.bincount(index, minlength=BINS)
 

@@ -9,7 +9,8 @@ Every variant is made, built and compared by the workbench's own calls (`cast`, 
 with the reason, and the others go on.
 
 Kernels, operations and bytes are computed from the plan; times are estimated (`workbench.plan.roofline`) unless
-the engine was profiled on a GPU; errors are measured with ONNX Runtime on the CPU.
+the engine was profiled on a GPU; errors are measured with ONNX Runtime on the CPU, FP16 and BF16 simulated
+(`workbench.precision.simulate`).
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Variant:
             **{f"flops_{dtype}": row["flops"] for dtype, row in self.audit.by_precision.items() if row["flops"]},
             "weight_bytes": self.engine.plan.summary["weight_bytes"], "engine_bytes": self.engine.bytes,
             "time_ms": time, "time_source": source, "time_on": gpu,
-            **{name: self.error.get(name) for name in ("relative_l2", "cosine", "snr_db", "top1", "accuracy")},
+            **{name: self.error.get(name) for name in ("relative_l2", "cosine", "snr_db", "not_finite", "top1", "accuracy")},
             "findings": len(self.audit.findings), "problem": str(self.error_problem or ""),
         }  # fmt: skip
         return out
@@ -333,6 +334,34 @@ class _One:
     errors: bool
     on_job: Callable[[Job | Build], Any] | None
     folder: Path
+    _read: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def _batches(self, data: Any) -> Any:
+        """The data as batches that are read once for all variants: an iterator gives them but once.
+
+        A calibration, or the path of one, stays what it is.
+        """
+        from workbench.precision.calibration import Calibration, gather, inputs_of
+        from workbench.precision.tensorrt_cache import TensorRTCache
+
+        if data is None or isinstance(data, Calibration):
+            return data
+        if isinstance(data, str | Path) and (str(data).endswith(".json") or TensorRTCache.is_one(str(data))):
+            return data
+        found = next((made for known, made in self._read if known is data), None)
+        if found is None:
+            place = self.folder / f"batches-{len(self._read)}"
+            try:
+                inputs = inputs_of(self.exact.graph, self.sizes)
+                found = gather(data, inputs, place, limit=self.limit, min_samples=1)
+            except CancelledError:
+                raise
+            except WorkbenchError as error:
+                found = error  # what was wrong with them for one variant is wrong for the next
+            self._read.append((data, found))
+        if isinstance(found, WorkbenchError):
+            raise found
+        return found
 
     def variant(self, scheme: str | Scheme | Cast) -> Variant:
         """The variant, or the reason why there is none."""
@@ -365,7 +394,7 @@ class _One:
         if isinstance(scheme, Cast):
             low = cast(self.exact, scheme.to, self.session.store, on_job=self.on_job, **asdict(scheme.lists))
         else:
-            data = self.data.calibration if scheme.calibrated else None
+            data = self._batches(self.data.calibration) if scheme.calibrated else None
             given: dict[str, Any] = {"data": data, "shapes": self.sizes, "limit": self.limit, "on_job": self.on_job}
             low = quantize(self.exact, self.session.store, scheme, **given)
         low = replace(low, name=f"{self.exact.name}-{_slug(title(scheme))}")
@@ -386,7 +415,7 @@ class _One:
         from workbench.precision.cast import cast
 
         given: dict[str, Any] = {
-            "data": self.data.test, "labels": self.data.labels, "shapes": self.sizes, "limit": self.limit,
+            "data": self._batches(self.data.test), "labels": self.data.labels, "shapes": self.sizes, "limit": self.limit,
             "keep": self.folder, "on_job": self.on_job,
         }  # fmt: skip
         if scheme == "fp32":

@@ -602,7 +602,9 @@ def _errors(values: Sequence[float | None]) -> Json:
 
 
 def _error_fact(lens: Lens, error: float | None) -> Json | None:
-    return None if error is None else _fact("Error against FP32", _percent(error), "%", "measured", lens.error_note)
+    if error is None or math.isfinite(error):
+        return None if error is None else _fact("Error against FP32", _percent(error), "%", "measured", lens.error_note)
+    return _fact("Error against FP32", "not finite", None, "measured", lens.error_note)
 
 
 def rows_data(title: str, of: str, ids: Sequence[str], columns: Sequence[tuple[Json, Sequence[Any]]]) -> Json:
@@ -666,7 +668,9 @@ def _capital(text: str) -> str:
 
 
 def _round(value: float | None) -> float | None:
-    """Four significant digits are enough on the wire."""
+    """Four significant digits are enough on the wire; JSON has no number that is not finite, so None stands for it."""
     if value is None or isinstance(value, int):
         return value
+    if not math.isfinite(value):
+        return None
     return float(f"{value:.4g}")
