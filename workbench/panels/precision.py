@@ -496,7 +496,9 @@ def basis(found: WhatIf) -> str:
     samples = sorted({v.samples for v in found.variants if v.samples})
     if samples:
         text = ", ".join(map(str, samples))
-        out.append(f"Error against FP32 and accuracy: measured with ONNX Runtime on the CPU, FP16 and BF16 rounded behind each node, {text} samples.")
+        out.append(
+            f"Error against FP32 and accuracy: measured with ONNX Runtime on the CPU, FP16 and BF16 rounded behind each node, {text} samples."
+        )
     return " ".join(out)
 
 
