@@ -46,7 +46,7 @@ def test_from_fp16_to_int8_on_the_digits(width: int, lab: Lab, context: Window, 
     until(lambda: precision.button("Compare").is_enabled(), 120, "the end of the comparison")
     table.wait_status("4 rows")
     # The row chosen is the engine that every view shows.
-    table.box.locator("[role=row]", has_text="61.2 dB").click()
+    table.box.get_by_role("gridcell", name="fp16", exact=True).click()
     precision.box.get_by_text("What did I really get: fp16").wait_for()
     assert "fp16" in book.run("print(session.current.config.precision)")
     book.show(1)
