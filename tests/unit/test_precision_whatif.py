@@ -82,11 +82,18 @@ def test_every_launch_is_in_one_part_and_the_parts_sum_up(data: st.DataObject) -
         ({"to": "fp8", "placement": "modelopt", "rest": "fp32"}, "fp8, placed by ModelOpt, rest fp32"),
         ({"to": "int4", "block": 64}, "int4, blocks of 64"), ({"to": "bf16"}, "bf16"),
         ({"to": "fp16", "keep_ops": "Softmax", "keep_io": False}, "fp16, without Softmax, inputs and outputs too"),
-        ({"to": "int8", "method": "percentile", "percentile": 99.9, "keep": ["a", "b"]}, "int8, percentile 99.9, 2 kept"),
+        ({"to": "int8", "method": "percentile", "percentile": 99.9, "keep": ["a", "b"]}, "int8, percentile 99.9, without a, b"),
     ],
 )  # fmt: skip
 def test_titles_say_what_differs_from_the_defaults(asked: object, words: str) -> None:
     assert title(parse(asked)) == words  # type: ignore[arg-type]
+
+
+def test_variants_that_keep_other_nodes_have_other_titles() -> None:
+    kept = [["a"], ["b"], ["a", "b", "c"], ["a", "b", "d"], []]
+    titles = {title(parse({"to": to, "keep": names})) for names in kept for to in ("int8", "fp16")}
+    assert len(titles) == 10
+    assert any(text.startswith("int8, without a, b and 1 more (") for text in titles)
 
 
 def test_what_is_asked_is_read_or_refused_by_name() -> None:

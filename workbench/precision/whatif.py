@@ -15,6 +15,7 @@ the engine was profiled on a GPU; errors are measured with ONNX Runtime on the C
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -223,7 +224,7 @@ def title(asked: str | Scheme | Cast) -> str:
     if isinstance(asked, Cast):
         listed = asdict(asked.lists)
         left = [
-            f"{what} {', '.join(names[:2])}{f' and {len(names) - 2} more' if len(names) > 2 else ''}"
+            _listed(what, names)
             for key, what in (("keep", "without"), ("keep_ops", "without"), ("only", "only"), ("only_ops", "only"))
             if (names := listed[key])
         ]
@@ -245,10 +246,18 @@ def title(asked: str | Scheme | Cast) -> str:
     if asked.residual is not None:
         words.append("residuals quantized" if asked.residual else "residuals wide")
     if asked.keep:
-        words.append(f"{len(asked.keep)} kept")
+        words.append(_listed("without", asked.keep))
     if asked.only is not None:
-        words.append(f"only {len(asked.only)}")
+        words.append(_listed("only", asked.only))
     return ", ".join(words)
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    """The first two names; of more also a few digits of all, since variants and models are told apart by their title."""
+    if len(names) <= 2:
+        return f"{what} {', '.join(names) or 'none'}"
+    digits = hashlib.sha256("\n".join(names).encode()).hexdigest()[:4]
+    return f"{what} {', '.join(names[:2])} and {len(names) - 2} more ({digits})"
 
 
 def parse(asked: Asked) -> str | Scheme | Cast:
