@@ -568,7 +568,7 @@ def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
 
 def opt_shapes(config: BuildConfig) -> dict[str, Shape]:
     """Shapes at which costs are counted: the opt shapes of the first profile."""
-    return {name: r.opt for name, r in config.profiles[0].inputs.items()} if config.profiles else {}
+    return config.profiles[0].sizes if config.profiles else {}
 
 
 def check_profiles(model: Model, config: BuildConfig) -> None:

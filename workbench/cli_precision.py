@@ -112,11 +112,10 @@ def cast(
     """Convert MODEL to FP16 or BF16 and write it."""
     if library is Library.ONNXRUNTIME:
         raise ConfigError("ONNX Runtime does not cast here.", hint="--library workbench or modelopt.")
-    from workbench.config import ShapeProfile
+    from workbench.config import ShapeProfile, sizes_of
     from workbench.precision.cast import cast as convert
     from workbench.precision.modelopt import autocast
     from workbench.precision.overflow import warnings
-    from workbench.session import sizes_of
 
     work = _session(session)
     if check is not None:
@@ -170,11 +169,10 @@ def quantize(
     session: SessionOption = "default",
 ) -> None:  # fmt: skip
     """Quantize MODEL by calibration and write it with Q/DQ where TensorRT wants them."""
-    from workbench.config import ShapeProfile
+    from workbench.config import ShapeProfile, sizes_of
     from workbench.precision.quantize import Scheme, summary
     from workbench.precision.quantize import calibration as calibration_of
     from workbench.precision.quantize import quantize as convert
-    from workbench.session import sizes_of
 
     scheme = Scheme(
         to=to.value, method=method.value if method else None, percentile=percentile, rest=rest.value,

@@ -102,8 +102,25 @@ class ShapeProfile(_Frozen):
             inputs[name] = ShapeRange(min=low, opt=usual, max=high)
         return ShapeProfile(inputs=inputs)
 
+    @property
+    def sizes(self) -> dict[str, Shape]:
+        """The opt shape of each input."""
+        return {name: each.opt for name, each in self.inputs.items()}
+
     def __hash__(self) -> int:
         return hash(tuple(sorted(self.inputs.items(), key=lambda item: item[0])))
+
+
+def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Shape] | None:
+    """One shape of each input: a text, in the form that a build takes, stands for its opt shape.
+
+    Raises:
+        ConfigError: a text is not understood.
+    """
+    if shapes is None or isinstance(shapes, ShapeProfile):
+        return None if shapes is None else shapes.sizes
+    texts = ShapeProfile.parse({name: shape for name, shape in shapes.items() if isinstance(shape, str)}).sizes
+    return {name: texts[name] if name in texts else tuple(shape) for name, shape in shapes.items()}
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -30,8 +30,8 @@ def gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs that CUDA uses here, in its order; empty without a driver.
 
     They are numbered as ``nvidia-smi`` does, by their place on the bus (workers are told so: `jobs`), and those that
-    ``CUDA_VISIBLE_DEVICES`` leaves out are left out. Asked of ``nvidia-smi``: initializing CUDA here would tie the notebook to one driver state, and a
-    CUDA toolkit on disk says nothing about a GPU.
+    ``CUDA_VISIBLE_DEVICES`` leaves out are left out. Asked of ``nvidia-smi``: initializing CUDA here would tie the
+    notebook to one driver state, and a CUDA toolkit on disk says nothing about a GPU.
     """
     tool = shutil.which("nvidia-smi")
     if tool is None:

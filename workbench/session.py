@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine
-from workbench.config import BuildConfig, ShapeProfile
+from workbench.config import BuildConfig, ShapeProfile, sizes_of
 from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
 from workbench.events import PROCESS, Event, Selection, call
 from workbench.jobs import Job
@@ -499,7 +499,7 @@ class Session:
             return self.add(model, shapes=config.profiles[0] if config.profiles else None, on_job=on_job)
         if found.origin.get("kind") in {"sample", "factory"} and config.profiles:
             # It was exported at other shapes: export it again at those that are asked for.
-            given = {n: r.opt for n, r in config.profiles[0].inputs.items()}
+            given = config.profiles[0].sizes
             try:
                 found.graph.check_shapes(given)
                 if not any(not r.fixed for r in config.profiles[0].inputs.values()) or found.graph.dynamic_inputs:
@@ -1110,12 +1110,6 @@ def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile 
     if shapes is None or isinstance(shapes, ShapeProfile):
         return shapes
     return ShapeProfile.parse({n: s if isinstance(s, str) else "x".join(map(str, s)) for n, s in shapes.items()})
-
-
-def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Any] | None:
-    """Sizes of inputs, given as a build takes them (``"1x3x224x224"``; of a range the opt) or as tuples."""
-    profile = profile_of(shapes)
-    return {name: each.opt for name, each in profile.inputs.items()} if profile is not None else None
 
 
 def _sized(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.config import ShapeProfile
+from workbench.config import sizes_of
 from workbench.errors import ConfigError
 from workbench.jobs import Job
 from workbench.measure.run import check_batches
@@ -51,7 +51,7 @@ def start(
             "built": {**engine.plan.compiler, **_compatible(engine)},
             **options,
             **({"batches": [int(b) for b in options["batches"]]} if options.get("batches") is not None else {}),
-            **({"shapes": _shapes(options["shapes"])} if options.get("shapes") else {}),
+            **({"shapes": sizes_of(options["shapes"])} if options.get("shapes") else {}),
         }
     except BaseException:
         scratch.cleanup()
@@ -65,12 +65,6 @@ def start(
     job.on_change(ended)
     job.on_change(on_change)
     return job.start()
-
-
-def _shapes(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Shapes by input name; a text, in the form that a build takes, stands for its opt shape."""
-    texts = ShapeProfile.parse({name: shape for name, shape in given.items() if isinstance(shape, str)}).inputs
-    return {name: list(texts[name].opt) if name in texts else list(shape) for name, shape in given.items()}
 
 
 def _compatible(engine: Engine) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench import figures
+from workbench.config import sizes_of
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.events import Selection
 from workbench.panels.base import Panel, chart, empty, table_html, warning
@@ -255,8 +256,6 @@ class PrecisionPanel(Panel):
         self.work.run(work, "<b>Running the FP32 model</b>")
 
     def _sizes(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        from workbench.session import sizes_of
-
         return sizes_of(request.get("shapes"))
 
     def _measure_along(self, _button: Any) -> None:

@@ -80,6 +80,16 @@ class Lists:
                 raise ModelError(f"{model} has no operation {op!r}.", hint=f"It has: {some(sorted(operations), 30)}.")
 
 
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, with a number behind it where something else has it; taken from then on."""
+    unique, k = name, 1
+    while unique in taken:
+        k += 1
+        unique = f"{name}_{k}"
+    taken.add(unique)
+    return unique
+
+
 def some(names: Sequence[str], count: int = 6) -> str:
     """The first of the names, and how many more there are."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
@@ -446,14 +456,7 @@ class Casting:
         return made
 
     def _free(self, name: str, taken: set[str] | None = None) -> str:
-        """`name`, with a number behind it where something else has it."""
-        taken = self._names if taken is None else taken
-        unique, k = name, 1
-        while unique in taken:
-            k += 1
-            unique = f"{name}_{k}"
-        taken.add(unique)
-        return unique
+        return free_name(name, self._names if taken is None else taken)
 
     def _restore_output(self, place: int, value: ir.Value) -> None:
         """Give a model output the type that it shall have (its own, or without `keep_io` the low one), and its name."""

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ModelError
-from workbench.precision.cast import some
+from workbench.precision.cast import free_name, some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -314,12 +314,7 @@ class Insertion:
         return self.rest == "fp16" and (beta is None or beta.as_float() == 1.0)
 
     def _free(self, name: str) -> str:
-        unique, k = name, 1
-        while unique in self._names:
-            k += 1
-            unique = f"{name}_{k}"
-        self._names.add(unique)
-        return unique
+        return free_name(name, self._names)
 
     def _constant(self, name: str, array: Any, dtype: ir.DataType | None = None) -> ir.Value:
         ir = self.ir

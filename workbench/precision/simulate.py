@@ -11,7 +11,10 @@ fuses two nodes rounds less often.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from workbench.precision.cast import free_name
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -54,15 +57,8 @@ def simulate(model: ir.Model) -> bool:
     low = [v for v in values.values() if v.dtype is not None and v.dtype.name in LOW]
     if not low or any(not isinstance(v.type, ir.TensorType) for v in low):
         return False
-    taken = {v.name for v in values.values()} | {node.name for graph in graphs for node in graph}
-
-    def free(name: str) -> str:
-        unique, k = name, 1
-        while unique in taken:
-            k += 1
-            unique = f"{name}_{k}"
-        taken.add(unique)
-        return unique
+    names = [v.name for v in values.values()] + [node.name for graph in graphs for node in graph]
+    free = partial(free_name, taken={name for name in names if name})
 
     def cast(value: ir.Value, dtype: Any, name: str | None = None) -> ir.Node:
         title = name or free(f"{value.name}_low")

@@ -318,7 +318,7 @@ def what_if(
 
         build = build.replace(profiles=(profile_of(shapes),))
     exact = session._resolve(model, build, on_job)
-    sizes = {n: r.opt for n, r in build.profiles[0].inputs.items()} if build.profiles else None
+    sizes = build.profiles[0].sizes if build.profiles else None
     given = data_of(exact, session.store, data, test, labels, on_job=on_job)
     done: list[Variant] = []
     with session.store.scratch("what-if") as folder:
