@@ -60,6 +60,12 @@ def hungry(reporter: Any) -> dict[str, Any]:
     raise MemoryError
 
 
+def crowded(reporter: Any) -> dict[str, Any]:
+    raise RuntimeError(
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call"
+    )
+
+
 def unanswerable(reporter: Any) -> Any:
     return {"x": object()}
 

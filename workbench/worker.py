@@ -90,32 +90,39 @@ def main() -> None:
         reporter.send({"event": "result", "result": task(reporter, **request["arguments"])})
     except WorkbenchError as error:
         reporter.send({"event": "error", "error": error.to_dict()})
-    except OSError as error:
-        reporter.send({"event": "error", "error": _disk(error).to_dict()})
-    except MemoryError:
-        reporter.send({"event": "error", "error": WorkbenchError(
-            "The worker ran out of memory.", hint="Close other work, or build a smaller model.").to_dict()})  # fmt: skip
     except Exception as error:  # noqa: BLE001 - the boundary of the process: everything is reported
-        traceback.print_exc()
-        reporter.send({"event": "error", "error": WorkbenchError(
-            f"{type(error).__name__}: {error}",
-            hint="This is not an error that the workbench expects; the worker's log has the traceback.",
-            details={"traceback": traceback.format_exc()}).to_dict()})  # fmt: skip
+        reporter.send({"event": "error", "error": _told(error).to_dict()})
     out.flush()
     # Skip interpreter teardown: some compilers crash or take seconds in their destructors.
     sys.stderr.flush()
     os._exit(0)
 
 
-def _disk(error: OSError) -> WorkbenchError:
+def _told(error: Exception) -> WorkbenchError:
+    """What a task did not tell in words of its own, as far as it is known what it means."""
     from workbench.errors import StoreError
 
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StoreError(
-            f"The disk is full: {error}.",
-            hint="Free some space, or point WORKBENCH_HOME at a larger disk; then build again.",
+    if isinstance(error, OSError):
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return StoreError(
+                f"The disk is full: {error}.",
+                hint="Free some space, or point WORKBENCH_HOME at a larger disk; then build again.",
+            )
+        return WorkbenchError(f"{type(error).__name__}: {error}", hint="Check the file and its permissions.")
+    if isinstance(error, MemoryError):
+        return WorkbenchError("The worker ran out of memory.", hint="Close other work, or build a smaller model.")
+    said = str(error)
+    if "CUDA" in said and "out of memory" in said.lower():  # torch's, of an allocation or of CUDA's own start
+        return WorkbenchError(
+            f"The GPU has too little free memory: {said.splitlines()[0]}",
+            hint="End what else fills the GPU (nvidia-smi lists it), or give a smaller batch.",
         )
-    return WorkbenchError(f"{type(error).__name__}: {error}", hint="Check the file and its permissions.")
+    traceback.print_exc()
+    return WorkbenchError(
+        f"{type(error).__name__}: {error}",
+        hint="This is not an error that the workbench expects; the worker's log has the traceback.",
+        details={"traceback": traceback.format_exc()},
+    )
 
 
 def _listen(reporter: Reporter) -> None:

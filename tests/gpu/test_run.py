@@ -143,6 +143,46 @@ def test_a_crash_leaves_the_notebook_unharmed(session: Session) -> None:
     close(engine.run(inputs), reference(engine, inputs))
 
 
+FILL = """
+import sys, torch
+kept = []
+for size in (1 << 30, 1 << 26, 1 << 21):
+    try:
+        while True:
+            kept.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+    except RuntimeError:
+        pass
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_gpu_that_another_process_fills(session: Session) -> None:
+    """Told before the engine runs and while it is open; both live on once the other process has ended."""
+    import subprocess
+    import sys
+
+    engine = session.build("residual_block", **target(session))
+    with engine.open() as running:
+        inputs = given(running)
+        right = reference(engine, inputs)
+        close(running(inputs), right)
+        other = subprocess.Popen([sys.executable, "-c", FILL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "full\n"
+            with pytest.raises(WorkbenchError, match="too little free memory") as caught:
+                engine.run(inputs)
+            assert caught.value.hint
+            print(f"\na full GPU: {caught.value.message}")
+            with pytest.raises(WorkbenchError, match="too little free memory"):
+                session.profile(engine, duration_ms=50)
+        finally:
+            other.communicate("")
+        close(running(inputs), right)
+    close(engine.run(inputs), right)
+
+
 def test_compiled_kernels_are_kept(session: Session) -> None:
     """The first execution of a process, without and with what an earlier process compiled."""
     if not _rtx():

@@ -79,7 +79,7 @@ def test_an_error_keeps_its_class_hint_and_details() -> None:
     ("task", "error", "told"),
     [("fault", WorkbenchError, "ZeroDivisionError"), ("full", StoreError, "disk is full"),
      ("hungry", WorkbenchError, "out of memory"), ("unanswerable", WorkbenchError, "TypeError"),
-     ("absent", WorkbenchError, "absent")],
+     ("absent", WorkbenchError, "absent"), ("crowded", WorkbenchError, "GPU has too little free memory")],
 )  # fmt: skip
 def test_other_ends(task: str, error: type, told: str) -> None:
     with pytest.raises(error, match=told):

@@ -11,10 +11,12 @@ row that is slower than FP16 says which kernels eat the gain (`workbench.precisi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -122,6 +124,27 @@ class Bench:
                         on_row(row)
         return self.document
 
+    def prepare(self, rows: Iterable[tuple[str, int, str]], at_once: int = 4) -> None:
+        """Build the engines of `rows` (model, batch, precision), several at a time, so that measuring need not wait.
+
+        Only for a compiler that times nothing on the GPU while it builds, as TensorRT for RTX: full TensorRT chooses
+        its kernels by their times, which other work on the GPU would spoil. What can't be built is told by `row`.
+        """
+        done = {(r["model"], r["batch"], r["precision"]) for r in self.document["rows"]}
+        groups: dict[tuple[str, int], list[str]] = {}
+        for model, batch, precision in rows:
+            if (model, batch, precision) not in done:
+                groups.setdefault((model, batch), []).append(precision)
+
+        def build(model: str, batch: int) -> None:
+            for precision in groups[model, batch]:  # one after the other: they share a calibration
+                with contextlib.suppress(WorkbenchError):
+                    self._engine(model, _shapes(model, batch), precision, {})
+
+        with ThreadPoolExecutor(at_once) as pool:
+            for work in [pool.submit(build, *group) for group in groups]:
+                work.result()
+
     def row(self, model: str, batch: int, precision: str) -> Mapping[str, Any]:
         """One row: that of the results file, or measured now and kept.
 
@@ -145,8 +168,7 @@ class Bench:
         return row
 
     def _row(self, model: str, batch: int, precision: str) -> dict[str, Any]:
-        entry = samples()[model]
-        shapes = {n: [batch, *i["shape"][1:]] for n, i in entry["inputs"].items()}
+        shapes = _shapes(model, batch)
         row: dict[str, Any] = {"model": model, "batch": batch, "precision": precision, "ways": {}, "missing": {}}
         engine: dict[str, Any] | None = None
         built: Engine | None = None
@@ -164,7 +186,7 @@ class Bench:
             except WorkbenchError as error:
                 text = error.message + (f" {error.hint}" if error.hint else "")
                 row["missing"].update(dict.fromkeys(("tensorrt", "tensorrt graph"), text))
-        file = sample_folder() / entry["file"]
+        file = sample_folder() / samples()[model]["file"]
         job = Job(
             "workbench.measure.bench:measure", {}, title=f"bench of {model}, batch {batch}, {precision}", time_limit=600
         )
@@ -256,12 +278,16 @@ class Bench:
         half = next((r for r in same if r["precision"] == "fp16" and r.get("layer_ms")), None)
         if half is None:
             return None
-        shapes = {n: [row["batch"], *i["shape"][1:]] for n, i in samples()[row["model"]]["inputs"].items()}
-        plan = self._engine(row["model"], shapes, "fp16", {}).plan
+        plan = self._engine(row["model"], _shapes(row["model"], row["batch"]), "fp16", {}).plan
         if len(plan.layers) != len(half["layer_ms"]):
             return None  # measured with another version of the compiler
         layers = [replace(layer, time_ms=t) for layer, t in zip(plan.layers, half["layer_ms"], strict=True)]
         return replace(plan, layers=tuple(layers))
+
+
+def _shapes(model: str, batch: int) -> dict[str, list[int]]:
+    """The shapes of a sample model's inputs at a batch size."""
+    return {n: [batch, *i["shape"][1:]] for n, i in samples()[model]["inputs"].items()}
 
 
 def draw(reporter: Reporter, *, file: str, out: str, count: int, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
