@@ -706,8 +706,9 @@ class Session:
 
         Returns:
             ``fixed`` and ``dynamic``, each with ``engine`` (its key), ``latency`` at the usual shape, ``launches``,
-            ``build_s``, ``error``; ``shapes``; ``overhead_ms`` of the medians, and ``overhead`` as a part of the
-            fixed engine's.
+            ``build_s``, ``error``; with TensorRT for RTX also ``fallback``, the dynamic engine with the kernels for any
+            shape that run until those for the shape at hand are compiled; ``shapes``; ``overhead_ms`` of the medians,
+            and ``overhead`` as a part of the fixed engine's.
 
         Raises:
             ConfigError: there is no range.

@@ -102,6 +102,7 @@ class Engine:
         self.document = json.loads((SAMPLES / LAYERS[version]).read_text())
         self.device = device
         self.shape = (-1, 3, 8, 8)
+        self.fixed = False
         self.addresses: dict[str, int] = {}
         self.given: dict[str, tuple[int, ...]] = {}
         self.deserializes = True
@@ -154,7 +155,9 @@ def pretend(version: str, engine: Engine, state: State, put: Callable[[dict, Any
         ("ICudaEngine", "get_tensor_mode"): lambda m, s, e, n: (
             m.TensorIOMode.INPUT if n == "x" else m.TensorIOMode.OUTPUT
         ),
-        ("ICudaEngine", "get_tensor_shape"): lambda m, s, e, n: engine.shape if n == "x" else (-1, 8, 8, 8),
+        ("ICudaEngine", "get_tensor_shape"): lambda m, s, e, n: (
+            engine.shape if n == "x" else (2 if engine.fixed else -1, 8, 8, 8)
+        ),
         ("ICudaEngine", "get_tensor_dtype"): lambda m, s, e, n: "DataType.FLOAT",
         ("ICudaEngine", "get_tensor_profile_shape"): lambda m, s, e, n, k: [(1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8)],
         ("IExecutionContext", "set_input_shape"): lambda m, s, c, n, v: engine.given.update({n: v}) or True,
@@ -197,6 +200,28 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 X = np.arange(2 * 3 * 64, dtype="float32").reshape(2, 3, 8, 8)
+
+
+def test_kernels_for_a_shape_are_compiled_before_anything_is_timed(made: Any, tmp_path: Path) -> None:
+    module, engine, device, path = made
+    rtx = "rtx" in module.__name__
+    runner = Runner(module, path, device, specialization="none")
+    assert runner.specialization == ("none" if rtx else None)
+    assert Runner(module, path, device).specialization is None
+    if rtx:
+        asked = runner._config.dynamic_shapes_kernel_specialization_strategy
+        assert asked == module.DynamicShapesKernelSpecializationStrategy.NONE
+
+    def found(**options: Any) -> Any:
+        common = {"module": module.__name__, "engine": str(path), "folder": str(tmp_path), "device": device}
+        return profile(Silent(), **common, **options)["specialization"]
+
+    assert found(duration_ms=5.0) == ("eager" if rtx else None)
+    with pytest.raises(ConfigError, match="no specialization 'early'"):
+        found(specialization="early")
+    engine.shape = (2, 3, 8, 8)
+    engine.fixed = True
+    assert Runner(module, path, device, specialization="none").specialization is None
 
 
 def test_an_engine_runs_on_the_real_names(made: Any) -> None:

@@ -118,6 +118,9 @@ def test_what_a_dynamic_shape_costs(session: Session, pretended: None, tmp_path:
         1.0,
         0.5,
     )  # the pretended worker: 2 ms, and 3 ms at given shapes
+    assert found["fallback"]["latency"]["median_ms"] == 4.5
+    assert found["fallback"]["engine"] == found["dynamic"]["engine"]
+    assert not any("specialization" in found[which] for which in ("fixed", "dynamic", "fallback"))
     with pytest.raises(ConfigError, match="no range of shapes"):
         session.dynamic_overhead(str(model), compiler="fake", shapes={"x": "4x8"})
 

@@ -27,6 +27,11 @@ def dynamic_overhead(session: Session, model: Any, config: BuildConfig, **option
         "fixed": _measured(session, fixed, options),
         "dynamic": _measured(session, dynamic, {**options, "shapes": at}),
     }
+    if found["dynamic"].pop("specialization"):
+        # What a shape costs that comes for the first time, and always where a graph was captured too early.
+        found["fallback"] = _measured(session, dynamic, {**options, "shapes": at, "specialization": "none"})
+    for one in found.values():
+        one.pop("specialization", None)
     # A graph of one and launches one by one of the other would compare launches.
     way = "graph" if all("graph" in one["ways"] for one in found.values()) else "plain"
     for one in found.values():
@@ -46,7 +51,7 @@ def _measured(session: Session, engine: Engine, options: dict[str, Any]) -> dict
     document = session.profile(engine, **options)
     summary = engine.plan.summary
     return {
-        "engine": engine.key, "ways": document["latency"], "error": document["error"],
+        "specialization": document.get("specialization"), "engine": engine.key, "ways": document["latency"], "error": document["error"],
         "launches": summary["launches_after"], "build_s": engine.seconds["total"],
         "profile": {n: str(r) for n, r in engine.config.profiles[0].inputs.items()},
     }  # fmt: skip

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.compilers.tensorrt.runtime import SPECIALIZATIONS
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.measure.accuracy import compare
 from workbench.measure.latency import Latency, percentiles, steady
@@ -50,6 +51,7 @@ def profile(
     batches: Sequence[int] | None = None,
     kernels: bool = True,
     ceilings: bool = True,
+    specialization: str = "eager",
     seed: int = 0,
     device: Any = None,
     gauge: Any = None,
@@ -75,6 +77,9 @@ def profile(
         batches: Also measure at these sizes of the first dimension of every input (a dynamic engine).
         kernels: Also name the kernels behind the layers, by torch.profiler, in a pass of its own.
         ceilings: Also measure what this GPU reaches: one copy, one GEMM a precision; about a second.
+        specialization: When TensorRT for RTX compiles kernels for the shapes at hand of an engine with open shapes:
+            "eager", before anything is timed; "none", never: its kernels for any shape are timed; "lazy", its own
+            way, in the background, which times now these and now those.
         seed: Of the random inputs.
         device: CUDA; torch's by default.
         gauge: Clocks and energy; `workbench.measure.nvml.Gauge` by default, where NVML can be had.
@@ -88,7 +93,7 @@ def profile(
         or ``missing``, why there is none; ``clocks`` (see `Gauge.clocks`) and ``energy`` (``joules_per_run`` of the
         first way of ``latency`` there is among graph, plain; warm-up included; the whole GPU's); ``kernels``:
         ``rows`` of ``name``, ``ms``, ``layer`` (its name, or None) and ``joined``, how; ``ceilings`` (see
-        `workbench.plan.roofline.Device`). What could not be had is absent or None, and ``notes`` says why.
+        `workbench.plan.roofline.Device`); ``specialization``, None where it means nothing. What could not be had is absent or None, and ``notes`` says why.
 
     Raises:
         BuildError: the engine can't be used here, in words.
@@ -96,6 +101,10 @@ def profile(
         CompilerUnavailableError: there is no GPU, or the flavour is not installed.
     """
     check_batches(batches)
+    if specialization not in SPECIALIZATIONS:
+        raise ConfigError(
+            f"There is no specialization {specialization!r}.", hint=f"One of {', '.join(SPECIALIZATIONS)}."
+        )
     for name, value, least in (
         ("warm_up_ms", warm_up_ms, 0),
         ("duration_ms", duration_ms, 1),
@@ -117,7 +126,7 @@ def profile(
     check_file(Path(engine), built, {"name": module, "version": version, "sm": gpu.get("sm")})
     before = device.used()
     reporter.progress("Loading the engine", 0, 1)
-    runner = Runner(trt, Path(engine), device, shape_profile)
+    runner = Runner(trt, Path(engine), device, shape_profile, specialization=specialization)
     reporter.progress("Loading the engine", 1, 1)
     _check_names(runner, shapes or {})
     host = _read(inputs) if inputs else _random(runner, shapes or {}, seed)
@@ -141,8 +150,7 @@ def profile(
     else:
         notes.append("no reference was given: nothing is known of the outputs' correctness")
 
-    # TensorRT for RTX swaps kernels in while an engine with open shapes runs: a graph captured of the first ones
-    # would keep them.
+    # A graph keeps the kernels it was captured of: the first execution is not the one to capture.
     _warm(device, runner.run, warm_up_ms)
     ways: dict[str, Callable[[], None]] = {"plain": runner.run}
     methods = {"plain": "CUDA events around each execution, queued back to back"}
@@ -212,6 +220,7 @@ def profile(
         "clocks": gauge.clocks() if gauge is not None else None,
         "energy": energy,
         "kernels": traced,
+        "specialization": runner.specialization,
         "ceilings": reached,
         "inspector": {"layers": inspection.layers, "io": inspection.io, "evidence": inspection.evidence},
         "notes": notes,

@@ -18,6 +18,10 @@ from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
 from workbench.errors import BuildError, CompilerUnavailableError, ConfigError
 from workbench.store import whole
 
+SPECIALIZATIONS = ("eager", "lazy", "none")
+"""When TensorRT for RTX compiles kernels for a shape that it meets in an engine with open shapes: before the first
+execution, in the background while slower kernels for any shape run, or never."""
+
 SMALLEST = 64
 """Bytes: no engine is smaller than its header."""
 
@@ -163,6 +167,8 @@ class Runner:
             names of `ICudaEngine`; no engine that streams could be built where this was written.
         cache: File of kernels that earlier runs compiled (TensorRT for RTX); absent, unfit or of a flavour that has
             no such cache, it is not used. `save_cache` writes it.
+        specialization: One of `SPECIALIZATIONS`; the library's own choice (lazy) by default. Ignored by an engine
+            without open shapes, and by full TensorRT, which compiles nothing when it runs.
 
     Raises:
         BuildError: the engine can't be used here; the message says why in words.
@@ -178,6 +184,7 @@ class Runner:
         *,
         weight_budget: int | None = None,
         cache: Path | None = None,
+        specialization: str | None = None,
     ) -> None:
         self.trt, self.device, self.path = trt, device, path
         self.log = Log()
@@ -193,7 +200,9 @@ class Runner:
         self._cache: Any = None
         self.cached = 0
         """Bytes of kernels that were taken from `cache`."""
-        self.context = self._context(cache)
+        self.specialization: str | None = None
+        """What was set of `specialization`; None where it means nothing."""
+        self.context = self._context(cache, specialization)
         if self.context is None:
             raise self._refused("The engine can't be started")
         if profile:
@@ -237,19 +246,29 @@ class Runner:
         if int(self.engine.weight_streaming_budget_v2) != budget:
             raise self._refused(f"A weight budget of {budget} bytes was refused")
 
-    def _context(self, cache: Path | None) -> Any:
+    def _context(self, cache: Path | None, specialization: str | None) -> Any:
         config = self.engine.create_runtime_config() if hasattr(self.engine, "create_runtime_config") else None
-        if cache is None or not hasattr(config, "create_runtime_cache"):
+        if config is None:
             return self.engine.create_execution_context()
-        assert config is not None
-        self._cache = config.create_runtime_cache()
-        with contextlib.suppress(FileNotFoundError):
-            data = cache.read_bytes()
-            # What was made elsewhere is rejected as a whole, and compiled again.
-            self.cached = len(data) if self._cache.deserialize(data) else 0
-        config.set_runtime_cache(self._cache)
+        kinds = getattr(self.trt, "DynamicShapesKernelSpecializationStrategy", None)
+        if specialization and kinds is not None and self._open_shapes():
+            config.dynamic_shapes_kernel_specialization_strategy = getattr(kinds, specialization.upper())
+            self.specialization = specialization
+        if cache is not None and hasattr(config, "create_runtime_cache"):
+            self._cache = config.create_runtime_cache()
+            with contextlib.suppress(FileNotFoundError):
+                data = cache.read_bytes()
+                # What was made elsewhere is rejected as a whole, and compiled again.
+                self.cached = len(data) if self._cache.deserialize(data) else 0
+            config.set_runtime_cache(self._cache)
+        elif self.specialization is None:
+            return self.engine.create_execution_context()  # nothing to configure
         self._config = config  # the context does not keep it alive
         return self.engine.create_execution_context(config)
+
+    def _open_shapes(self) -> bool:
+        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+        return any(-1 in tuple(self.engine.get_tensor_shape(name)) for name in names)
 
     def save_cache(self, path: Path) -> int:
         """Write the kernels compiled so far to `path`.
