@@ -51,6 +51,16 @@ def _subclasses(cls: type[WorkbenchError]) -> list[type[WorkbenchError]]:
     return found
 
 
+def first_lines(error: BaseException, count: int = 1, limit: int = 300) -> str:
+    """What an error says at first: its first `count` lines that hold text, at most `limit` characters.
+
+    Where it says nothing, as some libraries' errors do, the name of its class.
+    """
+    text = error.message if isinstance(error, WorkbenchError) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:count])[:limit] if lines else type(error).__name__
+
+
 class ModelError(WorkbenchError):
     """The model cannot be read, exported or rewritten."""
 

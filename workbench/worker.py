@@ -20,7 +20,7 @@ import time
 import traceback
 from typing import Any, BinaryIO
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, first_lines
 
 _INTERVAL = 0.08  # seconds between two progress messages of one phase
 
@@ -114,7 +114,7 @@ def _told(error: Exception) -> WorkbenchError:
     said = str(error)
     if "CUDA" in said and "out of memory" in said.lower():  # torch's, of an allocation or of CUDA's own start
         return WorkbenchError(
-            f"The GPU has too little free memory: {said.splitlines()[0]}",
+            f"The GPU has too little free memory: {first_lines(error)}",
             hint="End what else fills the GPU (nvidia-smi lists it), or give a smaller batch.",
         )
     traceback.print_exc()

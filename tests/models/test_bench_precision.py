@@ -131,3 +131,39 @@ def test_a_quantized_row_may_err_more_than_fp16() -> None:
     assert right(row("int8", 0.05), "tensorrt")
     assert not right(row("int8", 0.2), "tensorrt")
     assert not right(row("fp16", 0.05), "tensorrt")
+
+
+def test_torch_tensorrt_goes_the_other_way_where_torch_compile_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch-TensorRT 2.11's ``torch.compile`` fails for BERT and GPT-2, its export takes them."""
+    from workbench.errors import BuildError, CompilerUnavailableError
+    from workbench.measure.bench import _by_torch_tensorrt
+    from workbench.torch_paths import live
+    from workbench.torch_paths.report import Partition, Segment
+
+    engines = [Segment("tensorrt", (), name="a")]
+
+    def compile_module(module: Any, inputs: Any, *, how: str, precision: str) -> Any:
+        assert (module, inputs, precision) == ("module", ["x"], "fp16")
+        if how == "torch.compile":
+            raise BuildError("Torch-TensorRT could not compile Bert: int64")
+        return live.Compiled(lambda x: x, how, {}, Partition("n", "torch_tensorrt", False, tuple(engines), {}, {}, {}))
+
+    monkeypatch.setattr(live, "compile_module", compile_module)
+    compiled, method = _by_torch_tensorrt("module", ["x"], "fp16")
+    assert compiled(3) == 3
+    assert method.startswith("torch_tensorrt.dynamo.compile, since torch.compile failed (")
+    assert "could not compile Bert: int64" in method
+    assert method.endswith("1 engine, 0 operators in PyTorch")
+    engines.clear()
+    with pytest.raises(CompilerUnavailableError, match="nothing of the model ran"):
+        _by_torch_tensorrt("module", ["x"], "fp16")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ValueError(""), "ValueError"), (ValueError("\n  a\n\nb\nc"), "a b"), (ValueError("x" * 999), "x" * 300)],
+)
+def test_what_an_error_says_at_first(error: Exception, told: str) -> None:
+    from workbench.errors import first_lines
+
+    assert first_lines(error, 2) == told

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import __version__
-from workbench.errors import CalibrationError, CompilerUnavailableError, ConfigError, WorkbenchError
+from workbench.errors import (
+    BuildError,
+    CalibrationError,
+    CompilerUnavailableError,
+    ConfigError,
+    WorkbenchError,
+    first_lines,
+)
 from workbench.jobs import Job
 from workbench.machine import gpus, machine
 from workbench.model.sources import sample_folder, samples
@@ -371,7 +378,7 @@ def measure(
             try:
                 make()
             except Exception as error:  # noqa: BLE001 - one way that fails must not take the others with it
-                missing[way] = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+                missing[way] = first_lines(error, 2)
             torch.cuda.empty_cache()
 
         def torch_way(way: str, function: Callable[..., Any], method: str) -> None:
@@ -393,22 +400,8 @@ def measure(
         )
 
         def through_torch_tensorrt() -> None:
-            from workbench.torch_paths import shim
-            from workbench.torch_paths.plan import MIN_BLOCK_SIZE
-            from workbench.torch_paths.record import recording
-
-            shim.importable(None)
-            torch._dynamo.reset()
-            # Without the option a failed build is only logged, and what is timed is eager under another name.
-            compiled = torch.compile(module, backend="tensorrt", options={"pass_through_build_failures": True})
-            with recording(MIN_BLOCK_SIZE) as parts:
-                compiled(*on_gpu)
-            engines = sum(s.runs_on == "tensorrt" for s in parts.segments)
-            back = sum(len(s.operators) for s in parts.segments if s.runs_on == "fallback")
-            if not engines:
-                raise CompilerUnavailableError("nothing of the model ran in TensorRT")
-            how = f"torch.compile, backend tensorrt: {engines} engine{'s' if engines > 1 else ''}, {back} operators in PyTorch"
-            torch_way("torch_tensorrt", compiled, how)
+            compiled, method = _by_torch_tensorrt(module, on_gpu, precision)
+            torch_way("torch_tensorrt", compiled, method)
 
         guarded("torch_tensorrt", through_torch_tensorrt)
 
@@ -435,6 +428,28 @@ def measure(
             if engine is not None:
                 guarded(way, partial(through_tensorrt, way))
     return {"ways": found, "missing": missing, "torch": torch.__version__, "layers": layers}
+
+
+def _by_torch_tensorrt(module: Any, inputs: Sequence[Any], precision: str) -> tuple[Callable[..., Any], str]:
+    """`module` through ``torch.compile``, or ahead of time where that fails; and how, with what ran where.
+
+    Raises:
+        CompilerUnavailableError: it is not installed, or nothing of the model ran in TensorRT.
+        BuildError: both failed; the message is of the second.
+    """
+    from workbench.torch_paths.live import compile_module
+
+    how = "torch.compile, backend tensorrt"
+    try:
+        compiled = compile_module(module, inputs, how="torch.compile", precision=precision)
+    except BuildError as error:
+        how = f"torch_tensorrt.dynamo.compile, since torch.compile failed ({error.message})"
+        compiled = compile_module(module, inputs, how="export", precision=precision)
+    parts = compiled.partition
+    if parts is None or not parts.engines:
+        raise CompilerUnavailableError("nothing of the model ran in TensorRT")
+    back = len(parts.fallbacks)
+    return compiled, f"{how}: {parts.engines} engine{'s' if parts.engines > 1 else ''}, {back} operators in PyTorch"
 
 
 def table(document: Mapping[str, Any]) -> list[list[str]]:

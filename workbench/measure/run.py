@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.tensorrt.runtime import SPECIALIZATIONS
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError, first_lines
 from workbench.measure.accuracy import compare
 from workbench.measure.latency import Latency, percentiles, steady
 from workbench.store import whole
@@ -159,7 +159,7 @@ def profile(
             ways["graph"] = device.capture(runner.run)
             methods["graph"] = methods["plain"] + ", replayed as a CUDA graph"
         except Exception as error:  # noqa: BLE001 - whatever CUDA says, the rest can still be measured
-            notes.append(f"no CUDA graph: {_first_line(error)}")
+            notes.append(f"no CUDA graph: {first_lines(error)}")
     if transfers:
         there, back = device.copies(host, {p.name: runner.bound[p.name] for p in runner.inputs}, outputs)
 
@@ -201,7 +201,7 @@ def profile(
             found = device.ceilings()
             reached = {"name": gpu.get("name"), "sm": gpu.get("sm"), **found, "source": source, "measured": True}
         except Exception as error:  # noqa: BLE001 - another process may fill the GPU; the rest was measured
-            notes.append(f"not measured what this GPU reaches: {_first_line(error)}")
+            notes.append(f"not measured what this GPU reaches: {first_lines(error)}")
         reporter.progress("Measuring what this GPU reaches", 1, 1)
     document = {
         "schema": SCHEMA,
@@ -262,11 +262,6 @@ def _check_names(runner: Any, shapes: Mapping[str, Any]) -> None:
     if unknown := [name for name in shapes if name not in names]:
         raise ConfigError(f"Shapes are given for {', '.join(unknown)}; the engine's inputs are {', '.join(names)}.",
                           hint=f'Name an input of the engine, as in shapes={{"{names[0]}": ...}}.')  # fmt: skip
-
-
-def _first_line(error: Exception) -> str:
-    message = error.message if isinstance(error, WorkbenchError) else str(error)
-    return (message.splitlines() or [type(error).__name__])[0]
 
 
 def apply(plan: Plan, document: Mapping[str, Any]) -> Plan:
@@ -402,7 +397,7 @@ def _kernels(
     try:
         rows = device.kernels(step)
     except Exception as error:  # noqa: BLE001 - CUPTI may be refused to this user; the rest was measured
-        notes.append(f"no kernel names: {_first_line(error)}")
+        notes.append(f"no kernel names: {first_lines(error)}")
         return None
     from workbench.plan.kinds import kind_of
     from workbench.plan.plan import HOST
@@ -447,7 +442,7 @@ def _sweep(
                     step, row["way"] = device.capture(runner.run), "graph"
             taken = latency(device, step, "", *ms, f"batch {batch}", reporter)
         except Exception as error:  # noqa: BLE001 - out of memory, say: the other sizes can still be measured
-            row["missing"] = _first_line(error)
+            row["missing"] = first_lines(error)
             continue
         median = taken.percentile(50)
         row |= {"median_ms": median, "p99_ms": taken.percentile(99), "throughput": batch / median * 1e3}
@@ -509,7 +504,7 @@ def _reference(path: str, host: Mapping[str, Any], notes: list[str]) -> dict[str
     except ImportError:
         notes.append("no reference: pip install onnxruntime")
     except Exception as error:  # noqa: BLE001 - its exceptions have no common base; times can be taken all the same
-        notes.append(f"no reference: ONNX Runtime can't run {Path(path).name} on the CPU: {_first_line(error)}")
+        notes.append(f"no reference: ONNX Runtime can't run {Path(path).name} on the CPU: {first_lines(error)}")
     return None
 
 

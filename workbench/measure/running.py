@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError, WorkbenchError, first_lines
 from workbench.jobs import Job
 from workbench.machine import gpus
 from workbench.shared import Seen, Shared
@@ -169,7 +169,7 @@ class Running:
             data = bytes(ForkingPickler.dumps((given, outputs)))
         except RuntimeError as error:
             raise ConfigError(
-                f"These tensors can't be shared with the worker: {str(error).splitlines()[0]}",
+                f"These tensors can't be shared with the worker: {first_lines(error)}",
                 hint="Give NumPy arrays or CPU tensors.",
             ) from None
         self._ask({"do": "tensors", "tensors": base64.b64encode(data).decode()})

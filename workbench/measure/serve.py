@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError, WorkbenchError, first_lines
 from workbench.shared import Seen, Shared
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _do(message: dict[str, Any], runner: Any, device: Any, seen: Seen, shared: S
         inputs, outputs = pickle.loads(base64.b64decode(message["tensors"]))  # noqa: S301 - of our own parent
     except RuntimeError as error:
         raise ConfigError(
-            f"The tensors on the GPU could not be shared with the worker: {str(error).splitlines()[0]}",
+            f"The tensors on the GPU could not be shared with the worker: {first_lines(error)}",
             hint="Give NumPy arrays or CPU tensors.",
         ) from None
     runner.bind(inputs, finite=finite, into=outputs)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.config import Shape, ShapeProfile
-from workbench.errors import CompilerUnavailableError, ModelError, WorkbenchError
+from workbench.errors import CompilerUnavailableError, ModelError, WorkbenchError, first_lines
 
 if TYPE_CHECKING:
     import torch
@@ -250,9 +250,8 @@ def _export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchE
             f"The module branches on the values of a tensor{place}, which a graph can't hold.",
             hint="Use torch.where or torch.cond for it, or make the choice from shapes alone.",
         )
-    first = next((line for line in str(chain[-1]).splitlines() if line.strip()), type(error).__name__)
     return ModelError(
-        f"torch.onnx.export failed{place}: {first}",
+        f"torch.onnx.export failed{place}: {first_lines(chain[-1])}",
         hint="Does the module run with these inputs? Try module(*inputs) and torch.export.export first.",
     )
 
@@ -285,7 +284,7 @@ def _verify(
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime has its own gaps; they don't concern TensorRT
-        return {"not compared": f"ONNX Runtime can't load it: {str(error).splitlines()[0][:200]}"}
+        return {"not compared": f"ONNX Runtime can't load it: {first_lines(error)}"}
     wanted = {i.name for i in session.get_inputs()}
     errors: dict[str, Any] = {}
     for label, values in sets.items():
@@ -296,8 +295,7 @@ def _verify(
                 raise
             shapes = ", ".join(f"{n} {list(t.shape)}" for n, t in values.items() if n in dynamic)
             raise ModelError(
-                f"The module itself does not run at {shapes}, which its shape range allows: "
-                f"{(str(error).splitlines() or [type(error).__name__])[0][:200]}",
+                f"The module itself does not run at {shapes}, which its shape range allows: {first_lines(error)}",
                 hint="Give a range of shapes that it takes, or fixed shapes.",
             ) from error
         try:
@@ -306,7 +304,7 @@ def _verify(
             if label == "second shape":
                 raise _specialised(values, examples, dynamic, str(error)) from None
             raise ModelError(
-                f"The exported model does not run: {str(error).splitlines()[0][:300]}",
+                f"The exported model does not run: {first_lines(error)}",
                 hint="Please check the module with torch.export.export; its ONNX form is not usable.",
             ) from None
         worst = 0.0

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, first_lines
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -220,16 +220,15 @@ def _load(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:
-        raise missing(ENVIRONMENT, f"{module} does not load ({str(error).splitlines()[0][:200]})") from None
+        raise missing(ENVIRONMENT, f"{module} does not load ({first_lines(error)})") from None
 
 
 def _told(what: str, step: Callable[[], Any]) -> Any:
     try:
         return step()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what is below ModelOpt even ends the process (setuptools)
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
-            f"ModelOpt could not {what} the model: {type(error).__name__}: {reason[0][:400]}",
+            f"ModelOpt could not {what} the model: {type(error).__name__}: {first_lines(error)}",
             hint="The workbench's own way may take it: --library workbench.",
             details={"error": str(error)[:4000]},
         ) from None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.config import ShapeProfile
-from workbench.errors import ConfigError, ModelError
+from workbench.errors import ConfigError, ModelError, first_lines
 from workbench.model.export import _named, resize_example
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -94,9 +94,8 @@ def export(module: Any, examples: Mapping[str, Any], dynamic: Mapping[str, Mappi
         with torch.no_grad():
             return torch.export.export(module, tuple(examples.values()), dynamic_shapes=None if shapes is None else tuple(shapes.values()))  # fmt: skip
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise ModelError(
-            f"torch.export can't export {type(module).__name__}: {' '.join(lines[:3])[:400]}",
+            f"torch.export can't export {type(module).__name__}: {first_lines(error, 3)}",
             hint="Does module(*inputs) run? A dimension that the code fixes can't be open: give it one size.",
         ) from error
     finally:

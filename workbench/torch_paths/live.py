@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.config import ShapeProfile
-from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, StoreError
+from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, StoreError, first_lines
 from workbench.machine import gpus
 from workbench.torch_paths import shim
 from workbench.torch_paths.export import cast, export, prepare
@@ -74,7 +74,7 @@ class Compiled:
             raise StoreError(f"{place} can't be written: {error}.", hint="Is there space?") from error
         except Exception as error:
             raise StoreError(
-                f"Torch-TensorRT could not save the module: {_first(error)}",
+                f"Torch-TensorRT could not save the module: {first_lines(error, 2)}",
                 hint="Try retrace=False, which writes the compiled graph as it is." if retrace else None,
             ) from error
         return place
@@ -148,7 +148,7 @@ def compile_module(
             torch.cuda.synchronize()
         except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
             raise BuildError(
-                f"Torch-TensorRT could not compile {type(module).__name__}: {_first(error)}",
+                f"Torch-TensorRT could not compile {type(module).__name__}: {first_lines(error, 2)}",
                 hint="session.partition shows what it would run where; torch_executed_ops leaves operators in PyTorch.",
             ) from error
     segments = tuple(
@@ -183,12 +183,7 @@ def load(path: str | Path) -> Compiled:
         module = program.module() if hasattr(program, "module") else program
     except Exception as error:
         raise StoreError(
-            f"{place} can't be loaded: {_first(error)}",
+            f"{place} can't be loaded: {first_lines(error, 2)}",
             hint="Engines belong to one GPU and one TensorRT version: compile it again on this machine.",
         ) from error
     return Compiled(module, "export", {})
-
-
-def _first(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2])[:400] if lines else type(error).__name__

@@ -15,7 +15,7 @@ import types
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from workbench.errors import CompilerUnavailableError, ConfigError
+from workbench.errors import CompilerUnavailableError, ConfigError, first_lines
 
 INSTALL = "pip install torch-tensorrt (or torch-tensorrt-rtx for TensorRT for RTX), in the version of your torch"
 
@@ -48,7 +48,7 @@ def importable(target: str | None) -> Any:
         return _pretended(target) if target is not None else importlib.import_module("torch_tensorrt")
     except (ImportError, OSError, AttributeError, AssertionError, RuntimeError) as error:
         raise CompilerUnavailableError(
-            f"torch_tensorrt {installed()} can't be imported: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            f"torch_tensorrt {installed()} can't be imported: {first_lines(error)}",
             hint="It must be of the version of torch, and needs the TensorRT that it was made for "
             "(torch_tensorrt 2.11 for RTX: tensorrt_rtx 1.3 or 1.4).",
         ) from error

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from workbench.compatibility import runs_on, targets_of
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
-from workbench.errors import BuildError, CompilerUnavailableError, ConfigError
+from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, first_lines
 from workbench.store import whole
 
 SPECIALIZATIONS = ("eager", "lazy", "none")
@@ -407,7 +407,7 @@ class Runner:
             if "out of memory" not in str(error).lower():
                 raise
             raise ConfigError(
-                f"The GPU has too little free memory for these inputs and outputs: {str(error).splitlines()[0]}",
+                f"The GPU has too little free memory for these inputs and outputs: {first_lines(error)}",
                 hint="Give a smaller batch, or end what else fills the GPU (nvidia-smi lists it).",
             ) from None
 
