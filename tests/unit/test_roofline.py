@@ -164,6 +164,8 @@ def test_the_stated_error_is_the_recorded_one() -> None:
         return f"{found['measured_over_estimated']['p50']:.1f}"
 
     bert, resnet = "bert-base fp16 {0}x128 {0}x128", "resnet50 fp16 {}x3x224x224"
-    assert f"batch 32 {median(bert.format(32))} (bert-base) and {median(resnet.format(32))} (resnet50)" in ERROR
-    assert f"batch 1 {median(bert.format(1))} and {median(resnet.format(1))}" in ERROR
+    unet, gpt2 = median("unet fp16 32x3x256x256"), median("gpt2-small fp16 32x128")
+    assert gpt2 == median(bert.format(32))
+    assert f"batch 32 {unet} (unet), {gpt2} (gpt2-small, bert-base) and {median(resnet.format(32))} (resnet50)" in ERROR
+    assert f"batch 1 {median(bert.format(1))} (bert-base) and {median(resnet.format(1))} (resnet50)" in ERROR
     assert ERROR in notes({}, CARD)
