@@ -13,6 +13,7 @@ from workbench.plan import Layer, Plan, PlanTensor
 from workbench.plan.roofline import (
     DEVICES,
     ERROR,
+    QUANTIZED,
     REPRESENTATIVE,
     Device,
     Estimate,
@@ -169,3 +170,16 @@ def test_the_stated_error_is_the_recorded_one() -> None:
     assert f"batch 32 {unet} (unet), {gpt2} (gpt2-small, bert-base) and {median(resnet.format(32))} (resnet50)" in ERROR
     assert f"batch 1 {median(bert.format(1))} (bert-base) and {median(resnet.format(1))} (resnet50)" in ERROR
     assert ERROR in notes({}, CARD)
+
+
+def test_the_stated_error_of_quantized_engines_is_the_recorded_one() -> None:
+    file = Path(__file__).parents[2] / "docs/results/h100_precision_rtx_1.5.json"
+    rows = json.loads(file.read_text())["estimates"]["rows"]
+    half = {r["model"]: r for r in rows if r["precision"] == "fp16"}
+    low = [r for r in rows if r["precision"] != "fp16"]
+    spread = [
+        f"{min(ratios):.1f} to {max(ratios):.1f}"
+        for ratios in ([r["measured_ms"] / r["estimated_ms"] for r in some] for some in (low, list(half.values())))
+    ]
+    assert f"took {spread[0]} times as long, in FP16 {spread[1]} times" in QUANTIZED
+    assert all(r["measured_ms"] > half[r["model"]]["measured_ms"] for r in low)

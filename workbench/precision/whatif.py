@@ -190,6 +190,7 @@ class WhatIf:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What must be known before anyone runs a variant: among others, that INT8 moves more bytes than FP16."""
+        from workbench.plan import roofline
         from workbench.precision.audit import verdict
 
         out = []
@@ -205,6 +206,10 @@ class WhatIf:
                 out.append(
                     f"{variant.name} is {'measured' if source == 'measured' else 'estimated to be'} slower than {half.name}: "
                     f"{mine:.3g} ms against {theirs:.3g} ms{f' on {gpu}' if gpu else ''}, {counts[0]} kernels against {counts[1]}."
+                )
+            elif mine and theirs and source == same == "estimated" and mine < theirs:
+                out.append(
+                    f"Quicker than {half.name} by an estimate only: {roofline.QUANTIZED}. Measure it on your GPU."
                 )
         return tuple(dict.fromkeys([*out, *(w for v in self.variants for w in v.warnings)]))
 
