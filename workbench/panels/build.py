@@ -188,7 +188,7 @@ class BuildPanel(Panel):
         self._show_progress("Done", build.seconds, build.progress)
         how = "Found in the cache" if engine.cached else f"Built in {build.seconds:.1f} s"
         self._idle(f"<b>{how}.</b> {engine.bytes / 1e6:.1f} MB, {len(engine.plan.layers)} layers.", done=True)
-        self._show_log()
+        self._log.show(engine.log)
 
     def _exporting(self, job: Job) -> None:
         """A model is exported before there is a build: that job is what Cancel ends meanwhile."""
@@ -243,12 +243,6 @@ class BuildPanel(Panel):
         headings = ["", "engine of", "target", "precision", "kernels", "moves", "size", "built in", "key"]
         self._engines.value = table_html(headings, rows, numeric=(4, 5, 6, 7)) if rows else (
             "<span class='wbp-quiet'>No engines in this session yet.</span>")  # fmt: skip
-
-    def _show_log(self) -> None:
-        engine = self.session.current
-        if engine is None:
-            return
-        self._log.show(engine.log)
 
 
 _NUMBERS = {"workspace", "optimization_level", "max_aux_streams", "l2_limit", "avg_timing_iterations"}

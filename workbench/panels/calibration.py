@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ from workbench.widgets.wire import rows_data
 if TYPE_CHECKING:
     from workbench.events import Event
     from workbench.session import Session
+
+
+_IMPORT = "from workbench.precision.calibration import Calibration"
 
 
 class CalibrationPanel(Panel):
@@ -61,12 +65,14 @@ class CalibrationPanel(Panel):
         self.calibration: Calibration | None = None
         self._other: Calibration | None = None
         self._tensor: str | None = None
+        self._made: list[str] = []
+        """The code that makes the calibration that is shown."""
         self._facts = w.HTML(layout=wide())
         self._chart = w.Output(layout=wide())
         self._ranges = w.Output(layout=wide())
         self._place = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.work = Work(self, [self.run])
+        self.work = Work(self, [self.run], [self.models, self.load])
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)
         self.compared = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)
         files = w.HBox(
@@ -139,9 +145,11 @@ class CalibrationPanel(Panel):
                 "No data are named.", hint="A folder, an .npz or .npy file, module:factory, or random:32."
             )
         self._update_code()
+        made = self.code.splitlines()[2:3]
 
         def work() -> str:
             found = self.session.calibrate(name, request.pop("data"), **request, on_job=self.work.watch)
+            self._made = made
             self._show(found)
             return f"<b>{len(found.tensors)} tensors</b> on {found.data['samples']} samples."
 
@@ -159,10 +167,8 @@ class CalibrationPanel(Panel):
         if name:
             found.check(self.session.model(name).sha256(self.session.store), name)
         self._show(found)
-        self.set_code([
-            "from workbench.precision.calibration import Calibration", f"calibration = Calibration.load({str(path)!r})",
-            "calibration.to_frame()",
-        ])  # fmt: skip
+        self._made = [_IMPORT, f"calibration = Calibration.load({str(path)!r})"]
+        self.set_code([*self._made, "calibration.to_frame()"])
         self.work.status.value = f"<b>Loaded</b> {len(found.tensors)} tensors."
 
     def _save(self, _button: Any) -> None:
@@ -174,8 +180,8 @@ class CalibrationPanel(Panel):
             self.calibration.save(path)
         except OSError as error:
             raise CalibrationError(f"{path} can't be written: {error}.") from None
-        self.set_code([*self.code.splitlines()[2:3], f"calibration.save({str(path)!r})"])
-        self.work.status.value = f"<b>Saved.</b> <span class='wbp-quiet'>{path.name}</span>"
+        self.set_code([*self._made, f"calibration.save({str(path)!r})"])
+        self.work.status.value = f"<b>Saved.</b> <span class='wbp-quiet'>{escape(path.name)}</span>"
 
     def _set_beside(self, _button: Any) -> None:
         self.show_error("")
@@ -187,7 +193,7 @@ class CalibrationPanel(Panel):
         self._draw()
         self._tabs.selected_index = 2
         self.set_code([
-            *self.code.splitlines()[2:3], "from workbench.precision.calibration import Calibration",
+            *self._made, *([] if _IMPORT in self._made else [_IMPORT]),
             f"other = Calibration.load({str(self._path())!r})", f"calibration.compare(other, {self.method.value!r})",
         ])  # fmt: skip
 

@@ -94,7 +94,7 @@ class PrecisionPanel(Panel):
             description="Measure along the graph", icon="map-o", layout=w.Layout(width="auto", align_self="flex-start", margin="10px 2px"),
             tooltip="The error of each tensor, as a colour of the map in the Fusions panel",
         )  # fmt: skip
-        self.work = Work(self, [self.compare, self.placements, self.check, self.clear, self.along])
+        self.work = Work(self, [self.compare, self.placements, self.check, self.clear, self.along], [self.models])
         self.work.children = [b for b in self.work.children if b is not self.along]
         more = w.Accordion([w.VBox(list(self.options.values()))], layout=wide())
         more.set_title(0, "Options of quantization and cast")
@@ -136,7 +136,7 @@ class PrecisionPanel(Panel):
         self.data.offer(model)
         dynamic = model.graph.dynamic_inputs if model is not None else {}
         self._shapes.layout.display = None if dynamic else "none"
-        if dynamic and not self._shapes.value:
+        if dynamic and {part.partition("=")[0] for part in self._shapes.value.split()} != set(dynamic):
             usual = ("x".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in s) for s in dynamic.values())
             self._shapes.value = " ".join(f"{n}={s}" for n, s in zip(dynamic, usual, strict=True))
         self._range.children = []
@@ -178,7 +178,10 @@ class PrecisionPanel(Panel):
     def _request(self) -> dict[str, Any]:
         request: dict[str, Any] = {"target": self.target.value, **self.data.values()}
         if self._shapes.layout.display is None and self._shapes.value.strip():
-            request["shapes"] = dict(part.split("=", 1) for part in self._shapes.value.split() if "=" in part)
+            parts = self._shapes.value.split()
+            if wrong := next((part for part in parts if "=" not in part), None):
+                raise ConfigError(f"{wrong!r} is no shape.", hint="Write INPUT=SIZES, such as x=1x3x224x224.")
+            request["shapes"] = dict(part.split("=", 1) for part in parts)
         return request
 
     def _update_code(self) -> None:

@@ -53,6 +53,13 @@ _MEASURED = "measured"
 MOST = 300
 """Kernels that are listed."""
 
+SPECIALIZED = {
+    "eager": "compiled for this shape before anything was timed",
+    "none": "those for any shape",
+    "lazy": "chosen by TensorRT for RTX while it ran",
+}
+"""``specialization`` of a profile in words."""
+
 _TRTEXEC = (
     "Times of an engine that ran elsewhere can be read from trtexec's files: "
     '<code>plan = session.inspect("layers.json", profile="profile.json", times="times.json")</code>, then '
@@ -72,7 +79,7 @@ class ProfilePanel(Panel):
         self._document: Mapping[str, Any] = {}
         self._times: LayerTimes | None = None
         self._job: Job | None = None
-        self._asked = False
+        self._asked = self._stopped = False
         self._charts: dict[str, tuple[w.Output, Callable[[], go.Figure]]] = {}
         self._stale: set[str] = set()
         self._table: TableView | None = None
@@ -428,7 +435,7 @@ class ProfilePanel(Panel):
         if engine is None:
             raise WorkbenchError("There is no engine to measure.", hint="Build one first.")
         options = self.options()
-        self._asked = True
+        self._asked, self._job, self._stopped = True, None, False
         self._set_code()
         self.button.disabled, self.cancel.disabled = True, False
         self.status.value = "<b>Starting</b>"
@@ -438,12 +445,14 @@ class ProfilePanel(Panel):
     def _run(self, engine: Engine, options: Mapping[str, Any]) -> None:
         try:
             job = self._job = self.session.start_profile(engine, **options)
+            if self._stopped:
+                job.cancel()
             while job.status == "running":
                 self._show_progress(job)
                 time.sleep(0.15)
             self._show_progress(job)
             job.result()
-        except WorkbenchError as error:
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: shown in the panel
             cancelled = self._job is not None and self._job.status == "cancelled"
             self.status.value = "<b>Cancelled.</b>" if cancelled else "<b>Failed.</b>"
             if not cancelled:
@@ -460,6 +469,7 @@ class ProfilePanel(Panel):
         self.bars.show(phases)
 
     def _cancel(self, _button: Any) -> None:
+        self._stopped = True  # for what is not begun yet
         if self._job is not None:
             self._job.cancel()
 
@@ -478,9 +488,14 @@ class ProfilePanel(Panel):
         else:
             lines.append(inspect_line(self._lens.plan))
         if self._times is not None and self._times.estimated:
+            on = (
+                "times.measured_ceilings(plan)"
+                if self.gpu.value == _MEASURED
+                else f"roofline.device({self.gpu.value!r})"
+            )
             lines += [
-                "from workbench.plan import roofline",
-                f"roofline.estimates(plan, roofline.device({self.gpu.value!r}))",
+                f"from workbench.plan import roofline{', times' if self.gpu.value == _MEASURED else ''}",
+                f"roofline.estimates(plan, {on})",
             ]
         else:
             lines.append("plan.to_frame().sort_values('time_ms', ascending=False)")
@@ -629,5 +644,7 @@ def conditions(document: Mapping[str, Any]) -> list[list[str]]:
         relative = one["relative_l2"]
         rows.append([f"error of {name}", f"relative {relative:.3g}, largest difference {one['max_abs']:.3g}" if relative is not None
                      else f"largest difference {one['max_abs']:.3g}"])  # fmt: skip
+    if (strategy := document.get("specialization")) is not None:
+        rows.append(["kernels for open shapes", SPECIALIZED.get(strategy, str(strategy))])
     rows += [["note", str(line)] for line in document.get("notes") or []]
     return rows

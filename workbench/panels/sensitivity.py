@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
@@ -67,7 +68,7 @@ class SensitivityPanel(Panel):
         self._place = w.VBox(layout=wide())
         self._mixture = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.work = Work(self, [self.rank, self.mix])
+        self.work = Work(self, [self.rank, self.mix], [self.models])
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=420)
         budget = w.HBox([self.metric, self.budget, w.Label("%")], layout=w.Layout(flex_flow="row wrap"))
         self._form = form([self.models, *self.data.fields[:1], self.data.note], [*self.data.fields[1:3], budget])
@@ -178,7 +179,7 @@ class SensitivityPanel(Panel):
 
         def work() -> str:
             made = self.session.requantize(name, keep=keep, on_job=self.work.watch)
-            return f"<b>{made.name}</b> is in the session. Build it, or compare it in the Precision panel."
+            return f"<b>{escape(made.name)}</b> is in the session. Build it, or compare it in the Precision panel."
 
         self.work.run(work, "<b>Quantizing</b>")
 
@@ -218,7 +219,7 @@ class SensitivityPanel(Panel):
             text = f"No layer needs higher precision: {value} as it is."
         else:
             text = f"{len(found.keep)} of {layers} layers in higher precision give {value}: {kept}."
-        self._said.value = f"<h4 class='wbp-part'>The mix</h4><p>{text}</p>"
+        self._said.value = f"<h4 class='wbp-part'>The mix</h4><p>{escape(text)}</p>"
         self.make.disabled = not (found.met and found.keep)
         self._mixture.children = [self._said, self._curve, self.make]
         if found.keep:

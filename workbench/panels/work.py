@@ -29,11 +29,13 @@ class Work(w.HBox):  # type: ignore[misc]
     Args:
         panel: Shows what goes wrong.
         buttons: Are disabled while something runs.
+        locked: Likewise: what the work is about, such as the choice of a model, since its result is shown under it.
     """
 
-    def __init__(self, panel: Panel, buttons: Sequence[w.Button]) -> None:
+    def __init__(self, panel: Panel, buttons: Sequence[w.Button], locked: Sequence[w.Widget] = ()) -> None:
         self._panel = panel
         self.buttons = list(buttons)
+        self.locked = list(locked)
         self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="100px"))
         self.status = w.HTML(layout=w.Layout(margin="2px 8px"))
         self.bar = w.FloatProgress(
@@ -82,8 +84,8 @@ class Work(w.HBox):  # type: ignore[misc]
         self._busy(False, text)
 
     def _busy(self, busy: bool, text: str) -> None:
-        for button in self.buttons:
-            button.disabled = busy
+        for field in (*self.buttons, *self.locked):
+            field.disabled = busy
         self.cancel.disabled = not busy
         self.bar.layout.display = None if busy else "none"
         self.bar.value = 0
