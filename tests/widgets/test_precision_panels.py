@@ -326,6 +326,12 @@ def test_calibration_shows_saves_loads_and_compares(small: Session, data: Path, 
     place: dict[str, Any] = {}
     exec(panel.code, place)
     assert list(place["calibration"].tensors) == ["x", "r1", "f"]
+    # What is done with it next is told with where it came from.
+    for button in (panel.save, panel.compare, panel.save):
+        button.click()
+        assert panel.error == ""
+        exec(panel.code, place := {})
+        assert list(place["calibration"].tensors) == ["x", "r1", "f"]
 
 
 @pytest.mark.parametrize(
@@ -448,9 +454,11 @@ def test_cancel_ends_the_worker_and_is_no_error(small: Session) -> None:
     panel.work.run(work, "begun")
     assert wait_for(lambda: jobs, 10)
     assert panel.run.disabled
+    assert panel.models.disabled  # the result will be shown under it
     panel.work.cancel.click()
     panel.work.wait(20)
     assert jobs[0].status == "cancelled"
+    assert not panel.models.disabled
     assert "Cancelled" in panel.work.status.value
     assert panel.error == ""
     assert not panel.run.disabled
@@ -491,3 +499,36 @@ def test_an_error_that_is_not_finite_is_shown_as_such() -> None:
     assert said == ["not finite", "2 %", "no number"]
     mix = Mixed(("a",), 0.02, True, ({"kept": 0, "value": float("inf")}, {"kept": 1, "value": 0.02}), "relative_l2")
     assert "Infinity" not in mixture(mix, 3, 0.05).to_json()
+
+
+def test_names_of_nodes_are_no_markup_in_a_mix(small: Session, data: Path) -> None:
+    from workbench.precision.accuracy import Mixed, Sensitivity
+
+    small.quantize("net", str(data), name="low")
+    panel = small.panel("sensitivity")
+    layer = {"node": "<b>a", "op": "Conv", "relative_l2": 0.1, "snr_db": 20.0, "not_finite": 0.0, "top1": 1.0}
+    panel._show(Sensitivity((layer,), 8))
+    panel._show_mixed(Mixed(("<b>a",), 0.02, True, ({"kept": 1, "value": 0.02},), "relative_l2"), 0.05)
+    assert "&lt;b&gt;a" in panel._said.value
+    assert "<b>a" not in panel._said.value
+
+
+def test_shapes_are_those_of_the_model_that_is_chosen(session: Session, tmp_path: Path) -> None:
+    def dynamic(name: str) -> None:
+        proto = model(
+            [node("MatMul", [name, "w"], ["y"], "mm")], [value(name, ["n", 8])], [value("y", ["n", 8])], [weights("w", 8, 8)]
+        )  # fmt: skip
+        session.add(save(proto, tmp_path / f"{name}.onnx"))
+
+    dynamic("a")
+    panel = session.panel("precision")
+    assert panel._shapes.value == "a=1x8"
+    panel._shapes.value = "a=4x8"
+    dynamic("b")
+    panel.models.value = "b"
+    assert panel._shapes.value == "b=1x8"
+    panel._shapes.value = "4x8"
+    assert "is no shape" in panel.error
+    panel._shapes.value = "b=4x8"
+    assert panel.error == ""
+    assert "shapes={'b': '4x8'}" in panel.code

@@ -599,6 +599,31 @@ def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> 
     assert "H100 SXM, datasheet ceilings: an estimate" in drawn(panel, "Roofline")["layout"]["title"]["text"]
 
 
+def test_the_code_of_an_estimate_from_measured_ceilings_runs(fresh: Session) -> None:
+    engine = fresh.engine()
+    document = {**profiles.measure(engine), **EXTRAS, "layers": [], "layer_iterations": 0, "specialization": "none"}
+    (engine.folder / "profiles" / "9999999999999999999.json").write_text(json.dumps(document))
+    panel = fresh.panel("profile")
+    assert panel.gpu.value == "measured"
+    assert "kernels for open shapes" in text_of(panel._conditions_tab())
+    lines = [line for line in panel.code.splitlines() if "session" not in line.lower()]
+    place: dict[str, Any] = {"plan": engine.measured, "engine": engine}
+    exec("\n".join(lines), place)
+    assert "times.measured_ceilings(plan)" in panel.code
+
+
+def test_measuring_may_be_cancelled_before_it_has_begun(can_measure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    job, go = _Job(ends=False), threading.Event()
+    panel, _ = can_measure(job)
+    monkeypatch.setattr(Session, "start_profile", lambda self, engine, **options: (go.wait(10), job)[1])
+    panel.button.click()
+    panel.cancel.click()
+    go.set()
+    assert wait_for(lambda: "Cancelled" in panel.status.value)
+
+
 @pytest.mark.skipif(not hasattr(Session, "rebuild"), reason="this version has no rebuild")
 def test_rebuild(session: Session, tmp_path: Path) -> None:
     path = tmp_path / "copy.onnx"

@@ -186,8 +186,10 @@ class PrecisionPanel(Panel):
 
     def _update_code(self) -> None:
         if self.models.value:
+            request = arguments(self._request())
+            self.show_error("")
             self.set_code([
-                f"found = session.what_if({self.models.value!r}, {self.schemes()!r}{arguments(self._request())})",
+                f"found = session.what_if({self.models.value!r}, {self.schemes()!r}{request})",
                 "found.to_frame()", "found.warnings",
             ])  # fmt: skip
 
