@@ -372,14 +372,14 @@ class Session:
 
         Raises:
             ModelError: it was not made by `quantize`, or its FP32 model is gone.
-            CalibrationError: its calibration is no longer in the store.
+            CalibrationError: its calibration is no longer in the store, and `options` ask for ranges that it does not tell.
         """
         from workbench.precision.accuracy import literal, scheme_of
-        from workbench.precision.quantize import Scheme, calibration
+        from workbench.precision.quantize import Scheme, ranges_of
 
         model = self._source(low)
         scheme = scheme_of(model)
-        ranges = calibration(model, self.store) if Scheme(**scheme).calibrated else None
+        ranges = ranges_of(model, self.store) if Scheme(**scheme).calibrated else None
         scheme["keep"] = [*scheme["keep"], *map(literal, keep)]
         return self.quantize(self.original(model), ranges, name=name or f"{model.name}-mixed", **{**scheme, **options})
 
