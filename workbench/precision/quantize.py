@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from workbench import environments
 from workbench.errors import CalibrationError, ConfigError, ModelError
 from workbench.jobs import Job
+from workbench.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.precision import modelopt
@@ -268,11 +269,12 @@ def quantize(
         work.mkdir()
         cache, batches = _calibration(model, scheme, data, source, shapes, limit, min_samples, folder)
         digest = "" if not scheme.calibrated else batches.digest if batches else _digest(cache)
-        maker = ""
         if foreign:
             maker = modelopt.maker(store)
-        elif scheme.calibrator and batches is not None:
-            maker = " ".join(_calibrating())
+        else:  # ONNX Runtime runs the model on the batches, and may place the pairs
+            maker = made_by(*REWRITERS, *(("onnxruntime",) if batches is not None else ()))
+            if scheme.calibrator and batches is not None:
+                maker += " ".join(("", *_calibrating()))
         identity = [VERSION, source, scheme.to_dict(), digest, maker]
         key = "quantize-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         if (found := store.derived(key)) is not None:
