@@ -40,6 +40,7 @@ class PretendedRunner:
     """What `profile` asks of `runtime.Runner`, for an engine with the layers of a plan."""
 
     validity = "VALID"
+    specialization = "eager"
 
     def __init__(self, plan: Plan, times: Sequence[float], output: np.ndarray) -> None:
         self.plan, self.times = plan, times

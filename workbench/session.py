@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine
+from workbench.compilers import Ability, require
 from workbench.config import BuildConfig, ShapeProfile, sizes_of
 from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
 from workbench.events import PROCESS, Events, Selection
@@ -626,6 +627,7 @@ class Session:
         from workbench.measure.profiling import start
 
         chosen = self._chosen(engine)
+        require(chosen.config.compiler, Ability.PROFILE)
 
         def done(job: Job) -> None:
             if job.status == "done" and not self.events.closed:
@@ -656,7 +658,7 @@ class Session:
             The document that `workbench.measure.run.profile` describes.
 
         Raises:
-            CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+            CompilerUnavailableError: the engine's compiler can't measure here: there is no GPU, or it is not installed.
             BuildError: the engine can't be used here, in words.
             ConfigError: inputs or reference do not fit the engine.
         """
@@ -686,7 +688,9 @@ class Session:
         """
         from workbench.measure.dynamic import dynamic_overhead
 
-        return dynamic_overhead(self, model, _config(config, options), **(measure or {}))
+        config = _config(config, options)
+        require(config.compiler, Ability.PROFILE)  # before two engines are built
+        return dynamic_overhead(self, model, config, **(measure or {}))
 
     def rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Engine:
         """Build an engine again on this machine, with the compiler that is here and for the GPU that is here.
