@@ -184,8 +184,10 @@ BUILT = {"name": "tensorrt_rtx", "version": "1.5.0.114", "target": "sm80", "gpu"
 
 
 def told(monkeypatch: pytest.MonkeyPatch, present: str | None, version: str = "1.5.0.114", built: dict[str, Any] = BUILT,
-         made_on: str = "", **config: Any) -> dict[str, tuple[bool | None, str]]:  # fmt: skip
+         made_on: str = "", installed: str | None = None, **config: Any) -> dict[str, tuple[bool | None, str]]:  # fmt: skip
     class Compiler:
+        name = installed or built["name"]
+
         def version(self) -> str:
             return version
 
@@ -208,6 +210,8 @@ def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("what", "ok", "words", "arguments"),
     [
+        ("compiler", False, "made by tensorrt; here is tensorrt_rtx 1.5.0.114, which can't read it",
+         {"built": {**BUILT, "name": "tensorrt"}, "installed": "tensorrt_rtx"}),
         ("version", False, "Made by 1.5.0.114; here is 1.7.1.116", {"version": "1.7.1.116"}),
         ("version", True, "version-compatible", {"version": "1.7.1.116", "version_compatible": True}),
         ("GPU", False, "Built for sm80; this is Card (sm75): it must be rebuilt.", {"present": "sm75"}),
