@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from workbench import Session
+from workbench.compilers.base import Ability, CompilerInfo
+from workbench.compilers.fake import Fake
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_models"
@@ -48,6 +50,13 @@ def session(home: Path) -> Iterator[Session]:
     made = Session("test")
     yield made
     made.close()
+
+
+@pytest.fixture
+def able(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake compiler says that it can do everything here, for tests whose workers are pretended."""
+    info = CompilerInfo("fake", "1", ("sm89",), frozenset(Ability))
+    monkeypatch.setattr(Fake, "describe", lambda _: info)
 
 
 @pytest.fixture(scope="session")

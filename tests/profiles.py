@@ -179,7 +179,7 @@ def measure(
 
 def tell(session: Session, engine: Engine) -> None:
     """What `Session.start_profile` says when a profile is there."""
-    session._emit("profile-added", {"engine": engine.key, "model": engine.model})
+    session.events.emit("profile-added", {"engine": engine.key, "model": engine.model})
 
 
 def of_another_engine(engine: Engine) -> Path:

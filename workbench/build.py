@@ -196,12 +196,13 @@ class Engine:
             finite: Refuse inputs that hold NaN or infinity.
 
         Raises:
-            CompilerUnavailableError: there is no NVIDIA GPU.
+            CompilerUnavailableError: its compiler can't run engines here: there is no NVIDIA GPU, or it is not installed.
             BuildError: it can't be used here; the message says why.
             ConfigError: there is no such shape profile, or the engine streams no weights.
         """
         from workbench.measure.running import Running
 
+        compilers.require(self.config.compiler, compilers.Ability.RUN)
         return Running(self, profile, weight_budget=weight_budget, finite=finite)
 
     def run(self, inputs: Mapping[str, Any], *, profile: int = 0) -> dict[str, Any]:
@@ -239,10 +240,11 @@ class Engine:
 
         Raises:
             ConfigError: the engine was not built for it, or weights that do not fit it.
-            CompilerUnavailableError: there is no NVIDIA GPU.
+            CompilerUnavailableError: as `open`.
         """
         from workbench.measure.running import refit
 
+        compilers.require(self.config.compiler, compilers.Ability.RUN)
         return refit(self, weights, Path(out), time_limit)
 
     def save(self, path: str | Path) -> Path:

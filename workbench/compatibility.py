@@ -67,9 +67,13 @@ def here(config: BuildConfig) -> BuildConfig:
 
 def _compiler(built: Mapping[str, Any], config: BuildConfig) -> Finding:
     try:
-        version = compilers.get(config.compiler).version()
+        compiler = compilers.get(config.compiler)
+        version = compiler.version()
     except (CompilerUnavailableError, ConfigError) as error:
         return Finding("compiler", False, f"It was made by {built['name']}, which is not here: {error.message}")
+    if compiler.name != built["name"]:  # the name "tensorrt" also means RTX where the full TensorRT is not installed
+        words = f"It was made by {built['name']}; here is {compiler.name} {version}, which can't read it: it must be rebuilt."
+        return Finding("compiler", False, words)
     return Finding("compiler", True, f"It was made by {built['name']}, which is installed here ({version}).")
 
 

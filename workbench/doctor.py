@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from workbench import __version__, compilers
 from workbench.errors import WorkbenchError
 from workbench.jobs import Job
-from workbench.machine import gpus, machine
+from workbench.machine import gpus, installed, machine
 from workbench.store import Store
 
 
@@ -73,10 +71,10 @@ def examine() -> dict[str, Any]:
         ("ipywidgets", "panels", "pip install 'trt-workbench[lab]'"),
         ("netron", "the raw ONNX view", "pip install 'trt-workbench[lab]'"),
     ):
-        if importlib.util.find_spec(package) is None:
+        if (there := installed(package)) is None:
             add(package, "no", f"not installed; for {why}", command)
         else:
-            add(package, "yes", _version(package))
+            add(package, "yes", there)
     try:
         store = Store()
         free = shutil.disk_usage(store.path).free
@@ -91,10 +89,3 @@ def examine() -> dict[str, Any]:
         "compilers": features,
         "checks": checks,
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "installed"

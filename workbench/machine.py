@@ -1,14 +1,21 @@
-"""What this machine is, told without loading CUDA into the notebook's process."""
+"""What this machine is and has, told without loading CUDA or any library into the notebook's process."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Any
+
+from workbench.errors import CompilerUnavailableError
+
+REWRITERS = ("onnx", "onnx_ir")
+"""What the workbench's own rewriting of graphs stands on: operator schemas, shape inference, opset conversion."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +88,28 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "gpus": [gpu.to_dict() for gpu in gpus()],
     }
+
+
+def installed(module: str) -> str | None:
+    """Version of the package that brings a module; "unknown" where it does not say, None where it is not installed."""
+    if importlib.util.find_spec(module) is None:
+        return None
+    try:
+        return version(module)
+    except PackageNotFoundError:
+        # It comes under another name, as onnxruntime does in onnxruntime-gpu.
+        names = sorted(set(packages_distributions().get(module, ())))
+        return ", ".join(f"{name} {version(name)}" for name in names) or "unknown"
+
+
+def made_by(*modules: str) -> str:
+    """Names and versions of the libraries that make a result: part of the key under which it is kept.
+
+    Raises:
+        CompilerUnavailableError: one is not installed.
+    """
+    found = {module: installed(module) for module in modules}
+    for module, there in found.items():
+        if there is None:
+            raise CompilerUnavailableError(f"{module} is not installed.", hint=f"pip install {module}")
+    return ", ".join(f"{module} {there}" for module, there in found.items())

@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine
+from workbench.compilers import Ability, require
 from workbench.config import BuildConfig, ShapeProfile, sizes_of
 from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
-from workbench.events import PROCESS, Event, Selection, call
+from workbench.events import PROCESS, Events, Selection
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.model.sources import resolve
@@ -41,28 +40,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_POLL_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class Events:
-    """The session's history, newest last; `subscribe` for news."""
-
-    _session: Session = field(repr=False)
-
-    def __iter__(self) -> Iterator[Event]:
-        return iter(self._session._events_after(0))
-
-    def __len__(self) -> int:
-        return int(self._session._db.row("SELECT COUNT(*) FROM events")[0])
-
-    def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener(event)` for each new event, also from other processes; returns the way to stop.
-
-        Events of this process arrive at once, in a thread that caused one; those of others within a
-        fraction of a second, in a thread of the session's. A listener that raises is logged.
-        """
-        return self._session._subscribe(listener)
 
 
 class Session:
@@ -86,15 +63,9 @@ class Session:
         self.store = store if isinstance(store, Store) else Store(Path(store) if store else None)
         self._path = self.store.session_file(name)
         self._db = Database(self._path)
-        self._lock = threading.RLock()
-        self._listeners: list[Callable[[Event], None]] = []
-        self._telling = False
         self._builds: list[Build] = []
-        self._watcher: threading.Thread | None = None
-        self._closed = threading.Event()
         self._create()
-        self._seen = self._last_event()
-        self.events = Events(self)
+        self.events = Events(self._db, self._path)
 
     def _create(self) -> None:
         version = int(self._db.row("PRAGMA user_version")[0])
@@ -151,7 +122,7 @@ class Session:
                 "INSERT OR REPLACE INTO models VALUES (?, ?, ?)",
                 (model.name, json.dumps(data), time.time()),
             )
-        self._emit("model-added", {"model": model.name})
+        self.events.emit("model-added", {"model": model.name})
         return model
 
     def cast(
@@ -338,7 +309,7 @@ class Session:
         options = {"along": True, **options}
         found = accuracy(exact, {model.name: model}, self.store, data=given.test, labels=given.labels, **options)
         if options["along"]:
-            self._emit("errors-added", {"model": model.name})
+            self.events.emit("errors-added", {"model": model.name})
         return found
 
     def sensitivity(self, low: Model | str, data: Any, *, labels: Any = None, **options: Any) -> Sensitivity:
@@ -402,14 +373,14 @@ class Session:
 
         Raises:
             ModelError: it was not made by `quantize`, or its FP32 model is gone.
-            CalibrationError: its calibration is no longer in the store.
+            CalibrationError: its calibration is no longer in the store, and `options` ask for ranges that it does not tell.
         """
         from workbench.precision.accuracy import literal, scheme_of
-        from workbench.precision.quantize import Scheme, calibration
+        from workbench.precision.quantize import Scheme, ranges_of
 
         model = self._source(low)
         scheme = scheme_of(model)
-        ranges = calibration(model, self.store) if Scheme(**scheme).calibrated else None
+        ranges = ranges_of(model, self.store) if Scheme(**scheme).calibrated else None
         scheme["keep"] = [*scheme["keep"], *map(literal, keep)]
         return self.quantize(self.original(model), ranges, name=name or f"{model.name}-mixed", **{**scheme, **options})
 
@@ -440,7 +411,7 @@ class Session:
         self.model(name)
         with self._db.write() as db:
             db.execute("DELETE FROM models WHERE name = ?", (name,))
-        self._emit("model-removed", {"model": name})
+        self.events.emit("model-removed", {"model": name})
 
     # --- engines ------------------------------------------------------------------------------------
 
@@ -463,7 +434,7 @@ class Session:
         build = Build(resolved, config, self.store, time_limit=time_limit, keep=self._keep)
         build.on_change(self._on_build)
         self._builds.append(build)
-        self._emit("build-started", {"model": resolved.name, "config": config.to_dict()})
+        self.events.emit("build-started", {"model": resolved.name, "config": config.to_dict()})
         return build.start()
 
     def build(
@@ -518,15 +489,15 @@ class Session:
         if build.status == "running" or build not in self._builds:
             return
         self._builds.remove(build)
-        if self._closed.is_set():
+        if self.events.closed:
             return
         if build.engine is not None:
             engine = build.engine
             self.current = engine
-            self._emit("build-finished", {"engine": engine.key, "model": engine.model, "cached": engine.cached})
+            self.events.emit("build-finished", {"engine": engine.key, "model": engine.model, "cached": engine.cached})
         else:
             error = build.error.to_dict() if build.error else {}
-            self._emit("build-failed", {"model": build.model.name, "status": build.status, "error": error})
+            self.events.emit("build-failed", {"model": build.model.name, "status": build.status, "error": error})
 
     @property
     def builds(self) -> list[Build]:
@@ -656,10 +627,11 @@ class Session:
         from workbench.measure.profiling import start
 
         chosen = self._chosen(engine)
+        require(chosen.config.compiler, Ability.PROFILE)
 
         def done(job: Job) -> None:
-            if job.status == "done" and not self._closed.is_set():
-                self._emit("profile-added", {"engine": chosen.key, "model": chosen.model})
+            if job.status == "done" and not self.events.closed:
+                self.events.emit("profile-added", {"engine": chosen.key, "model": chosen.model})
 
         return start(chosen, inputs=inputs, reference=reference, options=options, on_change=done)
 
@@ -686,7 +658,7 @@ class Session:
             The document that `workbench.measure.run.profile` describes.
 
         Raises:
-            CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+            CompilerUnavailableError: the engine's compiler can't measure here: there is no GPU, or it is not installed.
             BuildError: the engine can't be used here, in words.
             ConfigError: inputs or reference do not fit the engine.
         """
@@ -716,7 +688,9 @@ class Session:
         """
         from workbench.measure.dynamic import dynamic_overhead
 
-        return dynamic_overhead(self, model, _config(config, options), **(measure or {}))
+        config = _config(config, options)
+        require(config.compiler, Ability.PROFILE)  # before two engines are built
+        return dynamic_overhead(self, model, config, **(measure or {}))
 
     def rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Engine:
         """Build an engine again on this machine, with the compiler that is here and for the GPU that is here.
@@ -862,7 +836,7 @@ class Session:
                 db.execute("DELETE FROM state WHERE key = 'current'")
             else:
                 db.execute("INSERT OR REPLACE INTO state VALUES ('current', ?)", (json.dumps(key),))
-        self._emit("current", {"engine": key})
+        self.events.emit("current", {"engine": key})
         chosen = self.selection
         if chosen.ids and (now := self.current) is not None and not any(_kind_of(i, now.plan) for i in chosen.ids):
             self.select(Selection(chosen.kind))  # of another model: here it names nothing
@@ -952,72 +926,11 @@ class Session:
         data = {"kind": chosen.kind, "ids": list(chosen.ids), "origin": chosen.origin}
         with self._db.write() as db:
             db.execute("INSERT OR REPLACE INTO state VALUES ('selection', ?)", (json.dumps(data),))
-        self._emit("selection", data, origin=chosen.origin)
-
-    # --- events -------------------------------------------------------------------------------------
-
-    def _emit(self, kind: str, data: Mapping[str, Any], origin: str | None = None) -> None:
-        with self._db.write() as db:
-            db.execute(
-                "INSERT INTO events (kind, origin, time, data) VALUES (?, ?, ?, ?)",
-                (kind, origin or f"{PROCESS}/python", time.time(), json.dumps(data)),
-            )
-        self._deliver()
-
-    def _last_event(self) -> int:
-        return int(self._db.row("SELECT COALESCE(MAX(number), 0) FROM events")[0])
-
-    def _events_after(self, number: int) -> list[Event]:
-        rows = self._db.rows(
-            "SELECT number, kind, origin, time, data FROM events WHERE number > ? ORDER BY number", number
-        )
-        return [Event(n, kind, origin, when, json.loads(data)) for n, kind, origin, when, data in rows]
-
-    def _deliver(self) -> None:
-        """Tell the listeners what is new, in order, each event once.
-
-        One thread tells at a time, and no lock is held meanwhile, so that a listener may do anything, also
-        wait for a build. What happens while it speaks is told by the thread that is at it already.
-        """
-        while True:
-            with self._lock:
-                fresh = [] if self._telling else self._events_after(self._seen)
-                if not fresh:
-                    return
-                self._seen = fresh[-1].number
-                self._telling = True
-                listeners = list(self._listeners)
-            try:
-                for event in fresh:
-                    call(listeners, event)
-            finally:
-                with self._lock:
-                    self._telling = False
-
-    def _subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        with self._lock:
-            if not self._listeners:
-                self._seen = self._last_event()
-            self._listeners.append(listener)
-            if self._watcher is None:
-                # The thread holds no reference to the session, so that the session can be collected.
-                self._watcher = threading.Thread(
-                    target=_watch,
-                    args=(weakref.ref(self), self._closed),
-                    name=f"session {self.name}",
-                    daemon=True,
-                )
-                self._watcher.start()
-
-        def stop() -> None:
-            with self._lock, contextlib.suppress(ValueError):
-                self._listeners.remove(listener)
-
-        return stop
+        self.events.emit("selection", data, origin=chosen.origin)
 
     def close(self) -> None:
         """Stop watching and close the file; builds under way are cancelled."""
-        self._closed.set()
+        self.events.close()
         for build in self.builds:
             build.cancel()
         self._db.close()
@@ -1064,31 +977,6 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.name}: {len(self.models)} models, {len(self.engines)} engines, {self.store.path}>"
-
-
-def _watch(reference: weakref.ref[Session], closed: threading.Event) -> None:
-    """Deliver what other processes write, until the session is closed or collected."""
-    version = -1
-    while not closed.wait(_POLL_SECONDS):
-        session = reference()
-        if session is None:
-            return
-        if not session._path.exists():
-            event = Event(session._seen + 1, "deleted", f"{PROCESS}/watcher", time.time(), {})
-            for listener in list(session._listeners):
-                listener(event)
-            return
-        try:
-            # Changes when another connection has written: far cheaper than a query.
-            now = int(session._db.row("PRAGMA data_version")[0])
-            if now != version:
-                version = now
-                session._deliver()
-        except StoreError:
-            if closed.is_set():
-                return
-            raise
-        del session
 
 
 def _kind_of(item: str, plan: Plan) -> Literal["layer", "node"] | None:

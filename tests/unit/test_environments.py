@@ -14,7 +14,7 @@ from workbench import Model, Session, environments
 from workbench.environments import Recipe, create, look, python_of, remove
 from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError
 from workbench.jobs import Job
-from workbench.precision.modelopt import autocast
+from workbench.precision.modelopt import autocast, maker
 from workbench.precision.quantize import Scheme, quantize
 from workbench.store import Store
 
@@ -100,6 +100,16 @@ def pretended(session: Session, tmp_path: Path) -> Callable[[str], None]:
         (folder / environments.MARKER).write_text(json.dumps(note))
 
     return make
+
+
+def test_the_maker_names_what_modelopt_stands_on(session: Session, pretended: Callable[[str], None]) -> None:
+    pretended("0.46.0")
+    before = maker(session.store)
+    assert "nvidia-modelopt 0.46.0" in before
+    file = session.store.path / "environments" / "modelopt" / environments.MARKER
+    note = json.loads(file.read_text())
+    file.write_text(json.dumps({**note, "packages": [*note["packages"], "ONNX_Runtime==0.1", "onnxruntime==9.9"]}))
+    assert "onnxruntime 9.9" in maker(session.store) != before  # another ONNX Runtime calibrates otherwise
 
 
 @pytest.mark.parametrize("what", ["quantize", "autocast"])

@@ -17,12 +17,14 @@ from tests.unit.test_precision_audit import layer, plan
 from tests.unit.test_precision_insert import net
 from workbench import Session
 from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.model import Model
 from workbench.plan import Layer, Plan, PlanTensor
 from workbench.precision.audit import changes
 from workbench.precision.calibration import Histogram
 from workbench.precision.cast import Lists
 from workbench.precision.quantize import Scheme
 from workbench.precision.samples import data_of, read_labels
+from workbench.precision.tensorrt_cache import TensorRTCache
 from workbench.precision.whatif import Cast, WhatIf, parse, title
 from workbench.widgets import Lens, wire
 
@@ -203,6 +205,41 @@ def test_a_calibration_by_itself_is_that_of_quantize(session: Session, tmp_path:
     session.remove("net")
     with pytest.raises(ModelError, match="not in session"):
         session.original("net-int8")
+
+
+def test_requantize_needs_no_calibration_that_is_gone(session: Session, tmp_path: Path) -> None:
+    exact = session.add(save(net(), tmp_path / "net.onnx"))
+    low = session.quantize(exact, DATA)
+    whole = session.requantize(low, keep=["conv1"])
+    for file in (session.store.path / "calibrations").glob("*.json"):
+        file.unlink()
+    again = session.requantize(low, keep=["conv1"], name="again")
+    assert again.origin["ranges"] == whole.origin["ranges"]
+    assert again.origin["quantized"] == whole.origin["quantized"]
+    weights = [stored(model) for model in (whole, again)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert session.requantize(again, keep=["fc"]).origin["quantized"] == ["conv2"]  # and of that once more
+    with pytest.raises(CalibrationError, match="only the ranges by entropy") as info:
+        session.requantize(low, keep=["conv1"], method="minmax")
+    assert "give data" in str(info.value.hint)
+    silent = replace(low, origin={**low.origin, "ranges": {}})
+    with pytest.raises(CalibrationError, match="does not tell its ranges") as info:
+        session.requantize(silent, keep=["conv1"])
+    assert "session.quantize(model, data" in str(info.value.hint)
+
+
+def test_requantize_takes_the_ranges_that_tensorrts_own_cache_gave(session: Session, tmp_path: Path) -> None:
+    exact = session.add(save(net(), tmp_path / "net.onnx"))
+    cache = TensorRTCache.of(session.calibrate(exact, DATA)).save(tmp_path / "entropy.cache")
+    low = session.quantize(exact, cache)
+    again = session.requantize(low, keep=["conv1"])
+    assert again.origin["quantized"] == ["conv2", "fc"]
+    assert again.origin["ranges"] == {name: low.origin["ranges"][name] for name in again.origin["ranges"]}
+
+
+def stored(model: Model) -> dict[str, np.ndarray]:
+    return {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(model.path).graph.initializer}
 
 
 # --- errors in the map --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from tests.conftest import ROOT, SAMPLES
 from tests.models_small import mlp, save
 from workbench import Session, compatibility
 from workbench.build import Engine
+from workbench.compilers import Ability, require
 from workbench.config import BuildConfig
-from workbench.errors import ConfigError, ProfileError, WorkbenchError
+from workbench.errors import CompilerUnavailableError, ConfigError, ProfileError
+from workbench.jobs import Job
 from workbench.machine import Gpu, gpus
 from workbench.measure import profiling, run
 
@@ -22,7 +25,7 @@ BLOCK = str(SAMPLES / "residual_block.onnx")
 
 
 @pytest.fixture
-def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+def pretended(monkeypatch: pytest.MonkeyPatch, able: None) -> None:
     """A worker that keeps what it was asked, in place of a GPU."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(profiling, "TASK", "tests.tasks:measured")
@@ -96,12 +99,62 @@ def test_a_profile_of_another_engine_is_refused(session: Session, pretended: Non
 
 
 @pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
-def test_without_a_gpu_it_says_so(session: Session) -> None:
+def test_without_a_gpu_it_says_so(session: Session, no_job: None) -> None:
     pytest.importorskip("tensorrt_rtx")
-    session.build("residual_block", target="sm89")
-    with pytest.raises(WorkbenchError, match="NVIDIA GPU"):
+    engine = session.build("residual_block", target="sm89")
+    with pytest.raises(
+        CompilerUnavailableError, match="tensorrt_rtx can't profile engines here: it needs an NVIDIA GPU"
+    ):
         session.profile()
+    with pytest.raises(CompilerUnavailableError, match="tensorrt_rtx can't run engines here: it needs an NVIDIA GPU"):
+        engine.open()
     assert session.engine().profiles == []
+
+
+@pytest.fixture
+def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker may be started to measure or to run."""
+
+    real = Job.__post_init__
+
+    def spawn(job: Job) -> None:
+        assert not job.task.startswith(("workbench.measure", "workbench.compilers.tensorrt.refit")), job.task
+        real(job)
+
+    monkeypatch.setattr(Job, "__post_init__", spawn)
+
+
+def test_what_a_compiler_cant_do_is_refused_before_anything_is_started(
+    session: Session, no_job: None, tmp_path: Path
+) -> None:
+    """An engine of the fake compiler runs nowhere, whatever GPU is here."""
+    engine = session.build(BLOCK, compiler="fake")
+    x = {"x": np.ones((1, 64, 56, 56), "float32")}
+    asked: list[tuple[str, Callable[[], Any]]] = [
+        ("profile", session.profile), ("profile", lambda: session.start_profile(engine)), ("run", engine.open),
+        ("run", lambda: engine.run(x)), ("run", lambda: engine.refit({}, tmp_path / "new")),
+        ("profile", lambda: session.dynamic_overhead(BLOCK, compiler="fake", shapes={"x": "1x64x56x56:2x64x56x56:4x64x56x56"})),
+    ]  # fmt: skip
+    for what, call in asked:
+        with pytest.raises(CompilerUnavailableError, match=f"fake can't {what} engines here: the fake") as info:
+            call()
+        assert "workbench doctor" in str(info.value.hint)
+    assert [e.kind for e in session.events].count("build-started") == 1  # dynamic_overhead built nothing
+    assert len(session.engines) == 1
+
+
+def test_what_would_make_a_compiler_able_is_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.compilers.tensorrt import flavour
+
+    monkeypatch.setattr(flavour, "_version", lambda _: None)
+    with pytest.raises(CompilerUnavailableError, match="tensorrt_rtx can't run engines here: not installed") as info:
+        require("tensorrt_rtx", Ability.RUN)
+    assert info.value.hint == "pip install tensorrt-rtx"
+    monkeypatch.setattr(flavour, "_version", lambda _: "1.5")
+    monkeypatch.setattr(flavour, "gpus", lambda: (Gpu("H100", "sm90", 1, "1"),))
+    require("tensorrt_rtx", Ability.RUN)
+    with pytest.raises(ConfigError, match="no compiler 'gone'"):
+        require("gone", Ability.RUN)
 
 
 def test_what_a_dynamic_shape_costs(session: Session, pretended: None, tmp_path: Path) -> None:
@@ -131,8 +184,10 @@ BUILT = {"name": "tensorrt_rtx", "version": "1.5.0.114", "target": "sm80", "gpu"
 
 
 def told(monkeypatch: pytest.MonkeyPatch, present: str | None, version: str = "1.5.0.114", built: dict[str, Any] = BUILT,
-         made_on: str = "", **config: Any) -> dict[str, tuple[bool | None, str]]:  # fmt: skip
+         made_on: str = "", installed: str | None = None, **config: Any) -> dict[str, tuple[bool | None, str]]:  # fmt: skip
     class Compiler:
+        name = installed or built["name"]
+
         def version(self) -> str:
             return version
 
@@ -155,6 +210,8 @@ def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("what", "ok", "words", "arguments"),
     [
+        ("compiler", False, "made by tensorrt; here is tensorrt_rtx 1.5.0.114, which can't read it",
+         {"built": {**BUILT, "name": "tensorrt"}, "installed": "tensorrt_rtx"}),
         ("version", False, "Made by 1.5.0.114; here is 1.7.1.116", {"version": "1.7.1.116"}),
         ("version", True, "version-compatible", {"version": "1.7.1.116", "version_compatible": True}),
         ("GPU", False, "Built for sm80; this is Card (sm75): it must be rebuilt.", {"present": "sm75"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +211,31 @@ def test_selection_and_its_events(session: Session, small: Path) -> None:
     stop()
     session.selection = "mm2"
     assert len(heard) == 5
+
+
+def test_deleting_a_session_is_told_to_every_listener(home: Path, small: Path) -> None:
+    here, other = Session("gone"), Session("gone")
+    heard: list[str] = []
+    here.events.subscribe(lambda e: 1 / 0)
+    here.events.subscribe(lambda e: heard.append(e.kind))
+    other.add(small)
+    assert wait_for(lambda: heard)
+    other.delete()
+    assert wait_for(lambda: "deleted" in heard)
+    assert heard == ["model-added", "deleted"]
+    here.close()
+
+
+def test_a_session_that_nobody_holds_is_collected_and_its_watcher_ends(home: Path) -> None:
+    session = Session("dropped")
+    session.events.subscribe(lambda e: None)
+    [watcher] = [t for t in threading.enumerate() if t.name == "session dropped"]
+    reference = weakref.ref(session)
+    del session
+    gc.collect()
+    assert reference() is None
+    watcher.join(10)
+    assert not watcher.is_alive()
 
 
 # --- several processes ----------------------------------------------------------------------------

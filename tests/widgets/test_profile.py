@@ -16,9 +16,7 @@ from tests import profiles
 from tests.conftest import ROOT, SAMPLES, wait_for
 from tests.widgets.test_report import part
 from workbench import Session
-from workbench.compilers.base import Ability, CompilerInfo
 from workbench.errors import ProfileError, StoreError, WorkbenchError
-from workbench.panels import profile as profile_panel
 from workbench.panels.engine import changes_html, memory_rows, readable
 from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
 from workbench.plan.difference import difference
@@ -132,7 +130,7 @@ def test_without_a_profile_everything_is_an_estimate(fresh: Session) -> None:
     engine = fresh.engine()
     panel = fresh.panel("profile")
     assert panel.button.disabled
-    assert "Nothing can be measured here: the fake compiler makes nothing that runs" in panel.status.value
+    assert "fake can&#x27;t profile engines here: the fake compiler makes nothing that runs." in panel.status.value
     assert "Nothing is measured yet" in text_of(panel)
     assert open_all(panel)[0] == "Layers"
     assert all("estimated" in title for title in titles(panel._tabs))
@@ -266,12 +264,12 @@ class _Job:
 
 
 @pytest.fixture
-def can_measure(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[[_Job], tuple[Any, list[dict]]]:
+def can_measure(
+    fresh: Session, able: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[_Job], tuple[Any, list[dict]]]:
     """A panel on a machine that can measure; the measuring itself is a pretended job."""
 
     def make(job: _Job) -> tuple[Any, list[dict]]:
-        info = CompilerInfo("fake", "1", abilities=frozenset(Ability))
-        monkeypatch.setattr(profile_panel.compilers, "get", lambda _: type("C", (), {"describe": lambda self: info})())
         asked: list[dict] = []
         monkeypatch.setattr(Session, "start_profile", lambda self, engine, **options: (asked.append(options), job)[1])
         return fresh.panel("profile"), asked

@@ -6,8 +6,8 @@ import importlib
 from functools import cache
 from importlib.metadata import entry_points
 
-from workbench.compilers.base import Compiler, CompilerInfo
-from workbench.errors import ConfigError
+from workbench.compilers.base import Ability, Compiler, CompilerInfo
+from workbench.errors import CompilerUnavailableError, ConfigError
 
 _OWN = {
     "tensorrt": "workbench.compilers.tensorrt:active",
@@ -42,6 +42,21 @@ def get(name: str) -> Compiler:
     module, _, factory = place.partition(":")
     compiler: Compiler = getattr(importlib.import_module(module), factory)()
     return compiler
+
+
+def require(name: str, ability: Ability) -> None:
+    """Refuse, before anything is started, what the compiler called `name` can't do on this machine.
+
+    Raises:
+        CompilerUnavailableError: it can't; the message says why.
+        ConfigError: there is no compiler of that name.
+    """
+    info = get(name).describe()
+    if ability not in info.abilities:
+        raise CompilerUnavailableError(
+            f"{info.name} can't {ability.value} engines here: {info.missing.get(ability, 'it does not offer that')}.",
+            hint=info.install or "`workbench doctor` says what each compiler can do on this machine.",
+        )
 
 
 def describe() -> list[CompilerInfo]:

@@ -10,13 +10,13 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from workbench.config import ShapeProfile
 from workbench.errors import CompilerUnavailableError, ModelError
 from workbench.jobs import Job
+from workbench.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.store import Store
@@ -111,17 +111,17 @@ def _sample(
         return Model(name or key, folder / committed, {"kind": "sample", "name": key})
     file = folder / entry["file"]
     origin = {"kind": "sample", "name": key, "file": str(file), "root": str(folder)}
-    made_from = [file.read_bytes(), _versions(), profile.model_dump_json() if profile else ""]
+    made_from = [file.read_bytes(), _exporter(), profile.model_dump_json() if profile else ""]
     identity = hashlib.sha256(repr(made_from).encode()).hexdigest()
     return _exported(origin, store, name or key, profile, f"sample-{identity}", on_job)
 
 
-def _versions() -> str:
+def _exporter() -> str:
     try:
-        return f"torch {version('torch')} onnxscript {version('onnxscript')}"
-    except PackageNotFoundError as error:
+        return made_by("torch", "onnxscript", *REWRITERS)
+    except CompilerUnavailableError as error:
         raise CompilerUnavailableError(
-            f"This sample is exported from PyTorch, and {error.name} is not installed.",
+            f"This sample is exported from PyTorch, and {error.message}",
             hint="pip install 'trt-workbench[torch]', or take a small sample: `workbench samples`.",
         ) from None
 

@@ -383,18 +383,14 @@ class ProfilePanel(Panel):
         if self._job is not None and self._job.status == "running":
             return
         try:
-            info = compilers.get(engine.config.compiler).describe()
-            reason = (
-                None if Ability.PROFILE in info.abilities else info.missing.get(Ability.PROFILE, "it can't be measured")
-            )
-            name = info.name
+            compilers.require(engine.config.compiler, Ability.PROFILE)
+            reason = None
         except WorkbenchError as error:
-            reason, name = error.message, engine.config.compiler
+            reason = error.message
         self.button.disabled = reason is not None
         self._more.disabled = reason is not None
         if reason is not None:
-            why = f"{name} {reason}" if reason.startswith("needs") else reason
-            self.status.value = f"<span class='wbp-quiet'>Nothing can be measured here: {escape(why)}.</span>"
+            self.status.value = f"<span class='wbp-quiet'>{escape(reason)}</span>"
         else:
             self.status.value = "<span class='wbp-quiet'>Ready.</span>"
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, ModelError
 from workbench.jobs import Job
+from workbench.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.precision.calibration import gather, inputs_of, read_batches
 from workbench.store import whole
@@ -265,8 +266,9 @@ def _measured(
         batches = gather(data, inputs_of(exact.graph, shapes), folder / "batches", limit=limit, min_samples=1)
         wanted = None if labels is None else batches.labels(labels)
         known = json.dumps(
-            [VERSION, what, exact.sha256(store), batches.digest, wanted, identity, arguments.get("along")]
-        )
+            [VERSION, made_by("onnxruntime", *REWRITERS), what, exact.sha256(store), batches.digest, wanted, identity,
+             arguments.get("along")]
+        )  # fmt: skip
         file = store.path / "accuracy" / f"{hashlib.sha256(known.encode()).hexdigest()}.json"
         if file.is_file():
             found: dict[str, Any] = json.loads(file.read_text())

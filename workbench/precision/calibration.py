@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import CalibrationError
+from workbench.machine import made_by
 from workbench.store import whole
 
 if TYPE_CHECKING:
@@ -697,8 +698,8 @@ class Calibration:
 
     @staticmethod
     def key(model: str, digest: str, tensors: Iterable[str]) -> str:
-        """The name under which a calibration is kept."""
-        identity = json.dumps([SCHEMA, model, digest, sorted(tensors)])
+        """The name under which a calibration is kept: another version of ONNX Runtime calibrates anew."""
+        identity = json.dumps([SCHEMA, made_by("onnxruntime"), model, digest, sorted(tensors)])
         return hashlib.sha256(identity.encode()).hexdigest()
 
     def check(self, model: str, name: str = "this model") -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, ModelError
 from workbench.jobs import Job
+from workbench.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.store import Store
@@ -165,7 +166,7 @@ def _key(precision: str, sha256: str, lists: Lists) -> str:
     listed = ""
     if lists != Lists():
         listed = "-" + hashlib.sha256(json.dumps(asdict(lists), sort_keys=True).encode()).hexdigest()
-    return f"cast-{VERSION}-{precision}-{sha256}{listed}"
+    return f"cast-{VERSION}-{made_by(*REWRITERS)}-{precision}-{sha256}{listed}"
 
 
 def cast_task(

@@ -86,19 +86,19 @@ def autocast(
 
 
 def maker(store: Store) -> str:
-    """ModelOpt's version and this module's, for the keys of what they make.
+    """Versions of ModelOpt, of what it stands on and of this module, for the keys of what they make.
 
-    The version is that which the environment was made with, outdated or not; without one, that which it would be
-    made with.
+    They are those which the environment was made with, outdated or not; without one, those which it would be made
+    with.
     """
     from workbench.environments import RECIPES, look
 
-    name, _, version = RECIPES[ENVIRONMENT].pins[-1].partition("==")
+    versions = dict(pin.split("==") for pin in RECIPES[ENVIRONMENT].pins)
     for package in look(ENVIRONMENT, store).packages:
-        installed, _, there = package.partition("==")
-        if re.sub(r"[-_.]+", "-", installed).lower() == name:
-            version = there
-    return f"{name} {version}, {VERSION}"
+        name, _, there = package.partition("==")
+        if (name := re.sub(r"[-_.]+", "-", name).lower()) in versions:
+            versions[name] = there
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) + f", {VERSION}"
 
 
 def quantize_task(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, ModelError
 from workbench.jobs import Job
+from workbench.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.precision.insert import HEAVY
@@ -177,7 +178,7 @@ def fix(
             hint="`workbench audit` shows what a build makes of it.",
         )
     source = model.sha256(store)
-    key = f"placement-{VERSION}-{'+'.join(sorted(kinds))}-{source}"
+    key = f"placement-{VERSION}-{made_by(*REWRITERS)}-{'+'.join(sorted(kinds))}-{source}"
 
     def made(path: Path, info: Any) -> Model:
         return Model(model.name, path, info, original=model)

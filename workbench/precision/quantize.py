@@ -14,7 +14,8 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from workbench import environments
 from workbench.errors import CalibrationError, ConfigError, ModelError
 from workbench.jobs import Job
+from workbench.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.precision import modelopt
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 TENSORRT_CACHE = "calibration.cache"
 """Name of a cache in TensorRT's own format, in a worker's folder."""
+
+RANGES = "ranges.json"
+"""Name of the ranges of another quantized version of the model, in a worker's folder."""
 
 VERSION = 8
 """Raise it when the same request gives another graph, so that kept models are made anew."""
@@ -178,6 +183,50 @@ class Scheme(BaseModel):
         return f"{self.to} {f'blocks of {self.block}' if self.to == 'int4' else how}, rest {self.rest}"
 
 
+@dataclass(frozen=True)
+class Ranges:
+    """The ranges of a quantized model, to quantize its FP32 model again where the calibration is gone.
+
+    Attributes:
+        model: Fingerprint of the FP32 model.
+        scheme: By which they were chosen.
+        ends: The magnitude at which each tensor's range ends, by name.
+    """
+
+    model: str
+    scheme: Scheme
+    ends: Mapping[str, float] = field(repr=False)
+
+    @staticmethod
+    def of(low: Model) -> Ranges:
+        """Those of a model made by `quantize`.
+
+        Raises:
+            CalibrationError: it does not tell them.
+        """
+        if low.origin.get("kind") != "quantize" or not low.origin.get("ranges"):
+            raise CalibrationError(
+                f"The calibration of {low.name} is no longer in the store, and {low.name} does not tell its ranges.",
+                hint="Quantize its FP32 model again with data: session.quantize(model, data, keep=[...]).",
+            )
+        return Ranges(low.origin["source"], Scheme(**low.origin["scheme"]), low.origin["ranges"])
+
+    def check(self, model: str, scheme: Scheme) -> None:
+        """Refuse another model, and a scheme that would choose other ranges.
+
+        Raises:
+            CalibrationError: it is one.
+        """
+        if self.model != model:
+            raise CalibrationError("These ranges are of another model.", hint="Calibrate again: give data.")
+        mine, theirs = ((s.ranging, s.percentile if s.ranging == "percentile" else None) for s in (self.scheme, scheme))
+        if mine != theirs:
+            raise CalibrationError(
+                f"The calibration is no longer in the store; only the ranges by {self.scheme.ranging} are known.",
+                hint=f"Leave the method as it is, or give data to quantize by {scheme.ranging}.",
+            )
+
+
 def quantize(
     model: Model,
     store: Store,
@@ -197,7 +246,7 @@ def quantize(
         store: Where it is kept.
         scheme: What to do; its fields may be given by name instead.
         data: Calibration data (see `workbench.precision.calibration.batches`), or a `Calibration`, or
-            the path of one that was saved as ``.json``. INT4 needs none.
+            the path of one that was saved as ``.json``, or the `Ranges` of another version. INT4 needs none.
         shapes: Sizes of dynamic inputs, for data that have none of their own.
         limit: At most this many batches.
         min_samples: Fewer calibration samples are refused.
@@ -220,11 +269,12 @@ def quantize(
         work.mkdir()
         cache, batches = _calibration(model, scheme, data, source, shapes, limit, min_samples, folder)
         digest = "" if not scheme.calibrated else batches.digest if batches else _digest(cache)
-        maker = ""
         if foreign:
             maker = modelopt.maker(store)
-        elif scheme.calibrator and batches is not None:
-            maker = " ".join(_calibrating())
+        else:  # ONNX Runtime runs the model on the batches, and may place the pairs
+            maker = made_by(*REWRITERS, *(("onnxruntime",) if batches is not None else ()))
+            if scheme.calibrator and batches is not None:
+                maker += " ".join(("", *_calibrating()))
         identity = [VERSION, source, scheme.to_dict(), digest, maker]
         key = "quantize-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         if (found := store.derived(key)) is not None:
@@ -279,7 +329,21 @@ def calibration(model: Model, store: Store) -> Calibration:
     name = model.origin.get("calibration")
     if not name:
         raise CalibrationError(f"{model.name} was not made with a calibration.")
-    return Calibration.load(store.path / "calibrations" / f"{name}.json")
+    return Calibration.load(_kept(store, name))
+
+
+def ranges_of(model: Model, store: Store) -> Calibration | Ranges:
+    """What a quantized model's ranges come from, for `quantize`: its calibration, or without it the ranges themselves.
+
+    Raises:
+        CalibrationError: neither is known.
+    """
+    name = model.origin.get("calibration")
+    return calibration(model, store) if name and _kept(store, name).is_file() else Ranges.of(model)
+
+
+def _kept(store: Store, name: str) -> Path:
+    return store.path / "calibrations" / f"{name}.json"
 
 
 def _calibration(
@@ -301,10 +365,14 @@ def _calibration(
         return TensorRTCache.load(text).save(folder / TENSORRT_CACHE), None
     if isinstance(data, str | Path) and text.endswith(".json"):
         data = Calibration.load(text)
-    if isinstance(data, Calibration):
+    if isinstance(data, Calibration | Ranges):
         if scheme.placement != "tensorrt":
             name = {"onnxruntime": "ONNX Runtime", "modelopt": "ModelOpt"}[scheme.placement]
             raise CalibrationError(f"{name}'s own placement calibrates itself: give data, not a cache.")
+        if isinstance(data, Ranges):
+            data.check(source, scheme)
+            (folder / RANGES).write_text(json.dumps(dict(data.ends)))
+            return folder / RANGES, None
         if scheme.calibrator:
             raise CalibrationError(
                 f"{scheme.ranging.upper()} calibrates itself: give data, or a cache that TensorRT wrote.",
@@ -399,6 +467,10 @@ def quantize_task(
     if choices.tensors and cache is not None and Path(cache).name == TENSORRT_CACHE:
         ranges = TensorRTCache.load(cache).ranges(choices.tensors)
         ranges.update({tensor: 1.0 for tensor, end in ranges.items() if end == 0.0})
+    elif choices.tensors and cache is not None and Path(cache).name == RANGES:
+        known = json.loads(Path(cache).read_text())
+        _check_all(choices.tensors, known)
+        ranges = {tensor: known[tensor] for tensor in choices.tensors}
     elif choices.tensors:
         name = Calibration.key(about["model"], about["digest"], choices.tensors)
         file = Path(kept) / f"{name}.json"
@@ -414,12 +486,7 @@ def quantize_task(
             found = Calibration(about["model"], data, histograms)
         if not file.is_file():
             found.save(file)
-        absent = [t for t in choices.tensors if t not in found.tensors]
-        if absent:
-            raise CalibrationError(
-                f"The calibration cache has no range for {len(absent)} tensors, the first is {absent[0]}.",
-                hint="It was made for fewer nodes: calibrate again with data.",
-            )
+        _check_all(choices.tensors, found.tensors)
         for i, tensor in enumerate(choices.tensors):
             ranges[tensor] = found.tensors[tensor].range(how.ranging, how.percentile)
             reporter.progress("Choosing ranges", i + 1, len(choices.tensors))
@@ -455,6 +522,14 @@ def quantize_task(
         **report, "quantized": [c.node for c in choices.taken], "left": choices.left, "pairs": len(choices.tensors),
         "calibration": name, "ranges": ranges, "warnings": warnings,
     }  # fmt: skip
+
+
+def _check_all(wanted: Sequence[str], known: Collection[str]) -> None:
+    if absent := [tensor for tensor in wanted if tensor not in known]:
+        raise CalibrationError(
+            f"The calibration cache has no range for {len(absent)} tensors, the first is {absent[0]}.",
+            hint="It was made for fewer nodes: calibrate again with data.",
+        )
 
 
 def _add_metadata(model: ir.Model, scheme: Scheme, about: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import CalibrationError
 from workbench.jobs import Job
+from workbench.machine import made_by
 
 if TYPE_CHECKING:
     from workbench.model.model import Model
@@ -116,7 +117,9 @@ def _sample_data(model: Model, store: Store, on_job: Callable[[Job], Any] | None
         )
     entry = samples()[str(model.origin["name"])]
     file = sample_folder() / entry["file"]
-    identity = hashlib.sha256(file.read_bytes() + inspect.getsource(data_task).encode()).hexdigest()
+    # Shuffled by torch: another version may split them otherwise, for the model that it trains.
+    made_from = [file.read_bytes(), inspect.getsource(data_task), made_by("torch")]
+    identity = hashlib.sha256(repr(made_from).encode()).hexdigest()
     place = store.path / "data" / f"{entry['name']}-{identity[:16]}"
     if not (place / "labels.npy").is_file():
         with store.lock(f"data-{identity[:16]}"), store.scratch("data") as folder:

@@ -61,7 +61,7 @@ class TensorRT:
         name, found = self.name, _version(self.name)
         gpu = bool(gpus())
         abilities, missing = set(), {}
-        need_gpu = "needs an NVIDIA GPU and its driver"
+        need_gpu = "it needs an NVIDIA GPU and its driver"
         if found is None:
             missing = dict.fromkeys(Ability, "not installed")
         else:
