@@ -194,3 +194,54 @@ def test_caches_of_tensorrt_are_shown_compared_and_written(cli, tmp_path: Path, 
     assert "it does not say of which model" in cli("calibration", theirs).stdout
     low = cli("quantize", model, "-c", theirs, "-o", tmp_path / "b.onnx")
     assert low.returncode == 0, low.stderr
+
+
+@needs_rtx
+def test_compared_counts_are_whole_numbers(cli, tmp_path: Path) -> None:
+    model = save(mlp(), tmp_path / "mlp.onnx")
+    told = cli("audit", model, "--target", "sm89", "--against", f"{model}@fp16")
+    assert told.returncode == 0, told.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in told.stdout.splitlines() if line.split()}
+    assert all(cell.replace(",", "").isdigit() for name in ("kernels", "products", "bytes") for cell in rows[name][-2:])
+
+
+def test_what_is_read_is_not_overwritten(cli, tmp_path: Path, data: Path) -> None:
+    model, cache = save(net(), tmp_path / "net.onnx"), tmp_path / "c.json"
+    before, samples = model.read_bytes(), data.read_bytes()
+    done = cli("quantize", model, "-c", data, "-o", tmp_path / "low.onnx", "--save-calibration", cache)
+    assert done.returncode == 0, done.stderr
+    ranges = cache.read_bytes()
+    link = tmp_path / "link.onnx"
+    link.symlink_to(model)
+    for arguments in (
+        ("cast", model, "--to", "fp16", "-o", model),
+        ("cast", model, "--to", "fp16", "-o", link),
+        ("quantize", model, "-c", data, "-o", model),
+        ("quantize", model, "-c", data, "-o", tmp_path / "low.onnx", "--save-calibration", data),
+        ("calibration", cache, "--tensorrt", cache),
+        ("fusions", model, "--target", "sm89", "--engine", model),
+        ("fusions", model, "--target", "sm89", "--html", model),
+    ):
+        told = cli(*arguments)
+        assert told.returncode == 1, arguments
+        assert "would overwrite it" in told.stderr, arguments
+    told = cli("quantize", model, "-c", data, "-o", tmp_path / "a", "--save-calibration", tmp_path / "a")
+    assert told.returncode == 1
+    assert "name the same file" in told.stderr
+    assert (model.read_bytes(), data.read_bytes(), cache.read_bytes()) == (before, samples, ranges)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(cli, tmp_path: Path) -> None:
+    told = cli("quantize", "resnet50", "-c", "nothere", "-o", tmp_path / "no" / "x.onnx")
+    assert told.returncode == 1
+    assert "There is no folder" in told.stderr
+
+
+def test_wrong_choices_are_refused(cli, tmp_path: Path, data: Path) -> None:
+    model = save(net(), tmp_path / "net.onnx")
+    told = cli("placement", model, "--kind", "foo")
+    assert told.returncode == 1
+    assert "no misplacement 'foo'" in told.stderr
+    assert cli("calibration", data, "--method", "minmax_calibration").returncode == 2
+    for command in (("samples",), ("doctor",), ("bench", "digits")):
+        assert cli(*command, "--format", "csv").returncode == 2, command

@@ -221,7 +221,8 @@ def compare(plans: Mapping[str, Plan], asked: Mapping[str, str] | None = None) -
     import pandas as pd
 
     figures = {name: audit(plan, (asked or {}).get(name)).figures for name, plan in plans.items()}
-    return pd.DataFrame(figures, dtype=object)
+    # A Series of objects each: a column of mixed numbers would turn the counts into floats.
+    return pd.DataFrame({name: pd.Series(found, dtype=object) for name, found in figures.items()})
 
 
 @dataclass(frozen=True)
