@@ -384,7 +384,7 @@ def bench(
     from workbench.measure.bench import WAYS, Bench, table
     from workbench.session import Session
 
-    if not batch.replace(",", "").isdigit():
+    if not batch.replace(",", "").isdecimal():
         raise typer.BadParameter("batch sizes are whole numbers with commas between", param_hint="--batch")
     sizes = [int(b) for b in batch.split(",") if b]
     work = Bench(Session(session), models, sizes, precision.split(","), results, ways.split(",") if ways else WAYS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -141,6 +142,11 @@ def cast(
         )
     _export(low, output)
     info = dict(low.origin)
+    if info["kept"] and sum(info["kept"].values()) + info["casts"] == len(low.graph.nodes):
+        sys.stderr.write(
+            f"Warning: Nothing was cast: ONNX defines none of these operations in {to.value.upper()} at this opset, or the "
+            "lists leave them all in FP32. Export with a later opset (in BF16 convolutions need 22).\n"
+        )
     rows = [("precision", to.value), ("casts added", str(info["casts"]))]
     rows += [("left in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items()))] if info["kept"] else []
     rows += [("clipped", ", ".join(info["clipped"][:8]))] if info["clipped"] else []
@@ -339,7 +345,7 @@ def migrate(
 
     from workbench.precision.migrate import migrate
 
-    made = migrate(" ".join(request), data=data)
+    made = migrate(request[0] if len(request) == 1 else shlex.join(request), data=data)
     if how is Output.JSON:
         sys.stdout.write(json.dumps(asdict(made), indent=1) + "\n")
         return

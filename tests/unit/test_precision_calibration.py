@@ -285,7 +285,7 @@ def test_a_cache_of_another_model_or_of_another_kind_is_refused(tmp_path: Path) 
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(CalibrationError, match="no calibration cache"):
             Calibration.load(tmp_path / "x.json")
-    with pytest.raises(CalibrationError, match="absent.json can.t be read"):
+    with pytest.raises(CalibrationError, match=r"absent\.json can.t be read"):
         Calibration.load(tmp_path / "absent.json")
 
 

@@ -245,3 +245,28 @@ def test_wrong_choices_are_refused(cli, tmp_path: Path, data: Path) -> None:
     assert cli("calibration", data, "--method", "minmax_calibration").returncode == 2
     for command in (("samples",), ("doctor",), ("bench", "digits")):
         assert cli(*command, "--format", "csv").returncode == 2, command
+
+
+def test_migrate_keeps_a_path_with_spaces_whole(cli) -> None:
+    for request in (("--onnx=my model.onnx", "--fp16"), ("--onnx='my model.onnx' --fp16",)):
+        told = cli("migrate", "--", "trtexec", *request) if len(request) > 1 else cli("migrate", "--", *request)
+        assert "workbench audit 'my model.onnx'" in told.stdout
+
+
+def test_a_cast_that_casts_nothing_warns(cli, tmp_path: Path) -> None:
+    model, out = save(net(), tmp_path / "net.onnx"), tmp_path / "half.onnx"
+    told = cli("cast", model, "--to", "fp16", "--keep", "*", "-o", out)
+    assert told.returncode == 0, told.stderr
+    assert "Nothing was cast" in told.stderr
+    assert "Nothing was cast" not in cli("cast", model, "--to", "fp16", "--keep", "conv1", "-o", out).stderr
+
+
+def test_what_only_one_cache_has_is_a_dash(cli, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.cache", tmp_path / "two.cache"
+    one.write_text("TRT-101300-EntropyCalibration2\nx: 3c010a14\n[b] z: 3c010a14\n")
+    two.write_text("TRT-101300-EntropyCalibration2\nx: 3c010a14\ny: 3c010a14\n")
+    told = cli("calibration", one, two).stdout
+    assert "nan" not in told
+    assert "None" not in told
+    assert "[b] z" in told
+    assert "–" in told

@@ -280,7 +280,7 @@ def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, 
         )
     if isinstance(data, str):
         number = data.partition(":")[2]
-        if not number.isdigit() or int(number) == 0:
+        if not number.isdecimal() or int(number) == 0:
             raise CalibrationError(f"{data!r} names no number of batches.", hint="Write random:32.")
         return data, random_batches(inputs, int(number), seed)
     if isinstance(data, Mapping):
