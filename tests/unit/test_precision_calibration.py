@@ -157,8 +157,9 @@ def test_unreadable_files_and_empty_folders(tmp_path: Path) -> None:
     for name, what in [
         ("bad.npz", "can't be read"), ("pickled.npy", "can't be read"), ("object.npy", "can't be read"), ("empty", "neither"),
     ]:  # fmt: skip
-        with pytest.raises(CalibrationError, match=what):
+        with pytest.raises(CalibrationError, match=what) as refused:
             gather(tmp_path / name, X, tmp_path / "out")
+        assert "unsafely" not in str(refused.value)
 
 
 def test_dynamic_axes_need_a_size_for_random_data(tmp_path: Path) -> None:

@@ -398,8 +398,10 @@ def _load(path: Path, inputs: Sequence[Input]) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise CalibrationError(f"There is no file {path}.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # NumPy takes whatever it does not know for a pickle and says how to load that unsafely.
+        why = "it holds Python objects, or is of another kind" if "pickle" in str(error) else error
         raise CalibrationError(
-            f"{path} can't be read as NumPy data: {error}.", hint="Write it with numpy.save or numpy.savez."
+            f"{path} can't be read as NumPy data: {why}.", hint="Write it with numpy.save or numpy.savez."
         ) from None
     if len(inputs) == 1 and len(arrays) == 1:
         return {inputs[0].name: next(iter(arrays.values()))}
