@@ -151,3 +151,9 @@ def test_compared_counts_stay_whole_numbers() -> None:
     figures = compare({"ours": OURS, "default": DEFAULT})["ours"]
     assert type(figures["kernels"]) is int
     assert type(figures["flops_quantized"]) is float
+
+
+def test_an_unknown_precision_is_refused_and_equal_bytes_are_as_many() -> None:
+    with pytest.raises(ConfigError, match="no precision 'foo'"):
+        audit(OURS, "foo")
+    assert verdict(OURS, OURS).endswith(": as many.")

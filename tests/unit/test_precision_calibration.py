@@ -138,6 +138,7 @@ def test_images(tmp_path: Path) -> None:
         ({"y": normal(16, 8)}, "no data for input x"),
         ("random:0", "no number of batches"),
         ("random:many", "no number of batches"),
+        ("random:²", "no number of batches"),
         ("no/such/place", "no calibration data 'no/such/place'"),
         ("no_such_module:f", "can't be loaded"),
         (7, "An object of type int holds no calibration data"),

@@ -270,3 +270,15 @@ def test_what_only_one_cache_has_is_a_dash(cli, tmp_path: Path) -> None:
     assert "None" not in told
     assert "[b] z" in told
     assert "–" in told
+
+
+def test_a_range_check_on_random_numbers_says_so(cli, tmp_path: Path, data: Path) -> None:
+    model, out = save(net(), tmp_path / "net.onnx"), tmp_path / "half.onnx"
+    assert "random numbers" in cli("cast", model, "--to", "fp16", "--check", "random:4", "-o", out).stderr
+    assert "random numbers" not in cli("cast", model, "--to", "fp16", "--check", data, "-o", out).stderr
+
+
+def test_data_of_a_sample_are_taken_by_name(cli, tmp_path: Path) -> None:
+    told = cli("quantize", "conv_bn_relu", "-c", "sample", "-o", tmp_path / "low.onnx")
+    assert told.returncode == 1
+    assert "conv_bn_relu brings no data of its own" in told.stderr
