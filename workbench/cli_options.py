@@ -48,7 +48,10 @@ def check_written(files: dict[str, Path | None], read: list[Path | str | None]) 
         if file.is_dir():
             raise ConfigError(f"{file} is a folder.", hint=f"Name a file: {option} {file / 'NAME'}")
         if not file.parent.is_dir():
-            raise ConfigError(f"There is no folder {file.parent}.", hint=f"mkdir -p {shlex.quote(str(file.parent))}")
+            raise ConfigError(
+                f"{file} can't be written: there is no folder {file.parent}.",
+                hint=f"mkdir -p {shlex.quote(str(file.parent))}",
+            )
         for given in read:
             if given and Path(given).is_file() and file.exists() and file.samefile(given):
                 raise ConfigError(

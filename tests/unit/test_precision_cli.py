@@ -234,7 +234,7 @@ def test_what_is_read_is_not_overwritten(cli, tmp_path: Path, data: Path) -> Non
 def test_a_file_that_cannot_be_written_is_told_before_the_work(cli, tmp_path: Path) -> None:
     told = cli("quantize", "resnet50", "-c", "nothere", "-o", tmp_path / "no" / "x.onnx")
     assert told.returncode == 1
-    assert "There is no folder" in told.stderr
+    assert "there is no folder" in told.stderr
 
 
 def test_wrong_choices_are_refused(cli, tmp_path: Path, data: Path) -> None:
