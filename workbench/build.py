@@ -81,9 +81,13 @@ class Engine:
         """What the compiler made of the model.
 
         Raises:
-            StoreError: the engine's folder was removed.
+            StoreError: the engine's folder was removed, or its plan is damaged.
         """
-        plan = Plan.from_dict(json.loads(self._text("plan.json")))
+        text = self._text("plan.json")
+        try:
+            plan = Plan.from_dict(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(self.folder, "plan.json", error) from None
         return plan if plan.model["name"] == self.model else replace(plan, model={**plan.model, "name": self.model})
 
     @property
@@ -251,12 +255,18 @@ class Engine:
         """Copy the serialized engine to `path`.
 
         Raises:
-            StoreError: the engine's folder was removed, or `path` can't be written.
+            StoreError: the engine's folder was removed, it is damaged, or `path` can't be written.
         """
         import shutil
 
         if not self.path.is_file():
             raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.")
+        size, told = self.path.stat().st_size, self.plan.facts.get("engine_bytes")
+        if told is not None and size != told:
+            raise StoreError(
+                f"The engine in {self.folder} is damaged: it has {size:,} bytes and was built with {told:,}.",
+                hint="Remove that folder and build again.",
+            )
         try:
             return Path(shutil.copyfile(self.path, path))
         except OSError as error:
@@ -286,12 +296,33 @@ def _profile_in(file: Path) -> dict[str, Any]:
 
 
 def load_engine(folder: Path, model: str | None = None, *, cached: bool = True) -> Engine:
-    """The engine in a build folder."""
-    note = json.loads((folder / "build.json").read_text())
+    """The engine in a build folder.
+
+    Raises:
+        StoreError: what is there is damaged.
+    """
+    note = _note(folder)
     return Engine(
         key=note["key"], folder=folder, model=model or note["model"]["name"],
         config=BuildConfig.from_dict(note["config"]), created=note["created"], seconds=note["seconds"], cached=cached,
     )  # fmt: skip
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    """What a build folder says of itself."""
+    try:
+        note: dict[str, Any] = json.loads((folder / "build.json").read_text())
+        _ = note["key"], note["model"]["name"], note["config"], note["created"], note["seconds"]
+        return note
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, "build.json", error) from None
+
+
+def _damaged(folder: Path, name: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"The stored build {folder.name[:12]} is damaged: {name}: {type(error).__name__}: {error}.",
+        hint=f"Remove {folder} and build again.",
+    )
 
 
 class _Work:
@@ -484,7 +515,7 @@ class Build:
         folder = self.store.build(key)
         if folder is None:
             return None
-        if json.loads((folder / "build.json").read_text()).get("analysis") != ANALYSIS:
+        if _note(folder).get("analysis") != ANALYSIS:
             self._renew(folder)
         self._tell("Found in the cache")
         return load_engine(folder, self.model.name)

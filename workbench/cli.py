@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import cli_env, cli_precision
-from workbench.cli_options import ModelArgument, SessionOption
+from workbench.cli_options import ModelArgument, Output, SessionOption, check_written
+from workbench.cli_options import console as _console
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from workbench.build import Build, Engine
     from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
@@ -86,6 +85,7 @@ def fusions(
     estimate: EstimateOption = None,
 ) -> None:
     """Show which operations of MODEL the compiler turns into one kernel."""
+    check_written({"--engine": engine, "--html": html}, [model])
     if compiler == "tensorrt":
         import importlib.util
 
@@ -132,6 +132,7 @@ def inspect(
     estimate: EstimateOption = None,
 ) -> None:
     """Show an engine that trtexec built: its layers, and their times where they were measured."""
+    check_written({"--html": html}, [layers, profile, times, model, *(metadata or ())])
     from rich.markup import escape
 
     from workbench import trtexec
@@ -326,12 +327,12 @@ def gotchas(
 
 
 @app.command()
-def samples(output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE) -> None:
+def samples(output: Annotated[Output, typer.Option("--format", "-f")] = Output.TABLE) -> None:
     """List the sample models."""
     from workbench.model import samples as known
 
     entries = list(known().values())
-    if output is Format.JSON:
+    if output is Output.JSON:
         import json
 
         sys.stdout.write(json.dumps(entries, indent=1) + "\n")
@@ -372,7 +373,7 @@ def bench(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Sample models.")],
     batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "1,32",
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8, fp8, with commas.")] = "fp32,fp16",
-    output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    output: Annotated[Output, typer.Option("--format", "-f")] = Output.TABLE,
     results: Annotated[
         Path | None, typer.Option("--results", help="File to keep results in; a run goes on from it.")
     ] = None,
@@ -383,13 +384,13 @@ def bench(
     from workbench.measure.bench import WAYS, Bench, table
     from workbench.session import Session
 
-    if not batch.replace(",", "").isdigit():
+    if not batch.replace(",", "").isdecimal():
         raise typer.BadParameter("batch sizes are whole numbers with commas between", param_hint="--batch")
     sizes = [int(b) for b in batch.split(",") if b]
     work = Bench(Session(session), models, sizes, precision.split(","), results, ways.split(",") if ways else WAYS)
     console = _console(stderr=True)
     document = work.run(lambda row: console.print(f"{row['model']}, batch {row['batch']}, {row['precision']}: done"))
-    if output is Format.JSON:
+    if output is Output.JSON:
         import json
 
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
@@ -406,13 +407,13 @@ def bench(
 
 @app.command()
 def doctor(
-    output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
+    output: Annotated[Output, typer.Option("--format", "-f")] = Output.TABLE,
 ) -> None:
     """Say what this machine and install can do, and the command for each thing that is missing."""
     from workbench.doctor import examine
 
     report = examine()
-    if output is Format.JSON:
+    if output is Output.JSON:
         import json
 
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
@@ -463,15 +464,6 @@ def _tour() -> Path:
     if not copy.exists():
         shutil.copyfile(package / "_notebooks" / "00_tour.ipynb", copy)
     return copy
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = 140  # a pipe has no width; tables need room
-    return console
 
 
 def _watched(start: Callable[[], Build], *, show: bool) -> Engine:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli_precision import Output
+from workbench.cli_options import Output
 
 if TYPE_CHECKING:
     from workbench.jobs import Job

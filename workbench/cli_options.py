@@ -1,10 +1,65 @@
-"""Arguments that commands of several files share."""
+"""What commands of several files share: arguments, the console, and the check of files that are written."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import shlex
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from workbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Output(str, Enum):
+    """How a result is written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for tables and messages; where it is no terminal, wide enough for tables."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = 140  # a pipe has no width; tables need room
+    return made
+
+
+def check_written(files: dict[str, Path | None], read: list[Path | str | None]) -> None:
+    """Refuse, before any work is done, a file to write that can't be written or that the command reads.
+
+    Args:
+        files: What is written, by the option that names it; None where it was not given.
+        read: What is read: files, or other words (a sample's name), which are no files.
+
+    Raises:
+        ConfigError: its folder is not there, it is a folder, or it is one of the files that are read.
+    """
+    written = {option: file for option, file in files.items() if file is not None}
+    for option, file in written.items():
+        if file.is_dir():
+            raise ConfigError(f"{file} is a folder.", hint=f"Name a file: {option} {file / 'NAME'}")
+        if not file.parent.is_dir():
+            raise ConfigError(
+                f"{file} can't be written: there is no folder {file.parent}.",
+                hint=f"mkdir -p {shlex.quote(str(file.parent))}",
+            )
+        for given in read:
+            if given and Path(given).is_file() and file.exists() and file.samefile(given):
+                raise ConfigError(
+                    f"{file} is read, and {option} would overwrite it.", hint=f"Give {option} another name."
+                )
+    if len({file.resolve() for file in written.values()}) < len(written):
+        raise ConfigError(f"{' and '.join(written)} name the same file.", hint="Give each a name of its own.")
+
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="An ONNX file, a sample's name, or package.module:factory.")

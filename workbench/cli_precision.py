@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from workbench.cli_options import ModelArgument, SessionOption
+from workbench.cli_options import ModelArgument, Output, SessionOption, check_written
+from workbench.cli_options import console as _console
 from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -24,13 +26,6 @@ if TYPE_CHECKING:
     from workbench.session import Session
 
 _Made = TypeVar("_Made")
-
-
-class Output(str, Enum):
-    """How a result is written."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 class Half(str, Enum):
@@ -58,6 +53,14 @@ class Method(str, Enum):
     ENTROPY_CALIBRATION = "entropy_calibration"
     MINMAX_CALIBRATION = "minmax_calibration"
     LEGACY_CALIBRATION = "legacy_calibration"
+
+
+class RangeMethod(str, Enum):
+    """How a range is read off the histograms of a cache."""
+
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+    MINMAX = "minmax"
 
 
 class Weights(str, Enum):
@@ -110,6 +113,7 @@ def cast(
     session: SessionOption = "default",
 ) -> None:  # fmt: skip
     """Convert MODEL to FP16 or BF16 and write it."""
+    check_written({"--output": output}, [model, check])
     if library is Library.ONNXRUNTIME:
         raise ConfigError("ONNX Runtime does not cast here.", hint="--library workbench or modelopt.")
     from workbench.config import ShapeProfile, sizes_of
@@ -138,6 +142,11 @@ def cast(
         )
     _export(low, output)
     info = dict(low.origin)
+    if info["kept"] and sum(info["kept"].values()) + info["casts"] == len(low.graph.nodes):
+        sys.stderr.write(
+            f"Warning: Nothing was cast: ONNX defines none of these operations in {to.value.upper()} at this opset, or the "
+            "lists leave them all in FP32. Export with a later opset (in BF16 convolutions need 22).\n"
+        )
     rows = [("precision", to.value), ("casts added", str(info["casts"]))]
     rows += [("left in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items()))] if info["kept"] else []
     rows += [("clipped", ", ".join(info["clipped"][:8]))] if info["clipped"] else []
@@ -169,6 +178,7 @@ def quantize(
     session: SessionOption = "default",
 ) -> None:  # fmt: skip
     """Quantize MODEL by calibration and write it with Q/DQ where TensorRT wants them."""
+    check_written({"--output": output, "--save-calibration": save_calibration}, [model, calibration])
     from workbench.config import ShapeProfile, sizes_of
     from workbench.precision.quantize import Scheme, summary
     from workbench.precision.quantize import calibration as calibration_of
@@ -226,8 +236,7 @@ def audit(
         return
     _print_audit(found, full=full)
     if others:
-        frame = compare(plans)
-        _print_frame(frame.map(lambda v: f"{v:.2f}" if isinstance(v, float) else f"{v:,}").reset_index(names=""))
+        _print_compared(compare(plans))
         for name, plan in others.items():
             _console().print(verdict(engine.plan, plan, (what, name)), markup=False)
 
@@ -246,11 +255,13 @@ def placement(
     session: SessionOption = "default",
 ) -> None:  # fmt: skip
     """Find Q/DQ pairs of a quantized MODEL that stand in the way of fusions, and move them."""
+    check_written({"--output": output}, [model])
     from dataclasses import asdict
 
     from workbench.precision.audit import compare
-    from workbench.precision.placement import DEFAULT, fix, look
+    from workbench.precision.placement import DEFAULT, check_kinds, fix, look
 
+    check_kinds(kind or ())
     work = _session(session)
     source = work.add(model)
     found = look(source)
@@ -279,19 +290,22 @@ def placement(
             markup=False,
         )
     if frame is not None:
-        _print_frame(frame.map(lambda v: f"{v:.2f}" if isinstance(v, float) else f"{v:,}").reset_index(names=""))
+        _print_compared(frame)
 
 
 def calibration(
     file: Annotated[Path, typer.Argument(help="A cache of quantize --save-calibration, or of TensorRT 10.")],
     other: Annotated[Path | None, typer.Argument(help="Another one to compare it with, of either kind.")] = None,
-    method: Annotated[Method, typer.Option(help="Ranges of this method are compared.")] = Method.ENTROPY,
+    method: Annotated[RangeMethod, typer.Option(help="Ranges of this method are compared.")] = RangeMethod.ENTROPY,
     tensorrt: Annotated[
         Path | None, typer.Option("--tensorrt", metavar="FILE", help="Also write these ranges as TensorRT 10's cache.")
     ] = None,
     how: FormatOption = Output.TABLE,
 ) -> None:
     """Look into a calibration cache, or compare two."""
+    import pandas as pd
+
+    check_written({"--tensorrt": tensorrt}, [file, other])
     from workbench.precision.calibration import Calibration, side_by_side
     from workbench.precision.tensorrt_cache import TensorRTCache
 
@@ -316,7 +330,7 @@ def calibration(
         sys.stdout.write(json.dumps({**about, "tensors": rows}, indent=1) + "\n")
         return
     _console().print(line, markup=False)
-    _print_frame(frame.map(lambda v: f"{v:.5g}" if isinstance(v, float) else v))
+    _print_frame(frame.map(lambda v: "–" if pd.isna(v) else f"{v:.5g}" if isinstance(v, float) else v))
 
 
 def migrate(
@@ -331,7 +345,7 @@ def migrate(
 
     from workbench.precision.migrate import migrate
 
-    made = migrate(" ".join(request), data=data)
+    made = migrate(request[0] if len(request) == 1 else shlex.join(request), data=data)
     if how is Output.JSON:
         sys.stdout.write(json.dumps(asdict(made), indent=1) + "\n")
         return
@@ -356,17 +370,9 @@ def _session(name: str) -> Session:
     return Session(name)
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=False)
-
-
 def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
     """Run a conversion with a progress line on standard error, where that is a terminal."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
+    console = _console(stderr=True)
     if not console.is_terminal:
         return start(lambda _job: None)
     with console.status("Reading the data") as status:
@@ -383,10 +389,6 @@ def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
 
 def _export(model: Model, output: Path) -> None:
     """Copy the model out of the store. Weights beside it keep their name: the file refers to it."""
-    if output.is_dir():
-        raise ModelError(f"{output} is a folder.", hint=f"Name a file: -o {output / (model.name + '.onnx')}")
-    if not output.parent.is_dir():
-        raise ModelError(f"There is no folder {output.parent}.", hint=f"mkdir -p {output.parent}")
     beside = {file: output.parent / file.relative_to(model.path.parent) for file in model.companions}
     for file, place in beside.items():
         if place.exists() and not filecmp.cmp(file, place, shallow=False):
@@ -466,6 +468,11 @@ def _print_audit(found: Audit, *, full: bool) -> None:
     if full:
         frame = found.to_frame()
         _print_frame(frame[["layer", "kind", "reads", "stores", "bytes", "findings"]])
+
+
+def _print_compared(frame: Any) -> None:
+    """Figures of several plans: whole numbers as such, shares with two digits."""
+    _print_frame(frame.map(lambda v: f"{v:.2f}" if isinstance(v, float) else f"{v:,}").reset_index(names=""))
 
 
 def _print_frame(frame: Any) -> None:

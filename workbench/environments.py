@@ -147,11 +147,13 @@ def python_of(name: str, store: Store | None = None) -> str:
     return str(found.python)
 
 
-def missing(name: str, reason: str, state: str = "broken") -> CompilerUnavailableError:
-    """The error that says how an environment is mended."""
+def missing(name: str, reason: str, state: str = "broken", *, again: bool = False) -> CompilerUnavailableError:
+    """The error that says how an environment is mended; `again` where it looks ready and must be made anew."""
     word = "missing" if state == "absent" else "broken"
     return CompilerUnavailableError(
-        f"The {name} environment is {word}: {reason}.", hint=f"workbench env create {name}", details={"state": state}
+        f"The {name} environment is {word}: {reason}.",
+        hint=f"workbench env create {name}" + " --again" * again,
+        details={"state": state},
     )
 
 
@@ -167,7 +169,13 @@ def result(job: Job, name: str) -> dict[str, Any]:
     except WorkbenchError as error:
         text = f"{error.message} {job.output if isinstance(error, WorkerCrashedError) else ''}"
         if found := re.search(r"(?:ModuleNotFoundError|ImportError): ([^\n]*)", text):
-            raise missing(name, found[1].strip().rstrip(".")) from None
+            raise missing(name, found[1].strip().rstrip("."), again=True) from None
+        if isinstance(error, WorkerCrashedError):
+            raise WorkerCrashedError(
+                error.message,
+                hint=f"Run it again; if that does not help, make its environment anew: workbench env create {name} --again",
+                details=error.details,
+            ) from None
         raise
 
 

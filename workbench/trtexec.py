@@ -9,6 +9,7 @@ engines, which is an error that lists the first differences. Nothing is matched 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import statistics
 from collections import Counter
@@ -21,6 +22,7 @@ from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_js
 from workbench.errors import ConfigError, ProfileError
 from workbench.measure.latency import percentiles
 from workbench.plan.plan import CONVERSIONS, HOST
+from workbench.store import whole
 
 if TYPE_CHECKING:
     from workbench.compilers.base import Record
@@ -130,7 +132,7 @@ def read_profile(path: str | Path) -> Profile:
     rows = []
     for i, row in enumerate(data[1:] if head else data):
         name = row.get("name")
-        if not isinstance(name, str) or not {"timeMs", "averageMs"} & set(row):
+        if not isinstance(name, str) or all(row.get(key) is None for key in ("timeMs", "averageMs")):
             raise ProfileError(
                 f"{path}: record {i} has no {'name' if not isinstance(name, str) else 'time'}; "
                 f"it has {', '.join(row) or 'nothing'}.",
@@ -200,15 +202,18 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         first = dict(data[0])
         pair = first.get("ComputeCapability")
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            pair = [first.get(f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR")]
-        sm = None if None in pair else "sm{}{}".format(*pair)
-        return {"kind": kind, "device": {"name": first.get("Name"), "sm": sm, **first}}
+            pair = [first.get(f"COMPUTE_CAPABILITY_{part}", "") for part in ("MAJOR", "MINOR")]
+        return {"kind": kind, "device": {"name": first.get("Name"), "sm": _sm(".".join(map(str, pair))), **first}}
     found = {"kind": kind, **data}
     device = data.get("device_information")
     if isinstance(device, Mapping):
-        capability = str(device.get("Compute Capability", ""))
-        found["device"] = {"name": device.get("Selected Device"), "sm": "sm" + capability.replace(".", "")}
+        found["device"] = {"name": device.get("Selected Device"), "sm": _sm(str(device.get("Compute Capability")))}
     return found
+
+
+def _sm(capability: str) -> str | None:
+    """``sm80`` for 8.0; None where it is not told."""
+    return "sm" + capability.replace(".", "") if re.fullmatch(r"\d+\.\d", capability) else None
 
 
 def _number(value: Any, path: str | Path, where: str) -> float:
@@ -274,12 +279,17 @@ def _not_of_one_engine(
     lines += [f"  {names.count(n)} layers but {told.count(n)} times: {_brief(n)}" for n in uneven[:3]]
     first = next((i for i, (a, b) in enumerate(zip(names, told, strict=False)) if a != b), min(len(names), len(told)))
     return ProfileError(
-        f"{profile.path or 'The profile'} and {layers_file} are not of one engine: {len(told)} times, {len(names)} "
-        f"layers, {len(missing)} layers without a time, {len(extra)} times without a layer.\n" + "\n".join(lines),
+        f"{profile.path or 'The profile'} and {layers_file} are not of one engine: {_count(len(told), 'time')}, "
+        f"{_count(len(names), 'layer')}, {_count(len(missing), 'layer')} without a time, {_count(len(extra), 'time')} "
+        "without a layer.\n" + "\n".join(lines),
         hint="Let one run of trtexec write both: --exportLayerInfo=LAYERS.json --exportProfile=PROFILE.json.",
         details={"profile": profile.path, "layers": layers_file, "missing": missing[:20], "extra": extra[:20],
                  "uneven": uneven[:20], "first_difference": first},
     )  # fmt: skip
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s'[: number != 1]}"
 
 
 def _brief(name: str) -> str:
@@ -371,7 +381,7 @@ def _plan(
             "only the layers' names are known: build with --profilingVerbosity=detailed to see types, tensors and bytes"
         )
     record: Record = {
-        "compiler": {"name": "tensorrt", "version": "", "target": device["sm"] if device else ""},
+        "compiler": {"name": "tensorrt", "version": "", "target": (device["sm"] or "") if device else ""},
         "seconds": {}, "layers": found.layers, "io": found.io, "facts": facts, "warnings": warnings,
     }  # fmt: skip
     return from_layers(
@@ -394,11 +404,7 @@ def explain(plan: Plan) -> list[str]:
         idle = sum(layer.time_ms == 0 for layer in timed)
         lines.append(
             f"{len(timed)} layers take {total:.3f} ms together (measured"
-            + (
-                f", {measured['iterations']} iteration{'s'[: measured['iterations'] != 1]}"
-                if measured.get("iterations")
-                else ""
-            )
+            + (f", {_count(measured['iterations'], 'iteration')}" if measured.get("iterations") else "")
             + (f"; {idle} of them take none)" if idle else ")")
         )
         moved = sum(layer.time_ms or 0.0 for layer in timed if layer.kind in CONVERSIONS)
@@ -408,22 +414,23 @@ def explain(plan: Plan) -> list[str]:
         return lines
     lines.append(
         f"end to end: mean {latency['mean_ms']:.3f} ms, median {latency['median_ms']:.3f} ms, "
-        f"p99 {latency['p99_ms']:.3f} ms (measured, {latency['iterations']} iterations)"
+        f"p99 {latency['p99_ms']:.3f} ms (measured, {_count(latency['iterations'], 'iteration')})"
     )
     if not timed:
         return lines
     compute = latency["compute_mean_ms"]
     difference = total - compute
+    share = f" ({abs(difference) / compute:.0%})" if compute else ""
     launches = sum(layer.launches and bool(layer.time_ms) for layer in timed)
     if difference > 0.01 * compute:
         lines.append(
-            f"the layers' sum is {difference:.3f} ms ({difference / compute:.0%}) above the {compute:.3f} ms of "
+            f"the layers' sum is {difference:.3f} ms{share} above the {compute:.3f} ms of "
             f"computation: a profiled layer is timed with events around it, {difference / max(launches, 1) * 1e3:.1f} µs "
             f"for each of {launches} launches, and neither runs in a CUDA graph nor overlaps with its neighbours"
         )
     elif difference < -0.01 * compute:
         lines.append(
-            f"the layers' sum is {-difference:.3f} ms ({-difference / compute:.0%}) below the {compute:.3f} ms of "
+            f"the layers' sum is {-difference:.3f} ms{share} below the {compute:.3f} ms of "
             "computation: the rest is gaps between kernels, when the GPU waits for the next launch"
         )
     if latency["transfers_mean_ms"] > 0:
@@ -506,9 +513,9 @@ def write_profile(plan: Plan, path: str | Path) -> Path:
 
 
 def _write(document: Any, path: str | Path) -> Path:
-    place = Path(path)
-    place.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return place
+    with whole(Path(path)) as draft:
+        draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return Path(path)
 
 
 def _tensor(tensor: PlanTensor) -> dict[str, Any]:

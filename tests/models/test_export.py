@@ -176,6 +176,9 @@ def test_factories(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyP
         session.add("pkg.absent:make")
     with pytest.raises(ModelError, match=r"weights\.pt"):
         session.add("pkg.zoo:broken")
+    (tmp_path / "pkg" / "unparsed.py").write_text("def make(:\n")
+    with pytest.raises(ModelError, match=r"pkg\.unparsed failed while it was imported: SyntaxError"):
+        session.add("pkg.unparsed:make")
     assert "pkg" not in sys.modules  # it ran in a worker
 
 

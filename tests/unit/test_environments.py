@@ -12,7 +12,7 @@ import pytest
 
 from workbench import Model, Session, environments
 from workbench.environments import Recipe, create, look, python_of, remove
-from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError
+from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError, WorkerCrashedError
 from workbench.jobs import Job
 from workbench.precision.modelopt import autocast, maker
 from workbench.precision.quantize import Scheme, quantize
@@ -58,9 +58,18 @@ def test_an_environment_is_made_used_and_mended(
     model = session.add("residual_block")
     with pytest.raises(CompilerUnavailableError, match="environment is broken: No module named") as broken:
         autocast(model, "fp16", store)
-    assert broken.value.hint == "workbench env create modelopt"
+    assert broken.value.hint == "workbench env create modelopt --again"
     with pytest.raises(CompilerUnavailableError, match="environment is broken: No module named"):
         session.quantize(model, "random:8", library="modelopt")
+    # The command that is named does something: without --again a ready environment would be left as it is.
+    assert create("modelopt", store, pip_options=wheels, again=True, on_job=jobs.append).state == "ready"
+    assert len(jobs) == 1
+    made.python.unlink()
+    made.python.write_text("#!/bin/sh\nexit 3\n")
+    made.python.chmod(0o755)
+    with pytest.raises(WorkerCrashedError, match="exited with code 3") as crashed:
+        autocast(model, "fp16", store)
+    assert "workbench env create modelopt --again" in str(crashed.value.hint)
 
     monkeypatch.setitem(environments.RECIPES, "modelopt", Recipe("newer", ("tiny-thing==2.0",), ()))
     assert look("modelopt", store).state == "outdated"

@@ -350,3 +350,18 @@ def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
     wrong = cli("gotchas", "no-such-model")
     assert wrong.returncode == 1
     assert "There is no model" in wrong.stderr
+
+
+@needs_rtx
+def test_the_command_takes_shapes(cli: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    file = save(
+        model([node("MatMul", ["x", "w"], ["y"], "mm")], [value("x", ["n", 4])], [value("y", ["n", 4])], [weights("w", 4, 4)]),
+        tmp_path / "open.onnx",
+    )  # fmt: skip
+    assert "has no shape yet" in cli("gotchas", file).stdout
+    told = cli("gotchas", file, "--shape", "x=2x4")
+    assert told.returncode == 0, told.stderr
+    assert "has no shape yet" not in told.stdout
+    wrong = cli("gotchas", file, "--shape", "x=2x5")
+    assert wrong.returncode == 1
+    assert "does not fit input x" in wrong.stderr

@@ -137,3 +137,23 @@ def test_losses_join_two_plans_by_their_nodes() -> None:
     assert found["low_ms"].sum() == 9.75
     with pytest.raises(ConfigError, match="no measured times"):
         losses(low, OURS)
+
+
+def test_a_plan_all_in_fp32_is_not_said_to_have_neighbours_of_a_lower_precision() -> None:
+    made = plan(layer("conv", "correlation", "float32", "float32", "float32"),
+                layer("__myl_MulAddRelu_myl0_2", "kgen", "float32", "float32"), precision="fp16")  # fmt: skip
+    for finding in audit(made).findings:
+        assert "between kernels of a lower precision" not in finding.text
+        assert "Cast the model" in finding.hint
+
+
+def test_compared_counts_stay_whole_numbers() -> None:
+    figures = compare({"ours": OURS, "default": DEFAULT})["ours"]
+    assert type(figures["kernels"]) is int
+    assert type(figures["flops_quantized"]) is float
+
+
+def test_an_unknown_precision_is_refused_and_equal_bytes_are_as_many() -> None:
+    with pytest.raises(ConfigError, match="no precision 'foo'"):
+        audit(OURS, "foo")
+    assert verdict(OURS, OURS).endswith(": as many.")

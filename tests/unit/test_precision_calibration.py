@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from workbench.precision.calibration import (
     gather,
     inputs_of,
     read_batches,
+    side_by_side,
 )
 
 X = [Input("x", (4, 8), "float32")]
@@ -136,9 +138,10 @@ def test_images(tmp_path: Path) -> None:
         ({"y": normal(16, 8)}, "no data for input x"),
         ("random:0", "no number of batches"),
         ("random:many", "no number of batches"),
+        ("random:²", "no number of batches"),
         ("no/such/place", "no calibration data 'no/such/place'"),
         ("no_such_module:f", "can't be loaded"),
-        (7, "A int holds no calibration data"),
+        (7, "An object of type int holds no calibration data"),
     ],
     ids=lambda v: v if isinstance(v, str) else "data",
 )
@@ -155,8 +158,9 @@ def test_unreadable_files_and_empty_folders(tmp_path: Path) -> None:
     for name, what in [
         ("bad.npz", "can't be read"), ("pickled.npy", "can't be read"), ("object.npy", "can't be read"), ("empty", "neither"),
     ]:  # fmt: skip
-        with pytest.raises(CalibrationError, match=what):
+        with pytest.raises(CalibrationError, match=what) as refused:
             gather(tmp_path / name, X, tmp_path / "out")
+        assert "unsafely" not in str(refused.value)
 
 
 def test_dynamic_axes_need_a_size_for_random_data(tmp_path: Path) -> None:
@@ -283,7 +287,7 @@ def test_a_cache_of_another_model_or_of_another_kind_is_refused(tmp_path: Path) 
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(CalibrationError, match="no calibration cache"):
             Calibration.load(tmp_path / "x.json")
-    with pytest.raises(CalibrationError, match="no calibration cache"):
+    with pytest.raises(CalibrationError, match=r"absent\.json can.t be read"):
         Calibration.load(tmp_path / "absent.json")
 
 
@@ -367,3 +371,68 @@ def test_batches_are_taken_as_they_are(tmp_path: Path) -> None:
     assert not (tmp_path / "again").exists()
     with pytest.raises(CalibrationError, match="8 samples; at least 9 are needed"):
         gather(made, X, tmp_path / "again", min_samples=9)
+
+
+def midway() -> Iterator[np.ndarray]:
+    yield normal(4, 8)
+    raise KeyError("sample 5")
+
+
+def refuses() -> None:
+    raise RuntimeError("no disk")
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (midway(), r"failed at .*test_precision_calibration.py:\d+: KeyError: 'sample 5'"),
+        (refuses, r"refuses failed at .*RuntimeError: no disk"),
+        (f"{__name__}:refuses", r"refuses failed at .*RuntimeError: no disk"),
+        (f"{__name__}:midway", r"KeyError: 'sample 5'"),
+        ({"x": np.float32(3)}, "input x are a single number"),
+    ],
+    ids=["generator", "function", "factory", "factory of a generator", "a number"],
+)
+def test_what_the_users_code_raises_is_told_with_its_place(data: object, what: str, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=what):
+        gather(data, X, tmp_path / "out")
+
+
+def test_a_module_that_does_not_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "unparsed_data.py").write_text("def f(:\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CalibrationError, match=r"unparsed_data:f failed at .*SyntaxError"):
+        gather("unparsed_data:f", X, tmp_path / "out")
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_of_no_batches_is_named(limit: int, tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=f"At most {limit} batches leaves none"):
+        gather(normal(64, 8), X, tmp_path / "out", limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"schema": "workbench.calibration/1", "tensors": {}, "model": "m", "data": {}}', "does not say its data's"),
+        ('{"schema": "workbench.calibration/1", "tensors": [], "model": "m", "data": {"source": 1, "digest": 1, '
+         '"batches": 1, "samples": 1}}', "no attribute 'items'"),
+        ('{"schema": "workbench.calibration/1"}', "there is no 'data'"),
+        ('{"schema": "workb', "Unterminated"),
+    ],
+)  # fmt: skip
+def test_damaged_caches_are_refused(text: str, what: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text(text)
+    with pytest.raises(CalibrationError, match=what) as refused:
+        Calibration.load(file)
+    assert "--save-calibration" in str(refused.value.hint)
+    file.write_bytes(b"\xa4\xff")
+    with pytest.raises(CalibrationError, match="not text"):
+        Calibration.load(file)
+    with pytest.raises(CalibrationError, match="can't be read: No such file"):
+        Calibration.load(tmp_path / "none.json")
+
+
+def test_ranges_that_are_both_zero_are_the_same() -> None:
+    assert side_by_side({"x": 0.0, "y": 2.0}, {"x": 0.0, "y": 3.0})["ratio"].to_list() == [1.5, 1.0]

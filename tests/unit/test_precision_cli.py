@@ -194,3 +194,91 @@ def test_caches_of_tensorrt_are_shown_compared_and_written(cli, tmp_path: Path, 
     assert "it does not say of which model" in cli("calibration", theirs).stdout
     low = cli("quantize", model, "-c", theirs, "-o", tmp_path / "b.onnx")
     assert low.returncode == 0, low.stderr
+
+
+@needs_rtx
+def test_compared_counts_are_whole_numbers(cli, tmp_path: Path) -> None:
+    model = save(mlp(), tmp_path / "mlp.onnx")
+    told = cli("audit", model, "--target", "sm89", "--against", f"{model}@fp16")
+    assert told.returncode == 0, told.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in told.stdout.splitlines() if line.split()}
+    assert all(cell.replace(",", "").isdigit() for name in ("kernels", "products", "bytes") for cell in rows[name][-2:])
+
+
+def test_what_is_read_is_not_overwritten(cli, tmp_path: Path, data: Path) -> None:
+    model, cache = save(net(), tmp_path / "net.onnx"), tmp_path / "c.json"
+    before, samples = model.read_bytes(), data.read_bytes()
+    done = cli("quantize", model, "-c", data, "-o", tmp_path / "low.onnx", "--save-calibration", cache)
+    assert done.returncode == 0, done.stderr
+    ranges = cache.read_bytes()
+    link = tmp_path / "link.onnx"
+    link.symlink_to(model)
+    for arguments in (
+        ("cast", model, "--to", "fp16", "-o", model),
+        ("cast", model, "--to", "fp16", "-o", link),
+        ("quantize", model, "-c", data, "-o", model),
+        ("quantize", model, "-c", data, "-o", tmp_path / "low.onnx", "--save-calibration", data),
+        ("calibration", cache, "--tensorrt", cache),
+        ("fusions", model, "--target", "sm89", "--engine", model),
+        ("fusions", model, "--target", "sm89", "--html", model),
+    ):
+        told = cli(*arguments)
+        assert told.returncode == 1, arguments
+        assert "would overwrite it" in told.stderr, arguments
+    told = cli("quantize", model, "-c", data, "-o", tmp_path / "a", "--save-calibration", tmp_path / "a")
+    assert told.returncode == 1
+    assert "name the same file" in told.stderr
+    assert (model.read_bytes(), data.read_bytes(), cache.read_bytes()) == (before, samples, ranges)
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(cli, tmp_path: Path) -> None:
+    told = cli("quantize", "resnet50", "-c", "nothere", "-o", tmp_path / "no" / "x.onnx")
+    assert told.returncode == 1
+    assert "there is no folder" in told.stderr
+
+
+def test_wrong_choices_are_refused(cli, tmp_path: Path, data: Path) -> None:
+    model = save(net(), tmp_path / "net.onnx")
+    told = cli("placement", model, "--kind", "foo")
+    assert told.returncode == 1
+    assert "no misplacement 'foo'" in told.stderr
+    assert cli("calibration", data, "--method", "minmax_calibration").returncode == 2
+    for command in (("samples",), ("doctor",), ("bench", "digits")):
+        assert cli(*command, "--format", "csv").returncode == 2, command
+
+
+def test_migrate_keeps_a_path_with_spaces_whole(cli) -> None:
+    for request in (("--onnx=my model.onnx", "--fp16"), ("--onnx='my model.onnx' --fp16",)):
+        told = cli("migrate", "--", "trtexec", *request) if len(request) > 1 else cli("migrate", "--", *request)
+        assert "workbench audit 'my model.onnx'" in told.stdout
+
+
+def test_a_cast_that_casts_nothing_warns(cli, tmp_path: Path) -> None:
+    model, out = save(net(), tmp_path / "net.onnx"), tmp_path / "half.onnx"
+    told = cli("cast", model, "--to", "fp16", "--keep", "*", "-o", out)
+    assert told.returncode == 0, told.stderr
+    assert "Nothing was cast" in told.stderr
+    assert "Nothing was cast" not in cli("cast", model, "--to", "fp16", "--keep", "conv1", "-o", out).stderr
+
+
+def test_what_only_one_cache_has_is_a_dash(cli, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.cache", tmp_path / "two.cache"
+    one.write_text("TRT-101300-EntropyCalibration2\nx: 3c010a14\n[b] z: 3c010a14\n")
+    two.write_text("TRT-101300-EntropyCalibration2\nx: 3c010a14\ny: 3c010a14\n")
+    told = cli("calibration", one, two).stdout
+    assert "nan" not in told
+    assert "None" not in told
+    assert "[b] z" in told
+    assert "–" in told
+
+
+def test_a_range_check_on_random_numbers_says_so(cli, tmp_path: Path, data: Path) -> None:
+    model, out = save(net(), tmp_path / "net.onnx"), tmp_path / "half.onnx"
+    assert "random numbers" in cli("cast", model, "--to", "fp16", "--check", "random:4", "-o", out).stderr
+    assert "random numbers" not in cli("cast", model, "--to", "fp16", "--check", data, "-o", out).stderr
+
+
+def test_data_of_a_sample_are_taken_by_name(cli, tmp_path: Path) -> None:
+    told = cli("quantize", "conv_bn_relu", "-c", "sample", "-o", tmp_path / "low.onnx")
+    assert told.returncode == 1
+    assert "conv_bn_relu brings no data of its own" in told.stderr

@@ -338,3 +338,17 @@ def test_a_pattern_that_no_node_has_is_refused() -> None:
             choose(read(net()), "int8", keep=patterns)
         assert "conv1, relu1, conv2, add, relu2, pool and 2 more" in str(raised.value.hint)
     assert not choose(read(net()), "int8", keep=["relu*"]).left  # it matches, though nothing there is quantized
+
+
+@pytest.mark.parametrize("to", ["int8", "fp8", "int4"])
+@pytest.mark.parametrize("how", ["channel-after", "channel", "tensor"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_weight_that_no_scale_fits_is_refused(to: str, how: str, bad: float) -> None:
+    made = mlp()
+    for initializer in made.graph.initializer:
+        array = onnx.numpy_helper.to_array(initializer).copy()
+        if array.ndim == 2:
+            array.flat[3] = bad
+            initializer.CopyFrom(onnx.numpy_helper.from_array(array, initializer.name))
+    with pytest.raises(ModelError, match="holds 1 NaN or infinite value: no scale fits it"):
+        inserted(made, to, weights=how)

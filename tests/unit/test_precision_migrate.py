@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 
 import pytest
 
@@ -40,3 +41,30 @@ def test_requests(request_: str, parts: list[str], note: str) -> None:
 def test_what_is_no_request_is_refused() -> None:
     with pytest.raises(ConfigError, match="no precision flag"):
         migrate("make me fast")
+
+
+@pytest.mark.parametrize(
+    ("request_", "model"),
+    [
+        ("trtexec --onnx='my model.onnx' --fp16", "my model.onnx"),
+        ('trtexec "--onnx=a b/m.onnx" --fp16', "a b/m.onnx"),
+        ("trtexec --onnx m.onnx --fp16", "m.onnx"),
+    ],
+)
+def test_paths_stay_whole(request_: str, model: str) -> None:
+    made = migrate(request_)
+    assert shlex.split(made.shell[0])[2] == model
+    assert f"session.build({model!r}" in made.python[-1]
+
+
+def test_an_option_is_no_part_of_another_ones_value() -> None:
+    made = migrate("trtexec --onnx=m.onnx --saveEngine=out-int8 --fp16")
+    assert made.flags == ("fp16",)
+
+
+def test_what_is_not_carried_over_is_named() -> None:
+    notes = " ".join(migrate("trtexec --onnx=m.onnx --fp16 --minShapes=x:1x3 --maxShapes=x:8x3 --saveEngine=e").notes)
+    assert "Not carried over" in notes
+    assert "--minShapes, --maxShapes" in notes
+    assert "--shape NAME=MIN:OPT:MAX" in notes
+    assert "Not carried over" not in " ".join(migrate("trtexec --onnx=m.onnx --fp16 --saveEngine=e").notes)

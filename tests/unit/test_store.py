@@ -660,3 +660,26 @@ def test_threads_share_a_session(session: Session, small: Path) -> None:
         thread.join()
     assert errors == []
     assert len(session.models) == 80
+
+
+@pytest.mark.parametrize("text", ["", '{"key": "ab', "[]", "3", "{}"])
+@pytest.mark.parametrize("name", ["build.json", "plan.json"])
+def test_a_damaged_build_is_told_with_its_folder(session: Session, text: str, name: str) -> None:
+    folder = session.build("conv_bn_relu", compiler="fake").folder
+    (folder / name).chmod(0o644)
+    (folder / name).write_text(text)
+    if (name, text) == ("plan.json", "{}"):
+        pytest.skip("that is a plan of another version, told as such")
+    with pytest.raises(StoreError, match=f"is damaged: {name}") as told:
+        _ = session.build("conv_bn_relu", compiler="fake").plan
+    assert str(folder) in str(told.value.hint)
+
+
+def test_an_engine_that_was_cut_short_is_not_handed_out(session: Session, tmp_path: Path) -> None:
+    engine = session.build("conv_bn_relu", compiler="fake")
+    assert engine.save(tmp_path / "whole.engine").stat().st_size == engine.plan.facts["engine_bytes"]
+    engine.path.chmod(0o644)
+    engine.path.write_bytes(engine.path.read_bytes()[:1])
+    with pytest.raises(StoreError, match="is damaged: it has 1 bytes"):
+        engine.save(tmp_path / "cut.engine")
+    assert not (tmp_path / "cut.engine").exists()

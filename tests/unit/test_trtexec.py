@@ -340,6 +340,7 @@ def test_any_order_of_any_names_is_joined_as_counted() -> None:
         ([{"count": "x"}, *rows_of("a")], "holds 'x' in place of a time or count"),
         ([{"count": 2}], "holds no layer"),
         ([{"count": 2}, {"name": "a"}], "record 0 has no time; it has name"),
+        ([{"count": 2}, {"name": "a", "timeMs": None}], "record 0 has no time"),
         ([{"count": 2}, *rows_of("a"), {"timeMs": 1}], "record 1 has no name"),
         ([{"count": 2}, {"name": "a", "timeMs": -1}], r"record 0 \(a\) holds -1"),
         ([{"count": 2}, {"name": "a", "timeMs": math.nan}], "holds nan"),
@@ -410,6 +411,15 @@ def test_the_difference_is_explained(files: Callable[..., dict[str, Path]]) -> N
     assert trtexec.explain(trtexec.inspect(paths["layers"])) == []
     alone = trtexec.explain(trtexec.inspect(paths["layers"], times=paths["times"]))
     assert len(alone) == 1
+
+
+@pytest.mark.tiny
+def test_times_of_zero_are_explained_without_a_share(files: Callable[..., dict[str, Path]]) -> None:
+    paths = files()
+    paths["times"].write_text(json.dumps([{"latencyMs": 0.0, "computeMs": 0.0}]))
+    told = "\n".join(trtexec.explain(trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])))
+    assert "10.000 ms above the 0.000 ms of computation" in told
+    assert "(measured, 1 iteration)" in told
 
 
 # --- files out -------------------------------------------------------------------------------------------
@@ -544,12 +554,23 @@ def test_a_plan_that_is_not_whole_and_one_that_needs_no_model(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("entry", "sm"),
     [({"ComputeCapability": [9, 0]}, "sm90"), ({"ComputeCapability": "9.0"}, None),
-     ({"COMPUTE_CAPABILITY_MAJOR": 8, "COMPUTE_CAPABILITY_MINOR": 9}, "sm89")],
+     ({"COMPUTE_CAPABILITY_MAJOR": 8, "COMPUTE_CAPABILITY_MINOR": 9}, "sm89"),
+     ({"ComputeCapability": ["a", None]}, None)],
 )  # fmt: skip
 def test_the_architecture_in_metadata_of_a_device(tmp_path: Path, entry: dict[str, Any], sm: str | None) -> None:
     path = tmp_path / "device.json"
     path.write_text(json.dumps([{"Name": "x", **entry}]))
     assert trtexec.read_metadata(path)["device"]["sm"] == sm
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("told", [{}, {"Compute Capability": None}, {"Compute Capability": "8.x"}])
+def test_an_architecture_that_is_not_told_stays_unknown(tmp_path: Path, told: dict[str, Any], validate) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps({"performance_summary": {}, "inference_options": {}, "device_information": told}))
+    plan = trtexec.inspect(SAMPLES / "trt8.json", metadata=[path])
+    assert plan.compiler["target"] == ""
+    validate(plan.to_dict())
 
 
 def test_the_command_line_prints_a_command(cli: Callable[..., Any], tmp_path: Path) -> None:

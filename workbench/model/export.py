@@ -376,6 +376,11 @@ def _call_factory(spec: str, folder: str) -> Any:
             f"{module_name} can't be imported: {error}.",
             hint=f"Run the command from the folder that holds it ({folder}).",
         ) from None
+    except Exception as error:
+        raise ModelError(
+            f"{module_name} failed while it was imported: {type(error).__name__}: {error}.",
+            hint=f"Does it run from {folder}?",
+        ) from error
     factory = getattr(module, name, None)
     if not callable(factory):
         raise ModelError(f"{module_name} has no function {name}.", hint="Write package.module:factory.")

@@ -107,7 +107,7 @@ def _with_model(record: Record, model: Model, sha256: str | None, evidence: str,
     strange = [io["name"] for io in inputs if io["name"] not in graph.inputs]
     if strange:
         raise ProfileError(
-            f"The engine was not built from {model.path.name}: the model has no input {', '.join(strange[:4])}.",
+            f"The engine was not built from {model.name}: the model has no input {', '.join(strange[:4])}.",
             hint=f"The model's inputs are {', '.join(graph.inputs) or 'none'}.",
             details={"engine": [io["name"] for io in inputs], "model": list(graph.inputs)},
         )
@@ -115,7 +115,7 @@ def _with_model(record: Record, model: Model, sha256: str | None, evidence: str,
     unknown = [n for n in named if n not in graph.by_id and n not in graph.constants]
     if named and not any(n in graph.by_id for n in named):
         raise ProfileError(
-            f"The engine was not built from {model.path.name}: none of the nodes that its layers name is in the model.",
+            f"The engine was not built from {model.name}: none of the nodes that its layers name is in the model.",
             hint="Give the ONNX file that the engine was built from. The layers name "
             f"{', '.join(named[:4])}; the model has {', '.join(list(graph.by_id)[:4])}.",
             details={"engine": named[:20], "model": list(graph.by_id)[:20]},

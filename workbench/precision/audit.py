@@ -45,18 +45,19 @@ KINDS = {
     "double-requantization": "quantizes, dequantizes and quantizes again",
     "conversion-kernel": "does nothing but change the type",
     "weights-dequantized": "turns stored weights into a wider type at run time, in a kernel of its own",
-    "fp32-pointwise": "computes in FP32 between kernels of a lower precision",
+    "fp32-pointwise": "computes in FP32, though no product, where a lower precision was asked for",
 }
 """The kinds of findings, in words."""
 
 _HINTS = {
-    "fp32-product": "Cast the rest (rest='fp16'), or quantize these nodes: their names are in the table.",
+    "fp32-product": "Cast the model (`workbench cast`; rest='fp16' where it is quantized), or quantize these nodes: their "
+    "names are in the table.",
     "wide-output": "Quantize with weights='channel-after' (or 'tensor'): then the convolution stores FP16.",
     "double-requantization": "Q/DQ stand between an operation and its activation: put them on inputs of convolutions "
     "and matrix products only (placement='tensorrt').",
     "conversion-kernel": "A kernel of its own reads and writes all of it; see whether its neighbour can take the type.",
     "weights-dequantized": "The next kernel reads the wide copy: the narrow storage saves disk, not traffic.",
-    "fp32-pointwise": "An operation kept in FP32 by a cast; look at what the conversion report lists as kept.",
+    "fp32-pointwise": "Cast the model; where it was cast, look at what the conversion lists as left in FP32.",
 }
 
 
@@ -221,7 +222,8 @@ def compare(plans: Mapping[str, Plan], asked: Mapping[str, str] | None = None) -
     import pandas as pd
 
     figures = {name: audit(plan, (asked or {}).get(name)).figures for name, plan in plans.items()}
-    return pd.DataFrame(figures, dtype=object)
+    # A Series of objects each: a column of mixed numbers would turn the counts into floats.
+    return pd.DataFrame({name: pd.Series(found, dtype=object) for name, found in figures.items()})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import json
 import sys
+import traceback
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import CalibrationError
+from workbench.errors import CalibrationError, WorkbenchError, first_lines
 from workbench.machine import made_by
 from workbench.store import whole
 
@@ -46,6 +47,10 @@ CUT = 0.01
 MIN_SAMPLES = 8
 """Fewer samples than this are refused: their extremes say little about the next one."""
 
+_CACHES = (
+    "Caches are written by `workbench quantize --save-calibration FILE` (JSON), and by TensorRT 10 (their first line "
+    "begins with TRT-; in Python TensorRTCache.load)."
+)
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 _CHUNK = 8  # samples per batch, where the model takes any number and the data are one array
 
@@ -159,6 +164,8 @@ def gather(
     """
     import numpy as np
 
+    if limit is not None and limit < 1:
+        raise CalibrationError(f"At most {limit} batches leaves none.", hint="Give 1 or more, or no limit.")
     if not inputs:
         raise CalibrationError("The model has no inputs, so there is nothing to calibrate.")
     if isinstance(data, Batches):
@@ -172,7 +179,7 @@ def gather(
     first: dict[str, str] = {}
     repeated = True
     source, made = batches(data, inputs, seed=seed)
-    for number, raw in enumerate(made):
+    for number, raw in enumerate(_told(source, made)):
         fitted, length = _fit(raw, inputs, number)
         start = position
         position += length
@@ -274,7 +281,7 @@ def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, 
         )
     if isinstance(data, str):
         number = data.partition(":")[2]
-        if not number.isdigit() or int(number) == 0:
+        if not number.isdecimal() or int(number) == 0:
             raise CalibrationError(f"{data!r} names no number of batches.", hint="Write random:32.")
         return data, random_batches(inputs, int(number), seed)
     if isinstance(data, Mapping):
@@ -282,12 +289,16 @@ def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, 
     if isinstance(data, np.ndarray):
         return "The given array", _split({_single(inputs, "an array"): data}, inputs)
     if callable(data) and not hasattr(data, "__iter__"):
-        return batches(data(), inputs, seed=seed)
+        try:
+            made = data()
+        except Exception as error:
+            raise _failed(f"The given {getattr(data, '__name__', type(data).__name__)}", error) from error
+        return batches(made, inputs, seed=seed)
     try:
         return f"The given {type(data).__name__}", iter(data)
     except TypeError:
         raise CalibrationError(
-            f"A {type(data).__name__} holds no calibration data.",
+            f"An object of type {type(data).__name__} holds no calibration data.",
             hint="Pass a folder, an .npz or .npy file, module:factory, random:N, arrays, or something to iterate.",
         ) from None
 
@@ -328,16 +339,39 @@ def _factory(module: str, name: str) -> Any:
     if added:
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), name)
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise CalibrationError(
+                f"{module}:{name} can't be loaded: {error}.",
+                hint="Name a module that Python finds from this folder, and a function in it that returns batches.",
+            ) from None
         return found() if callable(found) else found
-    except (ImportError, AttributeError) as error:
-        raise CalibrationError(
-            f"{module}:{name} can't be loaded: {error}.",
-            hint="Name a module that Python finds from this folder, and a function in it that returns batches.",
-        ) from None
+    except CalibrationError:
+        raise
+    except Exception as error:
+        raise _failed(f"{module}:{name}", error) from error
     finally:
         if added:
             sys.path.remove(here)
+
+
+def _told(source: str, made: Iterable[Any]) -> Iterator[Any]:
+    """The raw batches; what the user's own code raises on the way is told with its place."""
+    try:
+        yield from made
+    except WorkbenchError:
+        raise
+    except Exception as error:
+        raise _failed(source, error) from error
+
+
+def _failed(source: str, error: Exception) -> CalibrationError:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return CalibrationError(
+        f"{source} failed at {frame.filename}:{frame.lineno}: {type(error).__name__}: {first_lines(error)}.",
+        hint="The error is in the code that gives the data: run it by itself.",
+    )
 
 
 def _single(inputs: Sequence[Input], what: str) -> str:
@@ -365,8 +399,10 @@ def _load(path: Path, inputs: Sequence[Input]) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise CalibrationError(f"There is no file {path}.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # NumPy takes whatever it does not know for a pickle and says how to load that unsafely.
+        why = "it holds Python objects, or is of another kind" if "pickle" in str(error) else error
         raise CalibrationError(
-            f"{path} can't be read as NumPy data: {error}.", hint="Write it with numpy.save or numpy.savez."
+            f"{path} can't be read as NumPy data: {why}.", hint="Write it with numpy.save or numpy.savez."
         ) from None
     if len(inputs) == 1 and len(arrays) == 1:
         return {inputs[0].name: next(iter(arrays.values()))}
@@ -380,6 +416,10 @@ def _split(arrays: Mapping[str, np.ndarray], inputs: Sequence[Input]) -> Iterato
         raise CalibrationError(
             f"There are no data for input {missing[0]}; there are {', '.join(arrays) or 'none'}.",
             hint=f"Name the arrays as the model's inputs: {', '.join(i.name for i in inputs)}.",
+        )
+    if single := [i.name for i in inputs if i.shape and not arrays[i.name].ndim]:
+        raise CalibrationError(
+            f"The data for input {single[0]} are a single number.", hint="Give the samples along the first axis."
         )
     if all(arrays[i.name].ndim == len(i.shape) + 1 for i in inputs):
         _same_length("batches", {i.name: len(arrays[i.name]) for i in inputs})
@@ -753,16 +793,27 @@ class Calibration:
             CalibrationError: it is no calibration cache, or of a later version.
         """
         try:
-            data = json.loads(Path(path).read_text())
+            text = Path(path).read_text()
+        except OSError as error:
+            raise CalibrationError(f"{path} can't be read: {error.strerror}.", hint=_CACHES) from None
+        except UnicodeDecodeError:
+            raise CalibrationError(f"{path} is no calibration cache: it is not text.", hint=_CACHES) from None
+        try:
+            data = json.loads(text)
             if not isinstance(data, dict) or data.get("schema") != SCHEMA:
                 raise ValueError(f"its schema is not {SCHEMA}")
+            if absent := {"source", "digest", "batches", "samples"} - set(data["data"]):
+                raise ValueError(f"it does not say its data's {min(absent)}")
             tensors = {name: Histogram.from_dict(h) for name, h in data["tensors"].items()}
             return Calibration(data["model"], data["data"], tensors)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalibrationError(
-                f"{path} is no calibration cache: {error}.",
-                hint="TensorRT 10's own caches (they begin with TRT-) are read by TensorRTCache.load.",
+                f"{path} is no calibration cache, or not a whole one: {_why(error)}.", hint=_CACHES
             ) from None
+
+
+def _why(error: Exception) -> str:
+    return f"there is no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def side_by_side(mine: Mapping[str, float], theirs: Mapping[str, float]) -> pd.DataFrame:
@@ -772,7 +823,7 @@ def side_by_side(mine: Mapping[str, float], theirs: Mapping[str, float]) -> pd.D
     rows = []
     for name in dict.fromkeys([*mine, *theirs]):
         a, b = mine.get(name), theirs.get(name)
-        ratio = b / a if a and b is not None else None
+        ratio = 1.0 if a == b else b / a if a and b is not None else None  # the same, 0 beside 0 too
         rows.append({"tensor": name, "this": a, "other": b, "ratio": ratio})
     frame = pd.DataFrame(rows, columns=["tensor", "this", "other", "ratio"])
     change = (frame["ratio"].astype(float) - 1).abs().fillna(float("inf"))

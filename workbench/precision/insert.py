@@ -214,7 +214,7 @@ def quantize_array(values: np.ndarray, scale: np.ndarray, to: str, *, axis: int 
 def _largest(weight: ir.Value) -> float:
     import numpy as np
 
-    return float(np.abs(constant(weight).numpy().astype(np.float32, copy=False)).max())
+    return float(np.abs(_weights_of(weight)).max())
 
 
 class Insertion:
@@ -368,7 +368,7 @@ class Insertion:
 
         name = str(value.name)
         if (name, axis) not in self._weights:
-            values = constant(value).numpy().astype(np.float32, copy=False)
+            values = _weights_of(value)
             more: dict[str, int] = {}
             if self.to == "int4":
                 along = 1 - axis
@@ -445,7 +445,7 @@ class Insertion:
         name = str(value.name)
         key = (name, axis, float(shared), shape)
         if key not in self._scaled:
-            values = constant(value).numpy().astype(np.float32, copy=False)
+            values = _weights_of(value)
             others = tuple(i for i in range(values.ndim) if i != axis)
             own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
             factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
@@ -469,6 +469,24 @@ class Insertion:
         other = node.inputs[1 - place]
         if other is not None and _convolved(other):
             node.replace_input_with(place, self._pairs[str(value.name)])
+
+
+def _weights_of(value: ir.Value) -> Any:
+    """A stored weight as float32.
+
+    Raises:
+        ModelError: it holds a number that no scale fits.
+    """
+    import numpy as np
+
+    values = constant(value).numpy().astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        bad = int(values.size - np.isfinite(values).sum())
+        raise ModelError(
+            f"Weight {value.name} holds {bad} NaN or infinite value{'s'[: bad != 1]}: no scale fits it.",
+            hint="The FP32 model itself gives no numbers there; look at how it was trained or exported.",
+        )
+    return values
 
 
 def _convolved(value: ir.Value) -> bool:

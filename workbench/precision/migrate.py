@@ -20,6 +20,9 @@ CALIBRATORS = {
 }  # fmt: skip
 """TensorRT 10's calibrators and the method that does the same."""
 
+_READ = {"onnx", "calib", "saveengine", "stronglytyped", "layerprecisions", "layeroutputtypes", "precisionconstraints",
+         "explicitbatch"}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Migration:
@@ -50,16 +53,16 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
     Raises:
         ConfigError: it holds no precision flag, calibrator or trtexec option.
     """
-    words = [w.lstrip("-").lower() for w in re.findall(r"--?[A-Za-z][\w]*(?==|\s|$)", request)]
+    options = _options(request)
+    words = [name.lower() for name in options]
     words += [w.lower() for w in re.findall(r"BuilderFlag\.(\w+)", request)]
     words += [w.lower() for w in re.findall(r"\b(fp16|bf16|int8|fp8|half)\s*=\s*True", request)]
     flags = list(dict.fromkeys(FLAGS[w] for w in words if w in FLAGS))
     method = next((m for name, m in CALIBRATORS.items() if re.search(rf"\b{name}\b", request)), None)
-    named = re.search(r"--onnx=(\S+)", request)
-    model = named[1] if named else model
-    if method is not None or re.search(r"--calib=|int8_calibrator", request):
+    model = options.get("onnx") or model
+    if method is not None or "calib" in options or "int8_calibrator" in request:
         flags = list(dict.fromkeys([*flags, "int8"]))
-    if not flags and not named and "stronglyTyped" not in request:
+    if not flags and "onnx" not in options and "stronglyTyped" not in request:
         raise ConfigError(
             f"{request!r} holds no precision flag or calibrator of TensorRT 10.",
             hint="Such as: --fp16 --int8 --calib=cache, BuilderFlag.FP16, IInt8EntropyCalibrator2.",
@@ -93,7 +96,7 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
         notes.append(
             "Layers are quantized where the graph says so, not where the builder found it faster: audit the result."
         )
-        if re.search(r"--calib=|read_calibration_cache|get_calibration_cache", request):
+        if "calib" in options or re.search(r"read_calibration_cache|get_calibration_cache", request):
             notes.append(
                 "An old calibration cache can stand in for the data where its tensors have the names of this ONNX file; "
                 "it does not say which model it was made from. Otherwise calibrate again."
@@ -112,4 +115,26 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
         notes.append("Precision set on layers becomes keep= patterns of node names: quantize(..., keep='node*').")
     if re.search(r"EXPLICIT_BATCH|explicitBatch", request):
         notes.append("EXPLICIT_BATCH is gone: every network has it.")
+    if other := [name for name in options if name.lower() not in {*FLAGS, *_READ}]:
+        shapes = any("shapes" in name.lower() for name in other)
+        notes.append(
+            f"Not carried over, because it says nothing about precision: {', '.join('--' + name for name in other)}."
+            + " Shapes are given as --shape NAME=MIN:OPT:MAX, shapes= in Python." * shapes
+        )
     return Migration(tuple(flags), tuple(python), tuple(shell), tuple(notes))
+
+
+def _options(request: str) -> dict[str, str]:
+    """The options of a command line and their values, by name without dashes; what is quoted stays whole."""
+    try:
+        words = shlex.split(request)
+    except ValueError:  # a quote that does not end: part of a line of Python
+        words = request.split()
+    found = {}
+    for i, word in enumerate(words):
+        if match := re.match(r"--?([A-Za-z]\w*)(?:=(.*))?", word, re.DOTALL):
+            value = match[2]
+            if value is None and match[1] == "onnx" and i + 1 < len(words):
+                value = words[i + 1]
+            found[match[1]] = value or ""
+    return found

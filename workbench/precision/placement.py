@@ -72,6 +72,16 @@ class Misplaced:
         return f"{self.pair} (on {self.tensor}, before {self.reader}) stands {KINDS[self.kind]}."
 
 
+def check_kinds(kinds: Collection[str]) -> None:
+    """Refuse what is no key of `KINDS`.
+
+    Raises:
+        ConfigError: one is none.
+    """
+    if strange := [k for k in kinds if k not in KINDS]:
+        raise ConfigError(f"There is no misplacement {strange[0]!r}.", hint=f"There are: {', '.join(KINDS)}.")
+
+
 def look(model: Model) -> list[Misplaced]:
     """The misplaced pairs of a model, in the graph's order; empty for one without Q/DQ."""
     graph = model.graph
@@ -167,8 +177,7 @@ def fix(
         ModelError: nothing of these kinds is misplaced, or the model can't be rewritten.
         ConfigError: there is no such kind.
     """
-    if strange := [k for k in kinds if k not in KINDS]:
-        raise ConfigError(f"There is no misplacement {strange[0]!r}.", hint=f"There are: {', '.join(KINDS)}.")
+    check_kinds(kinds)
     found = [m for m in look(model) if m.kind in kinds]
     if not found:
         raise ModelError(
