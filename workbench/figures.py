@@ -7,7 +7,8 @@ widget costs megabytes. What is estimated rather than computed or measured is dr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.plan.memory import liveness
@@ -58,13 +59,33 @@ def _figure(title: str, *, height: int = 320, **layout: Any) -> go.Figure:
     return figure
 
 
+def _text(text: str) -> str:
+    """Plotly reads some markup in texts: a name has none."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _labels(names: Sequence[str], size: int, *, end: bool = False) -> list[str]:
+    """Names as labels of bars: cut to `size` (the end is kept where `end`), and equal ones numbered.
+
+    Bars of one label would be drawn over or on top of each other.
+    """
+    cut = [n if len(n) <= size else "…" + n[1 - size :] if end else n[: size - 1] + "…" for n in names]
+    seen: Counter[str] = Counter()
+    out = []
+    for name in cut:
+        seen[name] += 1
+        out.append(_text(name) + (f" ({seen[name]})" if seen[name] > 1 else ""))
+    return out
+
+
 def _beside_bars(figure: go.Figure, x: Sequence[float], y: Sequence[str], text: Sequence[str], **place: Any) -> None:
     """Values written to the right of horizontal bars.
 
-    A bar's own text is turned sideways where the bar is low.
+    A bar's own text is turned sideways where the bar is low. Labels are never numbers or dates, whatever they look like.
     """
     import plotly.graph_objects as go
 
+    figure.update_yaxes(type="category")
     figure.add_trace(
         go.Scatter(x=x, y=y, text=[f" {t}" for t in text], mode="text", textposition="middle right", hoverinfo="skip",
                    showlegend=False, cliponaxis=False, **place)
@@ -81,7 +102,9 @@ def before_and_after(plan: Plan) -> go.Figure:
         ("bytes moved", s["bytes_before"], s["bytes_after"], bytes_text),
     )
     rows = tuple(row for row in rows if row[1] is not None)  # not known of an engine read without its model
-    figure = _figure("What fusion saved", height=230, bargap=0.3)
+    unknown = s.get("bytes_unknown")
+    left = f" (bytes of {unknown} nodes or layers are not known and not in the sums)" if unknown and rows else ""
+    figure = _figure(f"What fusion saved{left}", height=230, bargap=0.3)
     labels = [f"{row[0]}, {when}" for row in rows for when in ("as written", "as compiled")]
     shares = [value / max(row[1], row[2], 1) for row in rows for value in row[1:3]]
     texts = [row[3](value).strip() for row in rows for value in row[1:3]]
@@ -99,13 +122,9 @@ def kinds(plan: Plan) -> go.Figure:
     """Bytes moved by kind of layer, with the number of layers."""
     import plotly.graph_objects as go
 
-    size: dict[str, int] = {}
-    count: dict[str, int] = {}
-    for layer in plan.layers:
-        if layer.launches:
-            size[layer.kind] = size.get(layer.kind, 0) + (layer.bytes or 0)
-            count[layer.kind] = count.get(layer.kind, 0) + 1
-    order = sorted(size, key=lambda kind: size[kind])
+    found = bytes_by_kind(plan)
+    size = {kind: n for kind, (n, _, _) in found.items()}
+    order = list(found)[::-1]
     figure = _figure("Bytes moved by kind of layer", height=60 + 28 * max(len(order), 3), showlegend=False)
     figure.add_trace(
         go.Bar(
@@ -113,13 +132,34 @@ def kinds(plan: Plan) -> go.Figure:
             y=order,
             x=[size[k] for k in order],
             marker_color=[KIND_COLOURS.get(k, _GREY) for k in order],
-            hovertemplate="%{y}: %{x} bytes<extra></extra>",
+            customdata=[found[k][2] for k in order],
+            hovertemplate="%{y}: %{customdata}<extra></extra>",
         )
     )
-    told = [f"{bytes_text(size[k])} in {count[k]} layer{'s' * (count[k] > 1)}" for k in order]
+    told = [f"{found[k][2]} in {found[k][1]} layer{'s' * (found[k][1] > 1)}" for k in order]
     _beside_bars(figure, [size[k] for k in order], order, told)
     figure.update_xaxes(showticklabels=False, range=[0, 1.35 * max(size.values(), default=1)])
     return figure
+
+
+def bytes_by_kind(plan: Plan) -> dict[str, tuple[int, int, str]]:
+    """By kind of layer, most bytes first: bytes moved, as far as they are known, how many layers, and the bytes in words."""
+    known: dict[str, int] = {}
+    count: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    for layer in plan.layers:
+        if layer.launches:
+            known[layer.kind] = known.get(layer.kind, 0) + (layer.bytes or 0)
+            count[layer.kind] += 1
+            unknown[layer.kind] += layer.bytes is None
+    return {
+        kind: (
+            n,
+            count[kind],
+            "?" if unknown[kind] == count[kind] else "at least " * (unknown[kind] > 0) + bytes_text(n),
+        )
+        for kind, n in sorted(known.items(), key=lambda item: -item[1])
+    }
 
 
 def precisions(plan: Plan) -> go.Figure:
@@ -177,12 +217,13 @@ def treemap(plan: Plan, amounts: Mapping[str, float | None], told: Callable[[flo
     figure.add_trace(
         go.Treemap(
             ids=ids,
-            labels=[i.rpartition(".")[2] for i in ids],
+            labels=[_text(i.rpartition(".")[2]) for i in ids],
             parents=[parents[i] for i in ids],
             values=[totals[i] for i in ids],
             branchvalues="total",
             text=[told(totals[i]) for i in ids],
-            hovertemplate="%{id}: %{text}<extra></extra>",
+            customdata=[_text(i) for i in ids],
+            hovertemplate="%{customdata}: %{text}<extra></extra>",
             marker={"line": {"width": 1}},
             tiling={"pad": 2},
         )
@@ -204,7 +245,7 @@ def memory(plan: Plan) -> go.Figure:
             line={"shape": "hv", "color": _ACCENT, "width": 1.5},
             fill="tozeroy",
             fillcolor="rgba(59,111,212,0.15)",
-            customdata=[[layer.title, bytes_text(n)] for layer, n in zip(plan.layers, live.live, strict=True)],
+            customdata=[[_text(layer.title), bytes_text(n)] for layer, n in zip(plan.layers, live.live, strict=True)],
             hovertemplate="layer %{x}: %{customdata[0]}<br>%{customdata[1]} alive<extra></extra>",
         )
     )
@@ -231,25 +272,25 @@ def streams(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = _figure("Layers on their streams, in plan order", height=120 + 46 * int(plan.summary["streams"]))
-    drawn: set[str] = set()
-    for i, layer in enumerate(plan.layers):
-        if layer.kind == "sync":
-            continue
+    # One trace a kind: a page can't bear one for each of thousands of layers.
+    for kind in dict.fromkeys(layer.kind for layer in plan.layers if layer.kind != "sync"):
+        own = [(i, layer) for i, layer in enumerate(plan.layers) if layer.kind == kind]
         figure.add_trace(
             go.Bar(
                 orientation="h",
-                y=[f"stream {layer.stream}"],
-                x=[1],
-                base=[i],
+                y=[f"stream {layer.stream}" for _, layer in own],
+                x=[1] * len(own),
+                base=[i for i, _ in own],
                 width=0.55,
-                name=layer.kind,
-                legendgroup=layer.kind,
-                showlegend=layer.kind not in drawn,
-                marker={"color": KIND_COLOURS.get(layer.kind, _GREY), "line": {"width": 0}},
-                hovertemplate=f"{i}: {layer.title}<br>{len(layer.nodes)} nodes<extra></extra>",
+                name=kind,
+                marker={"color": KIND_COLOURS.get(kind, _GREY), "line": {"width": 0}},
+                customdata=[
+                    f"{i}: {_text(layer.title)}<br>{len(layer.nodes)} node{'s' * (len(layer.nodes) != 1)}"
+                    for i, layer in own
+                ],
+                hovertemplate="%{customdata}<extra></extra>",
             )
         )
-        drawn.add(layer.kind)
     signals = {layer.event: (i, layer.stream) for i, layer in enumerate(plan.layers) if layer.type == "signal"}
     xs: list[float | None] = []
     ys: list[str | None] = []
@@ -266,17 +307,23 @@ def streams(plan: Plan) -> go.Figure:
             )
         )  # fmt: skip
     figure.update_layout(barmode="overlay")
-    figure.update_yaxes(autorange="reversed", categoryorder="category descending")
+    figure.update_yaxes(autorange="reversed", **_streams(layer.stream for layer in plan.layers))
     figure.update_xaxes(title="position in the plan (not time)")
     return figure
+
+
+def _streams(numbers: Iterable[int]) -> dict[str, Any]:
+    """An axis of streams, in the order of their numbers: stream 10 comes after stream 9."""
+    return {"categoryorder": "array", "categoryarray": [f"stream {n}" for n in sorted(set(numbers))]}
 
 
 def operators(counts: dict[str, int], top: int = 24) -> go.Figure:
     """How often each ONNX operation occurs in a model."""
     import plotly.graph_objects as go
 
-    names = list(counts)[:top][::-1]
-    figure = _figure("Operations in the graph", height=60 + 20 * max(len(names), 4), showlegend=False)
+    names = sorted(counts, key=lambda name: -counts[name])[:top][::-1]
+    some = f", the {top} most frequent of {len(counts)}" if len(counts) > top else ""
+    figure = _figure(f"Operations in the graph{some}", height=60 + 20 * max(len(names), 4), showlegend=False)
     figure.add_trace(
         go.Bar(orientation="h", y=names, x=[counts[n] for n in names], marker_color=_ACCENT,
                hovertemplate="%{y}: %{x}<extra></extra>")
@@ -292,12 +339,14 @@ def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") ->
 
     told = bytes_text if "bytes" in value else count_text
     figure = _figure(value.replace("_", " "), height=80 + 30 * len(plans), showlegend=False)
-    numbers = [plan.summary[value] for _, plan in plans]
+    labels = _labels([name for name, _ in plans], 60)
+    texts = [told(plan.summary[value]).strip() for _, plan in plans]
+    numbers = [plan.summary[value] or 0 for _, plan in plans]  # None: not known of an engine read without its model
     figure.add_trace(
-        go.Bar(orientation="h", y=[name for name, _ in plans], x=numbers, marker_color=_ACCENT,
-               hovertemplate="%{y}: %{x}<extra></extra>")
+        go.Bar(orientation="h", y=labels, x=numbers, marker_color=_ACCENT, customdata=texts,
+               hovertemplate="%{y}: %{customdata}<extra></extra>")
     )  # fmt: skip
-    _beside_bars(figure, numbers, [name for name, _ in plans], [told(n).strip() for n in numbers])
+    _beside_bars(figure, numbers, labels, texts)
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(showticklabels=False, range=[0, 1.2 * max(numbers, default=1)])
     return figure
@@ -315,18 +364,20 @@ def variants(found: WhatIf) -> go.Figure:
     from plotly.subplots import make_subplots
 
     built = [v for v in found.variants if v.audit is not None]
-    names = [v.name if len(v.name) <= 34 else v.name[:33] + "…" for v in built]
+    names = _labels([v.name for v in built], 34)
     plain = _figure("", height=118 + 30 * len(built))
     titles = ("Bytes moved (computed)", "Operations by the type that kernels read (computed)")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     figure.update_layout(plain.layout)
     figure.update_annotations(font={"size": 13, "color": "#7a8594"}, yshift=4)
-    size = [v.audit.figures["bytes"] for v in built if v.audit is not None]
+    counted = [v.audit.figures for v in built if v.audit is not None]
+    size = [row["bytes"] for row in counted]
+    told = ["at least " * (row["bytes_unknown"] > 0) + bytes_text(row["bytes"]) for row in counted]
     figure.add_trace(
         go.Bar(orientation="h", y=names, x=size, marker_line_width=0, marker_color=_GREY, hovertemplate="%{y}: %{customdata}<extra></extra>",
-               customdata=[bytes_text(n) for n in size], showlegend=False), row=1, col=1
+               customdata=told, showlegend=False), row=1, col=1
     )  # fmt: skip
-    _beside_bars(figure, size, names, [bytes_text(n) for n in size], xaxis="x", yaxis="y")
+    _beside_bars(figure, size, names, told, xaxis="x", yaxis="y")
     types = dict.fromkeys(d for v in built if v.audit for d, row in v.audit.by_precision.items() if row["flops"])
     for dtype in types:
         flops = [(v.audit.by_precision.get(dtype) or {"flops": 0})["flops"] if v.audit else 0 for v in built]
@@ -349,9 +400,10 @@ def distribution(name: str, histogram: Histogram, *, chosen: str = "entropy", pe
     import numpy as np
     import plotly.graph_objects as go
 
-    figure = _figure(f"Magnitudes of {name if len(name) < 48 else '…' + name[-46:]}", height=380, showlegend=True)
+    figure = _figure(f"Magnitudes of {_labels([name], 47, end=True)[0]}", height=380, showlegend=True)
     if histogram.counts is None or not histogram.top:
-        figure.add_annotation(text="always zero on these data", showarrow=False, font={"size": 13})
+        told = "always zero on these data" if histogram.elements else "never a finite value on these data"
+        figure.add_annotation(text=told, showarrow=False, font={"size": 13})
         return figure
     counts = np.asarray(histogram.counts)
     counts = counts.reshape(_BARS, -1).sum(axis=1)
@@ -390,7 +442,7 @@ def ranges(calibration: Calibration, *, percentile: float = 99.99) -> go.Figure:
         shares = [end / calibration.tensors[n].amax for end, n in zip(ends, names, strict=True)]
         figure.add_trace(
             go.Scatter(x=list(range(len(names))), y=shares, mode="lines+markers" if len(names) < 80 else "lines", name=method,
-                       line={"color": colour, "width": 1.5}, marker={"size": 5}, customdata=list(zip(names, ends, strict=True)),
+                       line={"color": colour, "width": 1.5}, marker={"size": 5}, customdata=[[_text(n), end] for n, end in zip(names, ends, strict=True)],
                        hovertemplate=f"%{{customdata[0]}}<br>{method}: %{{customdata[1]:.4g}} (%{{y:.0%}})<extra></extra>")
         )  # fmt: skip
     figure.update_xaxes(title="tensor, in the graph's order")
@@ -403,15 +455,17 @@ def sensitivities(found: Sensitivity, top: int = 20) -> go.Figure:
     import plotly.graph_objects as go
 
     rows = found.layers[:top]
-    names = [f"{row['node']}" if len(row["node"]) < 40 else "…" + row["node"][-38:] for row in rows]
+    names = _labels([str(row["node"]) for row in rows], 39, end=True)
     known = [None if (e := row["relative_l2"]) is None else 100 * float(e) for row in rows]
     longest = max((e for e in known if e is not None and math.isfinite(e)), default=0.0) or 1.0
     errors = [longest if e is None or not math.isfinite(e) else e for e in known]
     texts = ["no number" if e is None else f"{e:.3g} %" if math.isfinite(e) else "not finite" for e in known]
     more = f", the first {top} of {len(found.layers)}" if len(found.layers) > top else ""
-    figure = _figure(f"Error when quantized alone{more}", height=70 + 24 * max(len(rows), 3), showlegend=False)
+    figure = _figure(
+        f"Error when quantized alone, measured{more}", height=70 + 24 * max(len(rows), 3), showlegend=False
+    )
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[[row["op"], text] for row, text in zip(rows, texts, strict=True)],
+        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[[_text(row["op"]), text] for row, text in zip(rows, texts, strict=True)],
                hovertemplate="%{y} (%{customdata[0]}): %{customdata[1]}<extra></extra>")
     )  # fmt: skip
     _beside_bars(figure, errors, names, texts)
@@ -426,7 +480,7 @@ def mixture(found: Mixed, layers: int, budget: float) -> go.Figure:
 
     percent = found.metric == "relative_l2"
     label = {"accuracy": "accuracy", "top1": "top-1 agreement with FP32", "relative_l2": "relative error"}[found.metric]
-    figure = _figure(f"{label.capitalize()} by layers in higher precision (measured)", height=320)
+    figure = _figure(f"{label[:1].upper()}{label[1:]} by layers in higher precision (measured)", height=320)
     best = min if percent else max
     values: dict[int, list[float]] = {}
     for entry in found.tried:

@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 import time
-from html import escape
 from pathlib import Path
 
 from workbench import __version__
@@ -89,7 +88,7 @@ def report(lens: Lens, path: str | Path) -> Path:
         ],
     }
     text = _PAGE.format(
-        title=escape(f"{name} · TensorRT Workbench"),
+        title=static.escape(f"{name} · TensorRT Workbench"),
         fallback=static.html(lens),
         payload=_packed(json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()),
         bundle=_packed(bundle()),

@@ -162,6 +162,85 @@ await check("two views of one model, and a clean end", async () => {
   await page.close();
 });
 
+await check("a view that shows engine after engine leaves nothing behind", async () => {
+  const page = await visit("data=resnet&details=1");
+  const first = await page.evaluate(() => window.model.listeners);
+  for (let k = 0; k < 4; k++) {
+    await page.evaluate((k) => window.model.python("data", { ...window.model.get("data"), title: `engine ${k}` }), k);
+    await page.waitForFunction((k) => document.querySelector(".wb-title")?.textContent === `engine ${k}` && document.querySelector("[data-ready]"), k);
+  }
+  assert.equal(await page.evaluate(() => window.model.listeners), first);
+  assert.equal(await page.locator(".wb-root").count(), 1);
+  await page.evaluate(() => window.model.python("data", { nodes: 3 }));
+  await wait(200);
+  await page.evaluate(() => window.model.python("data", { nodes: 4 }));
+  await wait(200);
+  assert.equal(await page.locator(".wb-root").count(), 1, "a fault takes the place of the view, and of the fault before");
+  assert.match(await page.locator(".wb-error").innerText(), /nodes.id/);
+  problems.length = 0; // the fault is reported to Python as well
+  await page.close();
+});
+
+await check("search: Enter takes what is typed at once, arrows go through all that is listed", async () => {
+  const page = await visit("data=big&n=300");
+  const input = page.locator(".wb-search input");
+  await input.fill("pointwise");
+  await wait(250);
+  const listed = await page.locator(".wb-hit").count();
+  assert.equal(listed, 40);
+  const chosen = () => page.locator('.wb-hit[aria-selected=true]').getAttribute("data-at");
+  await page.keyboard.press("ArrowDown");
+  assert.equal(await chosen(), "1");
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("ArrowUp");
+  assert.equal(await chosen(), "39");
+  await input.evaluate((e, text) => {
+    e.value = text;
+    e.dispatchEvent(new Event("input"));
+    e.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+  }, "attention_17_5");
+  await wait(900);
+  assert.deepEqual(await ids(page), ["layer_17_5"]);
+  assert.ok(await page.locator(".wb-hits").isHidden());
+  await page.close();
+});
+
+await check("another grouping: keys and clicks before it is drawn choose nothing", async () => {
+  const page = await visit("data=resnet");
+  await page.evaluate(() => window.model.python("selection", { ids: ["/fc/Gemm"], origin: "python", kind: "layer" }));
+  await wait(400);
+  const chosen = await ids(page);
+  await page.evaluate(() => {
+    const select = document.querySelector('select[aria-label="Group by"]');
+    select.value = "none";
+    select.dispatchEvent(new Event("change"));
+    for (const key of ["ArrowUp", "Enter"]) document.querySelector(".wb-stage").dispatchEvent(new KeyboardEvent("keydown", { key }));
+    document.querySelector(".wb-outline .wb-row:last-child").click();
+  });
+  await page.waitForFunction(() => document.querySelector(".wb-status").textContent.includes("58 layers") && document.querySelector("[data-ready]").dataset.ready === "2");
+  await wait(150);
+  assert.deepEqual(await ids(page), chosen);
+  assert.equal(await page.locator(".wb-error").count(), 0);
+  await page.close();
+});
+
+await check("a range of rows begins at the row that was clicked, also after sorting", async () => {
+  const page = await visit("view=table&data=resnet");
+  const names = () => page.evaluate(() => window.model.get("selection").ids);
+  await page.locator('.wb-tr[data-at="2"]').click();
+  await wait(120);
+  const [begin] = await names();
+  await page.locator(".wb-th").nth(1).click();
+  await page.locator(".wb-th").nth(1).click();
+  await wait(150);
+  const at = Number(await page.locator('.wb-tr[aria-selected=true]').getAttribute("data-at"));
+  await page.locator(`.wb-tr[data-at="${at > 3 ? at - 1 : at + 1}"]`).click({ modifiers: ["Shift"] });
+  await wait(150);
+  assert.equal((await names()).length, 2);
+  assert.ok((await names()).includes(begin));
+  await page.close();
+});
+
 await check("labels that look like HTML are text", async () => {
   const page = await visit("data=hostile&open=outer <script>window.__hacked = true</script><img src=x onerror=\"window.__hacked=true\">");
   await page.locator(".wb-stage").hover({ position: { x: 400, y: 90 } });

@@ -4,7 +4,7 @@ export type ErrorSink = (where: string, error: unknown) => void;
 
 /** Collects what must be undone, and catches what callbacks throw: no error may vanish. */
 export class Scope {
-  private readonly undo: (() => void)[] = [];
+  private readonly undo = new Set<() => void>();
   private dead = false;
 
   constructor(readonly report: ErrorSink) {}
@@ -13,9 +13,16 @@ export class Scope {
     return this.dead;
   }
 
-  add(undo: () => void): void {
+  /** Returns the way to forget it, for what ends by itself. */
+  add(undo: () => void): () => void {
     if (this.dead) undo();
-    else this.undo.push(undo);
+    else this.undo.add(undo);
+    return () => this.undo.delete(undo);
+  }
+
+  /** How much waits to be undone. */
+  get held(): number {
+    return this.undo.size;
   }
 
   guard<A extends unknown[]>(where: string, fn: (...args: A) => void): (...args: A) => void {
@@ -62,10 +69,16 @@ export class Scope {
   }
 
   after(where: string, wait: number, fn: () => void): () => void {
-    const timer = setTimeout(this.guard(where, fn), wait);
-    const stop = (): void => clearTimeout(timer);
-    this.add(stop);
-    return stop;
+    const guarded = this.guard(where, fn);
+    const timer = setTimeout(() => {
+      forget();
+      guarded();
+    }, wait);
+    const forget = this.add(() => clearTimeout(timer));
+    return () => {
+      forget();
+      clearTimeout(timer);
+    };
   }
 
   onResize(target: Element, fn: () => void): void {
@@ -97,7 +110,9 @@ export class Scope {
 
   dispose(): void {
     this.dead = true;
-    for (const undo of this.undo.splice(0).reverse()) {
+    const all = [...this.undo].reverse();
+    this.undo.clear();
+    for (const undo of all) {
       try {
         undo();
       } catch (error) {

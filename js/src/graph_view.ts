@@ -21,7 +21,7 @@ import { detectTheme, PALETTES, watchTheme, type Palette } from "./theme";
 import type { GraphData, Selection, ViewOptions } from "./types";
 import { figures, formatValue, plural } from "./units";
 import {
-  allGroups, ancestors, ASK_ABOVE, buildTree, countCards, groupingOf, initialExpanded, leavesOf, NO_GROUPING, openLevel, type Tree, visibleGraph, type VisibleGraph,
+  allGroups, ancestors, ASK_ABOVE, buildTree, countCards, groupingOf, initialExpanded, leavesOf, NO_GROUPING, openLevel, startExpanded, type Tree, visibleGraph, type VisibleGraph,
 } from "./visible";
 
 export interface GraphViewEvents {
@@ -86,6 +86,8 @@ export class GraphView {
   private job: LayoutJob | null = null;
   private panel: HTMLElement | null = null;
   private afterLayout: (() => void)[] = [];
+  /** The drawing on screen is still that of another grouping: what is clicked there has no meaning in this one. */
+  private behind = false;
 
   constructor(private readonly params: GraphViewParams) {
     const { element, data, options = {}, state = {} } = params;
@@ -98,7 +100,7 @@ export class GraphView {
     this.overlay = state.overlay || "kind";
     this.grouping = state.grouping || data.groupings[0]?.name || NO_GROUPING;
     this.tree = buildTree(data, groupingOf(data, this.grouping));
-    this.expanded = new Set(state.expanded?.length ? state.expanded : initialExpanded(this.tree));
+    this.expanded = new Set(startExpanded(this.tree, state.expanded));
     this.visible = visibleGraph(data, this.tree, this.expanded);
 
     this.errorSlot = h("div", { role: "alert" });
@@ -109,18 +111,18 @@ export class GraphView {
     this.groupingSelect = h("select", { "aria-label": "Group by" });
     const label = data.title || (data.of === "layer" ? "Plan" : "Graph");
     this.stage = new Stage(this.scope, `${label}. Arrow keys follow edges, Enter opens a group, slash searches.`, this.palette, {
-      tap: (item, add) => this.pick(item, add),
-      toggle: (item) => this.toggle(item),
-      tapEdge: (key) => this.pickEdge(key),
+      tap: this.inTime((item: number, add: boolean) => this.pick(item, add)),
+      toggle: this.inTime((item: number) => this.toggle(item)),
+      tapEdge: this.inTime((key: string) => this.pickEdge(key)),
       tapNothing: () => this.setIds([], true),
-      hover: (item, edge, at) => this.hover(item, edge, at),
-      key: (event) => this.key(event),
+      hover: this.inTime((item: number, edge: string | null, at: { x: number; y: number }) => this.hover(item, edge, at)),
+      key: this.inTime((event: KeyboardEvent) => this.key(event)),
       moved: () => { this.tip.hidden = true; },
     });
     this.outline = new Outline(this.scope, `Outline of ${label}`, {
-      pick: (item, add) => { this.pick(item, add); this.stage.reveal([item]); },
-      toggle: (item) => this.toggle(item),
-      hover: (item) => this.light(item < 0 ? [] : [item]),
+      pick: this.inTime((item: number, add: boolean) => { this.pick(item, add); this.stage.reveal([item]); }),
+      toggle: this.inTime((item: number) => this.toggle(item)),
+      hover: this.inTime((item: number) => this.light(item < 0 ? [] : [item])),
       close: () => this.setOutline(false),
     });
     this.search = new Search(this.scope, {
@@ -179,6 +181,11 @@ export class GraphView {
     this.scope.dispose();
   }
 
+  /** Only while what is on screen is what is meant. */
+  private inTime<A extends unknown[]>(fn: (...args: A) => void): (...args: A) => void {
+    return (...args) => { if (!this.behind) fn(...args); };
+  }
+
   /* ------------------------------------------------------------ from outside */
 
   setExpanded(ids: string[]): void {
@@ -202,6 +209,11 @@ export class GraphView {
     this.grouping = known;
     this.tree = buildTree(this.data, groupingOf(this.data, known));
     this.expanded = new Set(initialExpanded(this.tree));
+    this.behind = this.scene !== null;
+    const { state } = this.stage;
+    state.cursor = state.hover = -1;
+    state.lit = new Set();
+    this.tip.hidden = true;
     this.search.clear();
     this.params.events?.expanded?.([...this.expanded]);
     this.relayout(null);
@@ -209,6 +221,7 @@ export class GraphView {
 
   /** Lights nodes that another view points at; nothing is selected. */
   lightIds(ids: string[]): void {
+    if (this.behind) return;
     const items = ids.map((id) => this.tree.ofId.get(id)).filter((i) => i !== undefined);
     this.light(items.map((i) => this.visible.shownAs[i]!).filter((i) => i >= 0));
   }
@@ -235,7 +248,7 @@ export class GraphView {
   /** On-screen box of a node's card, in page coordinates. */
   placeOf(id: string): Box | null {
     const item = this.tree.ofId.get(id);
-    const shown = item === undefined ? -1 : this.visible.shownAs[item]!;
+    const shown = item === undefined || this.behind ? -1 : this.visible.shownAs[item]!;
     const box = shown >= 0 ? this.stage.place(shown) : null;
     if (!box) return null;
     const at = this.stage.element.getBoundingClientRect();
@@ -415,6 +428,7 @@ export class GraphView {
         if (this.job !== job) return;
         this.job = null;
         this.showPanel(null);
+        this.behind = false;
         this.scene = buildScene(this.data, tree, visible, result, direction);
         this.index();
         if (!this.scene.byItem.has(this.stage.state.cursor)) this.stage.state.cursor = -1;
@@ -444,7 +458,7 @@ export class GraphView {
     this.expanded = new Set(before ?? initialExpanded(this.tree));
     this.params.events?.expanded?.([...this.expanded]);
     // Back to what is on screen, or to the least there can be.
-    if (this.scene && before) this.visible = visibleGraph(this.data, this.tree, this.expanded);
+    if (this.scene && before && !this.behind) this.visible = visibleGraph(this.data, this.tree, this.expanded);
     else this.relayout(null);
     this.say("Cancelled");
   }
@@ -598,9 +612,9 @@ export class GraphView {
       this.stage.reveal([item], true);
       this.stage.element.focus({ preventScroll: true });
     };
-    if (missing.length === 0) return arrive();
+    if (missing.length === 0 && !this.behind) return arrive();
     this.afterLayout.push(arrive);
-    this.open([...this.expanded, ...missing], null);
+    if (missing.length > 0) this.open([...this.expanded, ...missing], null);
   }
 
   /* ------------------------------------------------------------ pointer and keys */

@@ -58,6 +58,7 @@ export class Outline {
   }
 
   show(tree: Tree, visible: VisibleGraph, marks: Map<number, Mark>): void {
+    if (tree !== this.tree) this.cursor = -1; // another grouping: the same number is another item
     this.tree = tree;
     this.rows = visible.items;
     this.open = visible.open;

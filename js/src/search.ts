@@ -21,6 +21,12 @@ export function findItems(tree: Tree, text: (item: number) => string, query: str
   return hits.sort((a, b) => a.rank - b.rank || tree.items[a.item]!.first - tree.items[b.item]!.first || a.item - b.item).map((hit) => hit.item);
 }
 
+/** The place of the next hit among those listed, round and round. */
+export function stepTo(at: number, by: 1 | -1, hits: number): number {
+  const listed = Math.min(SHOWN, hits);
+  return (at + by + listed) % listed;
+}
+
 export interface SearchEvents {
   find(query: string): number[];
   describe(item: number): { label: string; sub: string; colour: string };
@@ -36,6 +42,8 @@ export class Search {
   private readonly id = newId("wb-hits");
   private hits: number[] = [];
   private at = -1;
+  /** What the hits were found for. */
+  private looked = "";
 
   constructor(scope: Scope, private readonly events: SearchEvents, what: string) {
     this.input = h("input", {
@@ -44,7 +52,7 @@ export class Search {
     });
     this.list = h("div", { class: "wb-hits", role: "listbox", id: this.id, hidden: true });
     this.element = h("div", { class: "wb-search" }, icon("search"), this.input, h("kbd", { class: "wb-key" }, "/"), this.list);
-    const look = scope.debounce("search", 90, () => this.update());
+    const look = scope.debounce("search", 90, () => this.keepUp());
     scope.listen(this.input, "input", look);
     scope.listen(this.input, "focus", () => { if (this.input.value) this.update(); });
     scope.listen(this.input, "blur", () => this.close());
@@ -56,9 +64,10 @@ export class Search {
     scope.listen(this.input, "keydown", (event) => {
       event.stopPropagation();
       if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-        if (this.hits.length) this.point((this.at + (event.key === "ArrowDown" ? 1 : -1) + this.hits.length) % Math.min(SHOWN, this.hits.length));
+        this.keepUp();
+        if (this.hits.length) this.point(stepTo(this.at, event.key === "ArrowDown" ? 1 : -1, this.hits.length));
       } else if (event.key === "Enter") {
-        if (this.hits.length === 0) this.update();
+        this.keepUp();
         if (this.hits.length) this.go(Math.max(0, this.at));
       } else if (event.key === "Escape") {
         this.clear();
@@ -69,13 +78,19 @@ export class Search {
   }
 
   clear(): void {
-    this.input.value = "";
+    this.input.value = this.looked = "";
     this.hits = [];
     this.close();
     this.events.matches([]);
   }
 
+  /** Whoever types fast and presses Enter means what is typed, not what was found for its beginning. */
+  private keepUp(): void {
+    if (this.input.value !== this.looked) this.update();
+  }
+
   private update(): void {
+    this.looked = this.input.value;
     this.hits = this.events.find(this.input.value);
     this.at = this.hits.length ? 0 : -1;
     this.events.matches(this.hits);
@@ -97,6 +112,7 @@ export class Search {
     this.at = at;
     [...this.list.querySelectorAll("[data-at]")].forEach((row, i) => row.setAttribute("aria-selected", String(i === at)));
     if (at >= 0) this.input.setAttribute("aria-activedescendant", `${this.id}-${at}`);
+    else this.input.removeAttribute("aria-activedescendant");
     this.list.querySelector(`[data-at="${at}"]`)?.scrollIntoView({ block: "nearest" });
   }
 
@@ -109,5 +125,6 @@ export class Search {
   private close(): void {
     this.list.hidden = true;
     this.input.setAttribute("aria-expanded", "false");
+    this.input.removeAttribute("aria-activedescendant");
   }
 }

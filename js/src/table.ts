@@ -55,6 +55,7 @@ export class TableView {
   private ids: string[] = [];
   private chosen = new Set<string>();
   private cursor = -1;
+  /** The row that a range begins at; it keeps its meaning when the table is sorted. */
   private anchor = -1;
 
   constructor(private readonly params: TableViewParams) {
@@ -226,15 +227,16 @@ export class TableView {
     if (!row) return;
     const at = Number(row.dataset["at"]);
     this.cursor = this.rows[at]!;
-    if (event.shiftKey && this.anchor >= 0) this.range(at);
+    if (event.shiftKey && this.place.has(this.anchor)) this.range(at);
     else {
-      this.anchor = at;
+      this.anchor = this.cursor;
       this.setIds(mergeIds(this.ids, [this.data.id[this.cursor]!], event.ctrlKey || event.metaKey), true);
     }
   }
 
   private range(to: number): void {
-    const [from, until] = this.anchor < to ? [this.anchor, to] : [to, this.anchor];
+    const begin = this.place.get(this.anchor)!;
+    const [from, until] = begin < to ? [begin, to] : [to, begin];
     this.setIds(this.rows.slice(from, until + 1).map((r) => this.data.id[r]!), true);
   }
 
@@ -257,9 +259,9 @@ export class TableView {
     if (this.rows.length === 0) return;
     const at = Math.min(this.rows.length - 1, Math.max(0, to));
     this.cursor = this.rows[at]!;
-    if (extend && this.anchor >= 0) this.range(at);
+    if (extend && this.place.has(this.anchor)) this.range(at);
     else {
-      this.anchor = at;
+      this.anchor = this.cursor;
       this.setIds([this.data.id[this.cursor]!], true);
     }
     this.scrollTo(at);

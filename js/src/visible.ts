@@ -255,6 +255,12 @@ export function countCards(tree: Tree, expanded: Iterable<string>): number {
   return count;
 }
 
+/** What was open before, as far as it exists here: another engine has other boxes. Else what is open at first. */
+export function startExpanded(tree: Tree, before: string[] = []): string[] {
+  const known = before.filter((id) => tree.ofGroup.has(id));
+  return known.length ? known : initialExpanded(tree);
+}
+
 /** A single box on an empty page says nothing: the ones that are alone start open. */
 export function initialExpanded(tree: Tree): string[] {
   const out: string[] = [];

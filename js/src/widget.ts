@@ -20,6 +20,8 @@ export interface Model {
   off(event: string, callback: (...args: never[]) => void): void;
 }
 
+type On = (event: string, fn: (...args: never[]) => void) => void;
+
 /** An answer that takes longer means that the kernel is busy or gone. */
 const ANSWER_WITHIN = 30_000;
 
@@ -48,33 +50,40 @@ function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
     model.send({ type: "error", where, message: problem.message, stack: problem.stack ?? "" });
   };
   const scope = new Scope(report);
-  const on = (event: string, fn: (...args: never[]) => void): void => {
-    const guarded = scope.guard(event, fn);
+  const listener = (within: Scope): On => (event, fn) => {
+    const guarded = within.guard(event, fn);
     model.on(event, guarded);
-    scope.add(() => model.off(event, guarded));
+    within.add(() => model.off(event, guarded));
   };
-  let view: { dispose(): void } | null = null;
-  scope.add(() => view?.dispose());
+  /** What ends with the view that is shown: every new data make a new one. */
+  let own: Scope | null = null;
+  const drop = (): void => {
+    own?.dispose();
+    own = null;
+    el.replaceChildren();
+  };
+  scope.add(() => own?.dispose());
   const refuse = (message: string): void => {
+    drop();
     const theme = detectTheme(el);
     el.append(h("div", { class: "wb-root", "data-theme": theme }, h("div", { class: "wb-error", role: "alert" }, h("span", {}, message))));
   };
 
-  const link: SelectionLink = {
+  const linkWithin = (within: Scope): SelectionLink => ({
     get: () => readSelection(model.get("selection")),
     set: (selection) => {
       model.set("selection", selection);
       model.save_changes();
     },
     subscribe: (listener) => {
-      const changed = scope.guard("selection", () => listener(readSelection(model.get("selection"))));
+      const changed = within.guard("selection", () => listener(readSelection(model.get("selection"))));
       model.on("change:selection", changed);
       const off = (): void => model.off("change:selection", changed);
-      scope.add(off);
+      within.add(off);
       return off;
     },
-  };
-  const source = detailsSource(model, on, scope);
+  });
+  const source = detailsSource(model, listener(scope), scope);
   let round = 0;
   const build = async (): Promise<void> => {
     const mine = ++round;
@@ -89,16 +98,16 @@ function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
     }
     // The data may have changed again, or the view may be gone, while it was unpacked.
     if (mine !== round || scope.disposed) return;
-    view?.dispose();
-    view = null;
-    el.replaceChildren();
     const fault = faultOf(model.get("component"), data);
     if (fault) {
       refuse(fault);
       report("data", new Error(fault));
       return;
     }
-    view = make(model, el, data, link, source, report, on);
+    drop();
+    const fresh = (own = new Scope(report));
+    const view = make(model, el, data, linkWithin(fresh), source, report, listener(fresh));
+    fresh.add(() => view.dispose());
   };
   const start = (): void => {
     build().catch((error: unknown) => {
@@ -106,7 +115,7 @@ function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
       report("render", error);
     });
   };
-  on("change:data", start);
+  listener(scope)("change:data", start);
   start();
   return () => scope.dispose();
 }
@@ -128,7 +137,7 @@ function faultOf(component: string, data: unknown): string | null {
 
 function make(
   model: Model, element: HTMLElement, data: unknown, link: SelectionLink, details: DetailsSource,
-  onError: (where: string, error: unknown) => void, on: (event: string, fn: () => void) => void,
+  onError: (where: string, error: unknown) => void, on: On,
 ): { dispose(): void } {
   const options: ViewOptions = model.get("options") ?? {};
   const component = model.get("component");
@@ -150,23 +159,16 @@ function make(
   };
   const fusion = component === "fusion" ? new FusionView({ ...common, data: data as FusionData }) : null;
   const graph = fusion ? fusion.plan : new GraphView({ ...common, data: data as GraphData });
-  let live = true;
-  const whileLive = (fn: () => void) => (): void => { if (live) fn(); };
-  on("change:overlay", whileLive(() => graph.setOverlay(model.get("overlay") || "kind")));
-  on("change:grouping", whileLive(() => graph.setGrouping(model.get("grouping") ?? "")));
-  on("change:expanded", whileLive(() => graph.setExpanded(model.get("expanded") ?? [])));
-  return {
-    dispose: () => {
-      live = false;
-      (fusion ?? graph).dispose();
-    },
-  };
+  on("change:overlay", () => graph.setOverlay(model.get("overlay") || "kind"));
+  on("change:grouping", () => graph.setGrouping(model.get("grouping") ?? ""));
+  on("change:expanded", () => graph.setExpanded(model.get("expanded") ?? []));
+  return fusion ?? graph;
 }
 
 /** Asks Python and matches the answer by its number. */
-function detailsSource(model: Model, on: (event: string, fn: (message: FromPython) => void) => void, scope: Scope): DetailsSource {
+function detailsSource(model: Model, on: On, scope: Scope): DetailsSource {
   const waiting = new Map<number, { resolve(record: DetailsRecord): void; reject(error: Error): void }>();
-  on("msg:custom", (message) => {
+  on("msg:custom", (message: FromPython) => {
     if (message?.type !== "details") return;
     const asker = waiting.get(message.request);
     waiting.delete(message.request);

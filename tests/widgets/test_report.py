@@ -89,3 +89,12 @@ def test_resnet50_is_under_three_megabytes(shared: Session, tmp_path: Path) -> N
     print(f"\nreport of resnet50: {path.stat().st_size / 1e6:.2f} MB")
     assert path.stat().st_size < 3_000_000
     check(path.read_text())
+
+
+def test_a_name_of_a_file_that_is_no_text(lens: Lens, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    # As Python reads a file's name that is not UTF-8.
+    plan = replace(lens.plan, model={**lens.plan.model, "name": "net\udcff\x1e"})
+    page = report(Lens(plan, lens.graph, lens.provenance), tmp_path / "odd.html").read_text()
+    assert "<title>net · TensorRT Workbench</title>" in page

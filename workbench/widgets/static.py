@@ -6,11 +6,12 @@ No script, no font, no address: it can be mailed, committed or printed. Colours 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from html import escape as _escape
 from typing import Any
 
-from workbench.figures import KIND_COLOURS, PRECISION_COLOURS
+from workbench.figures import KIND_COLOURS, PRECISION_COLOURS, bytes_by_kind
 from workbench.figures_time import WAYS, ways_of
 from workbench.plan import Plan, liveness
 from workbench.plan.roofline import Device
@@ -30,16 +31,23 @@ from workbench.widgets.wire import _capital, _short, shown, source_text
 
 _FONT = "font-family='system-ui,-apple-system,Segoe UI,Roboto,sans-serif'"
 _TEXT, _QUIET, _LINE, _GREY, _ACCENT = "#6f7a89", "#7d8796", "#8a94a355", "#b9c0c7", "#3b6fd4"
+_NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 ROWS = 60
 """Layers that the static picture and table show."""
+
+
+def escape(text: str) -> str:
+    """Text for HTML and SVG: some compilers put control characters in names, and XML can't hold them at all."""
+    return _escape(_NO_XML.sub("", text))
 
 
 def html(lens: Lens, rows: int = ROWS) -> str:
     """An SVG of the plan and a table of its layers."""
     plan = lens.plan
     s = plan.summary
+    target = f" for {plan.compiler['target']}" if plan.compiler["target"] else ""  # not always told by a file
     head = (
-        f"<p><b>{escape(str(plan.model['name']))}</b> for {escape(str(plan.compiler['target']))} by "
+        f"<p><b>{escape(str(plan.model['name']))}</b>{escape(target)} by "
         f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "
         f"{_change(s['launches_before'], s['launches_after'], str)} kernel launches, "
         f"{_change(s['bytes_before'], s['bytes_after'], bytes_text)} moved (computed).</p>"
@@ -125,15 +133,9 @@ def bars(title: str, rows: Sequence[tuple[str, float, str, str]], *, width: floa
 def charts(lens: Lens) -> list[dict[str, str]]:
     """The report's charts: ``title``, ``svg``, ``alt``."""
     plan, s = lens.plan, lens.plan.summary
-    size: dict[str, int] = {}
-    count: dict[str, int] = {}
-    for layer in plan.layers:
-        if layer.launches:
-            size[layer.kind] = size.get(layer.kind, 0) + (layer.bytes or 0)
-            count[layer.kind] = count.get(layer.kind, 0) + 1
     by_kind = [
-        (f"{kind} ({count[kind]})", float(n), bytes_text(n), KIND_COLOURS.get(kind, _GREY))
-        for kind, n in sorted(size.items(), key=lambda item: -item[1])
+        (f"{kind} ({count})", float(n), told, KIND_COLOURS.get(kind, _GREY))
+        for kind, (n, count, told) in bytes_by_kind(plan).items()
     ]
     by_type = [
         (_short(dtype) or "unknown", float(n), f"{n} layer{'s' * (n != 1)}", PRECISION_COLOURS.get(dtype, _GREY))
@@ -305,12 +307,16 @@ def facts(plan: Plan) -> list[dict[str, object]]:
     s = plan.summary
     known = s["launches_before"] is not None  # else the engine was read without its model
     saved = 1 - s["bytes_after"] / s["bytes_before"] if s["bytes_before"] else 0.0
+    change = "no change" if round(saved, 2) == 0 else f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more"
+    # Sums over what is known can't be compared where they do not hold the same.
+    unknown = f"without {s['bytes_unknown']} nodes or layers that are not known" if s.get("bytes_unknown") else ""
+    partly = f"without {s['flops_unknown']} nodes that are not known" if s.get("flops_unknown") else None
     rows: list[tuple[str, object, str | None, str, str | None]] = [
         ("Kernel launches", _change(s["launches_before"], s["launches_after"], str), None, "computed",
          "one kernel a node → plan" if known else None),
         ("Bytes moved", _change(s["bytes_before"], s["bytes_after"], bytes_text), None, "computed",
-         ("no change" if round(saved, 2) == 0 else f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more") if known else None),
-        *([("Operations", f"{count_text(s['flops'])}FLOP", None, "computed", None)] if known else []),
+         unknown or (change if known else None)),
+        *([("Operations", f"{count_text(s['flops'])}FLOP", None, "computed", partly)] if known else []),
         ("Peak activations", bytes_text(s["peak_activation_bytes"]), None, "computed", "by liveness"),
         ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
         *([("Build", f"{plan.seconds['total']:.1f} s", None, "measured", None)] if "total" in plan.seconds else []),
