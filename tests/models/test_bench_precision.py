@@ -99,6 +99,22 @@ def test_quantized_rows_stand_beside_fp16(session: Session, tmp_path: Path, time
     assert again.document["rows"] == rows
 
 
+def test_figures_of_two_gpus_do_not_mix(
+    session: Session, tmp_path: Path, timed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on(name: str, precision: str) -> Any:
+        gpu = {"name": name, "sm": "sm89", "memory": 1, "driver": "1"}
+        monkeypatch.setattr(bench, "machine", lambda: {"gpus": [gpu]})
+        return Bench(session, [MODEL], out=tmp_path / "r.json", ways=["eager"]).row(MODEL, 1, precision)
+
+    on("A", "fp32")
+    with pytest.raises(ConfigError, match="was measured on A, driver 1; here is B, driver 1"):
+        on("B", "fp16")
+    assert on("B", "fp32")["ways"]  # what is there can be read anywhere
+    on("A", "fp16")
+    assert len(timed) == 2
+
+
 def test_variants_have_names_of_their_own(session: Session, timed: list[dict[str, Any]]) -> None:
     kept = Variant({"to": "int8", "weights": "tensor"}, target="sm86")
     row = Bench(session, [MODEL], [1], ["int8, weights by tensor"], variants={"int8, weights by tensor": kept}).run()[

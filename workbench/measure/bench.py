@@ -157,6 +157,7 @@ class Bench:
 
         Raises:
             CompilerUnavailableError: there is no NVIDIA GPU.
+            ConfigError: the file's rows were measured on another GPU or driver.
         """
         for known in self.document["rows"]:
             if (known["model"], known["batch"], known["precision"]) == (model, batch, precision):
@@ -166,7 +167,14 @@ class Bench:
                 "There is no NVIDIA GPU here: nothing can be timed.",
                 hint="Run it on a machine with one, or look at fusions with `workbench fusions`.",
             )
-        self.document.update(machine=machine(), version=__version__, date=time.strftime("%Y-%m-%d"))
+        here, before = machine(), self.document.get("machine") if self.document["rows"] else None
+        if before and before.get("gpus") != here["gpus"]:
+            was, now = (", ".join(f"{g['name']}, driver {g['driver']}" for g in m["gpus"]) for m in (before, here))
+            raise ConfigError(
+                f"{self.out} was measured on {was}; here is {now}.",
+                hint="Name another file: figures of two machines do not belong in one table.",
+            )
+        self.document.update(machine=here, version=__version__, date=time.strftime("%Y-%m-%d"))
         row = self._row(model, batch, precision)
         self.document["rows"].append(row)
         if self.out is not None:

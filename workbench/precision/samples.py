@@ -157,7 +157,7 @@ def data_task(reporter: Reporter, *, file: str, function: str, folder: str) -> d
         train, _, test, labels = (np.asarray(value) for value in getattr(module, function)())
     except ImportError as error:
         raise CalibrationError(
-            f"This sample's data need {error.name}, which is not installed.", hint=f"pip install {error.name}"
+            f"This sample's data need {error.name}, which is not installed.", hint="pip install scikit-learn"
         ) from None
     np.save(Path(folder) / "calibration.npy", train[:CALIBRATION])
     np.save(Path(folder) / "test.npy", test)
