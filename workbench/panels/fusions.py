@@ -68,6 +68,7 @@ class FusionsPanel(Panel):
                 view.show(lens)
         else:
             self._make_views(lens, wanted)
+        self.body.children = [self._facts, self._tabs]
         self._charts.outputs = ()
         self._draw_charts()
         if self._fixed is not None:
@@ -89,10 +90,12 @@ class FusionsPanel(Panel):
         if self._nodes is not None:
             tabs.append(("ONNX nodes", self._nodes))
         tabs.append(("Charts", self._charts))
+        # One tab fewer than before: ipywidgets itself would leave the choice on a tab that is gone.
+        if (self._tabs.selected_index or 0) >= len(tabs):
+            self._tabs.selected_index = 0
         self._tabs.children = [child for _, child in tabs]
         for i, (title, _) in enumerate(tabs):
             self._tabs.set_title(i, title)
-        self.body.children = [self._facts, self._tabs]
 
     def _draw_charts(self, _change: object = None) -> None:
         """Draw the charts once their tab is open: in a hidden place plotly finds no room and computes nonsense."""

@@ -173,6 +173,9 @@ class GotchasPanel(Panel):
         return card
 
     def _select(self, finding: Gotcha) -> None:
+        kind, _, key = str(self.subject.value).partition(":")
+        if kind == "engine":
+            self.session.current = key  # ids of layers mean others in another engine
         self.session.select(Selection("layer" if finding.layers else "node", finding.layers or finding.nodes))
         self._code_for(finding)
 

@@ -10,12 +10,15 @@ import ipywidgets as w
 import traitlets
 
 from workbench.panels.base import Panel, beside, empty
+from workbench.precision.cast import known_cast
 from workbench.widgets import DetailsView, GraphView, Lens
 
 if TYPE_CHECKING:
     from workbench.build import Engine
     from workbench.events import Event
+    from workbench.model.model import Model
     from workbench.session import Session
+    from workbench.store import Store
 
 
 class NetronView(anywidget.AnyWidget):  # type: ignore[misc]
@@ -24,6 +27,16 @@ class NetronView(anywidget.AnyWidget):  # type: ignore[misc]
     _esm = (Path(__file__).parent.parent / "widgets" / "netron.js").read_text()
     path = traitlets.List(traitlets.Unicode()).tag(sync=True)
     height = traitlets.Int(640).tag(sync=True)
+
+
+def _built_from(engine: Engine, model: Model, store: Store) -> bool:
+    """Whether `engine` was built from the file that `model` is now, or from a cast of it."""
+    sha256 = model.sha256(store)
+    source = engine.source()
+    if source.original is None:
+        return bool(engine.plan.model["sha256"] == sha256)
+    cast = known_cast(model, engine.config.precision, sha256, store)
+    return cast is not None and cast.path == source.path
 
 
 class GraphPanel(Panel):
@@ -58,18 +71,22 @@ class GraphPanel(Panel):
         if self._tabs.selected_index == 1 and self._name is not None:
             self._netron.path = [self.session.name, self._name]
 
-    def _engine_of(self, name: str) -> Engine | None:
-        return next((e for e in self.session.engines[::-1] if e.model == name), None)
+    def _engine_of(self, model: Model) -> Engine | None:
+        """The engine that all panels show, else the newest, of this very model: a name may have been given anew."""
+        current = self.session.current
+        found = [*([current] if current is not None else []), *self.session.engines[::-1]]
+        return next((e for e in found if e.model == model.name and _built_from(e, model, self.session.store)), None)
 
     def _show(self, name: str | None) -> None:
         if name is None:
             self.body.children = [empty('No model yet. Add one: <code>session.add("resnet50")</code>')]
             return
         # With an engine, the graph also tells what became of each node.
-        engine = self._engine_of(name)
-        lens = Lens.of(engine) if engine is not None else Lens.of_model(self.session.model(name))
+        model = self.session.model(name)
+        engine = self._engine_of(model)
+        lens = Lens.of(engine) if engine is not None else Lens.of_model(model)
         if lens.graph is None:
-            lens = Lens.of_model(self.session.model(name))
+            lens = Lens.of_model(model)
         if self._graph is None or self._details is None:
             fail = self.show_error
             self._graph = GraphView(self.session, lens, what="model", on_error=fail, height=640)

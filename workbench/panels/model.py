@@ -72,8 +72,8 @@ class ModelPanel(Panel):
             self.button.disabled = False
             self.status.value = ""
         shapes = f", shapes={ {n: str(r) for n, r in profile.inputs.items()} }" if profile else ""
-        self.set_code([f"model = session.add({text!r}{shapes})", "model.to_frame()"])
         self._fill(model.name)
+        self.set_code([f"model = session.add({text!r}{shapes})", "model.to_frame()"])
 
     def heard(self, event: Event) -> None:
         """Another view or notebook added or removed a model."""
@@ -93,11 +93,10 @@ class ModelPanel(Panel):
         lens = Lens.of_model(model)
         graph = lens.graph
         assert graph is not None
-        flops = sum(c.flops or 0 for c in lens.costs.values())
         parts: list[dict[str, Any]] = [
             {"name": "ONNX nodes", "value": len(graph.nodes)},
             {"name": "kernels if none were fused", "value": sum(c.launches for c in lens.costs.values())},
-            {"name": "operations" + ("" if not graph.dynamic_inputs else ", shapes open"), "value": f"{count_text(flops)}FLOP"},
+            _operations(lens),
             {"name": "on disk", "value": bytes_text(model.bytes)},
             {"name": "nodes with a source line", "value": f"{sum(bool(s.line) for s in model.provenance.values())} of {len(graph.nodes)}"},
             {"name": "opset", "value": graph.opset.get("ai.onnx", "?")},
@@ -118,8 +117,21 @@ class ModelPanel(Panel):
         ]
         columns = w.HBox(halves, layout=w.Layout(width="100%", flex_flow="row wrap", grid_gap="8px 32px"))
         self._place.children = [self._facts, columns, self._table]
-        if not getattr(self, "code", ""):
-            self.set_code([f"model = session.model({name!r})", "model.to_frame()"])
+        self.set_code([f"model = session.model({name!r})", "model.to_frame()"])
+
+
+def _operations(lens: Lens) -> dict[str, Any]:
+    """The operations of a graph as a fact; where shapes are open, only those that are known can be summed."""
+    known = [c.flops for c in lens.costs.values() if c.flops is not None]
+    unknown = len(lens.costs) - len(known)
+    if not unknown:
+        return {"name": "operations", "value": f"{count_text(sum(known))}FLOP"}
+    least = f"at least {count_text(sum(known))}FLOP" if sum(known) else "?"
+    return {
+        "name": "operations",
+        "value": least,
+        "note": f"those of {unknown} node{'s' * (unknown != 1)} are not known",
+    }
 
 
 def _origin(model: Model) -> str:

@@ -126,6 +126,8 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
                 answer["record"] = wire.details(self.lens, message["kind"], message["id"])
             except WorkbenchError as error:
                 answer["error"] = str(error)
+            except Exception as error:  # noqa: BLE001 - unanswered, the browser would blame a busy kernel
+                answer["error"] = f"{type(error).__name__}: {error}"
             self.send(answer)
         elif kind == "error" and self._on_error is not None:
             self._on_error(f"{message.get('where')}: {message.get('message')}")
@@ -234,7 +236,17 @@ class DetailsView(View):
         """Nothing ahead: details are asked for one by one. What is shown is named, so that a change is noticed."""
         plan = lens.plan
         times = [layer.time_ms for layer in plan.layers if layer.time_ms is not None]
-        return {"engine": " ".join(map(str, (plan.model["name"], plan.compiler, plan.config, len(times), sum(times))))}
+        errors = sum((lens.errors or {}).get("tensors", {}).values())
+        what = (
+            plan.model["name"],
+            plan.model.get("sha256"),
+            plan.compiler,
+            plan.config,
+            len(times),
+            sum(times),
+            errors,
+        )
+        return {"engine": " ".join(map(str, what))}
 
 
 def _to_wire(selection: Selection) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""What panels show after something changed: another model under a name, another engine, errors that are new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import SAMPLES
+from tests.models_small import chain, mlp, save
+from tests.widgets.test_views import ask
+from workbench import Session
+from workbench.widgets import views
+from workbench.widgets.lens import Lens
+
+
+def test_the_code_of_a_model_is_that_of_the_one_shown(session: Session, tmp_path: Path) -> None:
+    session.add(save(mlp(), tmp_path / "a.onnx"))
+    session.add(save(chain(["r", "s"]), tmp_path / "b.onnx"))
+    panel = session.panel("model")
+    assert "session.model('b')" in panel.code
+    panel.models.value = "a"
+    assert "session.model('a')" in panel.code
+    panel._take(str(tmp_path / "b.onnx"), None)
+    assert "session.add(" in panel.code
+
+
+def test_operations_that_are_not_known_are_not_none(session: Session, tmp_path: Path) -> None:
+    session.add(save(mlp("N"), tmp_path / "open.onnx"))
+    told = session.panel("model")._facts.value
+    assert "0 FLOP" not in told
+    assert "<b>?</b>" in told
+    session.add(save(mlp(2), tmp_path / "fixed.onnx"))
+    assert "FLOP</b><span>operations</span>" in session.panel("model")._facts.value
+
+
+def test_a_name_given_anew_shows_the_new_graph(session: Session, tmp_path: Path) -> None:
+    session.add(SAMPLES / "attention.onnx", name="m")
+    session.build("m", compiler="fake")
+    panel = session.panel("graph")
+    assert panel._graph.lens.compiled
+    assert len(panel._graph.lens.graph.nodes) == 20
+    session.add(save(mlp(), tmp_path / "other.onnx"), name="m")
+    assert len(panel._graph.lens.graph.nodes) == len(session.model("m").graph.nodes) == 3
+    assert not panel._graph.lens.compiled
+
+
+def test_the_graph_tells_of_the_engine_that_is_chosen(session: Session) -> None:
+    session.add(SAMPLES / "attention.onnx", name="m")
+    first = session.build("m", compiler="fake")
+    session.build("m", compiler="fake", precision="fp16")
+    panel = session.panel("graph")
+    assert panel._graph.lens.plan.config["precision"] == "fp16"
+    session.current = first
+    assert panel._graph.lens.plan.config.get("precision", "fp32") == "fp32"
+
+
+def test_findings_select_in_the_engine_that_they_are_of(session: Session) -> None:
+    session.add(SAMPLES / "attention.onnx", name="m")
+    first = session.build("m", compiler="fake", precision="fp16")
+    second = session.build("m", compiler="fake")
+    panel = session.panel("gotchas")
+    assert session.current.key == second.key
+    panel.subject.value = f"engine:{first.key}"
+    finding = next(f for f in panel.found if f.layers)
+    panel._select(finding)
+    assert panel.error == ""
+    assert session.current.key == first.key
+    assert session.selection.ids == finding.layers
+    assert f"found[{finding.kind!r}]" in panel.code
+
+
+def test_one_tab_fewer(session: Session, tmp_path: Path) -> None:
+    path = save(mlp(), tmp_path / "gone.onnx")
+    session.add(path)
+    lost = session.build("gone", compiler="fake")
+    session.add(SAMPLES / "attention.onnx", name="kept")
+    session.build("kept", compiler="fake")
+    path.unlink()
+    panel = session.panel("fusions")
+    panel._tabs.selected_index = 3
+    assert panel._tabs.get_title(3) == "Charts"
+    session.current = lost
+    assert "Only the plan can be shown" in panel.error
+    assert "IndexError" not in panel.error
+    assert panel._tabs.selected_index == 0
+    assert len(panel._tabs.children) == 3
+
+
+def test_an_engine_after_none_is_shown(built: Session) -> None:
+    panel = built.panel("fusions")
+    panel.show_engine(None)
+    assert panel._tabs not in panel.body.children
+    panel.show_engine(built.current)
+    assert panel._tabs in panel.body.children
+
+
+def test_details_are_asked_for_again_when_errors_are_new(built: Session) -> None:
+    lens = Lens.of(built.engine())
+    view = views.DetailsView(built, lens)
+    before = view.data
+    tensor = lens.graph.nodes[0].outputs[0]
+    lens = Lens.of(built.engine())
+    lens.errors = {"tensors": {tensor: 0.25}, "samples": 1}
+    view.show(lens)
+    assert view.data != before
+    other = Lens(replace(lens.plan, model={**lens.plan.model, "sha256": "0"}), lens.graph)
+    before = view.data
+    view.show(other)
+    assert view.data != before
+
+
+def test_a_fault_in_details_is_answered(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> dict[str, Any]:
+        raise KeyError("no such thing")
+
+    monkeypatch.setattr(views.wire, "details", fails)
+    view = views.DetailsView(None, lens)
+    answer, _ = ask(view, {"type": "details", "request": 7, "kind": "layer", "id": lens.plan.layers[0].id})
+    assert answer["request"] == 7
+    assert "no such thing" in answer["error"]
