@@ -705,11 +705,15 @@ class Session:
             ModelError: the model's file is gone.
             BuildError: the compiler refused the model.
         """
+        return self.start_rebuild(engine, **changes).result()
+
+    def start_rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Build:
+        """Begin to build an engine again; see `rebuild`."""
         from workbench.compatibility import here
 
         chosen = self._chosen(engine)
         model = chosen.source()
-        return self.build(model.original or model, here(chosen.config).replace(**changes))
+        return self.start_build(model.original or model, here(chosen.config).replace(**changes))
 
     def _chosen(self, engine: Engine | str | int | None) -> Engine:
         if isinstance(engine, Engine):

@@ -636,3 +636,24 @@ def test_rebuild(session: Session, tmp_path: Path) -> None:
     path.unlink()
     panel.rebuild.click()
     assert wait_for(lambda: panel.error)
+
+
+def test_cancel_ends_the_rebuild_and_no_other_build(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    session.build(SAMPLES / "attention.onnx", compiler="fake")
+    panel = session.panel("engine")
+    begin, go = Session.start_build, threading.Event()
+
+    def start(self: Session, model: Any, config: Any, **options: Any) -> Any:
+        go.wait(10)
+        return begin(self, model, config.replace(flags=("hang",)), **options)
+
+    monkeypatch.setattr(Session, "start_build", start)
+    panel.rebuild.click()
+    other = begin(session, SAMPLES / "attention.onnx", compiler="fake", flags=("hang", "other"))
+    panel.stop.click()
+    go.set()
+    assert wait_for(lambda: "Cancelled" in panel._rebuilt.value)
+    assert other.status == "running"
+    other.cancel()

@@ -63,7 +63,8 @@ class EnginePanel(Panel):
         self._changes = w.HTML(layout=wide)
         self._log = LogBox()
         self._action: list[str] = []
-        self._others: list[Build] = []
+        self._building: Build | None = None
+        self._stopped = False
         super().__init__(session)
         self.save.on_click(self.guard(self._save))
         self.rebuild.on_click(self.guard(self._rebuild))
@@ -286,12 +287,15 @@ class EnginePanel(Panel):
         self._rebuilt.value = "<span class='wbp-quiet'>Building</span>"
         self._action = ["engine = session.rebuild(engine)"]
         self._set_code()
-        self._others = list(self.session.builds)
+        self._building, self._stopped = None, False
 
         def work() -> None:
             told = ""
             try:
-                fresh = self.session.rebuild(engine)
+                build = self._building = self.session.start_rebuild(engine)
+                if self._stopped:
+                    build.cancel()
+                fresh = build.result()
                 how = "found ready made" if fresh.cached else f"built in {fresh.seconds['total']:.1f} s"
                 told = f"{escape(fresh.id)}, {how}."
             except CancelledError:
@@ -306,9 +310,9 @@ class EnginePanel(Panel):
         threading.Thread(target=self.guard(work), daemon=True).start()
 
     def _stop_rebuild(self, _button: Any) -> None:
-        for build in self.session.builds:
-            if build not in self._others:
-                build.cancel()
+        self._stopped = True  # for what is not begun yet
+        if self._building is not None:
+            self._building.cancel()
 
     def heard(self, event: Event) -> None:
         """The selection chooses a layer; a new engine is one more to compare with."""
