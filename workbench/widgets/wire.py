@@ -123,6 +123,7 @@ def graph_data(lens: Lens) -> Json:
     groupings = _groupings(scopes)
     if any(kernel_ids):
         order = list(dict.fromkeys(i for i in kernel_ids if i))
+        place = {name: at for at, name in enumerate(order)}
         titles = dict(zip(kernel_ids, kernel, strict=True))
         groupings.append(
             {
@@ -133,7 +134,7 @@ def graph_data(lens: Lens) -> Json:
                     "label": _column(_capital(titles[i]) for i in order),
                     "parent": [-1] * len(order),
                 },
-                "of": [order.index(i) if i else -1 for i in kernel_ids],
+                "of": [place.get(i, -1) for i in kernel_ids],
             }
         )
     costs = [lens.costs[n.id] for n in nodes]
