@@ -197,8 +197,9 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
     basis = "measured ceilings" if on.measured else "datasheet ceilings: an estimate"
     figure = _figure(f"Roofline, layers {times.word}: {on.name}, {basis}", height=440)
     peaks = ceilings(plan, on)
-    lowest = min((p.intensity for p in points), default=1.0) / 2
     highest = max([2 * p.intensity for p in points] + [2.5 * peak / on.bandwidth for _, peak in peaks] + [1.0])
+    # With a piece of the slope, also where all layers are bound by computation.
+    lowest = min([p.intensity for p in points] + [peak / on.bandwidth for _, peak in peaks[:1]], default=1.0) / 2
     style = {"width": 1.5, "dash": "solid" if on.measured else "dash"}
     top = max((peak for _, peak in peaks), default=highest * on.bandwidth)
     figure.add_trace(

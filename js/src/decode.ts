@@ -84,6 +84,20 @@ export function faultOfTable(data: unknown): string | null {
   return null;
 }
 
+/** Puts infinite values where they belong. What they stand for is the worst there is, not the unknown. */
+export function reviveGraph<G extends GraphData>(graph: G): G {
+  for (const overlay of graph.overlays) for (const row of overlay.infinite ?? []) overlay.values[row] = Infinity;
+  return graph;
+}
+
+export function reviveTable<T extends TableData>(table: T): T {
+  table.columns.forEach((column, c) => {
+    const values = table.rows[c];
+    if (Array.isArray(values)) for (const row of column.infinite ?? []) (values as (number | string | null)[])[row] = Infinity;
+  });
+  return table;
+}
+
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

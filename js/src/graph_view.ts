@@ -4,6 +4,7 @@
  */
 import { textAt } from "./columns";
 import { injectCss } from "./css";
+import { reviveGraph } from "./decode";
 import { DetailsPanel, type DetailsSource } from "./details";
 import { button, download, h, icon, Scope, type ErrorSink, type IconName } from "./dom";
 import type { FlagStyle } from "./fusion_model";
@@ -91,7 +92,7 @@ export class GraphView {
 
   constructor(private readonly params: GraphViewParams) {
     const { element, data, options = {}, state = {} } = params;
-    this.data = data;
+    this.data = reviveGraph(data);
     this.origin = newOrigin(`graph-${data.of}`);
     this.scope = new Scope((where, error) => this.fail(where, error));
     injectCss(element);

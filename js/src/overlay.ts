@@ -106,7 +106,7 @@ export function aggregate(overlay: Overlay, leaves: number[]): number | null {
 function numeric(overlay: Overlay, tree: Tree, cards: number[], palette: Palette, kinds: Map<number, Mark>): Painted {
   const diverging = overlay.type === "diverging";
   const values = new Map(cards.map((c) => [c, aggregate(overlay, leavesOf(tree, c))]));
-  const known = [...values.values()].filter((v): v is number => v !== null);
+  const known = [...values.values()].filter((v): v is number => v !== null && Number.isFinite(v));
   const [low, high] = domain(known, diverging);
   const colours = diverging ? palette.diverging : palette.sequential;
   const hatched = overlay.source === "estimated";

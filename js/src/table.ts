@@ -1,5 +1,6 @@
 /** A table of thousands of rows: sorts, filters, selects; only the rows on screen exist. */
 import { injectCss } from "./css";
+import { reviveTable } from "./decode";
 import { button, h, icon, newId, Scope, type ErrorSink } from "./dom";
 import { measure, SUB_FONT } from "./measure";
 import { mergeIds, newOrigin, type SelectionLink } from "./selection";
@@ -60,7 +61,7 @@ export class TableView {
 
   constructor(private readonly params: TableViewParams) {
     const { element, data, link, options = {} } = params;
-    this.data = data;
+    this.data = reviveTable(data);
     this.sort = sortOf(data, options.sort ?? "");
     this.origin = newOrigin("table");
     this.scope = new Scope((where, error) => this.fail(where, error));
@@ -300,7 +301,7 @@ export class TableView {
       // A bar says something of an amount, and nothing of a position or a stream.
       if (column.source && typeof value === "number" && value !== 0 && this.maxima[c]! > 0) {
         const meter = h("span", { class: "wb-meter", "aria-hidden": "true" });
-        meter.style.setProperty("--wb-share", `${(Math.abs(value) / this.maxima[c]!) * 100}%`);
+        meter.style.setProperty("--wb-share", `${Math.min(1, Math.abs(value) / this.maxima[c]!) * 100}%`);
         td.append(meter);
       }
       return td;

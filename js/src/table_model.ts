@@ -101,11 +101,11 @@ export function arrange(table: TableData, filter: string, sort: Sort | null): nu
   });
 }
 
-/** Largest size in a column, for the bars behind the figures. */
+/** Largest finite size in a column, for the bars behind the figures. */
 export function largest(values: TableData["rows"][number]): number {
   if (!Array.isArray(values)) return 0;
   let max = 0;
-  for (const v of values as (number | string | null)[]) if (typeof v === "number" && Math.abs(v) > max) max = Math.abs(v);
+  for (const v of values as (number | string | null)[]) if (typeof v === "number" && Number.isFinite(v) && Math.abs(v) > max) max = Math.abs(v);
   return max;
 }
 

@@ -74,6 +74,8 @@ export interface Overlay {
   values: (number | null)[];
   categories?: string[] | null;
   source: Source;
+  /** Rows whose value is infinite; JSON can't hold it, so that `values` has null there. */
+  infinite?: number[] | null;
   /** What a closed group shows. Default: sum for sequential, mean for diverging. */
   aggregate?: "sum" | "mean" | "max" | null;
 }
@@ -125,6 +127,8 @@ export interface TableColumn {
   type: "text" | "number" | "bytes" | "tag";
   /** Numbers only; "estimated" is written with "≈". */
   source?: Source | null;
+  /** Rows whose value is infinite, as in overlays. */
+  infinite?: number[] | null;
 }
 
 export interface TableData {

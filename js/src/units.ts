@@ -6,7 +6,8 @@ const BYTES = ["B", "kB", "MB", "GB", "TB"];
 const SI = ["", "k", "M", "G", "T", "P"];
 
 export function formatValue(value: number | null | undefined, unit = "", source?: Source | null): string {
-  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (!Number.isFinite(value)) return "not finite";
   const prefix = source === "estimated" ? "≈ " : "";
   return prefix + formatPlain(value, unit);
 }

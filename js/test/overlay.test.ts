@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { resnetPlan } from "../demo/data";
+import { resnetPlan, tableOf } from "../demo/data";
+import { reviveGraph, reviveTable } from "../src/decode";
 import { aggregate, domain, paintOverlay, position, ramp, spread } from "../src/overlay";
 import { categoryColours, kindColours, letterCodes, luminance, PALETTES } from "../src/theme";
+import { arrange, cellText, largest } from "../src/table_model";
 import { figures, formatValue } from "../src/units";
 import { buildTree, groupingOf, visibleGraph } from "../src/visible";
 
@@ -94,5 +96,30 @@ describe("figures", () => {
     expect(formatValue(null, "us")).toBe("–");
     expect(formatValue(Number.NaN)).toBe("–");
     expect(figures(10_000)).toBe("10\u2009000");
+  });
+});
+
+describe("what is not finite", () => {
+  it("is the worst of a map, not the unknown", () => {
+    const plan = resnetPlan();
+    const rows = plan.nodes.id.length;
+    const values = plan.nodes.id.map((_, i): number | null => (i === 0 ? null : i === 1 ? null : i / rows));
+    plan.overlays = [{ name: "error", label: "Error", unit: "%", type: "sequential", source: "measured", aggregate: "max", values, infinite: [1] }];
+    reviveGraph(plan);
+    const open = buildTree(plan, null);
+    const { marks, legend } = paintOverlay(plan, "error", open, visibleGraph(plan, open, []), PALETTES.light);
+    expect(marks.get(open.ofNode[1]!)).toMatchObject({ text: "not finite", bar: 1, known: true, colour: PALETTES.light.sequential.at(-1) });
+    expect(marks.get(open.ofNode[0]!)).toMatchObject({ text: "–", known: false });
+    expect(legend).toMatchObject({ unknown: 1 });
+    expect("high" in legend && legend.high).toMatch(/^0\.9/);
+  });
+  it("comes first where a table is sorted by the largest", () => {
+    const table = reviveTable({ version: 1 as const, of: "layer" as const, id: ["a", "b", "c", "d"], rows: [[2, null, null, 3]],
+      columns: [{ name: "error", label: "Error", type: "number" as const, unit: "%", infinite: [2] }] });
+    expect(arrange(table, "", { column: 0, descending: true })).toEqual([2, 3, 0, 1]);
+    expect(arrange(table, "error>2.5", null)).toEqual([2, 3]);
+    expect([0, 1, 2].map((r) => cellText(table, 0, r))).toEqual(["2 %", "–", "not finite"]);
+    expect(largest(table.rows[0]!)).toBe(3);
+    expect(reviveTable(tableOf(resnetPlan()))).toEqual(tableOf(resnetPlan()));
   });
 });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -333,3 +334,29 @@ def test_what_changed_between_two_plans() -> None:
     assert difference(before, plan([layer("q")])).shared == 0
     alike = difference(before, before)
     assert (alike.options, alike.kinds, alike.before, alike.after, len(alike.same)) == ((), (), (), (), 2)
+
+
+def test_the_roofline_holds_layers_beyond_its_ceilings_and_shows_its_slope() -> None:
+    # Bound by computation, the second quicker than the table says that the GPU is.
+    made = plan(
+        [
+            layer("a", time_ms=1.0, flops=10**12, bytes_read=10**6, bytes_written=10**6),
+            layer("b", time_ms=1e-4, flops=10**12),
+        ]
+    )
+    times = measured_times(made)
+    assert times is not None
+    drawn = static.roofline(made, times, CARD, height=280)
+    ys = [float(y) for y in re.findall(r" c?y[12]?='([\d.-]+)'", drawn)]
+    xs = [float(x) for x in re.findall(r" c?x[12]?='([\d.-]+)'", drawn)]
+    assert min(y for y in ys if y not in {12, 27}) >= 40 - 4  # the labels of the ceilings stand 4 above their lines
+    assert min(x for x in xs if x) >= 50
+    slope = figures_time.roofline(made, times, CARD).data[0]
+    assert slope.x[0] < slope.x[1]
+
+
+def test_the_legend_of_many_kinds_stays_in_the_picture() -> None:
+    made = plan([layer(kind, kind=kind) for kind in figures.KIND_COLOURS if kind != "sync"])
+    places = [float(x) for x in re.findall(r"<text x='([\d.]+)'", static.strip(made))]
+    assert len(places) == len(figures.KIND_COLOURS) - 1
+    assert max(places) < 880 - 30

@@ -354,3 +354,22 @@ def test_nothing_in_a_panel_is_markup_of_a_model(tmp_path: Path, session: Sessio
 def test_charts_are_kilobytes(built: Session) -> None:
     panel = built.panel("memory")
     assert len(json.dumps(panel._chart.outputs)) < 50_000
+
+
+def test_details_are_asked_for_again_where_another_engine_has_the_same_name(lens: Lens) -> None:
+    from dataclasses import replace
+
+    view = DetailsView(None, lens)
+    seen = {bytes(view.data)}
+    others = [
+        Lens(replace(lens.plan, model={**lens.plan.model, "sha256": "0" * 64}), lens.graph),  # exported anew
+        Lens(lens.plan, lens.graph, errors={"tensors": {}, "samples": 8, "source": "these"}),  # measured meanwhile
+        Lens(lens.plan, missing="it is gone"),
+    ]
+    for other in others:
+        view.show(other)
+        seen.add(bytes(view.data))
+    assert len(seen) == 4
+    view.show(others[-1])
+    assert bytes(view.data) in seen  # the same is no news
+    view.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -202,3 +203,29 @@ def test_numbers_that_are_not_finite_are_none_on_the_wire(value: float, tmp_path
         json.dumps(data, allow_nan=False)
     assert "not finite" in json.dumps(told)
     session.close()
+
+
+def test_an_error_that_is_not_finite_is_told_from_one_that_is_not_known(lens: Lens) -> None:
+    assert lens.graph is not None
+    shown = wire.shown(lens.plan)
+    first, second = (lens.graph.by_id[next(la for la in those if la.nodes).nodes[-1]] for those in (shown, shown[::-1]))
+    errors = {"tensors": {first.outputs[0]: math.inf, second.outputs[0]: 0.5}, "samples": 1, "source": "made up"}
+    sick = Lens(lens.plan, lens.graph, lens.provenance, errors=errors)
+    table = wire.node_table(sick)
+    at = [c["name"] for c in table["columns"]].index("error")
+    assert table["columns"][at]["infinite"] == [first.index]
+    assert table["rows"][at][first.index] is None
+    assert table["rows"][at][second.index] == 50
+    overlay = next(o for o in wire.graph_data(sick)["overlays"] if o["name"] == "error")
+    assert overlay["infinite"] == [first.index]
+    layers = wire.layer_table(sick)
+    sent = next(c for c in layers["columns"] if c["name"] == "error")
+    assert sent["infinite"] == [i for i, la in enumerate(shown) if sick.error(la) == math.inf]
+    assert sent["infinite"]
+    rows = wire.rows_data(
+        "t", "node", ["a", "b"], [({"name": "x", "label": "X", "type": "number"}, [math.inf, math.nan])]
+    )
+    assert (rows["columns"][0]["infinite"], rows["rows"][0]) == ([0], [None, None])
+    for data in (table, layers, rows):
+        check_table(data)
+        wire.pack(data)

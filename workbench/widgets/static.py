@@ -103,12 +103,13 @@ def strip(plan: Plan, rows: int = ROWS) -> str:
         x += w + gap
     kinds = list(dict.fromkeys(la.kind for la in layers))
     legend, at = [], 0.0
+    step = min(1.0, width / max(sum(28 + 6.6 * len(kind) for kind in kinds), 1))
     for kind in kinds:
         legend.append(
             f"<rect x='{at:.0f}' y='62' width='10' height='10' rx='2' fill='{KIND_COLOURS.get(kind, _GREY)}'/>"
             f"<text x='{at + 15:.0f}' y='71' font-size='11' fill='{_TEXT}'>{escape(kind)}</text>"
         )
-        at += 28 + 6.6 * len(kind)
+        at += step * (28 + 6.6 * len(kind))
     label = escape(f"{len(layers)} kernels in order; width is bytes moved, colour is kind")
     return _svg(width, 80, label, "".join(boxes + legend))
 
@@ -214,10 +215,12 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, width: float = 420.0,
     peaks = ceilings(plan, on)
     if not points or not peaks:
         return ""
-    x0 = math.log10(min(p.intensity for p in points) / 2)
+    x0 = math.log10(
+        min(min(p.intensity for p in points) / 2, 0.5 * peaks[0][1] / on.bandwidth)
+    )  # with a piece of the slope
     x1 = math.log10(max([2 * p.intensity for p in points] + [3 * peak / on.bandwidth for _, peak in peaks]))
     y0 = math.log10(min(p.rate for p in points) / 2)
-    y1 = math.log10(2 * peaks[0][1])
+    y1 = math.log10(max([2 * peaks[0][1]] + [1.5 * p.rate for p in points]))  # some reach more than the table says
     top, bottom, side = 40.0, height - 34.0, 56.0
 
     def at(intensity: float, rate: float) -> tuple[float, float]:

@@ -234,19 +234,12 @@ class DetailsView(View):
 
     def wire_data(self, lens: Lens) -> dict[str, Any]:
         """Nothing ahead: details are asked for one by one. What is shown is named, so that a change is noticed."""
-        plan = lens.plan
+        plan, errors = lens.plan, lens.errors
         times = [layer.time_ms for layer in plan.layers if layer.time_ms is not None]
-        errors = sum((lens.errors or {}).get("tensors", {}).values())
-        what = (
-            plan.model["name"],
-            plan.model.get("sha256"),
-            plan.compiler,
-            plan.config,
-            len(times),
-            sum(times),
-            errors,
-        )
-        return {"engine": " ".join(map(str, what))}
+        # A model that is exported anew keeps its name; errors and times are added to an engine that is shown already.
+        told = (plan.model["name"], plan.model.get("sha256"), plan.compiler, plan.config, len(plan.layers), len(times), sum(times),
+                errors and (errors["samples"], errors.get("source"), sum(errors["tensors"].values())), lens.missing)  # fmt: skip
+        return {"engine": " ".join(map(str, told))}
 
 
 def _to_wire(selection: Selection) -> dict[str, Any]:

@@ -123,6 +123,7 @@ def graph_data(lens: Lens) -> Json:
     groupings = _groupings(scopes)
     if any(kernel_ids):
         order = list(dict.fromkeys(i for i in kernel_ids if i))
+        place = {name: at for at, name in enumerate(order)}
         titles = dict(zip(kernel_ids, kernel, strict=True))
         groupings.append(
             {
@@ -133,7 +134,7 @@ def graph_data(lens: Lens) -> Json:
                     "label": _column(_capital(titles[i]) for i in order),
                     "parent": [-1] * len(order),
                 },
-                "of": [order.index(i) if i else -1 for i in kernel_ids],
+                "of": [place.get(i, -1) for i in kernel_ids],
             }
         )
     costs = [lens.costs[n.id] for n in nodes]
@@ -240,18 +241,20 @@ def layer_table(lens: Lens) -> Json:
         columns.insert(3, ("time", "Time", "number", "ms", "measured", lambda la: _round(la.time_ms)))
     if (estimate := lens.estimate) is not None:
         columns.insert(3, ("least", "At least", "number", "ms", "estimated", lambda la: _round(estimate.ms.get(la.id))))
+    values = [[read(layer) for layer in layers] for *_, read in columns]
     return {
         "version": 1,
         "title": "Layers",
         "of": "layer",
         "id": [layer.id for layer in layers],
         "columns": [
-            {"name": n, "label": label, "type": kind, **({"unit": unit} if unit else {}), **({"source": source} if source else {})}
-            for n, label, kind, unit, source, _ in columns
+            {"name": n, "label": label, "type": kind, **({"unit": unit} if unit else {}), **({"source": source} if source else {}),
+             **_infinite(of)}
+            for (n, label, kind, unit, source, _), of in zip(columns, values, strict=True)
         ],
         "rows": [
-            _column(read(layer) for layer in layers) if kind in {"text", "tag"} else [read(layer) for layer in layers]
-            for _, _, kind, _, _, read in columns
+            _column(of) if column[2] in {"text", "tag"} else [_finite(v) for v in of]
+            for column, of in zip(columns, values, strict=True)
         ],
     }  # fmt: skip
 
@@ -285,8 +288,16 @@ def node_table(lens: Lens) -> Json:
         ),
     ]
     if lens.errors is not None:
-        column = {"name": "error", "label": "Error", "type": "number", "unit": "%", "source": "measured"}
-        columns.append((column, [_percent(lens.node_error(n.id)) for n in graph.nodes]))
+        found = [_percent(lens.node_error(n.id)) for n in graph.nodes]
+        column = {
+            "name": "error",
+            "label": "Error",
+            "type": "number",
+            "unit": "%",
+            "source": "measured",
+            **_infinite(found),
+        }
+        columns.append((column, [_round(v) for v in found]))
     if lens.compiled:
         columns[2:2] = [
             ({"name": "fate", "label": "Became", "type": "tag"}, _column(_fate(lens, n) for n in graph.nodes)),
@@ -575,9 +586,16 @@ def _numbers(
         "values": [_round(v) for v in values],
         "source": source,
     }
+    out |= _infinite(values)
     if aggregate or type == "diverging":
         out["aggregate"] = aggregate or "sum"
     return out
+
+
+def _infinite(values: Iterable[Any]) -> Json:
+    """The rows whose value is infinite: JSON can't hold it, and left empty the worst would look like the unknown."""
+    rows = [i for i, v in enumerate(values) if v == math.inf]
+    return {"infinite": rows} if rows else {}
 
 
 def _categories(name: str, label: str, values: Sequence[str], source: str) -> Json:
@@ -592,18 +610,22 @@ def _fact(name: str, value: Any, unit: str | None = None, source: str | None = N
 
 
 def _percent(share: float | None) -> float | None:
-    return None if share is None else _round(100 * share)
+    return None if share is None else 100 * share
 
 
 def _errors(values: Sequence[float | None]) -> Json:
     """Errors against FP32 as an overlay, in percent."""
-    return _numbers("error", "Error against FP32", "%", [None if v is None else 100 * v for v in values],
+    return _numbers("error", "Error against FP32", "%", [_percent(v) for v in values],
                     source="measured", aggregate="max")  # fmt: skip
 
 
 def _error_fact(lens: Lens, error: float | None) -> Json | None:
     if error is None or math.isfinite(error):
-        return None if error is None else _fact("Error against FP32", _percent(error), "%", "measured", lens.error_note)
+        return (
+            None
+            if error is None
+            else _fact("Error against FP32", _round(_percent(error)), "%", "measured", lens.error_note)
+        )
     return _fact("Error against FP32", "not finite", None, "measured", lens.error_note)
 
 
@@ -615,16 +637,16 @@ def rows_data(title: str, of: str, ids: Sequence[str], columns: Sequence[tuple[J
         of: "layer" or "node": the kind of the selection that the table writes.
         ids: One for each row, unique.
         columns: For each its head (``name``, ``label``, ``type``, and for numbers ``unit`` and ``source``) and its
-            values; numbers that are not finite are left empty.
+            values; NaN is left empty, and infinite numbers are named in the head.
     """
 
     def clean(head: Json, values: Sequence[Any]) -> Any:
         if head["type"] in {"text", "tag"}:
             return _column(values)
-        return [None if v is None or not math.isfinite(v) else _round(v) for v in values]
+        return [_round(v) for v in values]
 
     return {
-        "version": 1, "title": title, "of": of, "id": list(ids), "columns": [dict(head) for head, _ in columns],
+        "version": 1, "title": title, "of": of, "id": list(ids), "columns": [{**head, **_infinite(values)} for head, values in columns],
         "rows": [clean(head, values) for head, values in columns],
     }  # fmt: skip
 
@@ -665,6 +687,10 @@ def _tactic(name: str) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None
 
 
 def _round(value: float | None) -> float | None:
