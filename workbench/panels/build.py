@@ -12,6 +12,7 @@ import ipywidgets as w
 from workbench import compilers
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import CancelledError, WorkbenchError
+from workbench.figures import moved
 from workbench.model import samples
 from workbench.panels.base import Bars, LogBox, Panel, table_html
 from workbench.units import bytes_text
@@ -235,7 +236,7 @@ class BuildPanel(Panel):
         rows = [
             [
                 "● " if current and e.key == current.key else "", e.model, "+".join(e.config.targets), e.config.precision,
-                str(e.plan.summary["launches_after"]), bytes_text(e.plan.summary["bytes_after"]), bytes_text(e.bytes),
+                str(e.plan.summary["launches_after"]), moved(e.plan)[1], bytes_text(e.bytes),
                 f"{e.seconds['total']:.1f} s", e.id,
             ]
             for e in engines[:12]

@@ -389,7 +389,12 @@ def memory_rows(engine: Engine, plan: Plan) -> list[list[str]]:
         for name, size in (plan.facts.get("memory") or {}).items()
     ]
     rows += [
-        ["peak activations", bytes_text(live.peak), "computed", f"by liveness, at layer {live.peak_layer}"],
+        [
+            "peak activations",
+            figures.at_least(live.peak, len(live.unknown)),
+            "computed",
+            f"by liveness, at layer {live.peak_layer}",
+        ],
         ["weights of the layers", bytes_text(plan.summary["weight_bytes"]), "reported", "constants, summed"],
         ["engine file", bytes_text(engine.bytes), "measured", "on disk"],
     ]
