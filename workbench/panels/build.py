@@ -158,6 +158,7 @@ class BuildPanel(Panel):
         config = self.config()
         self.button.disabled, self.cancel.disabled = True, False
         self.bars.show([])
+        self._log.show("")  # that of the build before
         self._build = self._export = None
         self._stopped = False
         self.status.value = "<b>Looking at the model</b>"
@@ -186,10 +187,13 @@ class BuildPanel(Panel):
             if build.status != "cancelled":
                 self.show_error(error)
             return
+        except Exception:
+            self._idle("<b>Failed.</b>")
+            raise
         self._show_progress("Done", build.seconds, build.progress)
         how = "Found in the cache" if engine.cached else f"Built in {build.seconds:.1f} s"
-        self._idle(f"<b>{how}.</b> {engine.bytes / 1e6:.1f} MB, {len(engine.plan.layers)} layers.", done=True)
-        self._show_log()
+        self._idle(f"<b>{how}.</b> {bytes_text(engine.bytes)}, {len(engine.plan.layers)} layers.", done=True)
+        self._log.show(engine.log)
 
     def _exporting(self, job: Job) -> None:
         """A model is exported before there is a build: that job is what Cancel ends meanwhile."""
@@ -227,6 +231,8 @@ class BuildPanel(Panel):
         """News of models and engines."""
         if event.kind in {"model-added", "model-removed"}:
             self.model.options = self._names(self.session)
+            if event.data.get("model") == self.model.value:
+                self._model_changed({})  # its inputs may be others now
         if event.kind in {"build-finished", "current"}:
             self._show_engines()
 
@@ -244,12 +250,6 @@ class BuildPanel(Panel):
         headings = ["", "engine of", "target", "precision", "kernels", "moves", "size", "built in", "key"]
         self._engines.value = table_html(headings, rows, numeric=(4, 5, 6, 7)) if rows else (
             "<span class='wbp-quiet'>No engines in this session yet.</span>")  # fmt: skip
-
-    def _show_log(self) -> None:
-        engine = self.session.current
-        if engine is None:
-            return
-        self._log.show(engine.log)
 
 
 _NUMBERS = {"workspace", "optimization_level", "max_aux_streams", "l2_limit", "avg_timing_iterations"}
