@@ -92,14 +92,28 @@ def _beside_bars(figure: go.Figure, x: Sequence[float], y: Sequence[str], text: 
     )  # fmt: skip
 
 
+def at_least(size: int, unknown: int) -> str:
+    """A sum of bytes in words, where the sizes of `unknown` of its parts are not known."""
+    return bytes_text(size) if not unknown else f"at least {bytes_text(size)}" if size else "?"
+
+
+def moved(plan: Plan) -> tuple[str | None, str]:
+    """Bytes moved before and after fusion in words; None before where the engine was read without its model."""
+    s = plan.summary
+    after = sum(layer.launches and layer.bytes is None for layer in plan.layers)
+    before = s.get("bytes_unknown", after) - after
+    return None if s["bytes_before"] is None else at_least(s["bytes_before"], before), at_least(s["bytes_after"], after)
+
+
 def before_and_after(plan: Plan) -> go.Figure:
     """Kernel launches and bytes moved, one kernel a node against the plan. Computed, not measured."""
     import plotly.graph_objects as go
 
     s = plan.summary
-    rows: tuple[tuple[str, int, int, Callable[[float | None], str]], ...] = (
-        ("kernel launches", s["launches_before"], s["launches_after"], count_text),
-        ("bytes moved", s["bytes_before"], s["bytes_after"], bytes_text),
+    launches = tuple(count_text(s[key]).strip() for key in ("launches_before", "launches_after"))
+    rows: tuple[tuple[str, int, int, tuple[str | None, str]], ...] = (
+        ("kernel launches", s["launches_before"], s["launches_after"], (launches[0], launches[1])),
+        ("bytes moved", s["bytes_before"], s["bytes_after"], moved(plan)),
     )
     rows = tuple(row for row in rows if row[1] is not None)  # not known of an engine read without its model
     unknown = s.get("bytes_unknown")
@@ -107,7 +121,7 @@ def before_and_after(plan: Plan) -> go.Figure:
     figure = _figure(f"What fusion saved{left}", height=230, bargap=0.3)
     labels = [f"{row[0]}, {when}" for row in rows for when in ("as written", "as compiled")]
     shares = [value / max(row[1], row[2], 1) for row in rows for value in row[1:3]]
-    texts = [row[3](value).strip() for row in rows for value in row[1:3]]
+    texts = [str(text) for row in rows for text in row[3]]
     figure.add_trace(
         go.Bar(orientation="h", y=labels, x=shares, marker_color=[_GREY, _ACCENT] * len(rows), customdata=texts,
                hovertemplate="%{y}: %{customdata}<extra></extra>", showlegend=False)
@@ -138,7 +152,7 @@ def kinds(plan: Plan) -> go.Figure:
     )
     told = [f"{found[k][2]} in {found[k][1]} layer{'s' * (found[k][1] > 1)}" for k in order]
     _beside_bars(figure, [size[k] for k in order], order, told)
-    figure.update_xaxes(showticklabels=False, range=[0, 1.35 * max(size.values(), default=1)])
+    figure.update_xaxes(showticklabels=False, range=[0, 1.35 * (max(size.values(), default=0) or 1)])
     return figure
 
 
@@ -236,7 +250,9 @@ def memory(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     live = liveness(plan.layers, [entry["name"] for entry in plan.io])
-    figure = _figure(f"Activation memory by liveness: peak {bytes_text(live.peak)}", height=280, showlegend=False)
+    figure = _figure(
+        f"Activation memory by liveness: peak {at_least(live.peak, len(live.unknown))}", height=280, showlegend=False
+    )
     figure.add_trace(
         go.Scatter(
             x=list(range(len(live.live))),
@@ -465,8 +481,8 @@ def sensitivities(found: Sensitivity, top: int = 20) -> go.Figure:
         f"Error when quantized alone, measured{more}", height=70 + 24 * max(len(rows), 3), showlegend=False
     )
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[[_text(row["op"]), text] for row, text in zip(rows, texts, strict=True)],
-               hovertemplate="%{y} (%{customdata[0]}): %{customdata[1]}<extra></extra>")
+        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[[_text(str(row["node"])), _text(row["op"]), text] for row, text in zip(rows, texts, strict=True)],
+               hovertemplate="%{customdata[0]} (%{customdata[1]}): %{customdata[2]}<extra></extra>")
     )  # fmt: skip
     _beside_bars(figure, errors, names, texts)
     figure.update_yaxes(autorange="reversed")

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, wait_for
 from tests.models_small import chain, mlp, save
 from tests.widgets.test_views import ask
 from workbench import Session
+from workbench.units import bytes_text
 from workbench.widgets import views
 from workbench.widgets.lens import Lens
 
@@ -121,3 +122,49 @@ def test_a_fault_in_details_is_answered(lens: Lens, monkeypatch: pytest.MonkeyPa
     answer, _ = ask(view, {"type": "details", "request": 7, "kind": "layer", "id": lens.plan.layers[0].id})
     assert answer["request"] == 7
     assert "no such thing" in answer["error"]
+
+
+def test_build_shapes_and_log_are_those_of_this_model(session: Session, tmp_path: Path) -> None:
+    session.add(save(mlp("N"), tmp_path / "open.onnx"), name="m")
+    panel = session.panel("build")
+    assert panel._shape_fields
+    (tmp_path / "b").mkdir()
+    session.add(save(mlp(2), tmp_path / "b" / "fixed.onnx"), name="m")
+    assert panel.model.value == "m"
+    assert not panel._shape_fields
+    assert "shapes=" not in panel.code
+
+
+def test_a_small_engine_has_a_size(session: Session, tmp_path: Path) -> None:
+    session.add(save(mlp(), tmp_path / "m.onnx"))
+    panel = session.panel("build")
+    panel.compiler.options = ["fake"]
+    panel.compiler.value = "fake"
+    panel.button.click()
+    assert wait_for(lambda: "layers" in panel.status.value and not panel.button.disabled)
+    engine = session.engine()
+    assert bytes_text(engine.bytes) in panel.status.value
+    assert "0.0 MB" not in panel.status.value
+    assert panel._log._text == engine.log
+    panel.model.value = str(tmp_path / "no such.onnx")
+    panel.button.click()
+    assert wait_for(lambda: "Failed" in panel.status.value)
+    assert panel._log._text == ""
+
+
+def test_a_build_that_breaks_leaves_the_buttons(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaks:
+        status, seconds, progress, message = "failed", 0.1, (), ""
+
+        def result(self) -> Any:
+            raise OSError("a disk that is full")
+
+    session.add(save(mlp(), tmp_path / "m.onnx"))
+    panel = session.panel("build")
+    monkeypatch.setattr(Session, "start_build", lambda *_, **__: Breaks())
+    panel.button.click()
+    assert wait_for(lambda: not panel.button.disabled)
+    assert "a disk that is full" in panel.error
+    assert "Failed" in panel.status.value

@@ -15,7 +15,7 @@ from tests.conftest import needs_rtx, wait_for
 from tests.models_small import model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Session
-from workbench.errors import CancelledError
+from workbench.errors import CancelledError, WorkbenchError
 from workbench.events import Selection
 from workbench.jobs import Job
 from workbench.panels.work import Work
@@ -495,7 +495,7 @@ def test_an_error_that_is_not_finite_is_shown_as_such() -> None:
     json.dumps(table, allow_nan=False)
     drawn = sensitivities(found)
     assert list(drawn.data[0].x) == [2, 2, 2]
-    said = [text for _, text in drawn.data[0].customdata]
+    said = [text for _, _, text in drawn.data[0].customdata]
     assert said == ["not finite", "2 %", "no number"]
     mix = Mixed(("a",), 0.02, True, ({"kept": 0, "value": float("inf")}, {"kept": 1, "value": 0.02}), "relative_l2")
     assert "Infinity" not in mixture(mix, 3, 0.05).to_json()
@@ -532,3 +532,108 @@ def test_shapes_are_those_of_the_model_that_is_chosen(session: Session, tmp_path
     panel._shapes.value = "b=4x8"
     assert panel.error == ""
     assert "shapes={'b': '4x8'}" in panel.code
+
+
+# --- another model meanwhile ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["calibration", "precision", "sensitivity"])
+def test_while_something_runs_no_other_model_can_be_chosen(name: str, small: Session, data: Path) -> None:
+    small.quantize("net", str(data))
+    panel = small.panel(name)
+    jobs: list[Job] = []
+
+    def work() -> str:
+        job = Job("tests.tasks:hang", {}, title="a long one")
+        jobs.append(job)
+        panel.work.watch(job)
+        job.result()
+        return "never"
+
+    panel.work.run(work, "begun")
+    assert wait_for(lambda: jobs, 10)
+    assert panel.models.disabled
+    with pytest.raises(WorkbenchError, match="still under way"):
+        panel.work.run(work, "again")
+    panel.work.cancel.click()
+    panel.work.wait(20)
+    assert not panel.models.disabled
+    assert len(jobs) == 1
+
+
+def test_results_go_with_a_model_that_is_replaced(small: Session, data: Path, tmp_path: Path) -> None:
+    small.quantize("net", str(data))
+    calibration, sensitivity = small.panel("calibration"), small.panel("sensitivity")
+    calibration.data.calibration.value = sensitivity.data.test.value = str(data)
+    press(calibration, "run")
+    press(sensitivity, "rank")
+    assert calibration.calibration is not None
+    assert sensitivity.found is not None
+    small.add(small.model("net"))  # the same once more: nothing is lost
+    assert calibration.calibration is not None
+    small.quantize("net", str(data), method="minmax", weights="tensor")  # under the same name
+    assert sensitivity.found is None
+    other = net()
+    other.graph.initializer[0].CopyFrom(weights("w1", 8, 8, 3, 3, seed=9))
+    (tmp_path / "b").mkdir()
+    small.add(save(other, tmp_path / "b" / "net.onnx"))
+    assert calibration.models.value == "net"
+    assert calibration.calibration is None
+
+
+def test_the_code_of_saving_and_comparing_runs_after_loading(small: Session, data: Path, tmp_path: Path) -> None:
+    small.calibrate("net", str(data)).save(tmp_path / "first.json")
+    panel = small.panel("calibration")
+    panel.file.value = str(tmp_path / "first.json")
+    panel.load.click()
+    panel.data.limit.value = 3  # of the next calibration, not of what was loaded
+    panel.file.value = str(tmp_path / "a<b>.json")
+    panel.save.click()
+    assert "&lt;b&gt;" in panel.work.status.value
+    (tmp_path / "a<b>.json").unlink()
+    exec(panel.code, {})
+    assert (tmp_path / "a<b>.json").is_file()
+    panel.method.value = "percentile"
+    panel.percentile.value = 99.5
+    panel.compare.click()
+    assert panel.error == ""
+    assert "calibration.compare(other, 'percentile', 99.5)" in panel.code
+    exec(panel.code, {})
+
+
+def test_shapes_are_those_of_the_model(session: Session, tmp_path: Path) -> None:
+    from tests.models_small import chain, mlp
+
+    session.add(save(chain(["r"]), tmp_path / "fixed.onnx"))
+    session.add(save(mlp("N"), tmp_path / "first.onnx"))
+    other = mlp("N")
+    old = other.graph.input[0].name
+    other.graph.input[0].name = "other"
+    for one in other.graph.node:
+        one.input[:] = ["other" if i == old else i for i in one.input]
+    session.add(save(other, tmp_path / "second.onnx"))
+    panel = session.panel("precision")
+    panel.models.value = "first"
+    assert panel._shapes.value.startswith(f"{old}=")
+    panel._shapes.value = f"{old}=4x8"
+    panel.models.value = "fixed"
+    panel.models.value = "first"
+    assert panel._shapes.value == f"{old}=4x8"
+    panel.models.value = "second"
+    assert panel._shapes.value.startswith("other=")
+
+
+def test_a_mix_of_names_that_look_like_markup(small: Session) -> None:
+    from workbench.precision.accuracy import Mixed, Sensitivity
+
+    low = small.quantize("net", "random:8")
+    panel = small.panel("sensitivity")
+    assert panel.models.value == low.name
+    rows_of = ({"node": "<img src=x>", "op": "Conv", "relative_l2": 0.1, "snr_db": 20.0},)
+    panel._show(Sensitivity(rows_of, 4))
+    mixed = Mixed(
+        keep=("<img src=x>",), metric="relative_l2", value=0.01, met=True, tried=({"kept": 1, "value": 0.01},)
+    )
+    panel._show_mixed(mixed, 0.02)
+    assert "<img" not in panel._said.value
+    assert "&lt;img" in panel._said.value

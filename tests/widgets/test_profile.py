@@ -657,3 +657,88 @@ def test_cancel_ends_the_rebuild_and_no_other_build(session: Session, monkeypatc
     assert wait_for(lambda: "Cancelled" in panel._rebuilt.value)
     assert other.status == "running"
     other.cancel()
+
+
+def test_measuring_ends_as_what_it_is(can_measure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, _ = can_measure(_Job(ends=False))
+    panel.button.click()
+    assert wait_for(lambda: panel.bars.children)
+    panel.cancel.click()
+    assert wait_for(lambda: "Cancelled" in panel.status.value)
+    assert not panel.bars.children
+
+    # The job before was cancelled: that this one never began is a failure all the same.
+    def refused(self: Session, engine: Any, **options: Any) -> Any:
+        raise WorkbenchError("There is no GPU any more.")
+
+    monkeypatch.setattr(Session, "start_profile", refused)
+    assert wait_for(lambda: not panel.button.disabled)
+    panel.button.click()
+    assert wait_for(lambda: "Failed" in panel.status.value)
+    assert "no GPU any more" in panel.error
+
+    def breaks(self: Session, engine: Any, **options: Any) -> Any:
+        raise OSError("a disk that is full")
+
+    monkeypatch.setattr(Session, "start_profile", breaks)
+    assert wait_for(lambda: not panel.button.disabled)
+    panel.status.value = ""
+    panel.button.click()
+    assert wait_for(lambda: "Failed" in panel.status.value)
+    assert "a disk that is full" in panel.error
+
+
+def test_the_code_says_what_was_measured(can_measure: Any) -> None:
+    panel, _ = can_measure(_Job())
+    panel.transfers.value = True
+    panel.button.click()
+    assert wait_for(lambda: "Measured" in panel.status.value)
+    profiles.measure(panel._engine)
+    profiles.tell(panel.session, panel._engine)
+    panel.transfers.value = False  # for the next time
+    panel.session.selection = panel._engine.plan.layers[0].id
+    assert "session.profile(engine, transfers=True)" in panel.code
+    panel.show_engine(None)
+    panel.show_engine(panel.session.current)
+    assert "session.profile(" not in panel.code
+
+
+def test_another_engine_chosen_while_one_is_measured(fresh: Session, can_measure: Any) -> None:
+    measured = fresh.engine()
+    other = fresh.build("attention", compiler="fake", precision="fp16")
+    fresh.current = measured
+    job = _Job(ends=False)
+    panel, _ = can_measure(job)
+    panel.button.click()
+    assert wait_for(lambda: panel.bars.children)
+    panel.session.current = other
+    job._ends = True
+    assert wait_for(lambda: "Measured" in panel.status.value)
+    assert measured.id[:6] in panel.status.value
+
+
+def test_the_engine_held_against_stays_chosen(fresh: Session) -> None:
+    fresh.build("attention", compiler="fake", precision="fp16")
+    shown = fresh.build("attention", compiler="fake", precision="bf16")
+    panel = fresh.panel("engine")
+    panel._tabs.selected_index = panel._tabs._names.index("Compare")
+    oldest = fresh.engines[0]
+    panel.other.value = oldest.key
+    panel._tabs.renew("Compare")
+    assert panel.other.value == oldest.key
+    assert shown.key == panel._engine.key
+
+
+def test_a_record_without_layers_shows_the_plans(fresh: Session, tmp_path: Path) -> None:
+    engine = fresh.engine()
+    file = engine.folder / "record.json"
+    kept = file.read_text()
+    file.write_text(json.dumps({**json.loads(kept), "layers": []}))
+    try:
+        panel = fresh.panel("engine")
+        panel._tabs.selected_index = panel._tabs._names.index("Layers")
+        fresh.selection = engine.plan.layers[2].id
+        assert "the record tells nothing" in panel._raw.value
+        assert engine.plan.layers[2].id in panel._raw.value
+    finally:
+        file.write_text(kept)

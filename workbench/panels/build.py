@@ -12,6 +12,7 @@ import ipywidgets as w
 from workbench import compilers
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import CancelledError, WorkbenchError
+from workbench.figures import moved
 from workbench.model import samples
 from workbench.panels.base import Bars, LogBox, Panel, table_html
 from workbench.units import bytes_text
@@ -157,6 +158,7 @@ class BuildPanel(Panel):
         config = self.config()
         self.button.disabled, self.cancel.disabled = True, False
         self.bars.show([])
+        self._log.show("")  # that of the build before
         self._build = self._export = None
         self._stopped = False
         self.status.value = "<b>Looking at the model</b>"
@@ -185,9 +187,12 @@ class BuildPanel(Panel):
             if build.status != "cancelled":
                 self.show_error(error)
             return
+        except Exception:
+            self._idle("<b>Failed.</b>")
+            raise
         self._show_progress("Done", build.seconds, build.progress)
         how = "Found in the cache" if engine.cached else f"Built in {build.seconds:.1f} s"
-        self._idle(f"<b>{how}.</b> {engine.bytes / 1e6:.1f} MB, {len(engine.plan.layers)} layers.", done=True)
+        self._idle(f"<b>{how}.</b> {bytes_text(engine.bytes)}, {len(engine.plan.layers)} layers.", done=True)
         self._log.show(engine.log)
 
     def _exporting(self, job: Job) -> None:
@@ -226,6 +231,8 @@ class BuildPanel(Panel):
         """News of models and engines."""
         if event.kind in {"model-added", "model-removed"}:
             self.model.options = self._names(self.session)
+            if event.data.get("model") == self.model.value:
+                self._model_changed({})  # its inputs may be others now
         if event.kind in {"build-finished", "current"}:
             self._show_engines()
 
@@ -235,7 +242,7 @@ class BuildPanel(Panel):
         rows = [
             [
                 "● " if current and e.key == current.key else "", e.model, "+".join(e.config.targets), e.config.precision,
-                str(e.plan.summary["launches_after"]), bytes_text(e.plan.summary["bytes_after"]), bytes_text(e.bytes),
+                str(e.plan.summary["launches_after"]), moved(e.plan)[1], bytes_text(e.bytes),
                 f"{e.seconds['total']:.1f} s", e.id,
             ]
             for e in engines[:12]

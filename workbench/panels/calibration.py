@@ -13,7 +13,7 @@ from workbench import figures
 from workbench.errors import CalibrationError, WorkbenchError
 from workbench.events import Selection
 from workbench.panels.base import Panel, chart, empty, fact_row, warning
-from workbench.panels.work import DataFields, Work, arguments, form, halves, wide
+from workbench.panels.work import DataFields, Work, arguments, form, halves, state_of, wide
 from workbench.precision.calibration import METHODS, Calibration
 from workbench.widgets import RowsView
 from workbench.widgets.wire import rows_data
@@ -66,13 +66,13 @@ class CalibrationPanel(Panel):
         self._other: Calibration | None = None
         self._tensor: str | None = None
         self._made: list[str] = []
-        """The code that makes the calibration that is shown."""
+        self._state: tuple[Any, ...] | None = None
         self._facts = w.HTML(layout=wide())
         self._chart = w.Output(layout=wide())
         self._ranges = w.Output(layout=wide())
         self._place = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.work = Work(self, [self.run], [self.models, self.load])
+        self.work = Work(self, [self.run], self.models)
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)
         self.compared = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)
         files = w.HBox(
@@ -110,11 +110,14 @@ class CalibrationPanel(Panel):
         before = self.models.value
         chosen = before if before in names else next(iter(names), None)
         self.fill(self.models, names, chosen)
-        if chosen != before or not self._place.children:
+        now = state_of(self.session.model(chosen) if chosen else None)
+        if chosen != before or now != self._state or not self._place.children:
             self._model_changed(chosen)
 
     def _model_changed(self, name: str | None) -> None:
-        self.data.offer(self.session.model(name) if name else None)
+        model = self.session.model(name) if name else None
+        self._state = state_of(model)
+        self.data.offer(model)
         self._show(None)
         self._update_code()
 
@@ -126,12 +129,12 @@ class CalibrationPanel(Panel):
 
     def _update_code(self) -> None:
         if self.models.value:
-            request = self._request()
-            data = request.pop("data", None)
-            self.set_code([
-                f"calibration = session.calibrate({self.models.value!r}, {data!r}{arguments(request)})",
-                "calibration.to_frame()",
-            ])  # fmt: skip
+            self.set_code([self._calibrate_line(), "calibration.to_frame()"])
+
+    def _calibrate_line(self) -> str:
+        request = self._request()
+        data = request.pop("data", None)
+        return f"calibration = session.calibrate({self.models.value!r}, {data!r}{arguments(request)})"
 
     # --- the work -----------------------------------------------------------------------------------
 
@@ -145,12 +148,13 @@ class CalibrationPanel(Panel):
                 "No data are named.", hint="A folder, an .npz or .npy file, module:factory, or random:32."
             )
         self._update_code()
-        made = self.code.splitlines()[2:3]
+        made = [self._calibrate_line()]
 
         def work() -> str:
             found = self.session.calibrate(name, request.pop("data"), **request, on_job=self.work.watch)
             self._made = made
             self._show(found)
+            self._made = made
             return f"<b>{len(found.tensors)} tensors</b> on {found.data['samples']} samples."
 
         self.work.run(work, "<b>Reading the data</b>")
@@ -192,9 +196,11 @@ class CalibrationPanel(Panel):
         self._other = other
         self._draw()
         self._tabs.selected_index = 2
+        made = [line for line in self._made if line != _IMPORT]
+        more = f", {self.percentile.value:g}" if self.method.value == "percentile" else ""
         self.set_code([
-            *self._made, *([] if _IMPORT in self._made else [_IMPORT]),
-            f"other = Calibration.load({str(self._path())!r})", f"calibration.compare(other, {self.method.value!r})",
+            _IMPORT, *made, f"other = Calibration.load({str(self._path())!r})",
+            f"calibration.compare(other, {self.method.value!r}{more})",
         ])  # fmt: skip
 
     # --- what there is ------------------------------------------------------------------------------

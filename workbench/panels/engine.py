@@ -45,6 +45,7 @@ class EnginePanel(Panel):
         self._engine: Engine | None = None
         self._plan: Plan | None = None
         self._records: list[dict[str, Any]] = []
+        self._looked_into = False
         self._told: dict[str, str] = {}
         self._facts = w.HTML(layout=wide)
         self._tabs = Charts(self.guard)
@@ -79,6 +80,7 @@ class EnginePanel(Panel):
         """Show `engine`, or that there is none."""
         self._engine = engine
         self._records, self._told, self._action = [], {}, []
+        self._looked_into, self._raw.value = False, ""
         if engine is None:
             self._plan = None
             self.body.children = [empty(NO_ENGINE)]
@@ -150,6 +152,7 @@ class EnginePanel(Panel):
     def _inspector(self) -> w.Widget:
         engine, plan = self._need()
         self._records = list(engine.record.get("layers", []))
+        self._looked_into = True
         profile = engine.profile if plan is not engine.plan else None
         said = ((profile or {}).get("inspector") or {}).get("layers") or []
         # Names may repeat; then it can't be told which record is whose.
@@ -190,7 +193,7 @@ class EnginePanel(Panel):
 
     def _follow(self) -> None:
         """Show the record of the session's selection."""
-        if self._plan is None or not self._records:
+        if self._plan is None or not self._looked_into:
             return
         selection = self.session.selection
         ids = list(selection.ids) if selection.kind == "layer" else [
@@ -206,6 +209,10 @@ class EnginePanel(Panel):
         parts = []
         if at < len(self._records):
             parts.append(("What the compiler said at build time", readable(self._records[at])))
+        else:
+            parts.append(
+                ("Of this layer the record tells nothing; what the plan holds of it", readable(layer.to_dict()))
+            )
         if layer.name in self._told:
             parts.append(("What the engine's inspector said when it was measured", self._told[layer.name]))
         time = "" if layer.time_ms is None else f", {ms_text(layer.time_ms)} measured"
@@ -251,7 +258,8 @@ class EnginePanel(Panel):
         if not others:
             return empty("This is the only engine of the session. Build another, such as in FP16, to see what changes.")
         same = [e for e in others if e.model == engine.model]
-        self.fill(self.other, [(_label(e), e.key) for e in others], (same or others)[0].key)
+        kept = [e for e in others if e.key == self.other.value]
+        self.fill(self.other, [(_label(e), e.key) for e in others], (kept or same or others)[0].key)
         self._hold_against()
         return w.VBox([self.other, self._changes], layout=w.Layout(width="100%"))
 
@@ -393,7 +401,12 @@ def memory_rows(engine: Engine, plan: Plan) -> list[list[str]]:
         for name, size in (plan.facts.get("memory") or {}).items()
     ]
     rows += [
-        ["peak activations", bytes_text(live.peak), "computed", f"by liveness, at layer {live.peak_layer}"],
+        [
+            "peak activations",
+            figures.at_least(live.peak, len(live.unknown)),
+            "computed",
+            f"by liveness, at layer {live.peak_layer}",
+        ],
         ["weights of the layers", bytes_text(plan.summary["weight_bytes"]), "reported", "constants, summed"],
         ["engine file", bytes_text(engine.bytes), "measured", "on disk"],
     ]
@@ -458,7 +471,7 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
 
     rows = [
         pair("kernel launches", before.summary["launches_after"], after.summary["launches_after"], str, "computed"),
-        pair("bytes moved", before.summary["bytes_after"], after.summary["bytes_after"], bytes_text, "computed"),
+        _moved(before, after),
         pair("peak activations", before.summary["peak_activation_bytes"], after.summary["peak_activation_bytes"], bytes_text, "computed"),
         pair("weights", before.summary["weight_bytes"], after.summary["weight_bytes"], bytes_text, "reported"),
         pair("engine file", *sizes, bytes_text, "measured"),
@@ -501,6 +514,14 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
             rows = [[la.title, la.kind, _names(la)] for la in layers[:MOST_CHANGES]]
             parts.append(table_html([title, "kind", "nodes"], rows) + _more(layers))
     return "".join(f"<div style='margin:0 0 14px'>{part}</div>" for part in parts)
+
+
+def _moved(before: Plan, after: Plan) -> list[str]:
+    left, right = before.summary["bytes_after"], after.summary["bytes_after"]
+    told = [figures.moved(plan)[1] for plan in (before, after)]
+    known = told == [bytes_text(left), bytes_text(right)] and left
+    change = "" if not known else "no change" if left == right else f"{(right - left) / left:+.0%}"
+    return ["bytes moved", *told, change, "computed"]
 
 
 def _more(found: Sequence[Any]) -> str:

@@ -15,6 +15,7 @@ from workbench.events import Selection
 from workbench.gotchas import SEVERITIES, Gotcha, Gotchas
 from workbench.panels.base import Panel, _label, beside, empty, fact_row
 from workbench.panels.fusions import build_line
+from workbench.panels.work import state_of
 from workbench.widgets import DetailsView, Lens
 
 if TYPE_CHECKING:
@@ -205,7 +206,10 @@ class GotchasPanel(Panel):
 
     def _answer(self, name: str) -> None:
         try:
-            self._asked[name] = self.session.gotchas(self.session.model(name), on_job=self._use)
+            model = self.session.model(name)
+            found = self.session.gotchas(model, on_job=self._use)
+            if state_of(self.session.models.get(name)) == state_of(model):  # else the name was given anew meanwhile
+                self._asked[name] = found
         except CancelledError:
             return  # the reader asked for it
         finally:

@@ -15,7 +15,7 @@ from workbench.errors import ConfigError, WorkbenchError
 from workbench.events import Selection
 from workbench.panels.base import Panel, chart, empty, table_html, warning
 from workbench.panels.build import TARGETS
-from workbench.panels.work import DataFields, Work, arguments, form, split, wide
+from workbench.panels.work import DataFields, Work, arguments, form, split, state_of, wide
 from workbench.plan.roofline import ERROR
 from workbench.precision.whatif import FLOATS, QUANTIZED, WhatIf
 from workbench.units import bytes_text, count_text
@@ -79,6 +79,7 @@ class PrecisionPanel(Panel):
         )
         self.clear = w.Button(description="Clear", tooltip="Forget the rows below; engines stay", **go)
         self._found: WhatIf | None = None
+        self._state: tuple[Any, ...] | None = None
         self._chosen: str | None = None
         self._warnings = w.HTML(layout=wide())
         self._chart = w.Output(layout=wide())
@@ -94,7 +95,7 @@ class PrecisionPanel(Panel):
             description="Measure along the graph", icon="map-o", layout=w.Layout(width="auto", align_self="flex-start", margin="10px 2px"),
             tooltip="The error of each tensor, as a colour of the map in the Fusions panel",
         )  # fmt: skip
-        self.work = Work(self, [self.compare, self.placements, self.check, self.clear, self.along], [self.models])
+        self.work = Work(self, [self.compare, self.placements, self.check, self.clear, self.along], self.models)
         self.work.children = [b for b in self.work.children if b is not self.along]
         more = w.Accordion([w.VBox(list(self.options.values()))], layout=wide())
         more.set_title(0, "Options of quantization and cast")
@@ -128,11 +129,13 @@ class PrecisionPanel(Panel):
         chosen = next((n for n in (wanted, self.models.value) if n in names), next(iter(names), None))
         before = self.models.value
         self.fill(self.models, names, chosen)
-        if chosen != before or not self._place.children:
+        now = state_of(self.session.model(chosen) if chosen else None)
+        if chosen != before or now != self._state or not self._place.children:
             self._model_changed(chosen)
 
     def _model_changed(self, name: str | None) -> None:
         model = self.session.model(name) if name else None
+        self._state = state_of(model)
         self.data.offer(model)
         dynamic = model.graph.dynamic_inputs if model is not None else {}
         self._shapes.layout.display = None if dynamic else "none"

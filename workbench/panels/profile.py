@@ -12,12 +12,13 @@ import ipywidgets as w
 
 from workbench import compilers, figures, figures_time, trtexec
 from workbench.compilers.base import Ability
-from workbench.errors import WorkbenchError
+from workbench.errors import CancelledError, WorkbenchError
 from workbench.panels.base import (
     NO_ENGINE,
     Bars,
     Charts,
     Panel,
+    _label,
     beside,
     chart,
     chart_area,
@@ -79,7 +80,8 @@ class ProfilePanel(Panel):
         self._document: Mapping[str, Any] = {}
         self._times: LayerTimes | None = None
         self._job: Job | None = None
-        self._asked = self._stopped = False
+        self._stopped = False
+        self._given: Mapping[str, Any] | None = None
         self._charts: dict[str, tuple[w.Output, Callable[[], go.Figure]]] = {}
         self._stale: set[str] = set()
         self._table: TableView | None = None
@@ -153,7 +155,9 @@ class ProfilePanel(Panel):
 
     def show_engine(self, engine: Engine | None) -> None:
         """Show the newest profile of `engine`, or what can be told without one."""
-        self._engine, self._asked = engine, False
+        if engine is None or self._engine is None or engine.key != self._engine.key:
+            self._given = None  # what was measured is another engine
+        self._engine = engine
         if engine is None:
             self._lens = None
             self.body.children = [empty(f"{NO_ENGINE}<br>{_TRTEXEC}")]
@@ -431,14 +435,16 @@ class ProfilePanel(Panel):
         if engine is None:
             raise WorkbenchError("There is no engine to measure.", hint="Build one first.")
         options = self.options()
-        self._asked, self._job, self._stopped = True, None, False
+        self._given = options
         self._set_code()
+        self._job, self._stopped = None, False  # of an earlier job it would tell the end of that one
         self.button.disabled, self.cancel.disabled = True, False
         self.status.value = "<b>Starting</b>"
         # Not in the kernel's own thread, which must stay free to hear the cancel button.
         threading.Thread(target=self.guard(self._run), args=(engine, options), daemon=True).start()
 
     def _run(self, engine: Engine, options: Mapping[str, Any]) -> None:
+        told = "<b>Failed.</b>"
         try:
             job = self._job = self.session.start_profile(engine, **options)
             if self._stopped:
@@ -448,15 +454,24 @@ class ProfilePanel(Panel):
                 time.sleep(0.15)
             self._show_progress(job)
             job.result()
-        except Exception as error:  # noqa: BLE001 - the thread's boundary: shown in the panel
-            cancelled = self._job is not None and self._job.status == "cancelled"
-            self.status.value = "<b>Cancelled.</b>" if cancelled else "<b>Failed.</b>"
-            if not cancelled:
+        except WorkbenchError as error:
+            if isinstance(error, CancelledError) or (self._job is not None and self._job.status == "cancelled"):
+                told = "<b>Cancelled.</b>"
+            else:
                 self.show_error(error)
+            self.bars.show([])  # half-filled bars would look like work that goes on
+        except Exception:
+            self.bars.show([])
+            raise
         else:
-            self.status.value = f"<b>Measured in {job.seconds:.1f} s.</b>"
+            told = f"<b>Measured in {job.seconds:.1f} s.</b>"
         finally:
             self.button.disabled, self.cancel.disabled = False, True
+            shown = self._engine
+            if shown is not None and shown.key != engine.key:
+                self._can_measure(shown)  # another engine was chosen meanwhile
+                told = f"{told} <span class='wbp-quiet'>{escape(_label(engine))}</span>"
+            self.status.value = told
 
     def _show_progress(self, job: Job) -> None:
         phases = list(job.progress.values())
@@ -477,8 +492,8 @@ class ProfilePanel(Panel):
         lines = []
         if self._engine is not None:
             lines.append(build_line(self._engine))
-            if self._asked:
-                given = "".join(f", {name}={value!r}" for name, value in self.options().items())
+            if self._given is not None:
+                given = "".join(f", {name}={value!r}" for name, value in self._given.items())
                 lines.append(f"session.profile(engine{given})")
             lines.append("plan = engine.measured")
         else:
@@ -519,7 +534,7 @@ def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
             {"name": "p99", "value": ms_text(best["p99_ms"])},
         ]
         batch = batch_of(measured)
-        if batch:
+        if batch and best["median_ms"]:
             rate = batch / best["median_ms"] * 1e3
             out.append({"name": "throughput", "value": f"{rate:,.0f}/s" if rate < 1e5 else f"{count_text(rate)}/s",
                         "note": f"samples, batch {batch}"})  # fmt: skip

@@ -12,7 +12,7 @@ from workbench import figures
 from workbench.errors import ModelError
 from workbench.events import Selection
 from workbench.panels.base import Panel, chart, empty, warning
-from workbench.panels.work import DataFields, Work, arguments, form, halves, wide
+from workbench.panels.work import DataFields, Work, arguments, form, halves, state_of, wide
 from workbench.widgets import RowsView
 from workbench.widgets.wire import rows_data
 
@@ -62,13 +62,15 @@ class SensitivityPanel(Panel):
         )
         self.found: Sensitivity | None = None
         self.mixed: Mixed | None = None
+        self._found_by = ""
+        self._state: tuple[Any, ...] | None = None
         self._chart = w.Output(layout=wide())
         self._curve = w.Output(layout=wide())
         self._said = w.HTML(layout=wide())
         self._place = w.VBox(layout=wide())
         self._mixture = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.work = Work(self, [self.rank, self.mix], [self.models])
+        self.work = Work(self, [self.rank, self.mix], self.models)
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=420)
         budget = w.HBox([self.metric, self.budget, w.Label("%")], layout=w.Layout(flex_flow="row wrap"))
         self._form = form([self.models, *self.data.fields[:1], self.data.note], [*self.data.fields[1:3], budget])
@@ -106,11 +108,16 @@ class SensitivityPanel(Panel):
         before = self.models.value
         chosen = before if before in names else names[0]
         self.fill(self.models, names, chosen)
-        if chosen != before or self._form not in self._place.children:
+        if (
+            chosen != before
+            or state_of(self.session.model(chosen)) != self._state
+            or self._form not in self._place.children
+        ):
             self._place.children = [self._form, self.work, self._results]
             self._model_changed(chosen)
 
     def _model_changed(self, name: str) -> None:
+        self._state = state_of(self.session.model(name))
         exact = None
         try:
             exact = self.session.original(name)
@@ -148,7 +155,7 @@ class SensitivityPanel(Panel):
 
         def work() -> str:
             found = self.session.sensitivity(name, data, **values, on_job=self.work.watch)
-            self._show(found)
+            self._show(found, data)
             return f"<b>{len(found.layers)} layers</b>, each quantized alone, on {found.samples} samples."
 
         self.work.run(work, "<b>Reading the data</b>")
@@ -160,13 +167,15 @@ class SensitivityPanel(Panel):
             self.metric.value,
             self.budget.value / 100,
         )
-        self._update_code(self._mix_line(), "found.keep, found.value, found.met")
+        line = self._mix_line()
+        self._update_code(line, "found.keep, found.value, found.met")
 
         def work() -> str:
             ranking = self.session.sensitivity(name, data, **values, on_job=self.work.watch)
-            self._show(ranking)
+            self._show(ranking, data)
             found = self.session.mixed(name, data, budget, metric=metric, **values, on_job=self.work.watch)
             self._show_mixed(found, budget)
+            self._found_by = line
             return f"<b>{len(found.tried)} choices</b> measured."
 
         self.work.run(work, "<b>Ranking the layers</b>")
@@ -175,7 +184,7 @@ class SensitivityPanel(Panel):
         if self.mixed is None:
             raise ModelError("There is no mix yet.", hint="Press Find the mix.")
         name, keep = self.models.value, list(self.mixed.keep)
-        self._update_code(self._mix_line(), f"mix = session.requantize({name!r}, keep=found.keep)")
+        self._update_code(self._found_by, f"mix = session.requantize({name!r}, keep=found.keep)")
 
         def work() -> str:
             made = self.session.requantize(name, keep=keep, on_job=self.work.watch)
@@ -185,7 +194,7 @@ class SensitivityPanel(Panel):
 
     # --- what there is ------------------------------------------------------------------------------
 
-    def _show(self, found: Sensitivity | None) -> None:
+    def _show(self, found: Sensitivity | None, data: Any = "") -> None:
         self.found, self.mixed = found, None
         self.make.disabled = True
         self._mixture.children = []
@@ -195,11 +204,10 @@ class SensitivityPanel(Panel):
                 "CPU.<br>Find the mix looks for the fewest layers to leave in higher precision within the budget."
             )]  # fmt: skip
             return
-        source = self.data.test.value
         said = f"<span class='wbp-quiet'>Measured with ONNX Runtime on the CPU, {found.samples} samples.</span>"
         random = (
             warning(["Measured on random numbers: the ranking may differ on your data."])
-            if source.startswith("random")
+            if str(data).startswith("random")
             else ""
         )
         self.table.show_rows(layer_rows(found))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench.errors import CancelledError
+from workbench.errors import CancelledError, WorkbenchError
 from workbench.jobs import Job
 from workbench.model.sources import samples
 from workbench.precision.samples import has_data
@@ -29,13 +29,13 @@ class Work(w.HBox):  # type: ignore[misc]
     Args:
         panel: Shows what goes wrong.
         buttons: Are disabled while something runs.
-        locked: Likewise: what the work is about, such as the choice of a model, since its result is shown under it.
+        subject: The choice of what the work is about; it is held too, so that nothing is shown under another name.
     """
 
-    def __init__(self, panel: Panel, buttons: Sequence[w.Button], locked: Sequence[w.Widget] = ()) -> None:
+    def __init__(self, panel: Panel, buttons: Sequence[w.Button], subject: w.Widget) -> None:
         self._panel = panel
         self.buttons = list(buttons)
-        self.locked = list(locked)
+        self._subject = subject
         self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="100px"))
         self.status = w.HTML(layout=w.Layout(margin="2px 8px"))
         self.bar = w.FloatProgress(
@@ -52,9 +52,13 @@ class Work(w.HBox):  # type: ignore[misc]
         )
 
     def run(self, function: Callable[[], str], text: str) -> None:
-        """Begin `function`, which gives `watch` to what it calls and returns what to say at the end."""
+        """Begin `function`, which gives `watch` to what it calls and returns what to say at the end.
+
+        Raises:
+            WorkbenchError: something runs already.
+        """
         if self.thread is not None and self.thread.is_alive():
-            return
+            raise WorkbenchError("Other work of this panel is still under way.", hint="Wait for it, or press Cancel.")
         self._panel.show_error("")
         self._cancelled, self._running = False, None
         self._busy(True, text)
@@ -84,7 +88,7 @@ class Work(w.HBox):  # type: ignore[misc]
         self._busy(False, text)
 
     def _busy(self, busy: bool, text: str) -> None:
-        for field in (*self.buttons, *self.locked):
+        for field in (*self.buttons, self._subject):
             field.disabled = busy
         self.cancel.disabled = not busy
         self.bar.layout.display = None if busy else "none"
@@ -175,6 +179,14 @@ class DataFields:
         if self.limit.value > 0:
             out["limit"] = self.limit.value
         return out
+
+
+def state_of(model: Model | None) -> tuple[Any, ...] | None:
+    """Tells whether a name still stands for the same model: its file with size and time of change."""
+    if model is None:
+        return None
+    note = model.path.stat() if model.path.is_file() else None
+    return (str(model.path), None if note is None else (note.st_size, note.st_mtime_ns))
 
 
 def wide() -> w.Layout:

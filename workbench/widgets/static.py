@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape as _escape
 from typing import Any
 
-from workbench.figures import KIND_COLOURS, PRECISION_COLOURS, bytes_by_kind
+from workbench.figures import KIND_COLOURS, PRECISION_COLOURS, at_least, bytes_by_kind, moved
 from workbench.figures_time import WAYS, ways_of
 from workbench.plan import Plan, liveness
 from workbench.plan.roofline import Device
@@ -50,7 +50,7 @@ def html(lens: Lens, rows: int = ROWS) -> str:
         f"<p><b>{escape(str(plan.model['name']))}</b>{escape(target)} by "
         f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "
         f"{_change(s['launches_before'], s['launches_after'], str)} kernel launches, "
-        f"{_change(s['bytes_before'], s['bytes_after'], bytes_text)} moved (computed).</p>"
+        f"{' → '.join(filter(None, moved(plan)))} moved (computed).</p>"
     )
     cells = "".join(
         "<tr>" + "".join(f"<td style='text-align:left;padding:2px 8px'>{escape(c)}</td>" for c in row) + "</tr>"
@@ -143,13 +143,14 @@ def charts(lens: Lens) -> list[dict[str, str]]:
         for dtype, n in s["precisions"].items()
     ]
     by_module = _by_module(lens, {layer.id: layer.bytes for layer in plan.layers}, bytes_text)
+    before, after = moved(plan)
     out = [
         ("Kernel launches", bars("Kernel launches", [
             *_written(s["launches_before"], str),
             ("as compiled", float(s["launches_after"]), str(s["launches_after"]), _ACCENT)])),
         ("Bytes moved", bars("Bytes moved, computed", [
-            *_written(s["bytes_before"], bytes_text),
-            ("as compiled", float(s["bytes_after"]), bytes_text(s["bytes_after"]), _ACCENT)])),
+            *_written(s["bytes_before"], lambda _: str(before)),
+            ("as compiled", float(s["bytes_after"]), after, _ACCENT)])),
         ("Bytes by kind", bars("Bytes moved by kind of layer", by_kind)),
         ("Layers by precision", bars("Layers by precision", by_type)),
         ("Activation memory", memory(plan)),
@@ -268,7 +269,7 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, width: float = 420.0,
 def memory(plan: Plan, *, width: float = 420.0, height: float = 150.0) -> str:
     """Activation bytes alive at each layer as a step line."""
     live = liveness(plan.layers, [entry["name"] for entry in plan.io])
-    title = f"Activation memory by liveness, peak {bytes_text(live.peak)}"
+    title = f"Activation memory by liveness, peak {at_least(live.peak, len(live.unknown))}"
     parts = [f"<text x='0' y='12' font-size='13' font-weight='600' fill='{_TEXT}'>{escape(title)}</text>"]
     if live.peak and len(live.live) > 1:
         top, bottom = 28.0, height - 18.0
@@ -303,6 +304,12 @@ def _change(before: Any, after: Any, text: Callable[[Any], str]) -> str:
 
 def _written(value: Any, text: Callable[[Any], str]) -> list[tuple[str, float, str, str]]:
     return [] if value is None else [("as written", float(value), text(value), _GREY)]
+
+
+def _operations(s: Mapping[str, Any]) -> str:
+    if not s.get("flops_unknown"):
+        return f"{count_text(s['flops'])}FLOP"
+    return f"at least {count_text(s['flops'])}FLOP" if s["flops"] else "?"
 
 
 def facts(plan: Plan) -> list[dict[str, object]]:
