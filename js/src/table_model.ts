@@ -42,12 +42,15 @@ export function parseFilter(table: TableData, text: string): Test {
   return (row) => tests.every((t) => t(row));
 }
 
+/** As people write it in a search: without the thin spaces between thousands. */
+const plain = (text: string): string => text.replaceAll("\u2009", "").toLowerCase();
+
 function comparison(table: TableData, body: string): Test | null {
   const match = /^([^:<>=]+)(:|>=|<=|>|<|=)(.+)$/.exec(body);
   if (!match) return null;
   const name = match[1]!.toLowerCase();
   const op = match[2]!;
-  const wanted = match[3]!.toLowerCase();
+  const wanted = plain(match[3]!);
   const column = table.columns.findIndex((c) => c.name.toLowerCase() === name || c.label.toLowerCase() === name);
   if (column < 0) return null;
   const figure = Number(wanted);
@@ -59,16 +62,16 @@ function comparison(table: TableData, body: string): Test | null {
     };
   }
   if (op === "=") return (row) => String(cell(table, column, row) ?? "").toLowerCase() === wanted;
-  if (op === ":") return (row) => cellText(table, column, row).toLowerCase().includes(wanted);
+  if (op === ":") return (row) => plain(cellText(table, column, row)).includes(wanted);
   return null;
 }
 
 function word(table: TableData, body: string): Test {
-  const wanted = body.toLowerCase();
+  const wanted = plain(body);
   return (row) => {
     if (table.id[row]!.toLowerCase().includes(wanted)) return true;
     for (let c = 0; c < table.columns.length; c++) {
-      if (cellText(table, c, row).toLowerCase().includes(wanted)) return true;
+      if (plain(cellText(table, c, row)).includes(wanted)) return true;
     }
     return false;
   };

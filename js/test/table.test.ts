@@ -71,3 +71,8 @@ describe("cells", () => {
     expect(rows.length).toBeGreaterThan(100);
   });
 });
+
+it("finds a number of thousands as it is typed, and as it is copied from the table", () => {
+  const many: TableData = { version: 1, of: "layer", id: ["a", "b"], columns: [{ name: "index", label: "#", type: "number" }], rows: [[1234, 12]] };
+  for (const text of ["1234", "index:1234", "#:234", cellText(many, 0, 0)]) expect(arrange(many, text, null)).toEqual([0]);
+});

@@ -229,3 +229,10 @@ def test_an_error_that_is_not_finite_is_told_from_one_that_is_not_known(lens: Le
     for data in (table, layers, rows):
         check_table(data)
         wire.pack(data)
+
+
+def test_what_is_cut_off_says_so(lens: Lens) -> None:
+    layer = next(la for la in lens.plan.layers if la.sources)
+    places = tuple(replace(layer.sources[0], file="net.py", line=n) for n in range(1, 7))
+    assert wire.source_text(replace(layer, sources=places)) == "net.py:1,2,3,4,…"
+    assert wire.source_text(replace(layer, sources=places[:4])) == "net.py:1,2,3,4"

@@ -314,12 +314,14 @@ def node_table(lens: Lens) -> Json:
 
 
 def source_text(layer: Layer) -> str:
-    """``file.py:28,30`` of a layer, or ""."""
+    """``file.py:28,30`` of a layer, or ""; more than four lines of a file end in "…"."""
     lines: dict[str, list[int]] = {}
     for source in layer.sources:
         if source.file:
             lines.setdefault(Path(source.file).name, []).append(source.line)
-    return "; ".join(f"{name}:{','.join(map(str, sorted(set(n))[:4]))}" for name, n in lines.items())
+    return "; ".join(
+        f"{name}:{','.join(map(str, sorted(set(n))[:4]))}{',…' * (len(set(n)) > 4)}" for name, n in lines.items()
+    )
 
 
 # --- details ------------------------------------------------------------------------------------------
@@ -428,7 +430,10 @@ def _node_details(lens: Lens, node: Node) -> Json:
         {"type": "table", "title": "Tensors", "columns": ["", "tensor", "shape", "type", "size"], "rows": rows}
     )
     attributes = [
-        [a.name, str(node.attribute(a.name))[:200]] for a in node.proto.attribute if a.type in {1, 2, 3, 6, 7, 8}
+        [a.name, text if len(text) <= 200 else text[:199] + "…"]
+        for a in node.proto.attribute
+        if a.type in {1, 2, 3, 6, 7, 8}
+        for text in (str(node.attribute(a.name)),)
     ]
     if attributes:
         sections.append({"type": "table", "title": "Attributes", "columns": ["name", "value"], "rows": attributes})
