@@ -218,10 +218,9 @@ def audit(
     full: Annotated[bool, typer.Option("--full", help="Every layer.")] = False,
 ) -> None:  # fmt: skip
     """Show the precision that a build really has, where it is not what was asked, and what that costs."""
-    from workbench.precision.audit import NAMES, audit, compare, verdict
+    from workbench.precision.audit import audit, compare, known, verdict
 
-    if asked is not None and asked not in NAMES:
-        raise ConfigError(f"There is no precision {asked!r}.", hint=f"Precisions: {', '.join(NAMES)}.")
+    known(asked)
     work = _session(session)
     engine = _engine(work, what, target, precision, shape)
     found = audit(engine.plan, asked)
@@ -460,8 +459,10 @@ def _print_audit(found: Audit, *, full: bool) -> None:
     out.print(table)
     for kind, counts in found.products.items():
         out.print(f"{kind}: " + ", ".join(f"{n} in {dtype}" for dtype, n in counts.items()), markup=False)
+    if found.words:
+        out.print(found.words, markup=False)
     if not found.findings:
-        out.print("[green]Everything is as asked.[/]")
+        out.print("Nothing else was found.")
     for finding in found.findings:
         out.print(f"[yellow]{bytes_text(finding.bytes)}[/]  {escape(finding.text)}", soft_wrap=True)
         out.print(f"    [cyan]{escape(finding.hint)}[/]", soft_wrap=True)

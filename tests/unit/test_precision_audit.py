@@ -11,6 +11,7 @@ from workbench.errors import ConfigError
 from workbench.plan import Layer, Plan, PlanTensor
 from workbench.plan.kinds import kind_of
 from workbench.precision.audit import KINDS, audit, compare, losses, verdict
+from workbench.units import bytes_text
 
 pytestmark = pytest.mark.tiny
 SIZE = {"float32": 4, "float16": 2, "int8": 1, "float8e4m3fn": 1}
@@ -107,6 +108,26 @@ def test_plans_side_by_side_and_the_verdict() -> None:
     assert frame.loc["bytes", "default"] > frame.loc["bytes", "ours"]
     assert "more. It may well be slower" in verdict(DEFAULT, OURS, ("a", "b"))
     assert "less." in verdict(OURS, DEFAULT)
+
+
+def test_what_the_products_read_is_told_against_what_was_asked() -> None:
+    half = plan(layer("a", "correlation", "float16", "float16"), layer("b", "correlation", "int8", "float16", "int8"))
+    assert audit(half, "int8").findings == ()  # nothing is in FP32, and yet one product is not as asked
+    assert audit(half, "int8").words == "1 of 2 products read INT8; 1 read float16."
+    assert audit(OURS).words == "2 of 2 products read INT8."
+    assert audit(plan()).words == ""
+    bare = plan(replace(layer("a", "correlation", "float16", "float16"), inputs=(), outputs=()))
+    assert audit(bare, "fp16").words == "0 of 1 products read FP16; 1 read unknown."
+    assert audit(bare).products == {"conv": {"unknown": 1}}
+    with pytest.raises(ConfigError, match="no precision 'fp4'"):
+        audit(OURS, "fp4")
+
+
+def test_the_verdict_compares_only_what_is_known() -> None:
+    assert verdict(OURS, OURS) == f"INT8 and FP16 move as many bytes: {bytes_text(audit(OURS).figures['bytes'])}."
+    assert verdict(plan(), OURS) == verdict(OURS, plan()) == "The bytes are not known."
+    blind = plan(*DEFAULT.layers[:2], replace(DEFAULT.layers[2], bytes_read=None, bytes_written=None))
+    assert verdict(OURS, blind).endswith("(Of 1 kernels they are not known, and not counted.)")
 
 
 def test_forms() -> None:

@@ -359,7 +359,7 @@ class PrecisionPanel(Panel):
             )
         ]
         if not found.findings:
-            parts.append(w.HTML("<p>Everything is as asked.</p>"))
+            parts.append(w.HTML(f"<p>{escape(found.words)} Nothing else was found.</p>"))
         parts += self._left(variant)
         for finding in found.findings:
             link = self._link(f"{bytes_text(finding.bytes)}  {finding.text}", "layer", finding.layers, engine.key)

@@ -126,8 +126,23 @@ class Audit:
         out: dict[str, Counter[str]] = {}
         for layer in self.launches:
             if layer.kind in HEAVY:
-                out.setdefault(layer.kind, Counter())[layer.precision] += 1
+                out.setdefault(layer.kind, Counter())[layer.precision or "unknown"] += 1
         return {kind: dict(counts.most_common()) for kind, counts in out.items()}
+
+    @property
+    def words(self) -> str:
+        """How many convolutions, matrix products and attentions read what was asked, in a sentence; "" without any."""
+        heavy = [layer for layer in self.launches if layer.kind in HEAVY]
+        other = Counter(layer.precision or "unknown" for layer in heavy if not _as_asked(layer, self.asked))
+        if not heavy:
+            return ""
+        listed = ", ".join(f"{n} read {dtype}" for dtype, n in other.most_common())
+        what = "FP32" if self.asked == "fp32" else self.asked.upper()
+        if self.asked == "int4":
+            return f"{sum(other.values())} of {len(heavy)} products are left in FP32." if other else ""
+        return f"{len(heavy) - sum(other.values())} of {len(heavy)} products read {what}" + (
+            f"; {listed}." if other else "."
+        )
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -190,6 +205,16 @@ class Audit:
         )
 
 
+def known(asked: str | None) -> None:
+    """Refuse what is no precision.
+
+    Raises:
+        ConfigError: there is no such precision.
+    """
+    if asked is not None and asked not in NAMES:
+        raise ConfigError(f"There is no precision {asked!r}.", hint=f"Precisions: {', '.join(NAMES)}.")
+
+
 def audit(plan: Plan, asked: str | None = None) -> Audit:
     """Compare what was asked with what is in the plan.
 
@@ -197,7 +222,11 @@ def audit(plan: Plan, asked: str | None = None) -> Audit:
         plan: Of any compiler; without names of fused operations what follows from types is found.
         asked: fp32, fp16, bf16, int8, fp8 or int4. By default what the build was asked for, or the quantized
             type that most products read, where a graph was quantized before the build.
+
+    Raises:
+        ConfigError: there is no such precision.
     """
+    known(asked)
     launches = [layer for layer in plan.layers if layer.launches]
     asked = asked or _asked(plan, launches)
     groups: dict[str, list[Layer]] = {kind: [] for kind in KINDS}
@@ -294,14 +323,19 @@ def verdict(low: Plan, wide: Plan, names: Sequence[str] = ("INT8", "FP16")) -> s
     """Whether the lower precision moves fewer bytes, in one sentence; the sums are computed, not measured."""
     from workbench.units import bytes_text
 
-    a, b = audit(low).figures["bytes"], audit(wide).figures["bytes"]
-    if not b:
+    mine, theirs = audit(low).figures, audit(wide).figures
+    a, b = mine["bytes"], theirs["bytes"]
+    if not a or not b:
         return "The bytes are not known."
+    hidden = mine["bytes_unknown"] + theirs["bytes_unknown"]
+    but = f" (Of {hidden} kernels they are not known, and not counted.)" if hidden else ""
     change = abs(a - b) / b
+    if a == b:
+        return f"{names[0]} and {names[1]} move as many bytes: {bytes_text(a)}.{but}"
     text = f"{names[0]} moves {bytes_text(a)}, {names[1]} {bytes_text(b)}"
     if a > b:
-        return f"{text}: {change:.0%} more. It may well be slower; see what the audit finds before you run it."
-    return f"{text}: {change:.0%} less."
+        return f"{text}: {change:.0%} more. It may well be slower; see what the audit finds before you run it.{but}"
+    return f"{text}: {change:.0%} less.{but}"
 
 
 def losses(low: Plan, wide: Plan) -> pd.DataFrame:
