@@ -7,7 +7,6 @@ widget costs megabytes. What is estimated rather than computed or measured is dr
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -72,47 +71,20 @@ def _beside_bars(figure: go.Figure, x: Sequence[float], y: Sequence[str], text: 
     )  # fmt: skip
 
 
-def _text(text: str) -> str:
-    """Plotly reads some markup in texts: a layer's name has none."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _labels(names: Sequence[str], most: int = 40) -> list[str]:
-    """Names for an axis, each another: plotly would lay bars of one name over each other."""
-    ahead = most // 3
-    short = [n if len(n) <= most else f"{n[:ahead]}…{n[ahead + 1 - most :]}" for n in names]
-    times = Counter(short)
-    return [_text(label if times[label] == 1 else f"{label} #{i}") for i, label in enumerate(short, 1)]
-
-
-def at_least(size: int, unknown: int) -> str:
-    """A sum of bytes in words, where the sizes of `unknown` of its parts are not known."""
-    return bytes_text(size) if not unknown else f"at least {bytes_text(size)}" if size else "?"
-
-
-def moved(plan: Plan) -> tuple[str | None, str]:
-    """Bytes moved before and after fusion in words; None before where the engine was read without its model."""
-    s = plan.summary
-    after = sum(layer.launches and layer.bytes is None for layer in plan.layers)
-    before = s.get("bytes_unknown", after) - after
-    return None if s["bytes_before"] is None else at_least(s["bytes_before"], before), at_least(s["bytes_after"], after)
-
-
 def before_and_after(plan: Plan) -> go.Figure:
     """Kernel launches and bytes moved, one kernel a node against the plan. Computed, not measured."""
     import plotly.graph_objects as go
 
     s = plan.summary
-    launches = tuple(count_text(s[key]).strip() for key in ("launches_before", "launches_after"))
-    rows: tuple[tuple[str, int, int, tuple[str | None, str]], ...] = (
-        ("kernel launches", s["launches_before"], s["launches_after"], (launches[0], launches[1])),
-        ("bytes moved", s["bytes_before"], s["bytes_after"], moved(plan)),
+    rows: tuple[tuple[str, int, int, Callable[[float | None], str]], ...] = (
+        ("kernel launches", s["launches_before"], s["launches_after"], count_text),
+        ("bytes moved", s["bytes_before"], s["bytes_after"], bytes_text),
     )
     rows = tuple(row for row in rows if row[1] is not None)  # not known of an engine read without its model
     figure = _figure("What fusion saved", height=230, bargap=0.3)
     labels = [f"{row[0]}, {when}" for row in rows for when in ("as written", "as compiled")]
     shares = [value / max(row[1], row[2], 1) for row in rows for value in row[1:3]]
-    texts = [str(text) for row in rows for text in row[3]]
+    texts = [row[3](value).strip() for row in rows for value in row[1:3]]
     figure.add_trace(
         go.Bar(orientation="h", y=labels, x=shares, marker_color=[_GREY, _ACCENT] * len(rows), customdata=texts,
                hovertemplate="%{y}: %{customdata}<extra></extra>", showlegend=False)
@@ -129,7 +101,6 @@ def kinds(plan: Plan) -> go.Figure:
 
     size: dict[str, int] = {}
     count: dict[str, int] = {}
-    unknown: Counter[str] = Counter(la.kind for la in plan.layers if la.launches and la.bytes is None)
     for layer in plan.layers:
         if layer.launches:
             size[layer.kind] = size.get(layer.kind, 0) + (layer.bytes or 0)
@@ -142,13 +113,12 @@ def kinds(plan: Plan) -> go.Figure:
             y=order,
             x=[size[k] for k in order],
             marker_color=[KIND_COLOURS.get(k, _GREY) for k in order],
-            customdata=[at_least(size[k], unknown[k]) for k in order],
-            hovertemplate="%{y}: %{customdata}<extra></extra>",
+            hovertemplate="%{y}: %{x} bytes<extra></extra>",
         )
     )
-    told = [f"{at_least(size[k], unknown[k])} in {count[k]} layer{'s' * (count[k] > 1)}" for k in order]
+    told = [f"{bytes_text(size[k])} in {count[k]} layer{'s' * (count[k] > 1)}" for k in order]
     _beside_bars(figure, [size[k] for k in order], order, told)
-    figure.update_xaxes(showticklabels=False, range=[0, 1.35 * (max(size.values(), default=0) or 1)])
+    figure.update_xaxes(showticklabels=False, range=[0, 1.35 * max(size.values(), default=1)])
     return figure
 
 
@@ -225,9 +195,7 @@ def memory(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     live = liveness(plan.layers, [entry["name"] for entry in plan.io])
-    figure = _figure(
-        f"Activation memory by liveness: peak {at_least(live.peak, len(live.unknown))}", height=280, showlegend=False
-    )
+    figure = _figure(f"Activation memory by liveness: peak {bytes_text(live.peak)}", height=280, showlegend=False)
     figure.add_trace(
         go.Scatter(
             x=list(range(len(live.live))),
@@ -236,7 +204,7 @@ def memory(plan: Plan) -> go.Figure:
             line={"shape": "hv", "color": _ACCENT, "width": 1.5},
             fill="tozeroy",
             fillcolor="rgba(59,111,212,0.15)",
-            customdata=[[_text(layer.title), bytes_text(n)] for layer, n in zip(plan.layers, live.live, strict=True)],
+            customdata=[[layer.title, bytes_text(n)] for layer, n in zip(plan.layers, live.live, strict=True)],
             hovertemplate="layer %{x}: %{customdata[0]}<br>%{customdata[1]} alive<extra></extra>",
         )
     )
@@ -263,24 +231,25 @@ def streams(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = _figure("Layers on their streams, in plan order", height=120 + 46 * int(plan.summary["streams"]))
-    shown = [(i, layer) for i, layer in enumerate(plan.layers) if layer.kind != "sync"]
-    for kind in dict.fromkeys(layer.kind for _, layer in shown):
-        own = [(i, layer) for i, layer in shown if layer.kind == kind]  # one trace a layer would choke the browser
+    drawn: set[str] = set()
+    for i, layer in enumerate(plan.layers):
+        if layer.kind == "sync":
+            continue
         figure.add_trace(
             go.Bar(
                 orientation="h",
-                y=[f"stream {layer.stream}" for _, layer in own],
-                x=[1] * len(own),
-                base=[i for i, _ in own],
+                y=[f"stream {layer.stream}"],
+                x=[1],
+                base=[i],
                 width=0.55,
-                name=kind,
-                marker={"color": KIND_COLOURS.get(kind, _GREY), "line": {"width": 0}},
-                customdata=[
-                    f"{i}: {_text(la.title)}<br>{len(la.nodes)} node{'s' * (len(la.nodes) != 1)}" for i, la in own
-                ],
-                hovertemplate="%{customdata}<extra></extra>",
+                name=layer.kind,
+                legendgroup=layer.kind,
+                showlegend=layer.kind not in drawn,
+                marker={"color": KIND_COLOURS.get(layer.kind, _GREY), "line": {"width": 0}},
+                hovertemplate=f"{i}: {layer.title}<br>{len(layer.nodes)} nodes<extra></extra>",
             )
         )
+        drawn.add(layer.kind)
     signals = {layer.event: (i, layer.stream) for i, layer in enumerate(plan.layers) if layer.type == "signal"}
     xs: list[float | None] = []
     ys: list[str | None] = []
@@ -297,8 +266,7 @@ def streams(plan: Plan) -> go.Figure:
             )
         )  # fmt: skip
     figure.update_layout(barmode="overlay")
-    order = [f"stream {s}" for s in sorted({layer.stream for layer in plan.layers})]
-    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=order)
+    figure.update_yaxes(autorange="reversed", categoryorder="category descending")
     figure.update_xaxes(title="position in the plan (not time)")
     return figure
 
@@ -347,7 +315,7 @@ def variants(found: WhatIf) -> go.Figure:
     from plotly.subplots import make_subplots
 
     built = [v for v in found.variants if v.audit is not None]
-    names = _labels([v.name for v in built], 34)
+    names = [v.name if len(v.name) <= 34 else v.name[:33] + "…" for v in built]
     plain = _figure("", height=118 + 30 * len(built))
     titles = ("Bytes moved (computed)", "Operations by the type that kernels read (computed)")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
@@ -435,7 +403,7 @@ def sensitivities(found: Sensitivity, top: int = 20) -> go.Figure:
     import plotly.graph_objects as go
 
     rows = found.layers[:top]
-    names = _labels([str(row["node"]) for row in rows])
+    names = [f"{row['node']}" if len(row["node"]) < 40 else "…" + row["node"][-38:] for row in rows]
     known = [None if (e := row["relative_l2"]) is None else 100 * float(e) for row in rows]
     longest = max((e for e in known if e is not None and math.isfinite(e)), default=0.0) or 1.0
     errors = [longest if e is None or not math.isfinite(e) else e for e in known]
@@ -443,8 +411,8 @@ def sensitivities(found: Sensitivity, top: int = 20) -> go.Figure:
     more = f", the first {top} of {len(found.layers)}" if len(found.layers) > top else ""
     figure = _figure(f"Error when quantized alone{more}", height=70 + 24 * max(len(rows), 3), showlegend=False)
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[[_text(str(row["node"])), row["op"], text] for row, text in zip(rows, texts, strict=True)],
-               hovertemplate="%{customdata[0]} (%{customdata[1]}): %{customdata[2]}<extra></extra>")
+        go.Bar(orientation="h", y=names, x=errors, marker_line_width=0, marker_color=_ACCENT, customdata=[[row["op"], text] for row, text in zip(rows, texts, strict=True)],
+               hovertemplate="%{y} (%{customdata[0]}): %{customdata[1]}<extra></extra>")
     )  # fmt: skip
     _beside_bars(figure, errors, names, texts)
     figure.update_yaxes(autorange="reversed")

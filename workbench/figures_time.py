@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.figures import _ACCENT, _GREY, KIND_COLOURS, _beside_bars, _figure, _text
+from workbench.figures import _ACCENT, _GREY, KIND_COLOURS, _beside_bars, _figure
 from workbench.plan.times import by_kind, ceilings, measured_times, roofline_points, schedule, slowest
 from workbench.units import count_text, ms_text
 
@@ -179,8 +179,7 @@ def timeline(plan: Plan, times: LayerTimes, *, chosen: Collection[str] = ()) -> 
         )  # fmt: skip
     end = max((begin + ms for _, begin, ms in slots), default=1.0)
     figure.update_xaxes(ticksuffix=" ms", range=[0, end * 1.005])
-    order = [f"stream {s}" for s in streams]  # else stream 10 would come before stream 2
-    figure.update_yaxes(autorange="reversed", showgrid=False, categoryorder="array", categoryarray=order)
+    figure.update_yaxes(autorange="reversed", showgrid=False, categoryorder="category descending")
     # Below the axis: a title of this length and a legend do not fit on one line.
     figure.update_layout(**_LEGEND_BELOW)
     return figure
@@ -364,3 +363,8 @@ def _about(layer: Layer, position: int) -> str:
 
 def _cut(text: str, size: int) -> str:
     return text if len(text) <= size else text[: size - 1] + "…"
+
+
+def _text(text: str) -> str:
+    """Plotly reads some markup in texts: a layer's name has none."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -98,21 +98,6 @@ def test_an_engine_after_none_is_shown(built: Session) -> None:
     assert panel._tabs in panel.body.children
 
 
-def test_details_are_asked_for_again_when_errors_are_new(built: Session) -> None:
-    lens = Lens.of(built.engine())
-    view = views.DetailsView(built, lens)
-    before = view.data
-    tensor = lens.graph.nodes[0].outputs[0]
-    lens = Lens.of(built.engine())
-    lens.errors = {"tensors": {tensor: 0.25}, "samples": 1}
-    view.show(lens)
-    assert view.data != before
-    other = Lens(replace(lens.plan, model={**lens.plan.model, "sha256": "0"}), lens.graph)
-    before = view.data
-    view.show(other)
-    assert view.data != before
-
-
 def test_a_fault_in_details_is_answered(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> dict[str, Any]:
         raise KeyError("no such thing")
@@ -168,3 +153,24 @@ def test_a_build_that_breaks_leaves_the_buttons(
     assert wait_for(lambda: not panel.button.disabled)
     assert "a disk that is full" in panel.error
     assert "Failed" in panel.status.value
+
+
+def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
+    from workbench.panels.base import moved
+    from workbench.panels.engine import changes_html
+    from workbench.plan.traffic import summarize
+
+    plan = built.engine().plan
+
+    def without(count: int) -> Any:
+        layers = tuple(
+            replace(la, bytes_read=None, bytes_written=None) if i < count else la for i, la in enumerate(plan.layers)
+        )
+        return replace(plan, layers=layers, summary=summarize(None, {}, layers, (), []))
+
+    assert moved(plan) == bytes_text(plan.summary["bytes_after"])
+    assert moved(without(1)).startswith("at least ")
+    assert moved(without(len(plan.layers))) == "?"
+    row = next(r for r in changes_html(plan, without(1), (1, 1)).split("<tr>") if "bytes moved" in r)
+    assert "at least" in row
+    assert "%" not in row

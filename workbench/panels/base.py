@@ -12,6 +12,7 @@ import ipywidgets as w
 
 from workbench.errors import WorkbenchError
 from workbench.events import Event
+from workbench.units import bytes_text
 from workbench.widgets.lens import Lens
 from workbench.widgets.views import View
 
@@ -408,6 +409,16 @@ def beside(view: w.Widget, details: w.Widget) -> w.HBox:
 NO_ENGINE = (
     'No engine yet. Build one in the Build panel, or in a cell: <code>session.build("resnet50", target="sm89")</code>'
 )
+
+
+def at_least(size: int, unknown: int) -> str:
+    """A sum of bytes in words, where the sizes of `unknown` of its parts are not known."""
+    return bytes_text(size) if not unknown else f"at least {bytes_text(size)}" if size else "?"
+
+
+def moved(plan: Plan) -> str:
+    """Bytes that a plan's layers move, in words."""
+    return at_least(plan.summary["bytes_after"], sum(la.launches and la.bytes is None for la in plan.layers))
 
 
 def fact_row(facts: Sequence[dict[str, Any]]) -> str:

@@ -12,9 +12,8 @@ import ipywidgets as w
 from workbench import compilers
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import CancelledError, WorkbenchError
-from workbench.figures import moved
 from workbench.model import samples
-from workbench.panels.base import Bars, LogBox, Panel, table_html
+from workbench.panels.base import Bars, LogBox, Panel, moved, table_html
 from workbench.units import bytes_text
 
 if TYPE_CHECKING:
@@ -242,7 +241,7 @@ class BuildPanel(Panel):
         rows = [
             [
                 "● " if current and e.key == current.key else "", e.model, "+".join(e.config.targets), e.config.precision,
-                str(e.plan.summary["launches_after"]), moved(e.plan)[1], bytes_text(e.bytes),
+                str(e.plan.summary["launches_after"]), moved(e.plan), bytes_text(e.bytes),
                 f"{e.seconds['total']:.1f} s", e.id,
             ]
             for e in engines[:12]

@@ -15,7 +15,19 @@ from workbench import figures, figures_time
 from workbench.config import BuildConfig
 from workbench.errors import CancelledError, ProfileError, WorkbenchError
 from workbench.events import Selection
-from workbench.panels.base import NO_ENGINE, Charts, LogBox, Panel, _label, chart_area, empty, fact_row, table_html
+from workbench.panels.base import (
+    NO_ENGINE,
+    Charts,
+    LogBox,
+    Panel,
+    _label,
+    at_least,
+    chart_area,
+    empty,
+    fact_row,
+    moved,
+    table_html,
+)  # fmt: skip
 from workbench.panels.fusions import build_line
 from workbench.plan import liveness
 from workbench.plan.difference import difference
@@ -399,7 +411,7 @@ def memory_rows(engine: Engine, plan: Plan) -> list[list[str]]:
     rows += [
         [
             "peak activations",
-            figures.at_least(live.peak, len(live.unknown)),
+            at_least(live.peak, len(live.unknown)),
             "computed",
             f"by liveness, at layer {live.peak_layer}",
         ],
@@ -514,7 +526,7 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
 
 def _moved(before: Plan, after: Plan) -> list[str]:
     left, right = before.summary["bytes_after"], after.summary["bytes_after"]
-    told = [figures.moved(plan)[1] for plan in (before, after)]
+    told = [moved(plan) for plan in (before, after)]
     known = told == [bytes_text(left), bytes_text(right)] and left
     change = "" if not known else "no change" if left == right else f"{(right - left) / left:+.0%}"
     return ["bytes moved", *told, change, "computed"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as w
 
 from workbench import figures
-from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row, table_html
+from workbench.panels.base import NO_ENGINE, Panel, at_least, chart, empty, fact_row, table_html
 from workbench.panels.fusions import build_line
 from workbench.plan import liveness
 from workbench.units import bytes_text
@@ -37,7 +37,7 @@ class MemoryPanel(Panel):
         live = liveness(plan.layers, [entry["name"] for entry in plan.io])
         reported = plan.facts.get("memory", {})
         facts = [
-            {"name": "peak activations", "value": figures.at_least(live.peak, len(live.unknown)), "note": "computed by liveness"},
+            {"name": "peak activations", "value": at_least(live.peak, len(live.unknown)), "note": "computed by liveness"},
             {"name": "activations", "value": bytes_text(reported.get("Total Activation Memory")), "note": "reported by the compiler"},
             {"name": "weights", "value": bytes_text(plan.summary["weight_bytes"]), "note": "constants of the layers"},
             {"name": "engine file", "value": bytes_text(engine.bytes), "note": "on disk"},

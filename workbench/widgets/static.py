@@ -6,12 +6,11 @@ No script, no font, no address: it can be mailed, committed or printed. Colours 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from workbench.figures import KIND_COLOURS, PRECISION_COLOURS, at_least, moved
+from workbench.figures import KIND_COLOURS, PRECISION_COLOURS
 from workbench.figures_time import WAYS, ways_of
 from workbench.plan import Plan, liveness
 from workbench.plan.roofline import Device
@@ -43,7 +42,7 @@ def html(lens: Lens, rows: int = ROWS) -> str:
         f"<p><b>{escape(str(plan.model['name']))}</b> for {escape(str(plan.compiler['target']))} by "
         f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "
         f"{_change(s['launches_before'], s['launches_after'], str)} kernel launches, "
-        f"{' → '.join(filter(None, moved(plan)))} moved (computed).</p>"
+        f"{_change(s['bytes_before'], s['bytes_after'], bytes_text)} moved (computed).</p>"
     )
     cells = "".join(
         "<tr>" + "".join(f"<td style='text-align:left;padding:2px 8px'>{escape(c)}</td>" for c in row) + "</tr>"
@@ -126,16 +125,14 @@ def bars(title: str, rows: Sequence[tuple[str, float, str, str]], *, width: floa
 def charts(lens: Lens) -> list[dict[str, str]]:
     """The report's charts: ``title``, ``svg``, ``alt``."""
     plan, s = lens.plan, lens.plan.summary
-    before, after = moved(plan)
     size: dict[str, int] = {}
     count: dict[str, int] = {}
     for layer in plan.layers:
         if layer.launches:
             size[layer.kind] = size.get(layer.kind, 0) + (layer.bytes or 0)
             count[layer.kind] = count.get(layer.kind, 0) + 1
-    unknown: Counter[str] = Counter(la.kind for la in plan.layers if la.launches and la.bytes is None)
     by_kind = [
-        (f"{kind} ({count[kind]})", float(n), at_least(n, unknown[kind]), KIND_COLOURS.get(kind, _GREY))
+        (f"{kind} ({count[kind]})", float(n), bytes_text(n), KIND_COLOURS.get(kind, _GREY))
         for kind, n in sorted(size.items(), key=lambda item: -item[1])
     ]
     by_type = [
@@ -148,8 +145,8 @@ def charts(lens: Lens) -> list[dict[str, str]]:
             *_written(s["launches_before"], str),
             ("as compiled", float(s["launches_after"]), str(s["launches_after"]), _ACCENT)])),
         ("Bytes moved", bars("Bytes moved, computed", [
-            *_written(s["bytes_before"], lambda _: str(before)),
-            ("as compiled", float(s["bytes_after"]), after, _ACCENT)])),
+            *_written(s["bytes_before"], bytes_text),
+            ("as compiled", float(s["bytes_after"]), bytes_text(s["bytes_after"]), _ACCENT)])),
         ("Bytes by kind", bars("Bytes moved by kind of layer", by_kind)),
         ("Layers by precision", bars("Layers by precision", by_type)),
         ("Activation memory", memory(plan)),
@@ -266,7 +263,7 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, width: float = 420.0,
 def memory(plan: Plan, *, width: float = 420.0, height: float = 150.0) -> str:
     """Activation bytes alive at each layer as a step line."""
     live = liveness(plan.layers, [entry["name"] for entry in plan.io])
-    title = f"Activation memory by liveness, peak {at_least(live.peak, len(live.unknown))}"
+    title = f"Activation memory by liveness, peak {bytes_text(live.peak)}"
     parts = [f"<text x='0' y='12' font-size='13' font-weight='600' fill='{_TEXT}'>{escape(title)}</text>"]
     if live.peak and len(live.live) > 1:
         top, bottom = 28.0, height - 18.0
@@ -303,27 +300,18 @@ def _written(value: Any, text: Callable[[Any], str]) -> list[tuple[str, float, s
     return [] if value is None else [("as written", float(value), text(value), _GREY)]
 
 
-def _operations(s: Mapping[str, Any]) -> str:
-    if not s.get("flops_unknown"):
-        return f"{count_text(s['flops'])}FLOP"
-    return f"at least {count_text(s['flops'])}FLOP" if s["flops"] else "?"
-
-
 def facts(plan: Plan) -> list[dict[str, object]]:
     """Headline figures of a plan, as `Fact` of the wire format."""
     s = plan.summary
     known = s["launches_before"] is not None  # else the engine was read without its model
     saved = 1 - s["bytes_after"] / s["bytes_before"] if s["bytes_before"] else 0.0
-    unknown = bool(s.get("bytes_unknown"))
-    live = liveness(plan.layers, [entry["name"] for entry in plan.io])
     rows: list[tuple[str, object, str | None, str, str | None]] = [
         ("Kernel launches", _change(s["launches_before"], s["launches_after"], str), None, "computed",
          "one kernel a node → plan" if known else None),
-        ("Bytes moved", " → ".join(filter(None, moved(plan))), None, "computed",
-         ("no change" if round(saved, 2) == 0 else f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more") if known and not unknown
-         else "sizes of some tensors are not known" if unknown else None),
-        *([("Operations", _operations(s), None, "computed", None)] if known else []),
-        ("Peak activations", at_least(s["peak_activation_bytes"], len(live.unknown)), None, "computed", "by liveness"),
+        ("Bytes moved", _change(s["bytes_before"], s["bytes_after"], bytes_text), None, "computed",
+         ("no change" if round(saved, 2) == 0 else f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more") if known else None),
+        *([("Operations", f"{count_text(s['flops'])}FLOP", None, "computed", None)] if known else []),
+        ("Peak activations", bytes_text(s["peak_activation_bytes"]), None, "computed", "by liveness"),
         ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
         *([("Build", f"{plan.seconds['total']:.1f} s", None, "measured", None)] if "total" in plan.seconds else []),
     ]  # fmt: skip

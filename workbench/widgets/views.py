@@ -236,17 +236,7 @@ class DetailsView(View):
         """Nothing ahead: details are asked for one by one. What is shown is named, so that a change is noticed."""
         plan = lens.plan
         times = [layer.time_ms for layer in plan.layers if layer.time_ms is not None]
-        errors = sum((lens.errors or {}).get("tensors", {}).values())
-        what = (
-            plan.model["name"],
-            plan.model.get("sha256"),
-            plan.compiler,
-            plan.config,
-            len(times),
-            sum(times),
-            errors,
-        )
-        return {"engine": " ".join(map(str, what))}
+        return {"engine": " ".join(map(str, (plan.model["name"], plan.compiler, plan.config, len(times), sum(times))))}
 
 
 def _to_wire(selection: Selection) -> dict[str, Any]:
