@@ -276,11 +276,12 @@ def sum_and_whole(plan: Plan) -> go.Figure | None:
             go.Bar(orientation="h", y=rows[:1], x=[ms], name=kind, marker_color=KIND_COLOURS.get(kind, _GREY),
                    hovertemplate=f"{kind}: %{{x:.4g}} ms<extra></extra>")
         )  # fmt: skip
-    parts = [("computation", whole["compute_mean_ms"], _ACCENT), ("copies", whole["transfers_mean_ms"], "#d9902f")]
+    # Colours that no kind of layer has: the first would be read as convolutions, the second as layout.
+    parts = [("computation", whole["compute_mean_ms"], "#8a94a3"), ("copies", whole["transfers_mean_ms"], "#c0392b")]
     for name, ms, colour in parts:
         if ms > 0:
             figure.add_trace(
-                go.Bar(orientation="h", y=rows[1:], x=[ms], name=name, marker_color=colour, showlegend=name == "copies",
+                go.Bar(orientation="h", y=rows[1:], x=[ms], name=name, marker_color=colour,
                        hovertemplate=f"{name}: %{{x:.4g}} ms<extra></extra>")
             )  # fmt: skip
     ends = [times.total, sum(ms for _, ms, _ in parts)]

@@ -156,13 +156,19 @@ def of_engine(
         installed: Version of the compiler that is installed here; None where it is not.
         others: Engines of the same session, for comparisons of what was measured.
     """
-    from workbench.errors import ModelError
+    from workbench.errors import ModelError, ProfileError
 
     plan, unchecked = engine.plan, []
     found = [
         *bound_to_gpu(plan, here, installed), *long_build(plan), *precision(plan), *bare_layers(plan),
-        *host_shapes(plan), *dynamic_shapes(engine, others),
+        *host_shapes(plan),
     ]  # fmt: skip
+    try:
+        found += dynamic_shapes(engine, others)
+    except ProfileError as error:
+        unchecked.append(f"what open shapes cost: {error.message}")
+    except (KeyError, TypeError) as error:
+        unchecked.append(f"what open shapes cost: a profile is not whole: {error}")
     try:
         source = engine.source()
         graph = engine.graph()
@@ -281,6 +287,7 @@ def int64_casts(graph: Graph, plan: Plan | None = None) -> list[Gotcha]:
     if not casts:
         return []
     fed = [n for n in casts if n.inputs[0] in graph.inputs]
+    inputs = list(dict.fromkeys(n.inputs[0] for n in fed))
     layers = _layers(plan, tuple(n.id for n in casts))
     text = f"{_and(f'{n.id} ({graph.tensor(n.inputs[0]).dtype} to {graph.tensor(n.outputs[0]).dtype})' for n in casts[:3])}"
     text += f" and {len(casts) - 3} more." if len(casts) > 3 else "."
@@ -295,7 +302,7 @@ def int64_casts(graph: Graph, plan: Plan | None = None) -> list[Gotcha]:
         Gotcha(
             "int64-casts", f"{len(casts)} cast{'s' if len(casts) > 1 else ''} to or from INT64 at run time", text, "note",
             "Read from the graph's types." + (" Kernels: reported by the compiler." if plan is not None else ""),
-            "Give the model INT32 inputs; " + _and(n.inputs[0] for n in fed) + " is cast at once." if fed
+            f"Give the model INT32 inputs; {_and(inputs)} {'is' if len(inputs) == 1 else 'are'} cast at once." if fed
             else "Keep indices and masks in one type from where they are made.",
             layers=layers, nodes=tuple(n.id for n in casts),
         )

@@ -135,6 +135,13 @@ def test_int64_casts_at_run_time_only() -> None:
     assert int64_casts(Graph(low)) == []
 
 
+def test_an_input_that_is_cast_twice_is_named_once() -> None:
+    casts = [node("Cast", ["ids"], [f"c{i}"], f"cast{i}", to=1) for i in range(2)]
+    proto = model([*casts, node("Add", ["c0", "c1"], ["y"], "add")], [value("ids", [4], INT64)], [value("y", [4])])
+    (one,) = int64_casts(Graph(proto))
+    assert "; ids is cast at once" in one.todo
+
+
 def test_int64_casts_with_a_plan() -> None:
     proto = model([node("Cast", ["ids"], ["y"], "fed", to=FLOAT)], [value("ids", [4], INT64)], [value("y", [4])])
     own = plan(layer("cast", "cast", ("fed",), ("int64", "float32")))

@@ -98,21 +98,6 @@ def test_an_engine_after_none_is_shown(built: Session) -> None:
     assert panel._tabs in panel.body.children
 
 
-def test_details_are_asked_for_again_when_errors_are_new(built: Session) -> None:
-    lens = Lens.of(built.engine())
-    view = views.DetailsView(built, lens)
-    before = view.data
-    tensor = lens.graph.nodes[0].outputs[0]
-    lens = Lens.of(built.engine())
-    lens.errors = {"tensors": {tensor: 0.25}, "samples": 1}
-    view.show(lens)
-    assert view.data != before
-    other = Lens(replace(lens.plan, model={**lens.plan.model, "sha256": "0"}), lens.graph)
-    before = view.data
-    view.show(other)
-    assert view.data != before
-
-
 def test_a_fault_in_details_is_answered(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> dict[str, Any]:
         raise KeyError("no such thing")
@@ -168,3 +153,87 @@ def test_a_build_that_breaks_leaves_the_buttons(
     assert wait_for(lambda: not panel.button.disabled)
     assert "a disk that is full" in panel.error
     assert "Failed" in panel.status.value
+
+
+def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
+    from workbench.panels.base import moved
+    from workbench.panels.engine import changes_html
+    from workbench.plan.traffic import summarize
+
+    plan = built.engine().plan
+
+    def without(count: int) -> Any:
+        layers = tuple(
+            replace(la, bytes_read=None, bytes_written=None) if i < count else la for i, la in enumerate(plan.layers)
+        )
+        return replace(plan, layers=layers, summary=summarize(None, {}, layers, (), []))
+
+    assert moved(plan) == bytes_text(plan.summary["bytes_after"])
+    assert moved(without(1)).startswith("at least ")
+    assert moved(without(len(plan.layers))) == "?"
+    row = next(r for r in changes_html(plan, without(1), (1, 1)).split("<tr>") if "bytes moved" in r)
+    assert "at least" in row
+    assert "%" not in row
+
+
+@pytest.mark.parametrize("name", ["fusions", "graph", "model", "gotchas", "profile"])
+def test_a_closed_panel_no_longer_listens(name: str, built: Session) -> None:
+    before = len(built._listeners)
+    panel = built.panel(name)
+    if name == "profile":
+        panel._tabs.selected_index = panel._tabs._names.index("Layers")
+    assert len(built._listeners) > before + 1
+    panel.close()
+    assert len(built._listeners) == before
+
+
+def test_netron_is_asked_again_for_another_file(session: Session, tmp_path: Path) -> None:
+    session.add(save(mlp(), tmp_path / "m.onnx"))
+    panel = session.panel("graph")
+    panel._tabs.selected_index = 1
+    assert panel._netron.path == [session.name, "m"]
+    seen: list[list[str]] = []
+    panel._netron.observe(lambda change: seen.append(change["new"]), "path")
+    session.add(session.model("m"))  # the same
+    assert seen == []
+    (tmp_path / "b").mkdir()
+    session.add(save(chain(["r"]), tmp_path / "b" / "m.onnx"))
+    assert seen == [[], [session.name, "m"]]
+
+
+@pytest.mark.parametrize("content", ["{", "{}"])
+def test_findings_without_a_profile_that_can_not_be_read(content: str, session: Session, tmp_path: Path) -> None:
+    session.add(save(mlp("N"), tmp_path / "open.onnx"))
+    name = next(iter(session.model("open").graph.dynamic_inputs))
+    shape = session.model("open").graph.dynamic_inputs[name]
+    width = shape[1]
+    session.build("open", compiler="fake", shapes={name: f"2x{width}"})
+    engine = session.build("open", compiler="fake", shapes={name: f"1x{width}:2x{width}:4x{width}"})
+    (engine.folder / "profiles").mkdir(exist_ok=True)
+    (engine.folder / "profiles" / "1.json").write_text(content)
+    other = next(e for e in session.engines if e.key != engine.key)
+    (other.folder / "profiles").mkdir(exist_ok=True)
+    (other.folder / "profiles" / "1.json").write_text(content)
+    found = session.gotchas(engine)
+    assert any("what open shapes cost" in text for text in found.unchecked)
+    panel = session.panel("gotchas")
+    assert panel.error == ""
+    assert any("what open shapes cost" in text for text in panel.found.unchecked)
+
+
+def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
+    from tests import profiles
+    from workbench import figures_time
+    from workbench.figures import KIND_COLOURS
+
+    engine = built.engine()
+    profiles.measure(engine)
+    try:
+        figure = figures_time.sum_and_whole(engine.measured)
+        whole = [bar for bar in figure.data if bar.type == "bar" and list(bar.y) == ["end to end"]]
+        assert {bar.name for bar in whole} <= {"computation", "copies"}
+        assert all(bar.marker.color not in KIND_COLOURS.values() and bar.showlegend is not False for bar in whole)
+    finally:
+        import shutil
+
+        shutil.rmtree(engine.folder / "profiles")

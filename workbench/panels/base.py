@@ -265,6 +265,7 @@ class Panel(w.VBox):  # type: ignore[misc]
         if self._stop is not None:
             self._stop()
             self._stop = None
+        close_views(self.body)  # else they would go on listening to the session
         super().close()
 
 

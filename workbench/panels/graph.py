@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets as w
 import traitlets
 
 from workbench.panels.base import Panel, beside, empty
+from workbench.panels.work import state_of
 from workbench.precision.cast import known_cast
 from workbench.widgets import DetailsView, GraphView, Lens
 
@@ -51,6 +52,7 @@ class GraphPanel(Panel):
         self._netron = NetronView()
         self._tabs = w.Tab(layout=w.Layout(width="100%"))
         self._name: str | None = None
+        self._netron_of: tuple[Any, ...] | None = None
         super().__init__(session, engines=False)
         self.on_choice(self.models, self._show)
         self._tabs.observe(self.guard(self._show_netron), "selected_index")
@@ -69,6 +71,10 @@ class GraphPanel(Panel):
     def _show_netron(self, _change: object = None) -> None:
         """Load Netron's page once its tab is open: in a hidden frame it can't measure its labels."""
         if self._tabs.selected_index == 1 and self._name is not None:
+            now = state_of(self.session.model(self._name))
+            if now != self._netron_of:
+                self._netron.path = []  # under the name may be another file: the same address would not be asked again
+            self._netron_of = now
             self._netron.path = [self.session.name, self._name]
 
     def _engine_of(self, model: Model) -> Engine | None:
