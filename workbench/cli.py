@@ -286,12 +286,20 @@ def gotchas(
     session: SessionOption = "default",
 ) -> None:
     """Say what is likely to surprise about MODEL, and with --build about its engine: only what its data prove."""
-    from workbench.config import ShapeProfile
+    from dataclasses import replace
+
+    from workbench.build import check_profiles
+    from workbench.config import BuildConfig, ShapeProfile
     from workbench.session import Session
 
     work = Session(session)
     profile = ShapeProfile.parse(shape) if shape else None
-    found = [work.gotchas(work.add(model, shapes=profile))]
+    source = work.add(model, shapes=profile)
+    if profile:
+        check_profiles(source, BuildConfig(profiles=(profile,)))
+    found = [work.gotchas(source)]
+    if profile:  # every open input has its shape, though the file does not say it
+        found[0] = replace(found[0], findings=tuple(f for f in found[0] if f.kind != "no-profile"))
     if build:
         engine = work.build(
             found[0].name, targets=target or (), precision=precision.value, profiles=(profile,) if profile else ()

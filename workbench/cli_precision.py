@@ -161,7 +161,8 @@ def quantize(
         str | None,
         typer.Option(
             "--calibration", "-c", metavar="DATA",
-            help="A folder, an .npz or .npy file, module:factory, random:N, or a calibration cache (.json, or TensorRT's).",
+            help="A folder, an .npz or .npy file, module:factory, random:N, sample (the sample model's own), or a calibration "
+            "cache (.json, or TensorRT's).",
         ),
     ] = None,
     method: Annotated[Method | None, typer.Option(help="Default: entropy; for FP8 minmax. The last four are TensorRT 10's own.")] = None,
@@ -183,6 +184,7 @@ def quantize(
     from workbench.precision.quantize import Scheme, summary
     from workbench.precision.quantize import calibration as calibration_of
     from workbench.precision.quantize import quantize as convert
+    from workbench.precision.samples import data_of
 
     scheme = Scheme(
         to=to.value, method=method.value if method else None, percentile=percentile, rest=rest.value,
@@ -190,11 +192,13 @@ def quantize(
     )  # fmt: skip
     shapes = sizes_of(ShapeProfile.parse(shape) if shape else None)
     work = _session(session)
-    low = _watched(
-        lambda on_job: convert(
-            work.add(model), work.store, scheme, data=calibration, shapes=shapes, limit=batches, on_job=on_job
-        )
-    )
+    source = work.add(model)
+
+    def start(on_job: Callable[[Job], None]) -> Model:
+        data = data_of(source, work.store, calibration, on_job=on_job).calibration
+        return convert(source, work.store, scheme, data=data, shapes=shapes, limit=batches, on_job=on_job)
+
+    low = _watched(start)
     if save_calibration is not None:
         calibration_of(low, work.store).save(save_calibration)
     _export(low, output)

@@ -190,7 +190,11 @@ class Session:
     def what_if(
         self,
         model: Any,
-        schemes: Sequence[str | Scheme | Mapping[str, Any]] = ("fp32", "fp16", "int8"),
+        schemes: str | Scheme | Mapping[str, Any] | Sequence[str | Scheme | Mapping[str, Any]] = (
+            "fp32",
+            "fp16",
+            "int8",
+        ),
         *,
         target: str = "sm89",
         data: Any = "random:8",
@@ -209,7 +213,8 @@ class Session:
 
         Args:
             model: In FP32: a Model, the name of one in the session, or anything that `add` takes.
-            schemes: fp32, fp16, bf16, int8, fp8, int4; a `workbench.precision.Scheme`, or its fields as a dict.
+            schemes: fp32, fp16, bf16, int8, fp8, int4; a `workbench.precision.Scheme`, or its fields as a dict. One
+                or several.
             target: GPU architecture to build for.
             data: Calibration data (see `workbench.precision.calibration.batches`), or "sample" for those that a
                 sample model brings.
@@ -362,12 +367,14 @@ class Session:
         given = data_of(exact, self.store, data, None, labels, on_job=options.get("on_job"))
         return self._source(low), exact, given, _sized(options)
 
-    def requantize(self, low: Model | str, *, keep: Sequence[str], name: str | None = None, **options: Any) -> Model:
+    def requantize(
+        self, low: Model | str, *, keep: Sequence[str] | str, name: str | None = None, **options: Any
+    ) -> Model:
         """A quantized model once more, with the same scheme and ranges and more nodes in higher precision.
 
         Args:
             low: A model (or its name) made by `quantize`.
-            keep: Names of nodes, such as `mixed` gives them.
+            keep: Names of nodes, such as `mixed` gives them, or one name.
             name: What to call it; the model's name and "-mixed" by default.
             options: As for `quantize`.
 
@@ -381,7 +388,7 @@ class Session:
         model = self._source(low)
         scheme = scheme_of(model)
         ranges = ranges_of(model, self.store) if Scheme(**scheme).calibrated else None
-        scheme["keep"] = [*scheme["keep"], *map(literal, keep)]
+        scheme["keep"] = [*scheme["keep"], *map(literal, (keep,) if isinstance(keep, str) else keep)]
         return self.quantize(self.original(model), ranges, name=name or f"{model.name}-mixed", **{**scheme, **options})
 
     @property

@@ -177,4 +177,4 @@ def test_compared_counts_stay_whole_numbers() -> None:
 def test_an_unknown_precision_is_refused_and_equal_bytes_are_as_many() -> None:
     with pytest.raises(ConfigError, match="no precision 'foo'"):
         audit(OURS, "foo")
-    assert verdict(OURS, OURS).endswith(": as many.")
+    assert verdict(OURS, OURS).startswith("INT8 and FP16 move as many bytes: ")

@@ -436,3 +436,14 @@ def test_damaged_caches_are_refused(text: str, what: str, tmp_path: Path) -> Non
 
 def test_ranges_that_are_both_zero_are_the_same() -> None:
     assert side_by_side({"x": 0.0, "y": 2.0}, {"x": 0.0, "y": 3.0})["ratio"].to_list() == [1.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("float32", 1e300), ("float16", 1e6), ("uint8", 300), ("int32", 2**40), ("bool", 2)]
+)
+def test_values_that_the_input_can_not_hold_are_refused(tmp_path: Path, dtype: str, value: float) -> None:
+    data = (np.arange(16) // 3 % 2).reshape(16, 1).astype("float64" if isinstance(value, float) else "int64")
+    assert gather(data, [Input("x", ("n", 1), dtype)], tmp_path / "a").samples == 16
+    data[3] = value
+    with pytest.raises(CalibrationError, match=f"values from 0 to .*, which {dtype} does not"):
+        gather(data, [Input("x", ("n", 1), dtype)], tmp_path / "b")

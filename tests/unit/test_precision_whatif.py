@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,13 +21,15 @@ from workbench import Session
 from workbench.errors import CalibrationError, ConfigError, ModelError
 from workbench.model import Model
 from workbench.plan import Layer, Plan, PlanTensor
+from workbench.precision.accuracy import _budget
+from workbench.precision.accuracy import errors as figures_of
 from workbench.precision.audit import changes
 from workbench.precision.calibration import Histogram
 from workbench.precision.cast import Lists
 from workbench.precision.quantize import Scheme
 from workbench.precision.samples import data_of, read_labels
 from workbench.precision.tensorrt_cache import TensorRTCache
-from workbench.precision.whatif import Cast, WhatIf, parse, title
+from workbench.precision.whatif import Cast, Variant, WhatIf, _slug, parse, title
 from workbench.widgets import Lens, wire
 
 DATA = {"x": np.random.default_rng(0).standard_normal((16, 8, 8, 8)).astype(np.float32)}
@@ -289,3 +293,62 @@ def test_measured_errors_are_those_of_the_outputs(session: Session, tmp_path: Pa
     assert lens.node_error("fc") == pytest.approx(error, rel=1e-4)
     overlays = {o["name"] for o in wire.graph_data(lens)["overlays"]}
     assert "error" in overlays
+
+
+@pytest.mark.parametrize(
+    ("budget", "metric", "said"),
+    [
+        (float("nan"), "relative_l2", "not nan"), (-0.1, "top1", "not -0.1"), ("much", "relative_l2", "not 'much'"),
+        (float("inf"), "relative_l2", "not inf"), (98, "top1", "never 98"), (None, "relative_l2", "not None"),
+    ],
+)  # fmt: skip
+def test_a_budget_that_nothing_meets_is_refused(budget: Any, metric: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        _budget(budget, metric)
+    assert error.value.hint
+    assert _budget("0.5", metric) == 0.5
+
+
+def test_one_node_may_be_kept_by_its_name(session: Session, tmp_path: Path) -> None:
+    low = session.quantize(save(net(), tmp_path / "net.onnx"), DATA)
+    again = session.requantize(low, keep="conv1")
+    assert set(again.origin["quantized"]) == set(low.origin["quantized"]) - {"conv1"}
+
+
+def test_one_precision_may_be_asked_for_alone(session: Session, tmp_path: Path) -> None:
+    model = save(net(), tmp_path / "net.onnx")
+    for asked in ("int4", {"to": "int4"}, Scheme(to="int4")):
+        with pytest.raises(ConfigError, match="no target smx"):
+            raise session.what_if(model, asked, target="smx", errors=False)["int4"].problem or AssertionError
+    with pytest.raises(ConfigError, match="no precision 'int9'"):
+        session.what_if(model, "int9")
+
+
+def test_variants_of_other_patterns_have_models_of_other_names() -> None:
+    names = [_slug(title(Scheme(keep=keep))) for keep in ("conv1*", "conv1?", "conv1-", "conv1")]
+    assert len(set(names)) == 4
+    assert names[3] == "int8-without-conv1"
+    assert _slug(title(Scheme(method="percentile", percentile=99.9))) == "int8-percentile-99.9"
+
+
+def test_times_of_two_gpus_are_not_compared() -> None:
+    def variant(to: str, ms: float, gpu: str) -> Variant:
+        made = Variant(to, to, to, "m", SimpleNamespace(plan=plan(kernel("k", "n", 8))))  # type: ignore[arg-type]
+        vars(made)["time"] = (ms, "measured", gpu)
+        return made
+
+    def told(*variants: Variant) -> str:
+        return " ".join(WhatIf("m", "sm89", variants).warnings)
+
+    assert "slower than fp16: 2 ms against 1 ms on A" in told(variant("fp16", 1, "A"), variant("int8", 2, "A"))
+    assert "slower" not in told(variant("fp16", 1, "B"), variant("int8", 2, "A"))
+
+
+def test_a_reference_that_is_nowhere_finite_gives_no_error_instead_of_none() -> None:
+    nothing, values = np.full((2, 3), np.nan), np.ones((2, 3))
+    found = figures_of({"y": [values]}, {"y": [nothing]})
+    assert (found["relative_l2"], found["max_abs"], found["snr_db"]) == (None, None, None)
+    some = np.where([[True, False, False]], np.nan, values)
+    assert figures_of({"y": [values]}, {"y": [some]})["relative_l2"] == 0.0
+    empty = figures_of({"y": [values[:0]]}, {"y": [values[:0]]})
+    assert (empty["relative_l2"], empty.get("top1")) == (0.0, None)

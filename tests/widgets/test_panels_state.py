@@ -156,7 +156,7 @@ def test_a_build_that_breaks_leaves_the_buttons(
 
 
 def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
-    from workbench.panels.base import moved
+    from workbench.figures import moved
     from workbench.panels.engine import changes_html
     from workbench.plan.traffic import summarize
 
@@ -168,9 +168,9 @@ def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
         )
         return replace(plan, layers=layers, summary=summarize(None, {}, layers, (), []))
 
-    assert moved(plan) == bytes_text(plan.summary["bytes_after"])
-    assert moved(without(1)).startswith("at least ")
-    assert moved(without(len(plan.layers))) == "?"
+    assert moved(plan)[1] == bytes_text(plan.summary["bytes_after"])
+    assert moved(without(1))[1].startswith("at least ")
+    assert moved(without(len(plan.layers)))[1] == "?"
     row = next(r for r in changes_html(plan, without(1), (1, 1)).split("<tr>") if "bytes moved" in r)
     assert "at least" in row
     assert "%" not in row
@@ -178,13 +178,13 @@ def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
 
 @pytest.mark.parametrize("name", ["fusions", "graph", "model", "gotchas", "profile"])
 def test_a_closed_panel_no_longer_listens(name: str, built: Session) -> None:
-    before = len(built._listeners)
+    before = len(built.events._listeners)
     panel = built.panel(name)
     if name == "profile":
         panel._tabs.selected_index = panel._tabs._names.index("Layers")
-    assert len(built._listeners) > before + 1
+    assert len(built.events._listeners) > before + 1
     panel.close()
-    assert len(built._listeners) == before
+    assert len(built.events._listeners) == before
 
 
 def test_netron_is_asked_again_for_another_file(session: Session, tmp_path: Path) -> None:

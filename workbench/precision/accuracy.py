@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from workbench.store import Store
     from workbench.worker import Reporter
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same request gives other numbers, so that kept ones are measured anew."""
 
 
@@ -224,12 +225,14 @@ def mixed(
         on_job: Called with each job.
 
     Raises:
-        ConfigError: there is no such metric, it needs labels, or the model's outputs do not have it.
+        ConfigError: there is no such metric, it needs labels, the model's outputs do not have it, or no model could meet
+            the budget.
     """
     if metric not in {"accuracy", "top1", "relative_l2"}:
         raise ConfigError(f"There is no metric {metric!r}.", hint="Metrics: accuracy, top1, relative_l2.")
     if metric == "accuracy" and labels is None:
         raise ConfigError("An accuracy needs labels.", hint="Give labels=, or take metric='top1' or 'relative_l2'.")
+    budget = _budget(budget, metric)
     scheme = scheme_of(low)
     with store.scratch("mixed-data") as folder:  # read once: an iterator gives its batches to the first who asks
         batches = gather(data, inputs_of(exact.graph, shapes), folder, limit=limit, min_samples=1)
@@ -241,6 +244,23 @@ def mixed(
             [low.sha256(store), budget, metric],
         )  # fmt: skip
     return Mixed(tuple(answer["keep"]), answer["value"], answer["met"], tuple(answer["tried"]), metric)
+
+
+def _budget(budget: Any, metric: str) -> float:
+    """The budget as a number that some model meets."""
+    try:
+        number = float(budget)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:  # NaN neither
+        raise ConfigError(
+            f"A budget is a number from 0 on, not {budget!r}.", hint="Such as 0.98, or 0.01 for an error."
+        )
+    if metric != "relative_l2" and number > 1:
+        raise ConfigError(
+            f"{metric} is a share of 1, and never {number:g}.", hint=f"For {number:g} %: {number / 100:g}."
+        )
+    return number
 
 
 def scheme_of(low: Model) -> dict[str, Any]:
@@ -299,6 +319,8 @@ class _Sums:
     largest_off: float = 0.0
     largest: float = 0.0
     bad: int = 0
+    compared: int = 0
+    hidden: int = 0
 
     def add(self, left: np.ndarray, right: np.ndarray) -> None:
         """Take in a batch; what is not finite in the reference itself has no error."""
@@ -307,6 +329,8 @@ class _Sums:
         have = np.isfinite(right)
         both = have & np.isfinite(left)
         self.bad += int(np.count_nonzero(have & ~both))
+        self.compared += int(np.count_nonzero(have))
+        self.hidden += int(np.count_nonzero(~have))
         left, right = left[both], right[both]
         difference = left - right
         self.off += float(difference @ difference)
@@ -317,8 +341,15 @@ class _Sums:
         self.largest = max(self.largest, float(np.abs(right).max(initial=0.0)))
 
     @property
+    def blind(self) -> bool:
+        """Whether the reference holds values and none is finite, so that there is nothing to compare with."""
+        return bool(self.hidden and not self.compared)
+
+    @property
     def relative(self) -> float | None:
-        """Norm of the difference over the norm of the reference; None where that is 0."""
+        """Norm of the difference over the norm of the reference; None where that is 0, or nothing in it is finite."""
+        if self.blind:
+            return None
         return (self.off / self.size) ** 0.5 if self.size else (0.0 if not self.off else None)
 
     @property
@@ -362,14 +393,14 @@ def errors(
     out: dict[str, float | None] = {
         "relative_l2": relative,
         "relative_max": sums[name].largest_off / sums[name].largest if sums[name].largest else None,
-        "max_abs": max(s.largest_off for s in sums.values()),
+        "max_abs": None if any(s.blind for s in sums.values()) else max(s.largest_off for s in sums.values()),
         "cosine": min(cosines) if cosines else None,
         "snr_db": -20 * float(np.log10(relative)) if relative else None,
         "not_finite": float(bad),
     }
     if bad:  # a NaN or an infinity is no small error
         out |= {"relative_l2": np.inf, "relative_max": np.inf, "max_abs": np.inf, "cosine": None, "snr_db": -np.inf}
-    rows = {np.shape(right)[1:] for right in first}
+    rows = {np.shape(right)[1:] for right in first if np.size(right)}  # of no samples there is no share
     if len(rows) == 1 and len(classes := rows.pop()) == 1 and classes[0] > 1:
         out |= _classes(got[name], first, labels)
     elif labels is not None:

@@ -574,7 +574,15 @@ def _checked(array: np.ndarray, item: Input, number: int) -> np.ndarray:
             hint="Look at how the data were prepared: a division by zero, a missing value?",
         )
     kind = {"bfloat16": "float32"}.get(want, want)
-    return np.ascontiguousarray(array.astype(kind, copy=False))
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = np.ascontiguousarray(array.astype(kind, copy=False))
+    # A cast wraps integers around and makes large numbers infinite, without a word.
+    if not (np.isfinite(made).all() if floating else (made == array).all()):
+        raise CalibrationError(
+            f"{where} holds values from {array.min():.4g} to {array.max():.4g}, which {want} does not.",
+            hint="Prepare the data exactly as for inference.",
+        )
+    return made
 
 
 # --- ranges -----------------------------------------------------------------------------------------

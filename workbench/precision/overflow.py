@@ -93,7 +93,10 @@ def warnings(
         return [f"{to.upper()} has the range of FP32: nothing was checked."]
     given = data_of(model, store, data, on_job=on_job)
     found = overflows(model, store, data=given.calibration, shapes=shapes, limit=limit, on_job=on_job)
-    return [one.text for one in found]
+    told = [one.text for one in found]
+    if isinstance(data, str) and data.startswith("random:"):
+        told.append("The range was looked at on random numbers, which say nothing about your data.")
+    return told
 
 
 def overflow_task(reporter: Reporter, *, path: str, batches: str, folder: str) -> dict[str, Any]:

@@ -200,14 +200,14 @@ class WhatIf:
                 continue
             if moves_more(variant.engine.plan, half.engine.plan):
                 out.append(verdict(variant.engine.plan, half.engine.plan, (variant.name, half.name)))
-            (mine, source, gpu), (theirs, same, _) = variant.time, half.time
-            if mine and theirs and source == same and mine > theirs * SLOWER:
+            (mine, source, gpu), (theirs, *same) = variant.time, half.time
+            if mine and theirs and [source, gpu] == same and mine > theirs * SLOWER:
                 counts = [v.audit.figures["kernels"] for v in (variant, half) if v.audit is not None]
                 out.append(
                     f"{variant.name} is {'measured' if source == 'measured' else 'estimated to be'} slower than {half.name}: "
                     f"{mine:.3g} ms against {theirs:.3g} ms{f' on {gpu}' if gpu else ''}, {counts[0]} kernels against {counts[1]}."
                 )
-            elif mine and theirs and source == same == "estimated" and mine < theirs:
+            elif mine and theirs and [source, gpu] == same and source == "estimated" and mine < theirs:
                 out.append(
                     f"Quicker than {half.name} by an estimate only: {roofline.QUANTIZED}. Measure it on your GPU."
                 )
@@ -298,7 +298,7 @@ def parse(asked: Asked) -> str | Scheme | Cast:
 def what_if(
     session: Session,
     model: Any,
-    schemes: Sequence[Asked] = ("fp32", "fp16", "int8"),
+    schemes: Asked | Sequence[Asked] = ("fp32", "fp16", "int8"),
     *,
     target: str = "sm89",
     data: Any = "random:8",
@@ -314,7 +314,8 @@ def what_if(
     """See `Session.what_if`."""
     from workbench.precision.samples import data_of
 
-    asked = list(dict.fromkeys(parse(scheme) for scheme in schemes))
+    several = (schemes,) if isinstance(schemes, str | Scheme | Mapping) else schemes
+    asked = list(dict.fromkeys(parse(scheme) for scheme in several))
     if not asked:
         raise ConfigError("No precision is asked for.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
     build = (config or BuildConfig()).replace(targets=target)
@@ -442,4 +443,7 @@ class _One:
 
 
 def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in text.replace(", ", "-"))
+    """A title as part of a model's name; where signs of a pattern are lost, digits of the title stand for them."""
+    plain = text.replace(", ", "-").replace(" ", "-")
+    slug = "".join(c if c.isalnum() or c in "._-" else "-" for c in plain)
+    return slug if slug == plain else f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"
