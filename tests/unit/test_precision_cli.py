@@ -145,7 +145,7 @@ def test_a_check_of_a_model_with_an_open_shape(cli, tmp_path: Path, session: Ses
     done = cli("cast", path, "--to", "fp16", "--check", "random:4", "--shape", "x=2x8", "-o", tmp_path / "o.onnx")
     assert done.returncode == 0, done.stderr
     low = session.cast(path, check="random:4", shapes={"x": "2x8"}, limit=1)
-        assert [w for w in low.origin["warnings"] if "random numbers" not in w] == []
+    assert [w for w in low.origin["warnings"] if "random numbers" not in w] == []
     low = session.quantize(path, "random:8", shapes={"x": "2x8"})
     found = session.accuracy(low, "random:8", shapes={"x": "1x8:2x8:4x8"}, limit=2)
     assert found.samples == 4
