@@ -71,6 +71,11 @@ def _beside_bars(figure: go.Figure, x: Sequence[float], y: Sequence[str], text: 
     )  # fmt: skip
 
 
+def _whole(count: int) -> int | None:
+    """Between ticks of an axis that counts things: of few, plotly would mark halves."""
+    return 1 if count <= 12 else None
+
+
 def before_and_after(plan: Plan) -> go.Figure:
     """Kernel launches and bytes moved, one kernel a node against the plan. Computed, not measured."""
     import plotly.graph_objects as go
@@ -221,7 +226,7 @@ def memory(plan: Plan) -> go.Figure:
                 cliponaxis=False,
             )
         )
-    figure.update_xaxes(title="layer, in execution order")
+    figure.update_xaxes(title="layer, in execution order", dtick=_whole(len(live.live)))
     figure.update_yaxes(title="bytes", tickformat="~s", rangemode="tozero", range=[0, live.peak * 1.18 or 1])
     return figure
 
@@ -316,7 +321,7 @@ def variants(found: WhatIf) -> go.Figure:
 
     built = [v for v in found.variants if v.audit is not None]
     names = [v.name if len(v.name) <= 34 else v.name[:33] + "…" for v in built]
-    plain = _figure("", height=118 + 30 * len(built))
+    plain = _figure("", height=140 + 30 * len(built))
     titles = ("Bytes moved (computed)", "Operations by the type that kernels read (computed)")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     figure.update_layout(plain.layout)
@@ -339,8 +344,9 @@ def variants(found: WhatIf) -> go.Figure:
     figure.update_xaxes(**axis, showticklabels=False)
     figure.update_yaxes(**axis, autorange="reversed")
     figure.update_xaxes(range=[0, 1.3 * max(size, default=1)], row=1, col=1)
-    legend = {"y": -0.02, "yanchor": "top", "x": 1, "xanchor": "right"}
-    figure.update_layout(barmode="stack", bargap=0.35, legend=legend, margin={"l": 8, "r": 8, "t": 34, "b": 34})
+    figure.update_xaxes(showticklabels=True, tickformat="~s", ticksuffix="FLOP", nticks=6, row=1, col=2)
+    legend = {"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+    figure.update_layout(barmode="stack", bargap=0.35, legend=legend, margin={"l": 8, "r": 8, "t": 34, "b": 56})
     return figure
 
 
@@ -393,7 +399,7 @@ def ranges(calibration: Calibration, *, percentile: float = 99.99) -> go.Figure:
                        line={"color": colour, "width": 1.5}, marker={"size": 5}, customdata=list(zip(names, ends, strict=True)),
                        hovertemplate=f"%{{customdata[0]}}<br>{method}: %{{customdata[1]:.4g}} (%{{y:.0%}})<extra></extra>")
         )  # fmt: skip
-    figure.update_xaxes(title="tensor, in the graph's order")
+    figure.update_xaxes(title="tensor, in the graph's order", dtick=_whole(len(names)))
     figure.update_yaxes(tickformat=".0%", range=[0, 1.08])
     return figure
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { bigPlan, tableOf } from "../demo/data";
-import { arrange, cell, cellText, largest, sortOf } from "../src/table_model";
+import { arrange, cell, cellText, largest, sortOf, sourceBeside } from "../src/table_model";
 import type { TableData } from "../src/types";
 
 const table: TableData = {
@@ -69,5 +69,13 @@ describe("cells", () => {
     const rows = arrange(big, "kind=gemm time>3", { column: 3, descending: true });
     expect(performance.now() - start).toBeLessThan(500);
     expect(rows.length).toBeGreaterThan(100);
+  });
+});
+
+describe("headings", () => {
+  it("say how figures came to be, once", () => {
+    expect(sourceBeside(table.columns[2]!)).toBe("measured");
+    expect(sourceBeside({ name: "m", label: "Measured", type: "number", source: "measured" })).toBe("");
+    expect(sourceBeside(table.columns[0]!)).toBe("");
   });
 });

@@ -77,6 +77,7 @@ class EnginePanel(Panel):
         self._log = LogBox()
         self._action: list[str] = []
         self._others: list[Build] = []
+        self._rebuilding = ""
         super().__init__(session)
         self.save.on_click(self.guard(self._save))
         self.rebuild.on_click(self.guard(self._rebuild))
@@ -306,7 +307,7 @@ class EnginePanel(Panel):
         self._rebuilt.value = "<span class='wbp-quiet'>Building</span>"
         self._action = ["engine = session.rebuild(engine)"]
         self._set_code()
-        self._others = list(self.session.builds)
+        self._others, self._rebuilding = list(self.session.builds), engine.model
 
         def work() -> None:
             told = ""
@@ -327,8 +328,8 @@ class EnginePanel(Panel):
 
     def _stop_rebuild(self, _button: Any) -> None:
         for build in self.session.builds:
-            if build not in self._others:
-                build.cancel()
+            if build not in self._others and build.model.name == self._rebuilding:
+                build.cancel()  # one of another panel goes on
 
     def heard(self, event: Event) -> None:
         """The selection chooses a layer; a new engine is one more to compare with."""
