@@ -379,7 +379,9 @@ def distribution(name: str, histogram: Histogram, *, chosen: str = "entropy", pe
                        line={"color": _METHODS[method], "width": 3 if method == chosen else 1.5,
                              "dash": "solid" if method == chosen else "dot"}, hoverinfo="name")
         )  # fmt: skip
-    figure.update_layout(bargap=0, legend={"y": -0.2, "yanchor": "top", "x": 0, "xanchor": "left"})
+    # At the bottom of the whole: held against the axes, it would lie on their title where it fits one line.
+    below = {"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0, "xanchor": "left"}
+    figure.update_layout(bargap=0, legend=below, margin={"b": 34})
     figure.update_xaxes(title="magnitude", range=[0, 1.02 * max(used * width, *ends.values())])
     figure.update_yaxes(title="values", type="log", range=[-0.1, top * 1.08 + 0.1], dtick=max(1, round(top / 5)))
     return figure
