@@ -105,6 +105,11 @@ def moved(plan: Plan) -> tuple[str | None, str]:
     return None if s["bytes_before"] is None else at_least(s["bytes_before"], before), at_least(s["bytes_after"], after)
 
 
+def _whole(count: int) -> int | None:
+    """Between ticks of an axis that counts things: of few, plotly would mark halves."""
+    return 1 if count <= 12 else None
+
+
 def before_and_after(plan: Plan) -> go.Figure:
     """Kernel launches and bytes moved, one kernel a node against the plan. Computed, not measured."""
     import plotly.graph_objects as go
@@ -278,7 +283,7 @@ def memory(plan: Plan) -> go.Figure:
                 cliponaxis=False,
             )
         )
-    figure.update_xaxes(title="layer, in execution order")
+    figure.update_xaxes(title="layer, in execution order", dtick=_whole(len(live.live)))
     figure.update_yaxes(title="bytes", tickformat="~s", rangemode="tozero", range=[0, live.peak * 1.18 or 1])
     return figure
 
@@ -381,7 +386,7 @@ def variants(found: WhatIf) -> go.Figure:
 
     built = [v for v in found.variants if v.audit is not None]
     names = _labels([v.name for v in built], 34)
-    plain = _figure("", height=118 + 30 * len(built))
+    plain = _figure("", height=140 + 30 * len(built))
     titles = ("Bytes moved (computed)", "Operations by the type that kernels read (computed)")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=titles)
     figure.update_layout(plain.layout)
@@ -406,8 +411,9 @@ def variants(found: WhatIf) -> go.Figure:
     figure.update_xaxes(**axis, showticklabels=False)
     figure.update_yaxes(**axis, autorange="reversed")
     figure.update_xaxes(range=[0, 1.3 * max(size, default=1)], row=1, col=1)
-    legend = {"y": -0.02, "yanchor": "top", "x": 1, "xanchor": "right"}
-    figure.update_layout(barmode="stack", bargap=0.35, legend=legend, margin={"l": 8, "r": 8, "t": 34, "b": 34})
+    figure.update_xaxes(showticklabels=True, tickformat="~s", ticksuffix="FLOP", nticks=6, row=1, col=2)
+    legend = {"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 1, "xanchor": "right"}
+    figure.update_layout(barmode="stack", bargap=0.35, legend=legend, margin={"l": 8, "r": 8, "t": 34, "b": 56})
     return figure
 
 
@@ -441,7 +447,9 @@ def distribution(name: str, histogram: Histogram, *, chosen: str = "entropy", pe
                        line={"color": _METHODS[method], "width": 3 if method == chosen else 1.5,
                              "dash": "solid" if method == chosen else "dot"}, hoverinfo="name")
         )  # fmt: skip
-    figure.update_layout(bargap=0, legend={"y": -0.2, "yanchor": "top", "x": 0, "xanchor": "left"})
+    # At the bottom of the whole: held against the axes, it would lie on their title where it fits one line.
+    below = {"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0, "xanchor": "left"}
+    figure.update_layout(bargap=0, legend=below, margin={"b": 34})
     figure.update_xaxes(title="magnitude", range=[0, 1.02 * max(used * width, *ends.values())])
     figure.update_yaxes(title="values", type="log", range=[-0.1, top * 1.08 + 0.1], dtick=max(1, round(top / 5)))
     return figure
@@ -461,7 +469,7 @@ def ranges(calibration: Calibration, *, percentile: float = 99.99) -> go.Figure:
                        line={"color": colour, "width": 1.5}, marker={"size": 5}, customdata=[[_text(n), end] for n, end in zip(names, ends, strict=True)],
                        hovertemplate=f"%{{customdata[0]}}<br>{method}: %{{customdata[1]:.4g}} (%{{y:.0%}})<extra></extra>")
         )  # fmt: skip
-    figure.update_xaxes(title="tensor, in the graph's order")
+    figure.update_xaxes(title="tensor, in the graph's order", dtick=_whole(len(names)))
     figure.update_yaxes(tickformat=".0%", range=[0, 1.08])
     return figure
 

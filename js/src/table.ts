@@ -4,7 +4,7 @@ import { reviveTable } from "./decode";
 import { button, h, icon, newId, Scope, type ErrorSink } from "./dom";
 import { measure, SUB_FONT } from "./measure";
 import { mergeIds, newOrigin, type SelectionLink } from "./selection";
-import { arrange, cell, cellText, isNumeric, largest, type Sort, sortOf } from "./table_model";
+import { arrange, cell, cellText, isNumeric, largest, type Sort, sortOf, sourceBeside } from "./table_model";
 import { detectTheme, watchTheme } from "./theme";
 import type { Selection, TableData, ViewOptions } from "./types";
 import { figures, plural } from "./units";
@@ -124,7 +124,7 @@ export class TableView {
     const row = h("div", { class: "wb-thead", role: "row", "aria-rowindex": 1 });
     this.data.columns.forEach((column, c) => {
       const cellHead = h("button", { type: "button", class: `wb-th${isNumeric(this.data, c) ? " wb-num" : ""}`, role: "columnheader", "aria-colindex": c + 1, title: `Sort by ${column.label}` },
-        h("span", {}, column.label), column.source ? h("small", {}, column.source) : null, h("i", { "aria-hidden": "true" }));
+        h("span", {}, column.label), sourceBeside(column) ? h("small", {}, sourceBeside(column)) : null, h("i", { "aria-hidden": "true" }));
       this.scope.listen(cellHead, "click", () => {
         const numeric = isNumeric(this.data, c);
         // Figures start with the largest: that is what one looks for. A third click undoes.

@@ -10,6 +10,12 @@ export function isNumeric(table: TableData, column: number): boolean {
   return type === "number" || type === "bytes";
 }
 
+/** How a column's figures came to be, as its heading adds it: nothing where the label says it already. */
+export function sourceBeside(column: TableData["columns"][number]): string {
+  const { label, source } = column;
+  return source && label.toLowerCase() !== source ? source : "";
+}
+
 export function cell(table: TableData, column: number, row: number): string | number | null {
   const values = table.rows[column]!;
   if (!Array.isArray(values)) return textAt(values, row);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { bigPlan, tableOf } from "../demo/data";
-import { arrange, cell, cellText, largest, sortOf } from "../src/table_model";
+import { arrange, cell, cellText, largest, sortOf, sourceBeside } from "../src/table_model";
 import type { TableData } from "../src/types";
 
 const table: TableData = {
@@ -75,4 +75,12 @@ describe("cells", () => {
 it("finds a number of thousands as it is typed, and as it is copied from the table", () => {
   const many: TableData = { version: 1, of: "layer", id: ["a", "b"], columns: [{ name: "index", label: "#", type: "number" }], rows: [[1234, 12]] };
   for (const text of ["1234", "index:1234", "#:234", cellText(many, 0, 0)]) expect(arrange(many, text, null)).toEqual([0]);
+});
+
+describe("headings", () => {
+  it("say how figures came to be, once", () => {
+    expect(sourceBeside(table.columns[2]!)).toBe("measured");
+    expect(sourceBeside({ name: "m", label: "Measured", type: "number", source: "measured" })).toBe("");
+    expect(sourceBeside(table.columns[0]!)).toBe("");
+  });
 });

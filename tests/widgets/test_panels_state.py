@@ -237,3 +237,13 @@ def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
         import shutil
 
         shutil.rmtree(engine.folder / "profiles")
+
+
+def test_axes_that_count_have_no_halves(built: Session) -> None:
+    from workbench import figures
+
+    plan = built.engine().plan
+    few = replace(plan, layers=plan.layers[:4])
+    assert figures.memory(few).layout.xaxis.dtick == 1
+    assert len(plan.layers) > 12
+    assert figures.memory(plan).layout.xaxis.dtick is None

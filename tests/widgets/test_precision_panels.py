@@ -637,3 +637,34 @@ def test_a_mix_of_names_that_look_like_markup(small: Session) -> None:
     panel._show_mixed(mixed, 0.02)
     assert "<img" not in panel._said.value
     assert "&lt;img" in panel._said.value
+
+
+def test_times_of_two_kinds_are_told_apart_by_their_headings() -> None:
+    from types import SimpleNamespace
+
+    from workbench.panels.precision import variant_rows
+
+    def variant(name: str, source: str) -> Any:
+        row = {"kernels": 3, "bytes": 100, "time_ms": 0.5, "time_source": source, "findings": 0}
+        return SimpleNamespace(name=name, row=lambda: row)
+
+    def heads(*sources: str) -> list[str]:
+        found = SimpleNamespace(variants=[variant(str(i), s) for i, s in enumerate(sources)])
+        return [c["label"] for c in variant_rows(found)["columns"] if c["name"].startswith("time")]
+
+    assert heads("measured", "estimated") == ["Measured", "Estimated"]
+    assert heads("estimated", "estimated") == ["Time"]
+
+
+def test_names_with_brackets_can_be_kept(session: Session, tmp_path: Path) -> None:
+    proto = model(
+        [node("MatMul", ["x", "w"], ["big"], "block[0]/grow")], [value("x", [4, 8])], [value("big", [4, 8])],
+        [weights("w", 8, 8, scale=1e6)],
+    )  # fmt: skip
+    session.add(save(proto, tmp_path / "big.onnx"))
+    panel = session.panel("precision")
+    panel.data.calibration.value = "random:8"
+    press(panel, "check")
+    panel._range.children[-1].click()
+    low = session.cast("big", "fp16", keep=[*panel.options["keep"].value.split()])
+    assert low.origin["kind"] == "cast"

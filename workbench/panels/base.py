@@ -40,7 +40,8 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
 body[data-jp-theme-light="false"] .wbp select { color-scheme: dark; }
 body[data-jp-theme-light="false"] .wbp .widget-dropdown > select { background-image: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='10' height='6'%3E%3Cpath d='M1 1l4 4 4-4' fill='none' stroke='%23bbb' stroke-width='1.5'/%3E%3C/svg%3E"); background-size: 10px 6px;
   background-position: right 8px center; }
-.wbp .widget-tab .widget-tab-contents.jupyter-widget-TabPanel-tabContents { padding: 10px 0 0; border: 0; overflow: visible; }
+.wbp .widget-tab .widget-tab-contents.jupyter-widget-TabPanel-tabContents { padding: 10px 0 0; border: 0; overflow: visible;
+  background: transparent; }
 .wbp .wbp-plot .jp-OutputArea, .wbp .wbp-plot .jp-OutputArea-child, .wbp .wbp-plot .jp-RenderedPlotly { height: 100%; }
 .wbp .wbp-scroll { overflow-x: auto; }
 .wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 24px; margin: 4px 0 8px; }

@@ -228,6 +228,7 @@ class PrecisionPanel(Panel):
         self.work.run(work, "<b>Looking at the model</b>")
 
     def _check_range(self, _button: Any) -> None:
+        from workbench.precision.accuracy import literal
         from workbench.precision.overflow import overflows
         from workbench.precision.samples import data_of
 
@@ -250,7 +251,7 @@ class PrecisionPanel(Panel):
                 self._range.children = []
                 return "<b>Everything fits FP16</b> on these data."
             keep = w.Button(description="Keep these in FP32", layout=w.Layout(width="auto"))
-            nodes = list(dict.fromkeys(o.node for o in found))
+            nodes = list(dict.fromkeys(literal(o.node) for o in found))
 
             def kept(_button: Any) -> None:
                 self.options["keep"].value = " ".join(dict.fromkeys([*split(self.options["keep"].value), *nodes]))
@@ -465,16 +466,12 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
         ({"name": "weights", "label": "Weights", "type": "bytes"}, column("weight_bytes")),
         ({"name": "engine", "label": "Engine", "type": "bytes"}, column("engine_bytes")),
     ]
-    for source in ("measured", "estimated"):
-        if any(v is not None for v in time(source)):
-            head = {
-                "name": f"time_{source}",
-                "label": "Time",
-                "type": "number",
-                "unit": "ms",
-                "source": source,
-            }
-            columns.append((head, time(source)))
+    sources = [source for source in ("measured", "estimated") if any(v is not None for v in time(source))]
+    for source in sources:
+        # Two columns called Time would be told apart only by the small word behind them, which gives way first.
+        label = source.capitalize() if len(sources) > 1 else "Time"
+        head = {"name": f"time_{source}", "label": label, "type": "number", "unit": "ms", "source": source}
+        columns.append((head, time(source)))
     percent = {"type": "number", "unit": "%"}  # measured, as the line below the table says
     if any(v is not None for v in column("relative_l2")):
         columns += [

@@ -212,7 +212,7 @@ class SensitivityPanel(Panel):
         )
         self.table.show_rows(layer_rows(found))
         self._chart.outputs = (chart(figures.sensitivities(found)),)
-        self._results.children = [w.HTML(random + said), halves(self.table, self._chart), self._mixture]
+        self._results.children = [w.HTML(random + said), halves(self.table, self._chart, least=720), self._mixture]
 
     def _show_mixed(self, found: Mixed, budget: float) -> None:
         assert self.found is not None

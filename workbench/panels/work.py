@@ -194,9 +194,9 @@ def wide() -> w.Layout:
     return w.Layout(width="100%")
 
 
-def halves(table: w.Widget, figure: w.Widget) -> w.HBox:
-    """A table and its chart side by side, one under the other where the page is narrow."""
-    for part, width in ((table, 600), (figure, 400)):
+def halves(table: w.Widget, figure: w.Widget, least: int = 600) -> w.HBox:
+    """A table and its chart side by side, one under the other where the table would have less than `least` pixels."""
+    for part, width in ((table, least), (figure, 400)):
         part.layout = w.Layout(flex=f"1 1 {width}px", min_width="0", max_width="100%")
     return w.HBox(
         [table, figure], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="12px")
