@@ -698,18 +698,3 @@ def test_a_record_without_layers_shows_the_plans(fresh: Session, tmp_path: Path)
         assert engine.plan.layers[2].id in panel._raw.value
     finally:
         file.write_text(kept)
-
-
-def test_cancel_of_a_rebuild_ends_no_other_build(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
-    ended: list[str] = []
-
-    def build(name: str) -> Any:
-        return SimpleNamespace(model=SimpleNamespace(name=name), cancel=lambda: ended.append(name))
-
-    panel = fresh.panel("engine")
-    panel._others, panel._rebuilding = [], "attention"
-    monkeypatch.setattr(Session, "builds", property(lambda _: [build("resnet50"), build("attention")]))
-    panel._stop_rebuild(None)
-    assert ended == ["attention"]
