@@ -90,12 +90,14 @@ def test_errors_are_measured_again_with_onnx_runtime(found: WhatIf, shared: Sess
 
 @needs_digits
 def test_quicker_by_an_estimate_alone_is_told(found: WhatIf, monkeypatch: pytest.MonkeyPatch) -> None:
+    half, source, gpu = found["fp16"].time
+    assert half
+    assert source == "estimated"
+
     def said(ms: float) -> list[str]:
-        monkeypatch.setitem(found["int8"].__dict__, "time", (ms, "estimated", "a GPU"))
+        monkeypatch.setitem(found["int8"].__dict__, "time", (ms, source, gpu))
         return [text for text in found.warnings if text.startswith("Quicker than fp16 by an estimate only")]
 
-    half = found["fp16"].time[0]
-    assert half
     assert not said(2 * half)
     (one,) = said(half / 2)
     assert "none in INT8 or FP8 was faster" in one
