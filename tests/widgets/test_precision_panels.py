@@ -656,9 +656,10 @@ def test_times_of_two_kinds_are_told_apart_by_their_headings() -> None:
     assert heads("estimated", "estimated") == ["Time"]
 
 
-def test_names_with_brackets_can_be_kept(session: Session, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["block[0]/grow", "block 0, grow", "it's", "a \"b\" 'c\\d'"])
+def test_any_name_can_be_kept(session: Session, tmp_path: Path, name: str) -> None:
     proto = model(
-        [node("MatMul", ["x", "w"], ["big"], "block[0]/grow")], [value("x", [4, 8])], [value("big", [4, 8])],
+        [node("MatMul", ["x", "w"], ["big"], name)], [value("x", [4, 8])], [value("big", [4, 8])],
         [weights("w", 8, 8, scale=1e6)],
     )  # fmt: skip
     session.add(save(proto, tmp_path / "big.onnx"))
@@ -666,5 +667,17 @@ def test_names_with_brackets_can_be_kept(session: Session, tmp_path: Path) -> No
     panel.data.calibration.value = "random:8"
     press(panel, "check")
     panel._range.children[-1].click()
-    low = session.cast("big", "fp16", keep=[*panel.options["keep"].value.split()])
+    (scheme,) = [s for s in panel.schemes() if isinstance(s, dict) and s["to"] == "fp16"]
+    low = session.cast("big", "fp16", keep=scheme["keep"])
     assert low.origin["kind"] == "cast"
+
+
+def test_a_quote_that_is_not_closed_is_told_and_the_panel_goes_on(session: Session, tmp_path: Path) -> None:
+    proto = model([node("Relu", ["x"], ["y"], "act")], [value("x", [4, 8])], [value("y", [4, 8])])
+    session.add(save(proto, tmp_path / "small.onnx"))
+    panel = session.panel("precision")
+    panel.options["keep"].value = "a 'b c"
+    assert "A quote is not closed" in panel.error
+    panel.options["keep"].value = "a 'b c', *d"
+    assert not panel.error
+    assert {"to": "fp16", "keep": ["a", "b c", "*d"]} in panel.schemes()

@@ -15,7 +15,7 @@ from workbench.errors import ConfigError, WorkbenchError
 from workbench.events import Selection
 from workbench.panels.base import Panel, chart, empty, table_html, warning
 from workbench.panels.build import TARGETS
-from workbench.panels.work import DataFields, Work, arguments, form, split, state_of, wide
+from workbench.panels.work import DataFields, Work, arguments, form, joined, split, state_of, wide
 from workbench.plan.roofline import ERROR
 from workbench.precision.whatif import FLOATS, QUANTIZED, WhatIf
 from workbench.units import bytes_text, count_text
@@ -254,7 +254,7 @@ class PrecisionPanel(Panel):
             nodes = list(dict.fromkeys(literal(o.node) for o in found))
 
             def kept(_button: Any) -> None:
-                self.options["keep"].value = " ".join(dict.fromkeys([*split(self.options["keep"].value), *nodes]))
+                self.options["keep"].value = joined(list(dict.fromkeys([*split(self.options["keep"].value), *nodes])))
 
             keep.on_click(self.guard(kept))
             links = [self._link(o.text, "node", (o.node,)) for o in found[:12]]
@@ -439,7 +439,7 @@ def _option_fields() -> dict[str, w.Widget]:
         "placement": w.Dropdown(
             options=["tensorrt", "onnxruntime", "modelopt"], description="placement of Q/DQ", **common
         ),
-        "keep": text("leave these nodes", "names or patterns, as *attention*"),
+        "keep": text("leave these nodes", "names or patterns, as *attention*; 'a b' for one with a space"),
         "keep_ops": text("cast: leave operations", "as Softmax, LayerNormalization"),
         "only": text("cast: only these nodes", "names or patterns"),
         "only_ops": text("cast: only operations", "as Conv, Gemm"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench.errors import CancelledError, WorkbenchError
+from workbench.errors import CancelledError, ConfigError, WorkbenchError
 from workbench.jobs import Job
 from workbench.model.sources import samples
 from workbench.precision.samples import has_data
@@ -220,5 +221,23 @@ def arguments(values: dict[str, Any]) -> str:
 
 
 def split(text: str) -> list[str]:
-    """Names in a field, separated by commas or spaces."""
-    return text.replace(",", " ").split()
+    """Names in a field, separated by commas or spaces; one that has either within is written in quotes.
+
+    Raises:
+        ConfigError: A quote is not closed.
+    """
+    words = shlex.shlex(text, posix=True)
+    words.whitespace = ", \t\n"
+    words.whitespace_split = True
+    words.escape = words.commenters = ""  # both are parts of names
+    try:
+        return list(words)
+    except ValueError as error:
+        raise ConfigError(
+            f"A quote is not closed in {text!r}.", hint="Write names apart, those with spaces in quotes: a 'b c'."
+        ) from error
+
+
+def joined(names: Sequence[str]) -> str:
+    """The text that `split` reads as these names."""
+    return " ".join(shlex.quote(n) if set(n) & set(" ,\t\n'\"") else n for n in names)
