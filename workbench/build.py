@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
 
-ANALYSIS = 1
+ANALYSIS = 2
 """Raise it when `workbench.plan.assemble` gives another plan for the same record: kept plans are renewed."""
+
+READING = 2
+"""Raise it when workers make another record of the same build: engines are then built anew."""
 
 
 @dataclass(frozen=True)
@@ -595,7 +598,7 @@ class Build:
 def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
     """Identity of an engine. A build for the present GPU depends on which one that is."""
     here = [(g.name, g.sm) for g in gpus()[:1]] if "current" in config.targets or not config.targets else []
-    identity = json.dumps([sha256, config.digest, config.compiler, version, here])
+    identity = json.dumps([sha256, config.digest, config.compiler, version, here, READING])
     return hashlib.sha256(identity.encode()).hexdigest()
 
 

@@ -43,8 +43,8 @@ export const FLAGS: Record<Exclude<LayerFlag | NodeFlag, "">, FlagStyle> = {
   merged: { letter: "M", label: "merged siblings into one layer", border: "double" },
   split: { letter: "S", label: "split: shares a node with other layers", border: "dotted" },
   empty: { letter: "∅", label: "owns no node of the graph", border: "dashed" },
-  folded: { letter: "F", label: "folded into a constant", border: "dashed" },
+  folded: { letter: "F", label: "folded into weights or shapes", border: "dashed" },
   constant: { letter: "C", label: "a constant", border: "dashed" },
-  eliminated: { letter: "E", label: "removed as dead or an identity", border: "dashed" },
-  unknown: { letter: "?", label: "no layer claims it, reason not known", border: "dashed" },
+  eliminated: { letter: "E", label: "needs no kernel of its own", border: "dashed" },
+  unknown: { letter: "?", label: "no layer names it", border: "dashed" },
 };

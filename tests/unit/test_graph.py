@@ -104,6 +104,18 @@ def test_value_numbers_tell_the_same_computation() -> None:
     assert numbers["f"] != numbers["g"]
 
 
+def test_the_name_of_a_tensor_within_a_node_is_no_part_of_its_value() -> None:
+    def filled(name: str, fill: float):
+        return node("ConstantOfShape", ["shape"], [name], value=constant(name, [fill]))
+
+    graph = Graph(model(
+        [filled("a", 1.0), filled("b", 1.0), filled("c", 2.0), node("Sum", ["x", "a", "b", "c"], ["y"])],
+        [value("x", [4])], [value("y", [4])], [constant("shape", [4], "int64")],
+    ))  # fmt: skip
+    numbers = _value_numbers(graph)
+    assert numbers["a"] == numbers["b"] != numbers["c"]
+
+
 def test_random_operations_are_never_the_same_computation() -> None:
     graph = Graph(model(
         [node("RandomNormalLike", ["x"], ["a"]), node("RandomNormalLike", ["x"], ["b"]), node("Add", ["a", "b"], ["y"])],

@@ -129,6 +129,21 @@ def test_any_printable_names_in_metadata(names: list[str]) -> None:
     assert owners("\x1e".join(f"[ONNX Layer: {n}]" for n in names)) == list(dict.fromkeys(names))
 
 
+def test_a_note_behind_the_last_owner_takes_nothing_away() -> None:
+    # As RTX 1.7 writes it of ResNet-50's 1x1 convolutions in FP16.
+    layer = one(
+        line("__myl_FcAddRelu_myl0_26", ["node_Conv_797", "node_relu_22"], separator="") + "__gemm_from_conv1x1"
+    )
+    assert layer["nodes"] == ["node_Conv_797", "node_relu_22"]
+    assert layer["metadata"].endswith("]__gemm_from_conv1x1")
+    assert owners("[ONNX Layer: a]__note\x1e[ONNX Layer: b]c]") == ["a", "b]c"]
+
+
+def test_owners_that_can_not_be_told_apart_are_an_error() -> None:
+    with pytest.raises(ListingError, match="another"):
+        one(line("x", ["a"]) + "[ONNX Layer: another")
+
+
 def test_events_streams_and_layers_without_nodes() -> None:
     text = ("Name: s, LayerType: signal, Inputs: [], Outputs: [], TacticName: , StreamId: 2, EventId: 7, Metadata: \n"
             "Name: w, LayerType: wait, Inputs: [], Outputs: [], TacticName: , StreamId: 0, EventId: 7, Metadata: ")  # fmt: skip

@@ -178,6 +178,8 @@ UNCLAIMED = {
     "cast": lambda: (model([node("Cast", ["x"], ["n"], "the", to=10), node("Abs", ["n"], ["y"], "a")], [value("x", [4])], [value("y", [4], 10)]), {}),
     "duplicate": lambda: (model([node("Exp", ["x"], ["a"], "a"), node("Exp", ["x"], ["b"], "the"), node("Add", ["a", "b"], ["y"], "c")],
                                 [value("x", [4])], [value("y", [4])]), {}),
+    "identity": lambda: (model([node("Abs", ["x"], ["a"], "a"), node("Resize", ["a", "", "", "size"], ["y"], "the")],
+                               [value("x", [1, 1, 4, 4])], [value("y", [1, 1, 4, 4])], [constant("size", [1, 1, 4, 4], "int64")]), {}),
     "unknown": lambda: (model([node("Softmax", ["x"], ["n"], "the"), node("Abs", ["n"], ["y"], "a")], [value("x", [4])], [value("y", [4])]), {}),
 }  # fmt: skip
 
@@ -190,6 +192,43 @@ def test_the_reason_why_a_node_is_in_no_layer(reason: str) -> None:
     plan = planned(graph, [raw("k", "kgen", claimed, [("x", (4,))], [("y", (4,))])], ["x", "y"])
     assert [(u.node, u.reason) for u in plan.unclaimed] == [("the", reason)]
     assert plan.unclaimed[0].text
+    assert plan.reasons["the"].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        # A table of constants is looked up by data; data is cut by a constant.
+        (model([node("Gather", ["x", "i"], ["n"], "the"), node("Abs", ["n"], ["y"], "a")], [value("x", [4, 2])],
+               [value("y", None)], [constant("i", 1, "int64")]), "layout"),
+        (model([node("Gather", ["w", "x"], ["n"], "the"), node("Abs", ["n"], ["y"], "a")], [value("x", [4], 7)],
+               [value("y", None)], [weights("w", 4, 4)]), "unknown"),
+        # A scale behind a product's transposed result is folded; behind an input it is not known where.
+        (model([node("MatMul", ["x", "w"], ["a"], "a"), node("Transpose", ["a"], ["t"], "a"), node("Mul", ["t", "s"], ["y"], "the")],
+               [value("x", [4, 4])], [value("y", None)], [weights("w", 4, 4), constant("s", 2.0)]), "weights"),
+        (model([node("Flatten", ["x"], ["f"], "a"), node("Mul", ["f", "s"], ["n"], "the"), node("Abs", ["n"], ["y"], "a")],
+               [value("x", [4, 4])], [value("y", None)], [constant("s", 2.0)]), "unknown"),
+        # Only a Resize of the same size has nothing to do.
+        (model([node("Abs", ["x"], ["a"], "a"), node("Resize", ["a", "", "", "size"], ["y"], "the")],
+               [value("x", [1, 1, 4, 4])], [value("y", None)], [constant("size", [1, 1, 4, 8], "int64")]), "unknown"),
+    ],
+)  # fmt: skip
+def test_a_reason_holds_only_where_it_is_so(made, reason: str) -> None:
+    graph = Graph(made).at({})
+    claimed = [n.id for n in graph.nodes if n.op in {"MatMul", "Abs"}]
+    plan = planned(graph, [raw("k", "kgen", claimed, [("x", (4,))], [("y", (4,))])], ["x", "y"])
+    assert plan.reasons["the"].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"), [("__mye3563_unroll0_myl0_1", "unrolled"), ("__mye3563_myl0_1", "unknown")]
+)
+def test_a_loop_whose_steps_the_compiler_does_not_name(layer: str, reason: str) -> None:
+    made = model(
+        [node("GRU", ["x", "w", "r"], ["y"], "the", hidden_size=4)], [value("x", [2, 1, 4])], [value("y", None)],
+        [weights("w", 1, 12, 4), weights("r", 1, 12, 4)],
+    )  # fmt: skip
+    plan = planned(Graph(made), [raw(layer, "gemm", [], [("x", (2, 1, 4))], [("y", (2, 1, 1, 4))])], ["x", "y"])
     assert plan.reasons["the"].reason == reason
 
 
@@ -211,7 +250,7 @@ def test_every_reason_has_words_and_is_in_the_schema() -> None:
     from workbench.plan import schema
 
     assert set(schema()["$defs"]["unclaimed"]["properties"]["reason"]["enum"]) == set(REASONS)
-    assert set(UNCLAIMED) | {"body"} == set(REASONS)
+    assert set(UNCLAIMED) | {"body", "unrolled"} == set(REASONS)
 
 
 def test_frame_and_look_ups() -> None:

@@ -19,6 +19,8 @@ from workbench.plan.plan import Layer, Plan, PlanTensor, Unclaimed
 from workbench.plan.traffic import gathered, summarize
 
 if TYPE_CHECKING:
+    import onnx
+
     from workbench.compilers.base import LayerRecord, Record, TensorRecord
 
 REASONS = {
@@ -31,7 +33,9 @@ REASONS = {
     "quantization": "absorbed: its neighbour reads or writes the quantized type",
     "cast": "a conversion that its neighbour does while it reads or writes",
     "duplicate": "the same computation as another node, done once",
+    "identity": "nothing to do: at this size its output is its input",
     "body": "inside a control-flow body that the compiler reports as a whole",
+    "unrolled": "a loop unrolled into kernels of which the compiler names no node",
     "unknown": "the compiler does not say",
 }
 """The codes of `Unclaimed.reason`, in words."""
@@ -47,6 +51,7 @@ _MOVEMENT = {
     "DepthToSpace",
     "SpaceToDepth",
 }
+_LOOPS = {"LSTM", "GRU", "RNN"}
 _SCALES = {"BatchNormalization", "Mul", "Add", "Sub", "Div"}
 
 
@@ -100,7 +105,8 @@ def assemble(
                 partial=tuple(n for n in nodes if owners[n] > 1),
             )
         )  # fmt: skip
-    unclaimed = tuple(_unclaimed(graph, owners))
+    unrolled = any("_unroll" in raw["name"] for raw, nodes in zip(record["layers"], claims, strict=True) if not nodes)
+    unclaimed = tuple(_unclaimed(graph, owners, unrolled=unrolled))
     return Plan(
         model={**model, "nodes": len(graph.nodes)},
         compiler={"gpu": None, **record["compiler"]},
@@ -273,7 +279,7 @@ class _Sources:
         return tuple(dict.fromkeys(s for n in nodes if (s := self._one(n)) is not None))
 
 
-def _unclaimed(graph: Graph, owners: Mapping[str, int]) -> list[Unclaimed]:
+def _unclaimed(graph: Graph, owners: Mapping[str, int], *, unrolled: bool) -> list[Unclaimed]:
     shape_only = _shape_only(graph)
     numbers = _value_numbers(graph)
     twins: dict[int, str] = {}
@@ -285,6 +291,8 @@ def _unclaimed(graph: Graph, owners: Mapping[str, int]) -> list[Unclaimed]:
         if node.id not in owners:
             twin = twins.get(numbers[node.id])
             reason = _reason(graph, node, owners, shape_only, twin)
+            if reason == "unknown" and unrolled and node.op in _LOOPS:
+                reason = "unrolled"
             text = f"the same computation as {twin}, done once" if reason == "duplicate" else REASONS[reason]
             out.append(Unclaimed(node.id, reason, text))
     return out
@@ -307,13 +315,30 @@ def _reason(graph: Graph, node: Node, owners: Mapping[str, int], shape_only: set
         return "duplicate"
     if node.op == "Cast":
         return "cast"
-    if node.op in _MOVEMENT:
+    if node.op in _MOVEMENT or (node.op == "Gather" and node.inputs[1] in graph.constants):
         return "layout"
-    before = graph.producer.get(node.inputs[0]) if node.inputs else None
+    if node.op in {"Resize", "Upsample"} and _same_size(graph, node):
+        return "identity"
     data = [name for name in node.inputs if name and name not in graph.constants]
-    if node.op in _SCALES and len(data) == 1 and before is not None and (before.id in owners or before.op in VIEWS):
+    if node.op in _SCALES and len(data) == 1 and _behind_a_kernel(graph, data[0], owners):
         return "weights"
     return "unknown"
+
+
+def _same_size(graph: Graph, node: Node) -> bool:
+    """Whether a Resize gives what it gets: at the same size every mode does, but for one that also crops."""
+    before, after = (graph.tensor(name) for name in (node.inputs[0], node.outputs[0]))
+    crops = node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
+    return not crops and before.elements is not None and before.shape == after.shape
+
+
+def _behind_a_kernel(graph: Graph, name: str, owners: Mapping[str, int]) -> bool:
+    """Whether a kernel computes the tensor, seen through what has no kernel of its own."""
+    while (node := graph.producer.get(name)) is not None and node.id not in owners:
+        if node.op not in VIEWS | _MOVEMENT | _SCALES:
+            return False
+        name = next((i for i in node.inputs if i and i not in graph.constants), "")
+    return node is not None
 
 
 def _value_numbers(graph: Graph) -> dict[str, int]:
@@ -328,7 +353,7 @@ def _value_numbers(graph: Graph) -> dict[str, int]:
     value: dict[str, Any] = {name: ("constant", *content) for name, content in contents.items()}
     numbers = {}
     for node in graph.nodes:
-        attributes = tuple(sorted(a.SerializeToString() for a in node.proto.attribute))
+        attributes = tuple(sorted(_unnamed(a).SerializeToString() for a in node.proto.attribute))
         key: tuple[Any, ...] = (
             node.op,
             node.domain,
@@ -342,6 +367,16 @@ def _value_numbers(graph: Graph) -> dict[str, int]:
         numbers[node.id] = number
         value.update({name: (number, k) for k, name in enumerate(node.outputs)})
     return numbers
+
+
+def _unnamed(attribute: onnx.AttributeProto) -> onnx.AttributeProto:
+    """The attribute with its tensor's name taken off, which is no part of the value."""
+    if not attribute.HasField("t") or not attribute.t.name:
+        return attribute
+    bare = type(attribute)()
+    bare.CopyFrom(attribute)
+    bare.t.ClearField("name")
+    return bare
 
 
 def _shape_only(graph: Graph) -> set[str]:

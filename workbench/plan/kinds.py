@@ -123,7 +123,8 @@ def title_of(layer_type: str, name: str, kind: str, node_labels: list[str]) -> s
     if reformat := _REFORMAT.fullmatch(name):
         return f"another layout for {reformat[1].lower()} {reformat[2]} of {reformat[3]}"
     words = words_of(name)
-    if words:
+    converted = kind == "gemm" and kind_of_ops(node_labels) == "conv"  # a 1×1 convolution is a product over pixels
+    if words and not converted:
         told = [WORDS.get(w, w) for w in words]
         if len(told) > 7:
             told = [*told[:6], f"and {len(told) - 6} more"]
@@ -131,5 +132,6 @@ def title_of(layer_type: str, name: str, kind: str, node_labels: list[str]) -> s
     if node_labels:
         counts = Counter(node_labels)
         shown = [op if n == 1 else f"{n} × {op}" for op, n in counts.items()]
-        return " + ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+        text = " + ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")
+        return f"{text} as a matrix product" if converted else text
     return layer_type

@@ -172,7 +172,8 @@ def fusion_data(lens: Lens) -> Json:
     graph, layers = _need(lens), shown(lens.plan)
     at = {node.id: node.index for node in graph.nodes}
     pairs = [(i, at[name], layer.evidence) for i, layer in enumerate(layers) for name in layer.nodes if name in at]
-    flag_of_reason = {"constant": "constant", "weights": "folded", "shape": "folded", "unknown": "unknown"}
+    flag_of_reason = {"constant": "constant", "weights": "folded", "shape": "folded",
+                      "unknown": "unknown", "unrolled": "unknown"}  # fmt: skip
     return {
         "version": 1,
         "original": graph_data(lens),

@@ -11,7 +11,8 @@ character, and what does not fit is an error that names the line, never a layer 
     layer    = "Name: " name ", LayerType: " type ", Inputs: " tensors [", Constants: " tensors]
                ", Outputs: " tensors {", " key ": " value} ", Metadata: " owners
     tensors  = "[" ["{ " tensor " }" {", { " tensor " }"}] "]"
-    owners   = {"[ONNX Layer: " name "]"}, set apart by the control character 0x1e or 0x1f, or nothing
+    owners   = {"[ONNX Layer: " name "]" [note]}, set apart by the control character 0x1e or 0x1f, or nothing
+    note     = text without brackets, as "__gemm_from_conv1x1" of a convolution that became a matrix product (1.7)
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _TENSOR = re.compile(
 )
 _HEAD = re.compile(r"Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), Inputs: \[")
 _FIELD = re.compile(r", (?P<key>[A-Z][A-Za-z/]*): ")
-_OWNER = re.compile(r"\[ONNX Layer: (.*?)\](?=[\x1d-\x1f]|\[ONNX Layer: |$)")
+_OWNER = re.compile(r"\[ONNX Layer: (.*?)\](?=[^\[\]]*(?:\[ONNX Layer: |$))")
 _IO = re.compile(
     r" Name: (?P<name>.*?), IOMode: (?P<mode>\w+), DataType: (?P<dtype>\w+), Dimensions: \[(?P<shape>[-\d, ]*)\], "
     r"Location: (?P<location>\w+), IsShapeInferenceIO: \w+, ProfileInfo: \[(?P<profiles>.*)\]$"
@@ -106,8 +107,11 @@ def _layer(line: str, version: str) -> LayerRecord:
             continue
         if key == "Metadata":
             # The last field: whatever follows belongs to it.
-            layer["metadata"], at = line[at:], len(line)
+            layer["metadata"] = line[at:]
             layer["nodes"] = owners(layer["metadata"])
+            if layer["metadata"].count("[ONNX Layer: ") != len(_OWNER.findall(layer["metadata"])):
+                raise _unreadable(line, at, version)
+            at = len(line)
             continue
         # A simple value ends where the next field begins.
         following = _FIELD.search(line, at)
