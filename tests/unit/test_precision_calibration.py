@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.models_small import mlp, save
 from workbench import Model
@@ -100,14 +101,6 @@ def test_images(tmp_path: Path) -> None:
     images = [Input("x", (1, 3, 6, 5), "float32")]
     folder = tmp_path / "img"
     folder.mkdir()
-    try:
-        from PIL import Image
-    except ImportError:
-        (folder / "a.png").write_bytes(b"x")
-        with pytest.raises(CalibrationError, match="Pillow") as raised:
-            gather(folder, images, tmp_path / "out")
-        assert "pip install pillow" in (raised.value.hint or "")
-        return
     for i in range(8):
         pixels = np.random.default_rng(i).integers(0, 255, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{i}.png")
@@ -328,11 +321,10 @@ def test_a_damaged_archive_is_named(tmp_path: Path, harm: str) -> None:
 
 @pytest.mark.parametrize("harm", ["no image", "cut"])
 def test_a_damaged_image_is_named(tmp_path: Path, harm: str) -> None:
-    image = pytest.importorskip("PIL.Image")
     folder = tmp_path / "images"
     folder.mkdir()
     for i in range(8):
-        image.fromarray(np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(
             folder / f"{i}.png"
         )
     bad = folder / "5.png"

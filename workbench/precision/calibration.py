@@ -465,6 +465,7 @@ def _folder(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarra
 def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]]:
     """Images as RGB in 0..1, resized to the input; normalization beyond that is the user's."""
     import numpy as np
+    from PIL import Image
 
     name = _single(inputs, "a folder of images")
     shape = inputs[0].shape
@@ -473,13 +474,6 @@ def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[s
             f"Images fit an input of shape [batch, 3, height, width]; {name} is {list(shape)}.",
             hint="Prepare the data yourself and save them with numpy.save, or give --shape.",
         )
-    try:
-        from PIL import Image
-    except ImportError:
-        raise CalibrationError(
-            f"{len(files)} image files, and Pillow, which reads them, is not installed.",
-            hint="pip install pillow, or save the prepared images with numpy.save.",
-        ) from None
     for file in files:
         try:
             with Image.open(file) as picture:
