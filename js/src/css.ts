@@ -113,6 +113,7 @@ const CSS = `
 .wb-facts dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .wb-facts dd small{display:block;color:${v("faint")}}
 .wb-est{border-bottom:1px dashed ${v("faint")}}
+.wb-unseen{position:absolute;width:1px;height:1px;margin:-1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
 .wb-links{display:flex;flex-direction:column;gap:1px;align-items:stretch}
 .wb-links button{all:unset;cursor:pointer;padding:2px 6px;margin:0 -6px;border-radius:5px;color:${v("accent")};overflow-wrap:anywhere;font-size:12px}
 .wb-links button:hover{background:${v("hover")}}
@@ -120,6 +121,7 @@ const CSS = `
 .wb-code{font:12px/1.55 ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace;background:${v("canvas")};border:1px solid ${v("line")};border-radius:7px;overflow:auto;padding:5px 0}
 .wb-code>div{display:flex;white-space:pre;min-width:max-content;padding-right:10px}
 .wb-code i{font-style:normal;color:${v("faint")};width:46px;text-align:right;padding-right:12px;flex:none;user-select:none}
+.wb-code .wb-marked i{color:${v("muted")}}
 .wb-code .wb-marked{background:${v("amberSoft")};box-shadow:inset 3px 0 ${v("amber")}}
 .wb-path{font-size:11.5px;color:${v("muted")};margin-bottom:4px;overflow-wrap:anywhere}
 .wb-root .wb-raw{margin:0;font:11.5px/1.5 ui-monospace,"SF Mono",Menlo,Consolas,"Liberation Mono",monospace;white-space:pre-wrap;overflow-wrap:anywhere;max-height:320px;overflow:auto;background:${v("canvas")};border:1px solid ${v("line")};border-radius:7px;padding:8px 10px;color:inherit}
@@ -150,14 +152,15 @@ const CSS = `
 .wb-sheet::after{content:"";position:absolute;z-index:4;right:0;top:0;bottom:0;width:18px;pointer-events:none;opacity:0;transition:opacity .15s;background:linear-gradient(90deg,transparent,${v("shadow")})}
 .wb-sheet.wb-more::after{opacity:1}
 .wb-thead{position:sticky;top:0;z-index:3;display:flex;background:${v("bg")};border-bottom:1px solid ${v("lineStrong")};min-width:max-content;height:34px}
-.wb-th{all:unset;box-sizing:border-box;display:flex;align-items:center;gap:5px;padding:0 12px;font-weight:600;font-size:12px;color:${v("muted")};cursor:pointer;white-space:nowrap;overflow:hidden;flex:none}
-.wb-th>span{flex:0 0 auto;max-width:100%;overflow:hidden;text-overflow:ellipsis}
-.wb-th small{font-weight:400;color:${v("faint")};min-width:0;overflow:hidden;text-overflow:ellipsis}
-.wb-th:hover{color:${v("text")};background:${v("hover")}}
-.wb-th:focus-visible{outline:2px solid ${v("accent")};outline-offset:-2px}
-.wb-th i{font-style:normal;color:${v("accent")};width:10px}
+.wb-th{display:flex;flex:none}
+.wb-sort{all:unset;box-sizing:border-box;flex:1;min-width:0;display:flex;align-items:center;gap:5px;padding:0 12px;font-weight:600;font-size:12px;color:${v("muted")};cursor:pointer;white-space:nowrap;overflow:hidden}
+.wb-sort>span{flex:0 0 auto;max-width:100%;overflow:hidden;text-overflow:ellipsis}
+.wb-sort small{font-weight:400;color:${v("faint")};min-width:0;overflow:hidden;text-overflow:ellipsis}
+.wb-sort:hover{color:${v("text")};background:${v("hover")}}
+.wb-sort:focus-visible{outline:2px solid ${v("accent")};outline-offset:-2px}
+.wb-sort i{font-style:normal;color:${v("accent")};width:10px}
 .wb-num{justify-content:flex-end;text-align:right}
-.wb-th.wb-num>i{order:-1}
+.wb-sort.wb-num>i{order:-1}
 .wb-tr{position:absolute;left:0;display:flex;height:30px;align-items:center;border-bottom:1px solid ${v("line")};cursor:pointer;min-width:100%}
 .wb-tr:hover{background:${v("hover")}}
 .wb-tr[aria-selected=true]{background:${v("accentSoft")};box-shadow:inset 3px 0 ${v("accent")}}

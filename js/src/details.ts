@@ -93,7 +93,7 @@ export class DetailsPanel {
       }
       case "ids": return titled(section.title, this.ids(section));
       case "code": {
-        const code = h("div", { class: "wb-code" });
+        const code = h("div", { class: "wb-code", tabindex: 0 }); // it scrolls
         const marked = new Set(section.mark);
         section.lines.forEach((line, i) => {
           const number = section.first + i;
@@ -102,7 +102,7 @@ export class DetailsPanel {
         return titled(section.title, h("div", {}, h("div", { class: "wb-path" }, section.path), code));
       }
       case "table": {
-        const head = h("tr", {}, ...section.columns.map((c) => h("th", { scope: "col" }, c)));
+        const head = h("tr", {}, ...section.columns.map((c) => (c ? h("th", { scope: "col" }, c) : h("td", {}))));
         const rows = section.rows.map((r) => h("tr", {}, ...r.map((v) => h("td", {}, v === null ? "–" : String(v)))));
         return titled(section.title, h("table", { class: "wb-small" }, h("thead", {}, head), h("tbody", {}, ...rows)));
       }

@@ -2,7 +2,7 @@
 import { h } from "./dom";
 import { FLAGS } from "./fusion_model";
 import type { Legend } from "./overlay";
-import { mix, type Palette } from "./theme";
+import { tile, type Palette } from "./theme";
 import type { LayerFlag, NodeFlag } from "./types";
 import { figures } from "./units";
 
@@ -13,8 +13,9 @@ export function legendElement(legend: Legend, palette: Palette, conversions: boo
   if (legend.type === "categorical") {
     for (const entry of legend.entries) {
       const chip = h("span", { class: "wb-chip" }, entry.code);
-      chip.style.background = mix(palette.card, entry.colour, palette.name === "light" ? 0.2 : 0.3);
-      chip.style.color = mix(entry.colour, palette.text, palette.name === "light" ? 0.5 : 0.35);
+      const { ground, ink } = tile(palette, entry.colour);
+      chip.style.background = ground;
+      chip.style.color = ink;
       chip.style.boxShadow = `inset 3px 0 ${entry.colour}`;
       chip.style.paddingLeft = "6px";
       out.push(h("span", { class: "wb-entry" }, chip, entry.label, h("small", {}, figures(entry.count))));

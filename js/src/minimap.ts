@@ -15,6 +15,7 @@ export class Minimap {
   private readonly picture: HTMLCanvasElement;
   private scene: Scene | null = null;
   private scale = 1;
+  private room = 0;
   private w = 0;
   private h = 0;
   private palette: Palette | null = null;
@@ -45,7 +46,8 @@ export class Minimap {
     this.palette = palette;
     const ratio = Math.min(2, window.devicePixelRatio || 1);
     // In a narrow map it must leave room for the map.
-    const share = room > 0 && room < ROOMY ? Math.max(0.6, room / ROOMY) : 1;
+    if (room > 0) this.room = room; // a map that is out of sight has none
+    const share = Math.min(1, Math.max(0.6, this.room / ROOMY));
     const w = LARGEST.w * share - 2 * PAD;
     const h = LARGEST.h * share - 2 * PAD;
     this.scale = Math.min(w / Math.max(1, scene.width), h / Math.max(1, scene.height));

@@ -88,9 +88,11 @@ function categorical(
   return { marks, legend: { type: "categorical", label, source, entries } };
 }
 
+const howOf = (overlay: Overlay): NonNullable<Overlay["aggregate"]> => overlay.aggregate ?? (overlay.type === "diverging" ? "mean" : "sum");
+
 /** Value of a group; null where none of its nodes has one. */
 export function aggregate(overlay: Overlay, leaves: number[]): number | null {
-  const how = overlay.aggregate ?? (overlay.type === "diverging" ? "mean" : "sum");
+  const how = howOf(overlay);
   let sum = 0, count = 0, max = -Infinity;
   for (const leaf of leaves) {
     const v = overlay.values[leaf];
@@ -101,6 +103,14 @@ export function aggregate(overlay: Overlay, leaves: number[]): number | null {
   }
   if (count === 0) return null;
   return how === "sum" ? sum : how === "mean" ? sum / count : max;
+}
+
+/** A group's value in words: a sum of which parts are not known is at least that much. */
+export function aggregateText(overlay: Overlay, leaves: number[]): string {
+  const value = aggregate(overlay, leaves);
+  const least = howOf(overlay) === "sum" && leaves.some((leaf) => overlay.values[leaf] === null);
+  if (value === null || (least && value === 0)) return "–";
+  return (least ? "≥ " : "") + formatValue(value, overlay.unit, overlay.source);
 }
 
 function numeric(overlay: Overlay, tree: Tree, cards: number[], palette: Palette, kinds: Map<number, Mark>): Painted {
@@ -118,7 +128,7 @@ function numeric(overlay: Overlay, tree: Tree, cards: number[], palette: Palette
     marks.set(card, {
       colour: share === null ? palette.unknown : ramp(colours, diverging ? share : spread(share)),
       code: kind.code, badge: kind.badge,
-      text: value === null ? "–" : formatValue(value, overlay.unit, overlay.source),
+      text: aggregateText(overlay, leavesOf(tree, card)),
       bar: share === null ? null : diverging ? share * 2 - 1 : share,
       diverging, hatched, known: share !== null, parts: [],
     });

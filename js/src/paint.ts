@@ -6,7 +6,7 @@ import type { FlagStyle } from "./fusion_model";
 import { FAMILY, fit, fitMiddle, LABEL_FONT, measure, SUB_FONT, TITLE_FONT } from "./measure";
 import type { Mark } from "./overlay";
 import { type Box, type Card, CONVERSIONS, type Scene, TEXT_LEFT } from "./scene";
-import { mix, type Palette } from "./theme";
+import { mix, tile, type Palette } from "./theme";
 
 export interface Camera { x: number; y: number; zoom: number }
 
@@ -234,11 +234,12 @@ function paintFar(ctx: CanvasRenderingContext2D, card: Card, mark: Mark, state: 
 
 function badge(ctx: CanvasRenderingContext2D, x: number, y: number, mark: Mark, palette: Palette): void {
   const box = { x, y, w: 22, h: 22 };
-  ctx.fillStyle = mix(palette.card, mark.badge, palette.name === "light" ? 0.16 : 0.26);
+  const { ground, ink } = tile(palette, mark.badge);
+  ctx.fillStyle = ground;
   rounded(ctx, box, 6);
   ctx.fill();
   ctx.font = `600 10.5px ${FAMILY}`;
-  ctx.fillStyle = mix(mark.badge, palette.text, palette.name === "light" ? 0.45 : 0.3);
+  ctx.fillStyle = ink;
   ctx.textAlign = "center";
   ctx.fillText(mark.code, x + 11, y + 11.5);
   ctx.textAlign = "left";

@@ -25,7 +25,7 @@ export function mountReport(element: HTMLElement, payload: ReportPayload): { dis
   const tables = h("div", {});
   tables.style.cssText = "display:flex;flex-direction:column;gap:14px";
   const graphData = payload.fusion ?? payload.graph;
-  const page = h("div", { class: "wb-page" },
+  const page = h("main", { class: "wb-page" },
     h("header", {}, h("h1", {}, payload.title), payload.subtitle ? h("p", {}, payload.subtitle) : null),
     errors,
     payload.facts?.length
@@ -33,6 +33,7 @@ export function mountReport(element: HTMLElement, payload: ReportPayload): { dis
         h("strong", {}, typeof f.value === "number" ? formatValue(f.value, f.unit ?? "", f.source) : (f.value ?? "–")),
         f.source || f.note ? h("small", {}, [f.source, f.note].filter(Boolean).join(" · ")) : null)))
       : null,
+    h("h2", { class: "wb-unseen" }, "What became of the model"), // headings of details come below it
     graphData ? map : null,
     tables,
     payload.figures?.length ? h("div", { class: "wb-images" }, ...payload.figures.map((f) => figure(f))) : null,

@@ -3,7 +3,7 @@ import type { FlagStyle } from "./fusion_model";
 import { FAMILY, fit, fitMiddle, LABEL_FONT, measure, SUB_FONT, TITLE_FONT } from "./measure";
 import type { Legend, Mark } from "./overlay";
 import { type Card, CONVERSIONS, type Scene, TEXT_LEFT } from "./scene";
-import { mix, type Palette } from "./theme";
+import { tile, type Palette } from "./theme";
 
 export interface SvgInput {
   scene: Scene;
@@ -90,8 +90,9 @@ function cardSvg(card: Card, { marks, flags, selected, palette }: SvgInput): str
   if (flag?.border === "double") out.push(rect(x - 3, y - 3, w + 6, h + 6, `rx="11" fill="none" stroke="${palette.edgeStrong}"`));
   out.push(rect(x, y, w, h, `rx="8" fill="${palette.card}" stroke="${chosen ? palette.accent : flag ? palette.edgeStrong : palette.lineStrong}" stroke-width="${chosen ? 2 : 1}"${dash}`));
   out.push(rect(x + 1, y + 5, 4, h - 10, `rx="2" fill="${mark.colour}"`));
-  out.push(rect(x + 13, y + 11, 22, 22, `rx="6" fill="${mix(palette.card, mark.badge, palette.name === "light" ? 0.16 : 0.26)}"`));
-  out.push(text(x + 24, y + 26, `600 10.5px`, mix(mark.badge, palette.text, palette.name === "light" ? 0.45 : 0.3), mark.code, "middle"));
+  const { ground, ink } = tile(palette, mark.badge);
+  out.push(rect(x + 13, y + 11, 22, 22, `rx="6" fill="${ground}"`));
+  out.push(text(x + 24, y + 26, `600 10.5px`, ink, mark.code, "middle"));
   const space = w - TEXT_LEFT - 12 - (flag ? 18 : 0);
   out.push(text(x + TEXT_LEFT, y + 21, TITLE_FONT, palette.text, fitMiddle(card.title, TITLE_FONT, space)));
   const value = mark.text ? measure(mark.text, SUB_FONT) + 8 : 0;

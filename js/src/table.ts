@@ -37,7 +37,7 @@ export class TableView {
   private readonly grid: HTMLElement;
   private readonly sheet: HTMLElement;
   private readonly space: HTMLElement;
-  private readonly heads: HTMLButtonElement[] = [];
+  private readonly heads: HTMLElement[] = [];
   private readonly filter: HTMLInputElement;
   private readonly count: HTMLElement;
   private readonly errorSlot = h("div", { role: "alert" });
@@ -123,9 +123,10 @@ export class TableView {
   private head(): HTMLElement {
     const row = h("div", { class: "wb-thead", role: "row", "aria-rowindex": 1 });
     this.data.columns.forEach((column, c) => {
-      const cellHead = h("button", { type: "button", class: `wb-th${isNumeric(this.data, c) ? " wb-num" : ""}`, role: "columnheader", "aria-colindex": c + 1, title: `Sort by ${column.label}` },
+      const sort = h("button", { type: "button", class: `wb-sort${isNumeric(this.data, c) ? " wb-num" : ""}`, title: `Sort by ${column.label}` },
         h("span", {}, column.label), sourceBeside(column) ? h("small", {}, sourceBeside(column)) : null, h("i", { "aria-hidden": "true" }));
-      this.scope.listen(cellHead, "click", () => {
+      const cellHead = h("div", { class: "wb-th", role: "columnheader", "aria-colindex": c + 1 }, sort);
+      this.scope.listen(sort, "click", () => {
         const numeric = isNumeric(this.data, c);
         // Figures start with the largest: that is what one looks for. A third click undoes.
         if (this.sort?.column !== c) this.sort = { column: c, descending: numeric };

@@ -61,11 +61,11 @@ const DARK: Palette = {
 export const PALETTES: Record<ThemeName, Palette> = { light: LIGHT, dark: DARK };
 
 /** Kinds and precisions keep their colour from one model to the next; the same as in workbench/figures.py, whose charts stand beside the maps. */
-const KIND_COLOUR: Record<string, string> = {
+export const KIND_COLOUR: Record<string, string> = {
   conv: "#3b6fd4", gemm: "#5b50c8", attention: "#a3469e", pointwise: "#2f9e6e", norm: "#1f8a8a", softmax: "#57a639", reduction: "#7fae2e",
   pooling: "#2d9cc4", gather: "#8a6d3b", layout: "#d9902f", cast: "#c9622e", shape: "#9aa3ad", sync: "#b9c0c7", foreign: "#6b7280", other: "#6b7280",
 };
-const PRECISION_COLOUR: Record<string, string> = {
+export const PRECISION_COLOUR: Record<string, string> = {
   fp32: "#8a94a3", fp16: "#2f9e6e", bf16: "#1f8a8a", int8: "#3b6fd4", fp8: "#a3469e", int4: "#5b50c8", int32: "#c0a15a", int64: "#c9a227", bool: "#b9c0c7",
 };
 /** How much lighter the same colour is on a dark page. */
@@ -157,6 +157,11 @@ export function mix(a: string, b: string, share: number): string {
   const to = channels(b);
   const part = from.map((v, i) => Math.round(v + (to[i]! - v) * share));
   return `#${part.map((v) => v.toString(16).padStart(2, "0")).join("")}`;
+}
+
+/** Ground and ink of the letters that stand for a colour. */
+export function tile(palette: Palette, colour: string): { ground: string; ink: string } {
+  return { ground: mix(palette.card, colour, palette.name === "light" ? 0.16 : 0.26), ink: mix(colour, palette.text, 0.55) };
 }
 
 export function luminance(colour: string): number {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { resnetPlan, tableOf } from "../demo/data";
 import { reviveGraph, reviveTable } from "../src/decode";
-import { aggregate, domain, paintOverlay, position, ramp, spread } from "../src/overlay";
-import { categoryColours, kindColours, letterCodes, luminance, PALETTES } from "../src/theme";
+import { aggregate, aggregateText, domain, paintOverlay, position, ramp, spread } from "../src/overlay";
+import { categoryColours, kindColours, KIND_COLOUR, letterCodes, luminance, PALETTES, PRECISION_COLOUR, tile } from "../src/theme";
 import { arrange, cellText, largest } from "../src/table_model";
 import { figures, formatValue } from "../src/units";
 import { buildTree, groupingOf, visibleGraph } from "../src/visible";
@@ -31,6 +31,14 @@ describe("scales", () => {
     expect(aggregate({ ...overlay, aggregate: "mean" }, [0, 1, 2])).toBe(2);
     expect(aggregate({ ...overlay, aggregate: "max" }, [0, 1, 2])).toBe(3);
     expect(aggregate(overlay, [2])).toBeNull();
+  });
+  it("say that a sum without some of its parts is at least that much", () => {
+    const overlay = { name: "b", label: "B", unit: "B", type: "sequential" as const, values: [1000, 3000, null, 0], source: "computed" as const };
+    expect(aggregateText(overlay, [0, 1])).toBe("4 kB");
+    expect(aggregateText(overlay, [0, 1, 2])).toBe("≥ 4 kB");
+    expect(aggregateText(overlay, [2])).toBe("–");
+    expect(aggregateText(overlay, [2, 3])).toBe("–");
+    expect(aggregateText({ ...overlay, aggregate: "max" }, [0, 1, 2])).toBe("3 kB");
   });
 });
 
@@ -73,6 +81,8 @@ describe("letters and colours", () => {
   it("can be read: contrast of text on its ground is at least 4.5", () => {
     for (const p of Object.values(PALETTES)) {
       const pairs: [string, string][] = [[p.text, p.card], [p.muted, p.card], [p.muted, p.canvas], [p.faint, p.card], [p.accent, p.card], [p.amber, p.amberSoft], [p.onAccent, p.accent], [p.danger, p.dangerSoft]];
+      const colours = [...kindColours(p, Object.keys(KIND_COLOUR)), ...categoryColours(p, "precision", Object.keys(PRECISION_COLOUR)), ...p.categories];
+      for (const { ink, ground } of colours.map((colour) => tile(p, colour))) pairs.push([ink, ground]);
       for (const [ink, ground] of pairs) {
         const [a, b] = [luminance(ink), luminance(ground)].sort((x, y) => y - x) as [number, number];
         expect((a + 0.05) / (b + 0.05), `${p.name} ${ink} on ${ground}`).toBeGreaterThanOrEqual(4.5);

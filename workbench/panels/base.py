@@ -37,12 +37,16 @@ body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
 .wbp .wbp-quiet { color: var(--wbp-quiet); }
 .wbp .widget-html, .wbp .widget-html-content { line-height: 1.45; height: auto; }
 .wbp .widget-html-content p { margin: 8px 0; overflow-wrap: anywhere; }
+.wbp-head .widget-dropdown > select { padding-right: 22px; }
 body[data-jp-theme-light="false"] .wbp select { color-scheme: dark; }
 body[data-jp-theme-light="false"] .wbp .widget-dropdown > select { background-image: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='10' height='6'%3E%3Cpath d='M1 1l4 4 4-4' fill='none' stroke='%23bbb' stroke-width='1.5'/%3E%3C/svg%3E"); background-size: 10px 6px;
   background-position: right 8px center; }
 .wbp .widget-tab .widget-tab-contents.jupyter-widget-TabPanel-tabContents { padding: 10px 0 0; border: 0; overflow: visible;
   background: transparent; }
 .wbp .wbp-plot .jp-OutputArea, .wbp .wbp-plot .jp-OutputArea-child, .wbp .wbp-plot .jp-RenderedPlotly { height: 100%; }
+/* Above, plotly's buttons would lie on the legend. */
+.wbp .wbp-plot .modebar-container { height: 100%; pointer-events: none; }
+.wbp .wbp-plot .js-plotly-plot .plotly .modebar { top: auto; bottom: 2px; pointer-events: auto; }
 .wbp .wbp-scroll { overflow-x: auto; }
 .wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 24px; margin: 4px 0 8px; }
 .wbp .wbp-fact b { display: block; font-size: 17px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
@@ -105,8 +109,9 @@ class Panel(w.VBox):  # type: ignore[misc]
         )  # fmt: skip
         self._show_code.observe(self._toggle_code, "value")
         self.chooser = w.Dropdown(
-            options=[], layout=w.Layout(width="auto", max_width="460px"), tooltip="Engine to show"
-        )
+            options=[], description="Engine", tooltip="Engine to show", style={"description_width": "initial"},
+            layout=w.Layout(width="auto", max_width="520px", margin="2px 2px 2px 14px"),
+        )  # fmt: skip
         heading = w.HTML(f"{_STYLE}<h3 class='wbp-title'>{escape(self.title)}</h3>")
         middle: list[w.Widget] = [self.chooser] if engines else []
         if lens is not None:
@@ -430,7 +435,7 @@ def table_html(
     def cell(tag: str, i: int, text: str) -> str:
         return f"<{tag}{' class=n' if i in numeric else ''}>{escape(text)}</{tag}>"
 
-    head = "".join(cell("th", i, h) for i, h in enumerate(headings))
+    head = "".join(cell("th" if h else "td", i, h) for i, h in enumerate(headings))
     body = "".join("<tr>" + "".join(cell("td", i, c) for i, c in enumerate(row)) + "</tr>" for row in rows)
     wide = " wbp-wrap" if wrap else ""
     return f"<div class='wbp-scroll'><table class='wbp-table{wide}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -450,7 +455,8 @@ def chart(figure: go.Figure) -> dict[str, Any]:
 
     # Not plotly's own "responsive": at its second resize (a change of theme is one) it takes the height from the
     # page, where none is set, and the chart is gone. Jupyter's renderer resizes to the width by itself.
-    plain = json.loads(json.dumps({**data, "config": {"displaylogo": False}}, cls=PlotlyJSONEncoder))
+    config = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+    plain = json.loads(json.dumps({**data, "config": config}, cls=PlotlyJSONEncoder))
     title = (figure.layout.title.text or "chart") if figure.layout.title else "chart"
     return {
         "output_type": "display_data",

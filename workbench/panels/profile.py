@@ -133,12 +133,12 @@ class ProfilePanel(Panel):
         )  # fmt: skip
         self._facts, self._words = w.HTML(layout=wide), w.HTML(layout=wide)
         self.gpu = w.Dropdown(
-            options=cards(), value=None, layout=w.Layout(width="290px"), tooltip="GPU to hold the plan against"
-        )
+            options=cards(), value=None, tooltip="GPU to hold the plan against", description="Estimate for",
+            layout=w.Layout(width="380px"), style={"description_width": "initial"},
+        )  # fmt: skip
         self._basis = w.HTML(layout=w.Layout(flex="1 1 260px", min_width="0"))
-        self._gpu_label = w.HTML()
         self._gpu_row = w.HBox(
-            [self._gpu_label, self.gpu, self._basis],
+            [self.gpu, self._basis],
             layout=w.Layout(width="100%", flex_flow="row wrap", grid_gap="0 8px", align_items="center"),
         )
         self._tabs = Charts(self.guard)
@@ -250,7 +250,7 @@ class ProfilePanel(Panel):
     def _say_basis(self) -> None:
         on = self._device()
         estimated = self._times is not None and self._times.estimated
-        self._gpu_label.value = f"<span class='wbp-quiet'>{'Estimate for' if estimated else 'Ceilings of'}</span>"
+        self.gpu.description = "Estimate for" if estimated else "Ceilings of"
         told = on.source if on.measured else f"datasheet values, not measured: {on.source}"
         self._basis.value = f"<span class='wbp-quiet'>{escape(told)}</span>"
 
