@@ -136,6 +136,13 @@ def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> Non
     assert done.returncode == 0, done.stderr
     assert "Mul blow gives" in done.stderr
     assert not overflows(Model("m", save(mlp(), tmp_path / "mlp.onnx")), session.store, data="random:8")
+    tiny = model(
+        [node("Mul", ["x", "small"], ["h"], "fade"), node("Mul", ["h", "big"], ["y"], "back")],
+        [value("x", [1, 8])], [value("y", [1, 8])], [constant("big", 1e9), constant("small", 1e-10)],
+    )  # fmt: skip
+    (gone,) = overflows(Model("t", save(tiny, tmp_path / "tiny.onnx")), session.store, data="random:8")
+    assert (gone.node, gone.vanishes) == ("fade", True)
+    assert "h would be all zeros" in gone.text
     brain = cli("cast", path, "--to", "bf16", "--check", "random:4", "-o", tmp_path / "b.onnx")
     assert "BF16 has the range of FP32" in brain.stderr
 

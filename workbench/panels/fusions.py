@@ -80,7 +80,7 @@ class FusionsPanel(Panel):
             if view is not None:
                 view.close()
         self._map = kind(session, lens, on_error=fail, height=600)
-        self._details = DetailsView(session, lens, on_error=fail, height=480)
+        self._details = DetailsView(session, lens, on_error=fail, height=600)
         self._table = TableView(session, lens, on_error=fail, height=560)
         self._nodes = (
             TableView(session, lens, what="nodes", on_error=fail, height=560) if lens.graph is not None else None

@@ -96,7 +96,7 @@ class GraphPanel(Panel):
         if self._graph is None or self._details is None:
             fail = self.show_error
             self._graph = GraphView(self.session, lens, what="model", on_error=fail, height=640)
-            self._details = DetailsView(self.session, lens, on_error=fail, height=480)
+            self._details = DetailsView(self.session, lens, on_error=fail, height=640)
             ours = beside(self._graph, self._details)
             self._tabs.children = [ours, self._netron]
             self._tabs.set_title(0, "Workbench")

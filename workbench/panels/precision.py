@@ -260,7 +260,9 @@ class PrecisionPanel(Panel):
             links = [self._link(o.text, "node", (o.node,)) for o in found[:12]]
             more = [w.HTML(f"<span class='wbp-quiet'>and {len(found) - 12} more</span>")] if len(found) > 12 else []
             self._range.children = [w.HTML("<h4 class='wbp-part'>Beyond FP16's range</h4>"), *links, *more, keep]
-            return f"<b>{len(found)} tensors</b> would be infinite in FP16."
+            small = sum(o.vanishes for o in found)
+            told = [f"{n} would be {what}" for n, what in ((len(found) - small, "infinite"), (small, "all zeros")) if n]
+            return f"<b>{len(found)} tensors</b> leave FP16's range: {', '.join(told)}."
 
         self.work.run(work, "<b>Running the FP32 model</b>")
 

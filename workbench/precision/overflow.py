@@ -1,4 +1,4 @@
-"""Which tensors of an FP32 model leave FP16's range on real data."""
+"""Which tensors of an FP32 model leave FP16's range on real data, at either end."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LARGEST = 65504.0
 """The largest finite number in FP16."""
+
+VANISHING = 2.0**-25
+"""The largest number that FP16 rounds to zero: half of its smallest, 2 to the power of -24 (IEEE 754, ties to even)."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,19 @@ class Overflow:
     @property
     def text(self) -> str:
         """In words."""
+        if self.vanishes:
+            return (
+                f"{self.op} {self.node} gives at most {self.amax:.4g}, which FP16 rounds to zero: "
+                f"{self.tensor} would be all zeros."
+            )
         return (
             f"{self.op} {self.node} gives {self.amax:.4g}, beyond FP16's {LARGEST:g}: {self.tensor} would be infinite."
         )
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether every value is too small, not one too large."""
+        return self.amax <= VANISHING
 
 
 def overflows(
@@ -114,6 +127,6 @@ def overflow_task(reporter: Reporter, *, path: str, batches: str, folder: str) -
         "found": [
             {"tensor": name, "node": str(node.name), "op": node.op_type, "amax": found[name].amax}
             for name, node in makers.items()
-            if found[name].amax > LARGEST
+            if found[name].amax > LARGEST or 0 < found[name].amax <= VANISHING
         ]
     }
