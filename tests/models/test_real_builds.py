@@ -244,6 +244,8 @@ def transformer(kind: str):
     image = {"pixel_values": torch.randn(1, 3, 64, 64)}
     if kind == "bert":
         return tf.BertModel(tf.BertConfig(**small, vocab_size=100)), ids
+    if kind == "llama":
+        return tf.LlamaModel(tf.LlamaConfig(**small, num_key_value_heads=1, vocab_size=100, use_cache=False)), ids
     if kind == "gpt2":
         config = tf.GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=100, use_cache=False)
         return tf.GPT2Model(config), ids
@@ -255,7 +257,7 @@ def transformer(kind: str):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
-@pytest.mark.parametrize("kind", ["bert", "gpt2", "vit", "resnet"])
+@pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "vit", "resnet"])
 def test_transformers(shared: Session, kind: str, validate) -> None:
     pytest.importorskip("transformers")
     module, inputs = transformer(kind)
@@ -265,3 +267,19 @@ def test_transformers(shared: Session, kind: str, validate) -> None:
         check(engine.plan, engine.folder, validate)
         accounted(engine.plan, kind)
         assert any("transformers" in s.file for la in engine.plan.layers for s in la.sources)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_transformers_with_an_open_batch(shared: Session, kind: str, validate) -> None:
+    pytest.importorskip("transformers")
+    module, inputs = transformer(kind)
+    shared.add(module, inputs, name=f"{kind}-open", shapes={"input_ids": "1x16:4x16:8x16"})
+    engine = shared.build(f"{kind}-open", precision="fp16", shapes={"input_ids": "1x16:4x16:8x16"}, **SM89)
+    check(engine.plan, engine.folder, validate)
+    accounted(engine.plan, kind)
+    assert any(d["shape"][:1] == [-1] for d in engine.plan.io)
+    s = engine.plan.summary
+    assert s["bytes_unknown"] == s["flops_unknown"] == 0
+    assert all(la.bytes is not None for la in engine.plan.layers)

@@ -224,6 +224,8 @@ class Graph:
         """
         import onnx
 
+        from workbench.model.shapes import infer_shapes
+
         self.check_shapes(shapes)
         complete = all(t in self.tensors and self.tensors[t].elements is not None
                        for node in self.nodes for t in node.outputs if t)  # fmt: skip
@@ -291,26 +293,6 @@ class Graph:
             taken.add(name)
             out[name] = node.id
         return out
-
-
-def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with the shapes that ONNX can infer; what it can't stays unknown, and is reported as such.
-
-    Operators of a domain that the model forgot to import are skipped rather than an error.
-    """
-    import onnx
-
-    imported = {entry.domain for entry in model.opset_import}
-    forgotten = {node.domain for node in model.graph.node} - imported - {"", "ai.onnx"}
-    if forgotten:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        copy.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(forgotten))
-        model = copy
-    try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-        return model  # the graph contradicts itself; the compiler says where
 
 
 def dtype_name(data_type: int) -> str:

@@ -208,8 +208,8 @@ class _Shapes:
             if not open_in and not open_out:
                 continue
             mine = [graph.by_id[n] for n in nodes]
-            for name in open_in:
-                border.setdefault(name, set()).update(t for n in mine for t in n.inputs)
+            for name in open_in:  # weights have no open dimension
+                border.setdefault(name, set()).update(t for n in mine for t in n.inputs if t not in graph.initializers)
             for name in open_out:
                 border.setdefault(name, set()).update(t for n in mine for t in n.outputs)
         self._border = border

@@ -208,8 +208,9 @@ def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.M
     import onnx.inliner
     import onnx_ir as ir
 
-    from workbench.model.graph import Graph, infer_shapes
+    from workbench.model.graph import Graph
     from workbench.model.onnx_file import read_graph
+    from workbench.model.shapes import infer_shapes
 
     reporter.progress("Reading the graph", 0, 1)
     proto = read_graph(path)
