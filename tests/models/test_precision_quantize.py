@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
-from tests.models_small import FLOAT, mlp, model, node, save, value, weights
+from tests.models_small import FLOAT, constant, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Plan, Session
 from workbench.errors import CalibrationError, ModelError
@@ -191,6 +191,18 @@ def test_old_opsets_dynamic_batches_and_unnamed_nodes(session: Session, tmp_path
     assert error(exact, low) < 0.1
     same = quantize(exact, session.store, data="random:8", rest="fp32")
     assert same.graph.opset["ai.onnx"] == 13
+
+
+def test_what_onnxruntimes_own_quantizer_can_not_do_is_told_with_the_way_out(session: Session, tmp_path: Path) -> None:
+    proto = model(
+        [node("MatMul", ["x", "w"], ["h"], "mm"), node("Add", ["h", "far"], ["y"], "mask")],
+        [value("x", [4, 8])], [value("y", [4, 8])], [weights("w", 8, 8), constant("far", -3e38)],
+    )  # fmt: skip
+    exact = Model("far", save(proto, tmp_path / "far.onnx"))
+    with pytest.raises(CalibrationError, match=r"quantize_static can't quantize this model by entropy: .*bins") as told:
+        quantize(exact, session.store, data="random:8", placement="onnxruntime", rest="fp32")
+    assert "placement='tensorrt'" in str(told.value.hint)
+    assert quantize(exact, session.store, data="random:8", rest="fp32").origin["quantized"] == ["mm"]
 
 
 @pytest.mark.parametrize("placement", ["tensorrt", "onnxruntime"])

@@ -580,11 +580,17 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
     extra = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
     if how.ranging == "percentile":
         extra["CalibPercentile"] = how.percentile  # type: ignore[assignment]
-    quantize_static(
-        str(source), str(folder / "model.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=how.weights != "tensor",
-        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=methods[how.ranging],
-        nodes_to_exclude=names, extra_options=extra,
-    )  # fmt: skip
+    try:
+        quantize_static(
+            str(source), str(folder / "model.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=how.weights != "tensor",
+            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=methods[how.ranging],
+            nodes_to_exclude=names, extra_options=extra,
+        )  # fmt: skip
+    except Exception as error:  # of whatever kind: it is about this model or these data
+        raise CalibrationError(
+            f"ONNX Runtime's quantize_static can't quantize this model by {how.ranging}: {error}",
+            hint="method='minmax' needs no histogram of values; placement='tensorrt' (the default) calibrates by itself.",
+        ) from error
     made = Model("", folder / "model.onnx").graph
     pairs = [n.id for n in made.nodes if n.op == "QuantizeLinear"]
     return {"casts": 0, "kept": {}, "clipped": [], "quantized": pairs, "left": left, "pairs": len(pairs),
