@@ -1001,7 +1001,8 @@ def _config(config: BuildConfig | None, options: dict[str, Any]) -> BuildConfig:
     if "target" in options:
         options["targets"] = options.pop("target")
     if "shapes" in options:
-        options["profiles"] = (profile_of(options.pop("shapes")),)
+        profile = profile_of(options.pop("shapes"))
+        options |= {"profiles": (profile,)} if profile is not None else {}
     return (config or BuildConfig()).replace(**options) if options else config or BuildConfig()
 
 

@@ -15,6 +15,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PICTURE = DOCS / "images" / "performance.svg"
 TENSORRT = "results/h100_tensorrt_rtx_1.5.json"
 TORCH_TENSORRT = "results/h100_torch_tensorrt_rtx_1.4.json"
+ARCHITECTURES = "results/architectures_rtx_1.7.json"
 PRECISION = "results/h100_precision_rtx_1.5.json"
 MODELS = {"resnet50": "ResNet-50", "bert-base": "BERT-base", "gpt2-small": "GPT-2 small", "unet": "U-Net"}
 WAYS = {
@@ -91,6 +92,21 @@ def quantized() -> list[str]:
     return lines
 
 
+def architectures() -> list[str]:
+    """What the README says of the sweep over architectures, in phrases."""
+    found = json.loads((DOCS / ARCHITECTURES).read_text())["rows"]
+    built = [row for row in found if "refused" not in row]
+    unnamed = {row["model"] for row in built if row["kernels_without_nodes"]}
+    return [
+        f"{len({row['model'] for row in found})} architectures",
+        f"{len(built)} of {len(found)} builds",
+        f"{sum(row['nodes'] for row in built):,} nodes became {sum(row['kernels'] for row in built):,} kernels",
+        f"{sum(row['unknown_nodes'] for row in built)} nodes without a kernel or a reason",
+        f"bytes or operations unknown of {sum(row['uncounted'] for row in built)}",
+        f"kernels without nodes only in {' and '.join(sorted(name.upper() for name in unnamed))}",
+    ]
+
+
 def picture() -> str:
     """Small multiples, one a model and batch in FP16: the shorter the bar, the faster, within its own panel."""
     found = performance()
@@ -131,4 +147,4 @@ def picture() -> str:
 
 if __name__ == "__main__":
     PICTURE.write_text(picture())
-    print("\n".join([*table(), "", *quantized()]))
+    print("\n".join([*table(), "", *quantized(), "", *architectures()]))

@@ -15,7 +15,7 @@ from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
 from tests.contract.test_compilers import check
 from tests.models_small import chain, model, node, save, value, weights
 from workbench import Plan, Session
-from workbench.errors import BuildError, CancelledError, ConfigError, WorkerCrashedError
+from workbench.errors import BuildError, CancelledError, ConfigError, ModelError, WorkerCrashedError
 from workbench.model import samples
 
 pytestmark = needs_rtx
@@ -283,3 +283,22 @@ def test_transformers_with_an_open_batch(shared: Session, kind: str, validate) -
     s = engine.plan.summary
     assert s["bytes_unknown"] == s["flops_unknown"] == 0
     assert all(la.bytes is not None for la in engine.plan.layers)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+def test_a_mixture_of_experts_is_told_the_way_and_then_built(shared: Session, validate) -> None:
+    tf = pytest.importorskip("transformers", minversion="5")
+    module = tf.MixtralModel(tf.MixtralConfig(
+        hidden_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, intermediate_size=64, vocab_size=100,
+        num_local_experts=4, use_cache=False,
+    ))  # fmt: skip
+    inputs = transformer("bert")[1]
+    with pytest.raises(ModelError, match="grouped_mm") as told:
+        shared.add(module, inputs, name="experts")
+    assert "set_experts_implementation" in str(told.value.hint)
+    module.set_experts_implementation("batched_mm")
+    shared.add(module, inputs, name="experts")
+    engine = shared.build("experts", shapes=None, **SM89)  # none are given: as if it were not said
+    check(engine.plan, engine.folder, validate)
+    accounted(engine.plan, "experts")

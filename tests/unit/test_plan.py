@@ -79,6 +79,36 @@ def planned(graph: Graph, layers: list[dict], io: list[str], **more) -> Plan:
     return assemble(graph, record, model={"name": "m", "sha256": "0" * 64}, config={}, evidence="reported", **more)
 
 
+@pytest.mark.parametrize(
+    ("writes", "reads", "shape"),
+    [
+        # [4, 6, 8] flattened: its writer and its reader have only that.
+        (["mm"], ["act"], (24, 8)),
+        # The writer has [4, 6, 1] too, which would be [3, 8]; the reader decides.
+        (["mm", "sum"], ["act"], (24, 8)),
+        # Both sides have both: it is not guessed.
+        (["mm", "sum"], ["act", "scale"], None),
+    ],
+)
+def test_a_flattened_tensor_of_an_open_shape(writes: list[str], reads: list[str], shape: tuple | None) -> None:
+    made = model(
+        [node("MatMul", ["x", "w"], ["h"], "mm"), node("ReduceSum", ["h", "last"], ["s"], "sum"), node("Relu", ["h"], ["r"], "act"),
+         node("Neg", ["s"], ["n"], "scale"), node("Add", ["r", "n"], ["y"], "add")],
+        [value("x", ["b", 6, 8])], [value("y", None)], [weights("w", 8, 8), constant("last", [-1], "int64")],
+    )  # fmt: skip
+    layers = [
+        raw("a", "kgen", writes, [("x", (-1, 6, 8))], [("inner", (-1, 8))]),
+        raw("b", "kgen", reads, [("inner", (-1, 8))], [("out", (-1, 6, 8))]),
+    ]
+    plan = planned(Graph(made).at({"x": (4, 6, 8)}), layers, ["x", "y"])
+    assert plan.layers[0].outputs[0].shape == plan.layers[1].inputs[0].shape == shape
+    # A name of the model's own says it at once.
+    for layer in layers:
+        for t in (*layer["inputs"], *layer["outputs"]):
+            t["name"] = {"inner": "h"}.get(t["name"], t["name"])
+    assert planned(Graph(made).at({"x": (4, 6, 8)}), layers, ["x", "y"]).layers[0].outputs[0].shape == (24, 8)
+
+
 def test_sums_of_a_model_checked_by_hand(validate) -> None:
     # mlp: x [2, 8] @ w1 [8, 16] -> ReLU -> @ w2 [16, 4]; the ReLU rides with the first product.
     graph = Graph(mlp(2))

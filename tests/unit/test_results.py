@@ -18,3 +18,8 @@ def test_the_tables_are_those_of_the_data() -> None:
 
 def test_the_picture_is_that_of_the_data() -> None:
     assert draw_results.PICTURE.read_text() == draw_results.picture(), "python3 tests/benchmarks/draw_results.py"
+
+
+def test_what_is_said_of_architectures_is_what_was_found() -> None:
+    text = " ".join(README.split())
+    assert [phrase for phrase in draw_results.architectures() if phrase not in text] == []

@@ -239,9 +239,11 @@ def _export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchE
     place = f" at {where[-1][0]}:{where[-1][1]}" if where else ""
     if missing:
         place = place or line_of(missing[1])
+        experts = "Before the export: model.set_experts_implementation('batched_mm'), which has one. Else: "
         return ModelError(
             f"The torch operation {missing[1]}{place} has no ONNX form.",
-            hint="Rewrite that line with operations that have one, or register a translation "
+            hint=(experts if "grouped_mm" in missing[1] else "")
+            + "Rewrite that line with operations that have one, or register a translation "
             "(torch.onnx.export, custom_translation_table).",
             details={"op": missing[1]},
         )

@@ -7,6 +7,7 @@ why that is so. Nothing is guessed in silence: what can't be told is ``unknown``
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -196,12 +197,13 @@ class _Shapes:
 
     With dynamic inputs a compiler reports -1 for open dimensions. The model at its opt shapes knows the
     concrete ones: a layer's tensor is some tensor on the border of the layer's nodes. Among those that
-    agree with the reported numbers, the size must be the same for all, else it stays unknown.
+    agree with the reported numbers, the size must be the same for all; else, and where the compiler reports
+    it flattened, the same for the layer that writes it and those that read it. Else it stays unknown.
     """
 
     def __init__(self, graph: Graph, record: Record, claims: list[tuple[str, ...]]) -> None:
         self._known: dict[str, tuple[int, ...]] = {}
-        border: dict[str, set[str]] = {}
+        border: dict[str, list[set[str]]] = {}
         for raw, nodes in zip(record["layers"], claims, strict=True):
             open_in = [t["name"] for t in (*raw["inputs"], *raw.get("constants", [])) if -1 in t["shape"]]
             open_out = [t["name"] for t in raw["outputs"] if -1 in t["shape"]]
@@ -209,9 +211,9 @@ class _Shapes:
                 continue
             mine = [graph.by_id[n] for n in nodes]
             for name in open_in:  # weights have no open dimension
-                border.setdefault(name, set()).update(t for n in mine for t in n.inputs if t not in graph.initializers)
+                border.setdefault(name, []).append({t for n in mine for t in n.inputs if t not in graph.initializers})
             for name in open_out:
-                border.setdefault(name, set()).update(t for n in mine for t in n.outputs)
+                border.setdefault(name, []).append({t for n in mine for t in n.outputs})
         self._border = border
         self._graph = graph
         opts = {entry["name"]: tuple(entry["profiles"][0]["opt"]) for entry in record["io"] if entry.get("profiles")}
@@ -247,9 +249,16 @@ class _Shapes:
     def _concrete(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         if name in self._io and _agree(shape, self._io[name]):
             return self._io[name]
-        found = {s for t in self._border.get(name, ()) if (s := self._of(t)) and _agree(shape, s)}
+        sides = [{s for t in side if (s := self._of(t))} for side in self._border.get(name, ())]
+        found = {s for side in sides for s in side if _agree(shape, s)}
         if len(found) == 1:
             return found.pop()
+        own = self._of(name)
+        if own is not None or len(sides) > 1:
+            sides = sides if own is None else [{own}]
+            common = set.intersection(*({f for s in side if (f := _filled(shape, s))} for side in sides))
+            if len(common) == 1:
+                return common.pop()
         if shape.count(-1) == 1 and self._batch is not None and (not found or shape[0] == -1):
             filled = tuple(self._batch if d == -1 else d for d in shape)
             if not found or filled in found:
@@ -259,6 +268,17 @@ class _Shapes:
 
 def _agree(reported: tuple[int, ...], actual: tuple[int, ...]) -> bool:
     return len(reported) == len(actual) and all(r in (-1, a) for r, a in zip(reported, actual, strict=True))
+
+
+def _filled(reported: tuple[int, ...], actual: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The reported shape with as many elements as the actual one; None where that can't be."""
+    if _agree(reported, actual):
+        return actual
+    known = math.prod(d for d in reported if d != -1)
+    size = math.prod(actual)
+    if reported.count(-1) != 1 or not known or size % known:
+        return None
+    return tuple(size // known if d == -1 else d for d in reported)
 
 
 class _Sources:
