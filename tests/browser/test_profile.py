@@ -34,6 +34,13 @@ def charts_have_room(panel: Panel) -> None:
         assert drawn is not None
         assert size["height"] > 100
         assert abs(size["height"] - drawn["height"]) <= 12
+        # Plotly's buttons are below, where they cover no legend.
+        buttons = plots.nth(i).locator(".modebar").first.bounding_box()
+        assert buttons is not None
+        assert buttons["y"] > size["y"] + size["height"] / 2
+        named = [b.get_attribute("data-title") or "" for b in plots.nth(i).locator(".modebar-btn").all()]
+        assert any("Download" in name for name in named)
+        assert not [name for name in named if "hare" in name or "loud" in name]  # nothing is sent to a server
 
 
 # A profile lies beside its engine: each width has an engine of its own.

@@ -45,8 +45,8 @@ body[data-jp-theme-light="false"] .wbp .widget-dropdown > select { background-im
   background: transparent; }
 .wbp .wbp-plot .jp-OutputArea, .wbp .wbp-plot .jp-OutputArea-child, .wbp .wbp-plot .jp-RenderedPlotly { height: 100%; }
 /* Above, plotly's buttons would lie on the legend. */
-.wbp .wbp-plot .modebar-container { height: 100%; pointer-events: none; }
-.wbp .wbp-plot .js-plotly-plot .plotly .modebar { top: auto; bottom: 2px; pointer-events: auto; }
+.wbp .js-plotly-plot .modebar-container { height: 100%; pointer-events: none; }
+.wbp .js-plotly-plot .plotly .modebar { top: auto; bottom: 2px; pointer-events: auto; }
 .wbp .wbp-scroll { overflow-x: auto; }
 .wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 24px; margin: 4px 0 8px; }
 .wbp .wbp-fact b { display: block; font-size: 17px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
@@ -446,6 +446,10 @@ def warning(texts: Sequence[str]) -> str:
     return "".join(f"<div class='wbp-warn'><b>Note</b> {escape(text)}</div>" for text in texts)
 
 
+# The last one sends the chart to a server of Plotly's.
+_NO_BUTTONS = ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "sendChartToCloud"]
+
+
 def chart(figure: go.Figure) -> dict[str, Any]:
     """A plotly figure as a display output; kilobytes, where a FigureWidget is megabytes."""
     data = figure.to_plotly_json()
@@ -455,7 +459,7 @@ def chart(figure: go.Figure) -> dict[str, Any]:
 
     # Not plotly's own "responsive": at its second resize (a change of theme is one) it takes the height from the
     # page, where none is set, and the chart is gone. Jupyter's renderer resizes to the width by itself.
-    config = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"]}
+    config = {"displaylogo": False, "modeBarButtonsToRemove": _NO_BUTTONS, "plotlyServerURL": ""}
     plain = json.loads(json.dumps({**data, "config": config}, cls=PlotlyJSONEncoder))
     title = (figure.layout.title.text or "chart") if figure.layout.title else "chart"
     return {
