@@ -86,3 +86,37 @@ def measured(reporter: Any, *, folder: str, file: str, **arguments: Any) -> dict
     Path(folder).mkdir(exist_ok=True)
     (Path(folder) / file).write_text(json.dumps(document))
     return document
+
+
+def hold_the_interpreter(reporter: Any) -> dict[str, Any]:
+    reporter.progress("Holding", 0, 1)
+    return {"sum": sum(range(10**15))}  # one call in C: no other thread of this process runs meanwhile
+
+
+def place(reporter: Any) -> dict[str, Any]:
+    return {"folder": str(Path.cwd()), "path": sys.path, "modules": sorted(sys.modules)}
+
+
+# Tasks of `jobs.guarded`, which get no reporter.
+
+
+def quick(**arguments: Any) -> dict[str, Any]:
+    return {**arguments, "pid": os.getpid()}
+
+
+def slow(seconds: float) -> dict[str, Any]:
+    time.sleep(seconds)
+    return {}
+
+
+def take_memory(size: int) -> dict[str, Any]:
+    return {"size": len(bytearray(size))}
+
+
+def crash() -> dict[str, Any]:
+    os.kill(os.getpid(), 11)
+    return {}
+
+
+def complain() -> dict[str, Any]:
+    raise ModelError("It is no good.", code="no-good")

@@ -17,16 +17,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import psutil
 
+from workbench import limits
 from workbench.errors import CancelledError, ConfigError, TimeLimitError, WorkbenchError, WorkerCrashedError
 from workbench.events import call
 
 Status = Literal["running", "done", "failed", "cancelled"]
+
+PARENT = "WORKBENCH_PARENT"
+"""Names the environment variable that tells a worker which process started it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,17 @@ def prepare(preload: tuple[str, ...]) -> None:
         _ready[key] = _spawn(sys.executable, preload, None)
 
 
-# Another environment has no workbench of its own, and must not see this one's other packages: only the folder of
+# What a worker runs first. ``python -c`` puts the working directory at the head of the module path, where a file beside
+# a model (``queue.py``, ``onnx_ir.py``) would be imported instead of the real module; `sys` is built in and can't be.
+_OWN = """
+import sys
+if not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]
+from workbench.worker import main
+main()
+"""
+
+# Another environment does not have the workbench, and must not see the other packages of this one: only the folder of
 # the package itself is made known there.
 _FOREIGN = """
 import importlib.util, sys
@@ -67,17 +82,65 @@ main()
 
 
 def _spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subprocess.Popen[bytes]:
-    own = [python, "-m", "workbench.worker"]
+    own = [python, "-c", _OWN]
     foreign = [python, "-I", "-c", _FOREIGN, str(Path(__file__).parent)]
-    return subprocess.Popen(
-        [*(own if python == sys.executable else foreign), *preload],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log or subprocess.PIPE,
-        start_new_session=True,
+    command = [*(own if python == sys.executable else foreign), *preload]
+    environment = {
         # The order in which `machine.gpus` counts; CUDA's own is another on a machine with several kinds of GPU.
-        env={"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ, "PYTHONUNBUFFERED": "1"},
-    )
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",
+        PARENT: str(os.getpid()),
+    }
+    if "PYTHONPATH" in os.environ:  # relative entries mean this working directory, not the worker's
+        entries = [os.path.abspath(entry) for entry in os.environ["PYTHONPATH"].split(os.pathsep) if entry]  # noqa: PTH100
+        environment["PYTHONPATH"] = os.pathsep.join(entries)
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log or subprocess.PIPE,
+            start_new_session=True,
+            cwd=os.path.abspath(os.sep),  # noqa: PTH100 - nobody plants a file or library there
+            env=environment,
+        )
+
+    return _in_lasting_thread(start)
+
+
+_starts: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+_starter: tuple[int, threading.Thread] | None = None
+_starter_lock = threading.Lock()
+
+
+def _in_lasting_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """Call `start` in a thread that lives as long as this process.
+
+    Linux ends a worker when the *thread* that started it ends (``PR_SET_PDEATHSIG``), and builds start workers from
+    threads that end before their worker does.
+    """
+    global _starter, _starts  # noqa: PLW0603 - one for each process
+    with _starter_lock:
+        if _starter is None or _starter[0] != os.getpid():  # threads do not survive a fork
+            _starts = queue.SimpleQueue()
+            thread = threading.Thread(target=_serve_starts, args=(_starts,), name="workbench-start", daemon=True)
+            thread.start()
+            _starter = (os.getpid(), thread)
+    done: Future[subprocess.Popen[bytes]] = Future()
+    _starts.put((start, done))
+    return done.result()
+
+
+def _serve_starts(starts: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]) -> None:
+    while True:
+        start, done = starts.get()
+        try:
+            done.set_result(start())
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            done.set_exception(error)
 
 
 @dataclass
@@ -125,8 +188,9 @@ class Job:
             if log is not None:
                 log.close()
         self._tail = bytearray()
+        self._drainer = threading.Thread(target=self._drain, name="workbench-stderr", daemon=True)
         if log is None:
-            threading.Thread(target=self._drain, name="workbench-stderr", daemon=True).start()
+            self._drainer.start()
         self._sent = False
         self._reader = threading.Thread(target=self._read, name=f"workbench {self.title}", daemon=True)
 
@@ -134,6 +198,11 @@ class Job:
     def pid(self) -> int:
         """Process id of the worker."""
         return self._process.pid
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called; the worker may still be about to end."""
+        return self._cancelled
 
     @property
     def seconds(self) -> float:
@@ -162,20 +231,28 @@ class Job:
             self._process.stdin.write(message.encode() + b"\n")
             self._process.stdin.flush()
 
-    def ask(self, message: dict[str, Any] | None) -> dict[str, Any]:
+    def ask(self, message: dict[str, Any] | None, seconds: float | None = None) -> dict[str, Any]:
         """Send `message` to a task that converses (`Reporter.receive`) and wait for its answer; one at a time.
 
         None sends nothing: it waits for what the task says of itself.
 
+        Args:
+            message: JSON-able.
+            seconds: How long to wait; the worker is then ended. None waits without a limit.
+
         Raises:
             WorkbenchError: what the task answered with, and goes on; or what ended it, then also by every later call.
+            TimeoutError: `seconds` passed.
         """
         self.start()
         with self._asking:
             if message is not None:
                 self._write(json.dumps(message))
             try:
-                found = self._answers.get()
+                found = self._answers.get(timeout=seconds)
+            except queue.Empty:
+                self.cancel()
+                raise TimeoutError(f"{self.title or self.task} did not answer within {seconds:g} s.") from None
             except KeyboardInterrupt:
                 self.cancel()  # its answer would be taken for the next one's
                 raise
@@ -261,6 +338,8 @@ class Job:
             elif message["event"] == "error":
                 failure = WorkbenchError.from_dict(message["error"])
         code = self._process.wait()
+        if self._drainer.is_alive():
+            self._drainer.join(1.0)  # a child of the worker may hold its standard error open
         if self._cancelled:
             self._finish("cancelled", CancelledError(f"{self.title or self.task} was cancelled."))
         elif failure is not None:
@@ -327,3 +406,85 @@ class Job:
 
     def _tell(self) -> None:
         call(self._listeners, self)
+
+
+_IDLE_SECONDS = 240.0
+_idle: list[tuple[int, float, Job]] = []  # process that started it, when it was last used, the worker
+_idle_lock = threading.Lock()
+
+
+def prepare_guard() -> None:
+    """Start a worker for `guarded` ahead, if none waits."""
+    with _idle_lock:
+        if any(pid == os.getpid() for pid, _, _ in _idle):
+            return
+    _give_back(_guard())
+
+
+def guarded(
+    task: str,
+    arguments: dict[str, Any],
+    *,
+    title: str,
+    seconds: float | None = None,
+    memory: float | None = None,
+) -> dict[str, Any]:
+    """Run a short task on a stranger's file in a warm worker, within limits of time and memory.
+
+    For native code that this process must survive: a library that never returns, or takes all memory, costs a worker.
+
+    Args:
+        task: ``package.module:function``, called there as ``function(**arguments)``; it returns a JSON-able dict.
+        arguments: JSON-able keyword arguments.
+        title: What is done, for messages: "reading model.onnx".
+        seconds: Limit of time; None for ``READER_SECONDS`` of `workbench.limits`.
+        memory: Limit of the worker's address space in bytes; None for ``READER_BYTES``.
+
+    Raises:
+        LimitError: a limit was reached; its code is ``limit-reader-seconds`` or ``limit-reader-bytes``.
+        WorkerCrashedError: the library crashed.
+        WorkbenchError: what the task raised.
+    """
+    seconds = limits.limit("READER_SECONDS") if seconds is None else seconds
+    memory = limits.limit("READER_BYTES") if memory is None else memory
+    what = title[:1].upper() + title[1:]
+    job = _guard()
+    try:
+        return job.ask({"task": task, "arguments": arguments, "memory": int(memory)}, seconds)
+    except TimeoutError:
+        raise limits.exceeded("READER_SECONDS", f"{what} took longer than {seconds:g} s and was stopped.") from None
+    except WorkerCrashedError as error:
+        raise WorkerCrashedError(
+            f"{what} crashed the library that reads it.",
+            hint="The file may be damaged. This process is unharmed.",
+            details=error.details,
+        ) from None
+    except WorkbenchError as error:
+        if error.code == "reader-memory":
+            size = f"{memory / 1e9:g} GB"
+            raise limits.exceeded("READER_BYTES", f"{what} needs more than {size} of memory and was stopped.") from None
+        raise
+    finally:
+        _give_back(job)
+
+
+def _guard() -> Job:
+    with _idle_lock:
+        while _idle:
+            pid, used, job = _idle.pop()
+            if pid != os.getpid():
+                continue  # of the process that this one was forked from
+            if job.status == "running" and not job.cancelled and time.monotonic() - used < _IDLE_SECONDS:
+                return job
+            job.cancel()
+    return Job("workbench.worker:serve", {"idle_seconds": _IDLE_SECONDS + 60}, title="reader").start()
+
+
+def _give_back(job: Job) -> None:
+    if job.status != "running" or job.cancelled:
+        return
+    with _idle_lock:
+        if len(_idle) < 2:
+            _idle.append((os.getpid(), time.monotonic(), job))
+            return
+    job.cancel()

@@ -1,4 +1,4 @@
-"""The worker's own main: ``python -m workbench.worker [module to import ahead ...]``.
+"""What a worker process runs: `main`, started by `workbench.jobs` with modules to import ahead as arguments.
 
 It reads one JSON line ``{"task": "module:function", "arguments": {...}}`` from standard input, runs the
 function, and writes JSON lines to what was standard output: ``progress``, then ``result`` or ``error``. A task that
@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -35,9 +36,13 @@ class Reporter:
         self._begun: dict[str, float] = {}
         self.heard: queue.Queue[dict[str, Any]] = queue.Queue()
 
-    def receive(self) -> dict[str, Any]:
-        """Wait for the next message of `Job.ask`. The worker ends while it waits if its parent does."""
-        return self.heard.get()
+    def receive(self, seconds: float | None = None) -> dict[str, Any]:
+        """Wait for the next message of `Job.ask`. The worker ends while it waits if its parent does.
+
+        Raises:
+            queue.Empty: none came within `seconds`.
+        """
+        return self.heard.get(timeout=seconds)
 
     def answer(self, found: dict[str, Any] | WorkbenchError) -> None:
         """Answer a message; an error is raised by the `Job.ask` that waits, and the task goes on."""
@@ -72,6 +77,7 @@ class Reporter:
 
 def main() -> None:
     """Run the one task that standard input names."""
+    _die_with_parent()
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     reporter = Reporter(out)
@@ -123,6 +129,64 @@ def _told(error: Exception) -> WorkbenchError:
         hint="This is not an error that the workbench expects; the worker's log has the traceback.",
         details={"traceback": traceback.format_exc()},
     )
+
+
+def serve(reporter: Reporter, *, idle_seconds: float) -> dict[str, Any]:
+    """The task behind `jobs.guarded`: run what each message names, within its limit of memory.
+
+    Args:
+        reporter: The way to the parent.
+        idle_seconds: Seconds without a message after which the worker ends.
+    """
+    while True:
+        try:
+            message = reporter.receive(idle_seconds)
+        except queue.Empty:
+            return {}
+        try:
+            _limit_memory(message["memory"])
+            module, _, function = message["task"].partition(":")
+            reporter.answer(getattr(importlib.import_module(module), function)(**message["arguments"]))
+        except WorkbenchError as error:
+            reporter.answer(error)
+        except Exception as error:  # noqa: BLE001 - the boundary of the process: everything is reported
+            if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+                reporter.answer(WorkbenchError("The reader ran out of memory.", code="reader-memory"))
+            else:
+                reporter.answer(_told(error))
+
+
+def _limit_memory(size: int) -> None:
+    """Limit this process's address space to `size` bytes, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _die_with_parent() -> None:
+    """End this process when the one that started it ends, however busy this one is and whoever holds its pipes."""
+    parent = int(os.environ.pop("WORKBENCH_PARENT", "0"))
+    if not parent:
+        return
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG in <sys/prctl.h>
+        if ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, int(signal.SIGKILL), 0, 0, 0) == 0:
+            if os.getppid() != parent:  # it ended before this took effect
+                os._exit(3)
+            return
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(3)
 
 
 def _listen(reporter: Reporter) -> None:

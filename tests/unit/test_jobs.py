@@ -14,9 +14,11 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT, wait_for
+from workbench import jobs, limits
 from workbench.errors import (
     CancelledError,
     ConfigError,
+    LimitError,
     ModelError,
     StoreError,
     TimeLimitError,
@@ -175,19 +177,23 @@ def test_a_listener_that_raises_does_not_stop_the_job() -> None:
 
 
 PARENT = """
-import sys, time
+import os, sys, time
 from workbench.jobs import Job
-job = Job("tests.tasks:hang", {})
-if sys.argv[1] == "started":
+how = sys.argv[1]
+job = Job("tests.tasks:hold_the_interpreter" if how == "busy" else "tests.tasks:hang", {})
+if how != "waiting":
     job.start()
     while not job.progress:
         time.sleep(0.01)
+if how == "forked" and os.fork() == 0:  # as a DataLoader does; the child holds the worker's pipes
+    time.sleep(20)
+    os._exit(0)
 print(job.pid, flush=True)
 time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("state", ["started", "waiting"])
+@pytest.mark.parametrize("state", ["started", "waiting", "forked", "busy"])
 def test_a_worker_whose_parent_dies_ends_too(state: str) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, state], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
@@ -224,3 +230,82 @@ def test_many_jobs_at_once() -> None:
     assert [j.result()["sum"] for j in jobs] == list(range(6))
     for thread in threads:
         thread.join()
+
+
+def test_a_worker_outlives_the_thread_that_started_it() -> None:
+    made: list[Job] = []
+    thread = threading.Thread(target=lambda: made.append(job("add", arguments={"a": 1})))
+    thread.start()
+    thread.join()
+    time.sleep(0.2)
+    assert made[0].result(20)["sum"] == 1
+
+
+def test_a_worker_imports_nothing_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("queue", "psutil", "onnx", "tensorrt_rtx", "workbench"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'CALLED')!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}")  # an empty entry means the working directory
+    found = job("place", preload=("onnx", "tensorrt_rtx")).result()
+    assert not (tmp_path / "CALLED").exists()
+    assert not {"", ".", str(tmp_path)} & set(found["path"])
+    assert found["folder"] == "/"
+    assert jobs.guarded("tests.tasks:quick", {"a": 1}, title="reading")["a"] == 1
+    assert not (tmp_path / "CALLED").exists()
+
+
+def test_a_relative_module_path_is_that_of_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lib").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}lib")
+    assert str(tmp_path / "lib") in job("place").result()["path"]
+
+
+def test_guarded_uses_one_worker_again_and_again() -> None:
+    first = jobs.guarded("tests.tasks:quick", {"a": 1}, title="reading")
+    second = jobs.guarded("tests.tasks:quick", {"a": 2}, title="reading")
+    assert (first["a"], second["a"]) == (1, 2)
+    assert first["pid"] == second["pid"] != os.getpid()
+
+
+def test_guarded_stops_what_takes_too_long() -> None:
+    with pytest.raises(LimitError) as info:
+        jobs.guarded("tests.tasks:slow", {"seconds": 60}, title="reading x.onnx", seconds=0.3)
+    assert info.value.code == "limit-reader-seconds"
+    assert info.value.message.startswith("Reading x.onnx took longer than 0.3 s")
+    assert "WORKBENCH_LIMIT_READER_SECONDS" in str(info.value.hint)
+    assert jobs.guarded("tests.tasks:quick", {"a": 1}, title="reading")["a"] == 1
+
+
+def test_guarded_stops_what_takes_too_much_memory() -> None:
+    with pytest.raises(LimitError) as info:
+        jobs.guarded("tests.tasks:take_memory", {"size": 3_000_000_000}, title="reading x.onnx", memory=2e9)
+    assert info.value.code == "limit-reader-bytes"
+    assert jobs.guarded("tests.tasks:take_memory", {"size": 1000}, title="reading x.onnx", memory=2e9)["size"] == 1000
+
+
+def test_guarded_survives_a_crash_and_hands_on_errors() -> None:
+    with pytest.raises(WorkerCrashedError, match=r"Reading x\.onnx crashed"):
+        jobs.guarded("tests.tasks:crash", {}, title="reading x.onnx")
+    with pytest.raises(ModelError) as info:
+        jobs.guarded("tests.tasks:complain", {}, title="reading x.onnx")
+    assert info.value.code == "no-good"
+
+
+def test_a_limit_is_raised_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LimitError) as info:
+        limits.check("NESTING", 1000, "The model m.onnx")
+    assert info.value.code == "limit-nesting"
+    assert "WORKBENCH_LIMIT_NESTING" in str(info.value.hint)
+    monkeypatch.setenv("WORKBENCH_LIMIT_NESTING", "1e4")
+    limits.check("NESTING", 1000, "The model m.onnx")
+    monkeypatch.setenv("WORKBENCH_LIMIT_NESTING", "many")
+    with pytest.raises(ConfigError) as wrong:
+        limits.check("NESTING", 1000, "The model m.onnx")
+    assert wrong.value.code == "limit-invalid"
+
+
+def test_an_error_keeps_its_code_across_the_pipe() -> None:
+    assert WorkbenchError.from_dict(ModelError("x", code="not-onnx").to_dict()).code == "not-onnx"
+    assert WorkbenchError.from_dict({"kind": "ModelError", "message": "x"}).code == "model"
+    assert StoreError("x").code == "store"
