@@ -12,9 +12,11 @@ Only models that a session holds can be asked for, by name; no path from the out
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,9 @@ _TYPES = {
 }  # fmt: skip
 
 
+_reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="workbench-netron")
+
+
 class NetronHandler(JupyterHandler):  # type: ignore[misc]
     """Serves Netron's page, its files, and the graph that it shows."""
 
@@ -49,20 +54,21 @@ class NetronHandler(JupyterHandler):  # type: ignore[misc]
 
     @web.authenticated
     @authorized
-    def head(self, *path: str) -> None:
+    async def head(self, *path: str) -> None:
         """Whether the view is there."""
-        self.get(*path)
+        await self.get(*path)
 
     @web.authenticated
     @authorized
-    def get(self, session: str, model: str, file: str) -> None:
+    async def get(self, session: str, model: str, file: str) -> None:
         """One file of the view of `model` in `session`."""
         folder = _netron()
         if folder is None:
             raise web.HTTPError(404, "Netron is not installed: pip install 'trt-workbench[lab]'")
         if file.startswith("data/"):
             self.set_header("Content-Type", "application/octet-stream")
-            self.write(_graph(session, model))
+            # In a thread, and one graph at a time: reading a large one takes seconds, and Jupyter has to answer meanwhile.
+            self.write(await asyncio.get_running_loop().run_in_executor(_reader, _graph, session, model))
         elif file == "":
             self.set_header("Content-Type", _TYPES[".html"])
             # Netron asks an address service whether to ask for consent to be counted; this answers it.

@@ -247,3 +247,28 @@ def test_axes_that_count_have_no_halves(built: Session) -> None:
     assert figures.memory(few).layout.xaxis.dtick == 1
     assert len(plan.layers) > 12
     assert figures.memory(plan).layout.xaxis.dtick is None
+
+
+def test_a_closed_panel_leaves_no_widgets(session: Session) -> None:
+    from ipywidgets.widgets.widget import _instances
+
+    from workbench.panels import PANELS
+
+    session.add(SAMPLES / "attention.onnx", name="m")
+    first, second = session.build("m", compiler="fake"), session.build("m", compiler="fake", precision="fp16")
+    before = set(_instances)
+    for name in PANELS:
+        shown = session.panel(name)
+        session.current = first.key
+        session.current = second.key
+        once = len(_instances)
+        for engine in (first, second) * 3:  # what shows one engine is closed when another is shown
+            session.current = engine.key
+        assert len(_instances) == once, name
+        shown.close()
+        assert set(_instances) == before, name
+    app = session.app()
+    for i in range(len(PANELS)):
+        app.selected_index = i
+    app.close()
+    assert set(_instances) == before

@@ -36,4 +36,7 @@ class App(w.Tab):  # type: ignore[misc]
         for place in self.children:
             for child in place.children:
                 child.close()
+            place.layout.close()
+            place.close()
+        self.layout.close()
         super().close()

@@ -13,7 +13,6 @@ import ipywidgets as w
 from workbench.errors import WorkbenchError
 from workbench.events import Event
 from workbench.widgets.lens import Lens
-from workbench.widgets.views import View
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -271,8 +270,7 @@ class Panel(w.VBox):  # type: ignore[misc]
         if self._stop is not None:
             self._stop()
             self._stop = None
-        close_views(self.body)  # else they would go on listening to the session
-        super().close()
+        close_tree(self)
 
 
 def _plan_label(plan: Plan) -> str:
@@ -347,12 +345,13 @@ class Charts(w.Tab):  # type: ignore[misc]
     children: Any
     selected_index: Any
 
-    def __init__(self, guard: Callable[[Any], Any]) -> None:
+    def __init__(self, panel: Panel) -> None:
+        self._panel = weakref.ref(panel)
         self._makers: list[Callable[[], w.Widget]] = []
         self._made: set[int] = set()
         self._names: list[str] = []
         super().__init__(layout=w.Layout(width="100%"))
-        self.observe(guard(self._opened), "selected_index")
+        self.observe(panel.guard(self._opened), "selected_index")
 
     def fill(self, tabs: Sequence[tuple[str, Callable[[], w.Widget]]]) -> None:
         """Give it other tabs; one of the same name as the open one stays open."""
@@ -360,9 +359,8 @@ class Charts(w.Tab):  # type: ignore[misc]
         self._names = [name for name, _ in tabs]
         self._makers = [make for _, make in tabs]
         self._made = set()
-        for child in self.children:
-            close_views(child)
-        self.children = [w.VBox(layout=w.Layout(width="100%", min_height="60px")) for _ in tabs]
+        places = [w.VBox(layout=w.Layout(width="100%", min_height="60px")) for _ in tabs]
+        put(self, places, self._panel() or self)
         self.titles = self._names
         index = self._names.index(before) if before in self._names else 0
         self.selected_index = index
@@ -384,18 +382,50 @@ class Charts(w.Tab):  # type: ignore[misc]
         if index is None or index in self._made or index >= len(self._makers):
             return
         self._made.add(index)
-        self.children[index].children = [self._makers[index]()]
+        put(self.children[index], [self._makers[index]()], self._panel() or self)
 
 
-def close_views(widget: w.Widget) -> None:
-    """Close the views and outputs within a widget: a view would go on listening to the session.
+def close_tree(widget: w.Widget) -> None:
+    """Close a widget, what it shows, what it keeps for later, and their layouts and styles.
 
-    Fields and buttons belong to the panel and live as long as it does.
+    ipywidgets closes one widget alone; the front end and the kernel would keep all the others.
     """
-    for child in getattr(widget, "children", ()):
-        close_views(child)
-    if isinstance(widget, View | w.Output):
-        widget.close()
+    _close(_tree(widget))
+
+
+def put(place: w.Box, children: Sequence[w.Widget], owner: w.Widget) -> None:
+    """Show other `children` in `place`, and close what it showed before that `owner` no longer reaches."""
+    before = _tree(list(place.children))
+    place.children = list(children)
+    kept = {id(item) for item in _tree(owner)}
+    _close([item for item in before if id(item) not in kept])
+
+
+def _tree(start: Any) -> list[w.Widget]:
+    """All widgets that can be reached from `start`: children, layouts, styles, and fields that are not shown now."""
+    found: dict[int, w.Widget] = {}
+    queue: list[Any] = [start]
+    while queue:
+        item = queue.pop()
+        if isinstance(item, list | tuple | set):
+            queue.extend(item)
+        elif isinstance(item, dict):
+            queue.extend(item.values())
+        elif isinstance(item, w.Widget) and id(item) not in found:
+            found[id(item)] = item
+            queue.extend([getattr(item, "children", ()), getattr(item, "layout", None), getattr(item, "style", None)])
+            queue.extend(value for name, value in vars(item).items() if not name.startswith("_trait_"))
+        elif not isinstance(item, w.Widget):
+            queue.extend(getattr(item, "widgets", ()) if type(item).__module__.startswith("workbench.panels") else ())
+    return list(found.values())
+
+
+def _close(widgets: Sequence[w.Widget]) -> None:
+    for item in widgets:
+        if isinstance(item, Panel):
+            w.VBox.close(item)  # the panel's own `close` closes the rest of its tree
+        else:
+            item.close()
 
 
 def empty(text: str) -> w.HTML:
@@ -403,10 +433,16 @@ def empty(text: str) -> w.HTML:
     return w.HTML(f"<div class='wbp-empty'>{text}</div>", layout=w.Layout(width="100%"))
 
 
+def lay_out(widget: w.Widget, **style: str) -> None:
+    """Give a widget another layout, and close the one that it had."""
+    before, widget.layout = widget.layout, w.Layout(**style)
+    before.close()
+
+
 def beside(view: w.Widget, details: w.Widget) -> w.HBox:
     """A wide view with its details to the right, or below where there is no room for both."""
-    view.layout = w.Layout(flex="1 1 680px", min_width="0")
-    details.layout = w.Layout(flex="1 1 300px", min_width="0", max_width="100%")
+    lay_out(view, flex="1 1 680px", min_width="0")
+    lay_out(details, flex="1 1 300px", min_width="0", max_width="100%")
     return w.HBox(
         [view, details], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="stretch", grid_gap="10px")
     )

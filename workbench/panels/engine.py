@@ -48,7 +48,7 @@ class EnginePanel(Panel):
         self._looked_into = False
         self._told: dict[str, str] = {}
         self._facts = w.HTML(layout=wide)
-        self._tabs = Charts(self.guard)
+        self._tabs = Charts(self)
         self.search = w.Text(
             placeholder="search names, tensors, tactics", continuous_update=False, layout=w.Layout(width="auto")
         )

@@ -13,7 +13,7 @@ import ipywidgets as w
 from workbench.errors import CancelledError
 from workbench.events import Selection
 from workbench.gotchas import SEVERITIES, Gotcha, Gotchas
-from workbench.panels.base import Panel, _label, beside, empty, fact_row
+from workbench.panels.base import Panel, _label, beside, empty, fact_row, put
 from workbench.panels.fusions import build_line
 from workbench.panels.work import state_of
 from workbench.widgets import DetailsView, Lens
@@ -114,16 +114,16 @@ class GotchasPanel(Panel):
     def _show(self, value: str | None) -> None:
         self.show_error("")
         if value is None:
-            self.body.children = [
-                empty('No model and no engine yet. Add one: <code>session.add("resnet50")</code>')
-            ]  # fmt: skip
+            put(self.body, [empty('No model and no engine yet. Add one: <code>session.add("resnet50")</code>')], self)
             return
         kind, _, name = value.partition(":")
         # Until something is found, an error must not stand above the findings of another engine.
-        self._list.children, self._facts.value, self._parts.value = (), "", ""
+        self.cards = []
+        put(self._list, (), self)
+        self._facts.value, self._parts.value = "", ""
         bar = w.HBox([self.subject, self.ask, self.cancel, self.status], layout=w.Layout(flex_flow="row wrap"))
         self.ask.layout.display = None if kind == "model" else "none"
-        self.body.children = [w.HTML(_STYLE), bar, self._facts, self._parts, self._list]
+        put(self.body, [w.HTML(_STYLE), bar, self._facts, self._parts, self._list], self)
         if kind == "engine":
             engine = self.session.engine(name)
             self._lines = [build_line(engine), "found = session.gotchas(engine)"]
@@ -150,7 +150,7 @@ class GotchasPanel(Panel):
             self._details = DetailsView(self.session, lens, on_error=self.show_error, height=480)
         else:
             self._details.show(lens)
-        self._list.children = [beside(listed, self._details)]
+        put(self._list, [beside(listed, self._details)], self)
         self._code_for(None)
 
     def _card(self, finding: Gotcha) -> w.VBox:

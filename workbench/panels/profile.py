@@ -141,7 +141,7 @@ class ProfilePanel(Panel):
             [self.gpu, self._basis],
             layout=w.Layout(width="100%", flex_flow="row wrap", grid_gap="0 8px", align_items="center"),
         )
-        self._tabs = Charts(self.guard)
+        self._tabs = Charts(self)
         super().__init__(session, lens=lens)
         self._tabs.observe(self.guard(self._tab_opened), "selected_index")
         self.button.on_click(self.guard(self._start))

@@ -14,6 +14,7 @@ import ipywidgets as w
 from workbench.errors import CancelledError, ConfigError, WorkbenchError
 from workbench.jobs import Job
 from workbench.model.sources import samples
+from workbench.panels.base import lay_out
 from workbench.precision.samples import has_data
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class DataFields:
         self.fields: list[w.Widget] = [
             *([self.calibration] if calibration else []), *([self.test, self.labels] if test else []), self.limit, self.note
         ]  # fmt: skip
+        self.widgets = [self.calibration, self.test, self.labels, self.limit, self.note]  # also those not shown
         self._main = self.calibration if calibration else self.test
         self._main.observe(self._noted, "value")
 
@@ -198,7 +200,7 @@ def wide() -> w.Layout:
 def halves(table: w.Widget, figure: w.Widget, least: int = 600) -> w.HBox:
     """A table and its chart side by side, one under the other where the table would have less than `least` pixels."""
     for part, width in ((table, least), (figure, 400)):
-        part.layout = w.Layout(flex=f"1 1 {width}px", min_width="0", max_width="100%")
+        lay_out(part, flex=f"1 1 {width}px", min_width="0", max_width="100%")
     return w.HBox(
         [table, figure], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="12px")
     )
