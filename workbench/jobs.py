@@ -58,20 +58,15 @@ def prepare(preload: tuple[str, ...]) -> None:
         _ready[key] = _spawn(sys.executable, preload, None)
 
 
-# What a worker runs first. ``python -c`` puts the working directory at the head of the module path, where a file beside
-# a model (``queue.py``, ``onnx_ir.py``) would be imported instead of the real module; `sys` is built in and can't be.
-_OWN = """
+# What a worker runs first. `python -c` puts the working directory at the head of the module path, where a file beside
+# a model (`queue.py`, `onnx_ir.py`) would be imported in place of the real module; `sys` is built in and can't be.
+# The package itself comes from the folder of this file: another environment does not have it, and a checkout that is
+# not installed is found by its working directory alone.
+_BOOT = """
 import sys
-if not getattr(sys.flags, "safe_path", False):
+if sys.path and not sys.path[0]:
     del sys.path[0]
-from workbench.worker import main
-main()
-"""
-
-# Another environment does not have the workbench, and must not see the other packages of this one: only the folder of
-# the package itself is made known there.
-_FOREIGN = """
-import importlib.util, sys
+import importlib.util
 place = sys.argv.pop(1)
 spec = importlib.util.spec_from_file_location("workbench", place + "/__init__.py", submodule_search_locations=[place])
 sys.modules["workbench"] = module = importlib.util.module_from_spec(spec)
@@ -82,9 +77,9 @@ main()
 
 
 def _spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subprocess.Popen[bytes]:
-    own = [python, "-c", _OWN]
-    foreign = [python, "-I", "-c", _FOREIGN, str(Path(__file__).parent)]
-    command = [*(own if python == sys.executable else foreign), *preload]
+    # Another environment must not see the packages of this one.
+    isolated = [] if python == sys.executable else ["-I"]
+    command = [python, *isolated, "-c", _BOOT, str(Path(__file__).parent), *preload]
     environment = {
         # The order in which `machine.gpus` counts; CUDA's own is another on a machine with several kinds of GPU.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",

@@ -1,6 +1,6 @@
 """INT8 and FP8 columns of the performance table, on a machine with a GPU.
 
-    python3 tests/benchmarks/gpu_precision.py OUT_FOLDER [--seconds 450] [--from EARLIER.json]
+    python3 tests/benchmarks/gpu_precision.py OUT_FOLDER [--seconds 450] [--from EARLIER.json] [--rows unet:32:int8,...]
 
 Plain Python, no test runner. The most telling rows come first; no new row is begun after `--seconds`. Each row is
 kept when it is done (OUT_FOLDER/precision.json), so that a later run with `--from` that file goes on behind it.
@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seconds", type=float, default=450.0)
     parser.add_argument("--from", dest="earlier", type=Path)
+    parser.add_argument("--rows", help="only these, as model:batch:precision with commas between them")
     given = parser.parse_args(arguments)
     begin = time.monotonic()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
     home = os.environ.get("WORKBENCH_HOME") or tempfile.mkdtemp(prefix="gpu-precision-")
     session = Session("gpu-precision", store=home)
     rows = list(ROWS)
+    if given.rows:
+        asked = [text.split(":") for text in given.rows.split(",")]
+        rows = [(model, int(batch), precision) for model, batch, precision in asked]
     models, precisions = list(dict.fromkeys(r[0] for r in rows)), list(dict.fromkeys(r[2] for r in rows))
     work = Bench(session, models, [1], precisions, results, ways=WAYS, duration_ms=300.0, variants=VARIANTS)
     work.prepare(rows[:PREPARED], at_once=8)
