@@ -55,7 +55,7 @@ RECIPES = {
         "NVIDIA ModelOpt: quantization and AutoCast of ONNX models",
         (
             "torch==2.13.0", "sympy==1.14.0", "mpmath==1.3.0", "networkx==3.6.1", "jinja2==3.1.6", "markupsafe==3.0.4",
-            "fsspec==2026.9.0", "filelock==3.20.0", "typing-extensions==4.16.0", "setuptools==84.2.1", "numpy==2.4.6",
+            "fsspec==2026.9.0", "filelock==3.32.7", "typing-extensions==4.16.0", "setuptools==84.2.1", "numpy==2.4.6",
             "scipy==1.17.1", "ml-dtypes==0.6.0", "onnx==1.23.2", "protobuf==7.36.2", "onnx-ir==1.1.0",
             "onnxscript==0.7.2", "onnxruntime==1.32.0", "flatbuffers==25.12.19", "packaging==26.3",
             "onnxconverter-common==1.16.0", "onnxslim==0.1.98", "colorama==0.4.6", "onnx-graphsurgeon==0.6.1",

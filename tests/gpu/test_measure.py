@@ -44,6 +44,7 @@ def measured(made: Any, folder: Path, **options: Any) -> dict[str, Any]:
     arguments = {
         **compilers.get(made.config.compiler).arguments(), "engine": str(made.path), "folder": str(folder),
         "built": dict(made.plan.compiler), "reference": str((source.original or source).path), "duration_ms": 200.0,
+        "kernels": False, "ceilings": False,  # seconds each, and each has a test
         **options,
     }  # fmt: skip
     job = Job(TASK, {}, title="measure", time_limit=300)
@@ -64,7 +65,7 @@ def test_a_sample_runs_and_is_right(session: Session, tmp_path: Path, model: str
     assert all(layer.time_ms is not None for layer in plan.layers if layer.launches)
 
 
-@pytest.mark.parametrize("model", [*MODELS, *REFERENCE])
+@pytest.mark.parametrize("model", [*MODELS, *(pytest.param(m, marks=pytest.mark.long) for m in REFERENCE)])
 def test_the_inspector_agrees_with_the_build_log(session: Session, tmp_path: Path, model: str) -> None:
     engine = session.build(model, **target(session))
     found = measured(engine, tmp_path, layer_iterations=0, graph=False)
@@ -103,6 +104,7 @@ def test_an_engine_of_another_version_is_told_before_it_is_touched(session: Sess
         measured(engine, tmp_path, built={**engine.plan.compiler, "version": "0.0"})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "shape"), [("resnet50", "32x3x224x224"), ("unet", "1x3x256x256")])
 def test_as_quick_as_a_bare_script(session: Session, tmp_path: Path, model: str, shape: str) -> None:
     """The same engine, timed here by the workbench and by a script of a few lines: within 3 percent."""

@@ -25,6 +25,7 @@ def opened(panel: Any) -> list[str]:
     return list(panel._tabs.titles)
 
 
+@pytest.mark.long
 def test_measure_in_the_panel(session: Session, tmp_path: Path) -> None:
     engine = session.build("resnet50", shapes={"x": "1x3x224x224:8x3x224x224:16x3x224x224"}, **target(session))
     panel = session.panel("profile")

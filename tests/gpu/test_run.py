@@ -157,6 +157,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.long
 def test_a_gpu_that_another_process_fills(session: Session) -> None:
     """Told before the engine runs and while it is open; both live on once the other process has ended."""
     import subprocess
@@ -183,6 +184,7 @@ def test_a_gpu_that_another_process_fills(session: Session) -> None:
     close(engine.run(inputs), right)
 
 
+@pytest.mark.long
 def test_compiled_kernels_are_kept(session: Session) -> None:
     """The first execution of a process, without and with what an earlier process compiled."""
     if not _rtx():
@@ -208,6 +210,7 @@ def test_compiled_kernels_are_kept(session: Session) -> None:
     assert statistics.median(warm) < statistics.median(cold)
 
 
+@pytest.mark.long
 def test_what_a_call_costs(session: Session) -> None:
     """Printed for the record: a call from here, by kind of input, beside the execution in the worker."""
     import torch

@@ -74,9 +74,20 @@ def known_to_fail(words: str) -> Iterator[None]:
         raise
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("how", ["export", "torch.compile"])
-@pytest.mark.parametrize("name", ["resnet50", "gpt2-small"])
+@pytest.mark.parametrize(
+    ("name", "how", "precision"),
+    [
+        ("resnet50", "export", "fp32"),
+        ("gpt2-small", "export", "fp16"),
+        *(
+            pytest.param(name, how, precision, marks=pytest.mark.long)
+            for name in ("resnet50", "gpt2-small")
+            for how in ("export", "torch.compile")
+            for precision in ("fp32", "fp16")
+            if (name, how, precision) not in {("resnet50", "export", "fp32"), ("gpt2-small", "export", "fp16")}
+        ),
+    ],
+)
 def test_a_sample(session: Session, name: str, how: Any, precision: str) -> None:
     module, inputs = sample(name)
     # FP32 at batch 1 gave wrong results on hardware that TensorRT for RTX does not support.
@@ -125,6 +136,7 @@ def test_the_plan_without_building_is_what_is_built(session: Session) -> None:
     assert all(s.engine_bytes for s in built.segments if s.runs_on == "tensorrt")
 
 
+@pytest.mark.long
 def test_what_falls_back_still_runs(session: Session) -> None:
     module, inputs = sample("unsupported")
     compiled = session.compile_torch(module, inputs, min_block_size=1)
@@ -133,6 +145,7 @@ def test_what_falls_back_still_runs(session: Session) -> None:
     assert error(module, compiled, inputs) < LIMIT["fp32"]
 
 
+@pytest.mark.long
 def test_operators_left_to_pytorch(session: Session) -> None:
     module, inputs = sample("residual_block")
     compiled = session.compile_torch(module, inputs, torch_executed_ops=["aten.relu.default"], min_block_size=1)
@@ -141,6 +154,7 @@ def test_operators_left_to_pytorch(session: Session) -> None:
     assert error(module, compiled, inputs) < LIMIT["fp32"]
 
 
+@pytest.mark.long
 def test_dynamic_batch_by_torch_compile(session: Session) -> None:
     import torch
 
@@ -170,6 +184,7 @@ def test_the_session_still_builds_after_torch_tensorrt(session: Session) -> None
     session.build("residual_block", target="sm80" if sm == "sm90" and name == "tensorrt_rtx" else "current")
 
 
+@pytest.mark.long
 def test_bench_has_the_column(session: Session) -> None:
     from workbench.measure.bench import Bench
 
