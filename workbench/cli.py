@@ -536,7 +536,7 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
     from rich.table import Table
 
     from workbench.plan import roofline
-    from workbench.units import bytes_text, count_text
+    from workbench.units import bytes_text, flops_text
 
     out = _console()
     s = plan.summary
@@ -547,7 +547,7 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
     out.print(
         f"[bold]{before[0]}{s['launches_after']}[/] kernel launches   "
         + (f"[bold]{before[1]}{bytes_text(s['bytes_after'])}[/] moved   " if told else "")
-        + (f"{count_text(s['flops'])}FLOP   " if modelled else "")
+        + (f"{flops_text(s['flops'], s.get('flops_unknown') or 0)}   " if modelled else "")
         + (
             f"peak activations {bytes_text(s['peak_activation_bytes'])}   weights {bytes_text(s['weight_bytes'])}"
             if told

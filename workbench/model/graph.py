@@ -182,8 +182,8 @@ class Graph:
         for node in self.nodes:
             if node.parent is not None:
                 continue
-            if node.op in {"Shape", "Size"}:
-                folds = self.tensor(node.inputs[0]).elements is not None
+            if node.op in {"Shape", "Size"} and node.domain in {"", "ai.onnx"}:
+                folds = bool(node.inputs) and self.tensor(node.inputs[0]).elements is not None
             else:
                 # A body (If, Loop) may read any tensor of the graph around it.
                 folds = (
@@ -194,6 +194,23 @@ class Graph:
             if folds:
                 known.update(node.outputs)
         return frozenset(known - {""})
+
+    @cached_property
+    def bodies(self) -> dict[str, dict[str, list[Node]]]:
+        """The nodes directly in each body of an If, Loop or Scan: by the id of that node, then by the attribute's name."""
+        inside: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            if node.parent is not None:
+                inside.setdefault(node.parent, []).append(node)
+        found: dict[str, dict[str, list[Node]]] = {}
+        for container, nodes in inside.items():
+            rest = iter(nodes)  # in the order in which `_read` met them
+            for attribute in self.by_id[container].proto.attribute:
+                held = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+                if held:
+                    body = [node for graph, node in zip([g for g in held for _ in g.node], rest, strict=False)]
+                    found.setdefault(container, {})[attribute.name] = body
+        return found
 
     @cached_property
     def live(self) -> frozenset[str]:
