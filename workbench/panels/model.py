@@ -142,4 +142,6 @@ def _origin(model: Model) -> str:
             f"compared with torch, {where}: {'largest difference ' + format(value, '.1e') if isinstance(value, float) else value}"
             for where, value in error.items()
         ]
+    if origin.get("kind") in {"module", "factory", "sample"}:
+        lines += [f"note: {told}" for told in origin.get("warnings", ())]
     return f"<p class='wbp-quiet'>{escape(str(model.path))}<br>{'<br>'.join(escape(line) for line in lines)}</p>"
