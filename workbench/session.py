@@ -100,6 +100,7 @@ class Session:
         on_job: Callable[[Job], None] | None = None,
         check: Literal["error", "warn", "off"] | bool | None = None,
         renew: bool = False,
+        on_step: Callable[[str], None] | None = None,
     ) -> Model:
         """Take a model into the session.
 
@@ -113,6 +114,7 @@ class Session:
             check: What is exported from PyTorch is run in ONNX Runtime and compared: "error" refuses what differs, "warn"
                 keeps it with a warning, "off" compares nothing. By default the value of ``WORKBENCH_EXPORT_CHECK``,
                 else "error".
+            on_step: Called with what is done next, in words, while a torch module is exported in this process: `print`.
             renew: Export what a factory makes again, also where its sources did not change.
 
         Warns:
@@ -123,8 +125,9 @@ class Session:
         """
         profile = profile_of(shapes)
         model = resolve(
-            source, self.store, inputs=inputs, name=name, profile=profile, on_job=on_job, check=check, renew=renew
-        )
+            source, self.store, inputs=inputs, name=name, profile=profile, on_job=on_job, check=check, renew=renew,
+            on_step=on_step,
+        )  # fmt: skip
         if model.origin.get("kind") in {"module", "factory", "sample"}:
             for told in model.origin.get("warnings", ()):
                 warnings.warn(f"{model.name}: {told}", ExportWarning, stacklevel=2)

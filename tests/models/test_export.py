@@ -553,3 +553,17 @@ def test_a_factory_is_exported_once_until_something_that_it_came_from_changes(
     session.add("zoo:make", on_job=jobs.append, renew=True)
     assert len(jobs) == before + 1
     assert exports() == 0
+
+
+def test_inputs_that_no_graph_can_take_are_said(session: Session) -> None:
+    for given in (Opaque(X8), X8.numpy()):
+        with pytest.raises(ModelError) as info:
+            session.add(Mlp(), (given,))
+        assert info.value.code == "export-inputs"
+        assert "Input x" in info.value.message
+
+
+def test_what_is_done_is_told_on_the_way(session: Session) -> None:
+    steps: list[str] = []
+    session.add(Mlp(), (X8,), on_step=steps.append)
+    assert steps == ["Running the module", "Exporting to ONNX", "Comparing with PyTorch"]

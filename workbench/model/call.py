@@ -7,6 +7,7 @@ numbers, strings and None among them. In an ONNX file there are tensors only, ea
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect
 import os
 import re
@@ -58,6 +59,15 @@ class Call:
                 code="export-inputs",
             ) from None
         signature, arguments = _spelled(signature, dict(bound.arguments))
+        for place, leaf in _paths(arguments):
+            if not (_is_tensor(leaf) or isinstance(leaf, _CONSTANTS) or type(leaf).__module__ == "torch"):
+                raise ModelError(
+                    f"Input {place} is a {type(leaf).__module__}.{type(leaf).__qualname__}, which can't be an input of an "
+                    "ONNX model.",
+                    hint="Give torch tensors, or lists and dicts of them. Else wrap the module in one that takes tensors; "
+                    "torch.export.register_dataclass makes a dataclass known.",
+                    code="export-inputs",
+                )
         return Call(signature, arguments, tuple(_unique(_names(arguments))))
 
     @property
@@ -282,14 +292,20 @@ def _spelled(signature: inspect.Signature, arguments: dict[str, Any]) -> tuple[i
     return signature.replace(parameters=[*listed, rest]), {**arguments, **more}
 
 
-def _names(arguments: Mapping[str, Any]) -> Iterator[str]:
+_CONSTANTS = (type(None), bool, int, float, complex, str, enum.Enum)
+"""What an input may be beside a tensor: it becomes a constant of the graph."""
+
+
+def _paths(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What the arguments hold, with the parameter's name and the keys that lead to it."""
     from torch.utils import _pytree as pytree
 
     for path, leaf in pytree.tree_flatten_with_path(dict(arguments))[0]:
-        if not _is_tensor(leaf):
-            continue
-        keys = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path]
-        yield re.sub(r"[^\w.]", "_", "_".join(keys))
+        yield "_".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path), leaf
+
+
+def _names(arguments: Mapping[str, Any]) -> Iterator[str]:
+    return (re.sub(r"[^\w.]", "_", place) for place, leaf in _paths(arguments) if _is_tensor(leaf))
 
 
 def _unique(names: Iterator[str]) -> Iterator[str]:

@@ -60,6 +60,7 @@ def resolve(
     on_job: Callable[[Job], None] | None = None,
     check: Check | bool | None = None,
     renew: bool = False,
+    on_step: Callable[[str], None] | None = None,
 ) -> Model:
     """The Model that `source` stands for.
 
@@ -73,6 +74,7 @@ def resolve(
         profile: Shapes to export at, for what is exported from torch; see `export.export_module`.
         on_job: Called with each job that is started, to show progress or cancel.
         check: How what is exported is compared with torch: "error", "warn" or "off"; see `export.check_of`.
+        on_step: Called with what is done next, in words, while a torch module is exported.
         renew: Export a factory's model again, also where nothing that it came from seems changed.
 
     Raises:
@@ -101,7 +103,7 @@ def resolve(
             + "`workbench samples` lists the sample models.",
         )
     if hasattr(source, "forward") and hasattr(source, "parameters"):
-        return _module(source, store, inputs, name, profile, check)
+        return _module(source, store, inputs, name, profile, check, on_step)
     if hasattr(source, "SerializeToString") and hasattr(source, "graph"):
         return _proto(source, store, name or source.graph.name or "model")
     raise ModelError(
@@ -190,7 +192,7 @@ def _exported(
 
 def _module(
     module: Any, store: Store, inputs: Sequence[Any] | Mapping[str, Any] | None, name: str | None,
-    profile: ShapeProfile | None, check: Check | bool | None,
+    profile: ShapeProfile | None, check: Check | bool | None, on_step: Callable[[str], None] | None,
 ) -> Model:  # fmt: skip
     if inputs is None:
         raise ModelError(
@@ -205,7 +207,7 @@ def _module(
     with store.scratch("export") as folder:
         work = folder / "model"
         work.mkdir()
-        report = export_module(module, inputs, work / "model.onnx", profile=profile, check=check)
+        report = export_module(module, inputs, work / "model.onnx", profile=profile, check=check, progress=on_step)
         return _keep(
             work,
             store,
