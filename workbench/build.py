@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
 
-ANALYSIS = 4
+ANALYSIS = 5
 """Raise it when `workbench.plan.assemble` gives another plan for the same record: kept plans are renewed."""
 
 READING = 2

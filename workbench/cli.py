@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the model or the build failed (the reason on standard erro
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from enum import Enum
 from functools import partial
@@ -18,7 +19,7 @@ import typer
 from workbench import cli_env, cli_precision
 from workbench.cli_options import ModelArgument, Output, SessionOption, check_written
 from workbench.cli_options import console as _console
-from workbench.errors import WorkbenchError
+from workbench.errors import ExportWarning, WorkbenchError
 
 if TYPE_CHECKING:
     from workbench.build import Build, Engine
@@ -536,7 +537,7 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
     from rich.table import Table
 
     from workbench.plan import roofline
-    from workbench.units import bytes_text, count_text
+    from workbench.units import bytes_text, flops_text
 
     out = _console()
     s = plan.summary
@@ -547,7 +548,7 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
     out.print(
         f"[bold]{before[0]}{s['launches_after']}[/] kernel launches   "
         + (f"[bold]{before[1]}{bytes_text(s['bytes_after'])}[/] moved   " if told else "")
-        + (f"{count_text(s['flops'])}FLOP   " if modelled else "")
+        + (f"{flops_text(s['flops'], s.get('flops_unknown') or 0)}   " if modelled else "")
         + (
             f"peak activations {bytes_text(s['peak_activation_bytes'])}   weights {bytes_text(s['weight_bytes'])}"
             if told
@@ -655,6 +656,7 @@ app.add_typer(cli_env.app, name="env")
 
 def main() -> None:
     """Run the command line; errors that a user can mend are told without a traceback."""
+    warnings.showwarning = _warn
     try:
         app(standalone_mode=True)
     except WorkbenchError as error:
@@ -666,6 +668,21 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("Cancelled.\n")
         sys.exit(130)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    del filename, lineno, file, line
+    from rich.markup import escape
+
+    words = str(message) if issubclass(category, ExportWarning) else f"{category.__name__}: {message}"
+    _console(stderr=True).print(f"[yellow]{escape(words)}[/]", soft_wrap=True)
 
 
 def _fail(error: WorkbenchError) -> Any:

@@ -448,7 +448,7 @@ def _print_audit(found: Audit, *, full: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from workbench.units import bytes_text, count_text
+    from workbench.units import bytes_text, flops_text
 
     out, plan = _console(), found.plan
     out.print(
@@ -459,7 +459,9 @@ def _print_audit(found: Audit, *, full: bool) -> None:
     for heading in ("kernels that read", "kernels", "operations", "moved"):
         table.add_column(heading, justify="left" if heading.startswith("kernels that") else "right")
     for dtype, row in found.by_precision.items():
-        table.add_row(dtype, str(row["kernels"]), count_text(row["flops"]) + "FLOP", bytes_text(row["bytes"]))
+        table.add_row(
+            dtype, str(row["kernels"]), flops_text(row["flops"], row["flops_unknown"]), bytes_text(row["bytes"])
+        )
     out.print(table)
     for kind, counts in found.products.items():
         out.print(f"{kind}: " + ", ".join(f"{n} in {dtype}" for dtype, n in counts.items()), markup=False)

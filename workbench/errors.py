@@ -85,6 +85,10 @@ class ModelError(WorkbenchError):
     default_code = "model"
 
 
+class ExportWarning(UserWarning):
+    """Something about a model exported from PyTorch that its user should know."""
+
+
 class ConfigError(WorkbenchError):
     """The build configuration asks for something that does not exist or does not fit the model."""
 

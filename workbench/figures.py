@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.plan.memory import liveness
-from workbench.units import bytes_text, count_text, ms_text
+from workbench.units import bytes_text, count_text, flops_text, ms_text
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -207,7 +207,7 @@ def modules(plan: Plan, value: str = "bytes") -> go.Figure:
     """Treemap of the model's modules by ``bytes``, ``flops`` or ``time_ms`` of the layers that execute them."""
     tellers: dict[str, Callable[[float], str]] = {
         "bytes": bytes_text,
-        "flops": lambda v: count_text(v) + "FLOP",
+        "flops": flops_text,
         "time_ms": ms_text,
     }
     title = {"bytes": "Bytes moved", "flops": "Operations", "time_ms": "Time, measured,"}[value] + " by module"
@@ -402,10 +402,11 @@ def variants(found: WhatIf) -> go.Figure:
     _beside_bars(figure, size, names, told, xaxis="x", yaxis="y")
     types = dict.fromkeys(d for v in built if v.audit for d, row in v.audit.by_precision.items() if row["flops"])
     for dtype in types:
-        flops = [(v.audit.by_precision.get(dtype) or {"flops": 0})["flops"] if v.audit else 0 for v in built]
+        rows = [(v.audit.by_precision.get(dtype) or {}) if v.audit else {} for v in built]
+        flops = [row.get("flops", 0) for row in rows]
         figure.add_trace(
             go.Bar(orientation="h", y=names, x=flops, name=dtype, marker_line_width=0, marker_color=PRECISION_COLOURS.get(dtype, _GREY),
-                   customdata=[count_text(n) + "FLOP" for n in flops],
+                   customdata=[flops_text(row.get("flops", 0), row.get("flops_unknown", 0)) for row in rows],
                    hovertemplate=f"%{{y}}, {dtype}: %{{customdata}}<extra></extra>"), row=1, col=2
         )  # fmt: skip
     axis = {"gridcolor": "rgba(128,128,128,0.18)", "zerolinecolor": "rgba(128,128,128,0.3)", "automargin": True}

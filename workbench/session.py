@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from workbench.build import Build, Engine, load_engine
 from workbench.compilers import Ability, require
 from workbench.config import BuildConfig, ShapeProfile, sizes_of
-from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
+from workbench.errors import CompilerUnavailableError, ConfigError, ExportWarning, ModelError, StoreError
 from workbench.events import PROCESS, Events, Selection
 from workbench.jobs import Job
 from workbench.model.model import Model
@@ -97,6 +98,9 @@ class Session:
         name: str | None = None,
         shapes: Mapping[str, str] | ShapeProfile | None = None,
         on_job: Callable[[Job], None] | None = None,
+        check: Literal["error", "warn", "off"] | bool | None = None,
+        renew: bool = False,
+        on_step: Callable[[str], None] | None = None,
     ) -> Model:
         """Take a model into the session.
 
@@ -107,12 +111,26 @@ class Session:
             name: What to call it; the file's or class's name by default. An existing name is replaced.
             shapes: Shapes to export at, such as ``{"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``.
             on_job: Called with each job that is started, to show progress.
+            check: What is exported from PyTorch is run in ONNX Runtime and compared: "error" refuses what differs, "warn"
+                keeps it with a warning, "off" compares nothing. By default the value of ``WORKBENCH_EXPORT_CHECK``,
+                else "error".
+            on_step: Called with what is done next, in words, while a torch module is exported in this process: `print`.
+            renew: Export what a factory makes again, also where its sources did not change.
+
+        Warns:
+            ExportWarning: something about the export should be known; ``origin["warnings"]`` keeps it.
 
         Raises:
             ModelError: there is no such model, or it can't be read or exported.
         """
         profile = profile_of(shapes)
-        model = resolve(source, self.store, inputs=inputs, name=name, profile=profile, on_job=on_job)
+        model = resolve(
+            source, self.store, inputs=inputs, name=name, profile=profile, on_job=on_job, check=check, renew=renew,
+            on_step=on_step,
+        )  # fmt: skip
+        if model.origin.get("kind") in {"module", "factory", "sample"}:
+            for told in model.origin.get("warnings", ()):
+                warnings.warn(f"{model.name}: {told}", ExportWarning, stacklevel=2)
         data = {
             "path": str(model.path.resolve()),
             "origin": dict(model.origin),
@@ -155,13 +173,13 @@ class Session:
             CalibrationError: the data of `check` do not fit.
         """
         from workbench.precision.cast import cast
-        from workbench.precision.overflow import warnings
+        from workbench.precision.overflow import warnings as overflows
 
         found = self._resolve(model, BuildConfig(), options.get("on_job"))
         told: list[str] = []
         if check is not None:
             on_job = options.get("on_job")
-            told = warnings(found, self.store, to, check, shapes=sizes_of(shapes), limit=limit, on_job=on_job)
+            told = overflows(found, self.store, to, check, shapes=sizes_of(shapes), limit=limit, on_job=on_job)
         low = cast(found, to, self.store, **options)
         return self.add(replace(low, name=name or f"{found.name}-{to}", origin={**low.origin, "warnings": told}))
 

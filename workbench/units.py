@@ -8,7 +8,7 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 def count_text(value: float | None) -> str:
     """A count with a decimal prefix: 8217637232 -> "8.22 G"."""
     if value is None:
-        return "?"
+        return "? "
     for size, prefix in _PREFIXES:
         if abs(value) >= size * 0.9995:  # else it would be written as 1000 of the smaller one
             return f"{value / size:.3g} {prefix}"
@@ -18,6 +18,18 @@ def count_text(value: float | None) -> str:
 def bytes_text(value: float | None) -> str:
     """A size: 261754760 -> "262 MB"."""
     return "?" if value is None else f"{count_text(value)}B"
+
+
+def flops_text(value: float | None, unknown: int = 0) -> str:
+    """Operations: 8217637232 -> "8.22 GFLOP".
+
+    Args:
+        value: None where they are not known.
+        unknown: Of how many parts of this sum they are not known: then it is a lower bound, and told as such.
+    """
+    if unknown and value is not None:
+        return f">= {count_text(value)}FLOP" if value else "? FLOP"
+    return f"{count_text(value)}FLOP"
 
 
 def ms_text(value: float | None) -> str:

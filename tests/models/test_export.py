@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
+from collections import namedtuple
 from pathlib import Path
 
+import onnx
 import pytest
 
 from tests.conftest import HAS_TORCH, needs_rtx
 from workbench import Session
-from workbench.errors import ModelError
+from workbench.errors import ConfigError, ExportWarning, ModelError
 
 pytestmark = pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
 if HAS_TORCH:
@@ -187,3 +190,380 @@ def test_samples_are_exported_once(session: Session) -> None:
     first = session.add("conv_bn_relu", shapes=shapes)
     assert first.graph.dynamic_inputs
     assert session.add("conv_bn_relu", shapes=shapes).path == first.path
+
+
+# --- modules as people call them ------------------------------------------------------------------------------
+
+
+BATCH = "1x8:2x8:4x8"
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU())
+
+
+class Positions(nn.Module):
+    def forward(self, *xs: torch.Tensor) -> torch.Tensor:
+        return xs[0] - xs[1]
+
+
+class Listed(nn.Module):
+    def forward(self, xs: list) -> torch.Tensor:
+        return torch.cat(xs, 1).relu()
+
+
+class Nested(nn.Module):
+    """Inputs and outputs in dicts and lists, with a flag, a number, something that is left out, and a keyword."""
+
+    def forward(self, batch: dict, flag: bool = True, factor: int = 2, unused=None, **more):
+        total = batch["a"] + batch["b"][0] * factor
+        return {"sum": total + more["z"] if flag else total, "rest": [batch["a"] * 2, (batch["a"] * 3, None)]}
+
+
+class Echo(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor):
+        return self.linear(x), x
+
+
+class Twice(nn.Module):
+    def forward(self, x: torch.Tensor):
+        y = x + 1
+        return y, y, x, x
+
+
+class Unused(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor, mask=None) -> torch.Tensor:
+        return x * 2
+
+
+@dataclasses.dataclass
+class Result:
+    logits: torch.Tensor
+    hidden: torch.Tensor | None = None
+    steps: int = 3
+
+
+Pair = namedtuple("Pair", ["first", "second"])
+
+
+class ReturnsDataclass(nn.Module):
+    def forward(self, x: torch.Tensor) -> Result:
+        return Result(x * 2)
+
+
+class ReturnsNamed(nn.Module):
+    def forward(self, x: torch.Tensor) -> Pair:
+        return Pair(x * 2, x + 1)
+
+
+X8 = torch.randn(2, 8) if HAS_TORCH else None
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs", "names", "outputs"),
+    [
+        (lambda: torch.compile(net()), (X8,), ["input"], None),
+        (lambda: nn.Sequential(torch.compile(nn.Linear(8, 8)), nn.DataParallel(nn.ReLU())), (X8,), ["input"], None),
+        (lambda: nn.DataParallel(net()), (X8,), ["input"], None),
+        (lambda: torch.compile(nn.DataParallel(net())), X8, ["input"], None),
+        (Positions, (X8, X8 * 2), ["xs_0", "xs_1"], None),
+        (Listed, ([X8, X8],), ["xs_0", "xs_1"], None),
+        (Listed, {"xs": (X8, X8)}, ["xs_0", "xs_1"], None),
+        (Nested, {"batch": {"a": X8, "b": [X8]}, "z": X8, "flag": True, "factor": 3}, ["batch_a", "batch_b_0", "z"],
+         ["sum", "rest_0", "rest_1_0"]),
+        (Nested, ({"a": X8, "b": [X8]}, False), ["batch_a", "batch_b_0"], ["sum", "rest_0", "rest_1_0"]),
+        (Echo, (X8,), ["x"], None),
+        (Twice, (X8,), ["x"], None),
+        (Unused, (X8, X8), ["x", "y"], None),
+        (ReturnsNamed, (X8,), ["x"], ["first", "second"]),
+        (lambda: torch.jit.trace(net(), X8), (X8,), ["input"], None),
+        (lambda: torch.jit.script(net()), (X8,), ["input"], None),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::workbench.errors.ExportWarning")
+def test_modules_are_exported_as_they_are_called(session: Session, make, inputs, names, outputs) -> None:
+    shapes = dict.fromkeys(names, BATCH)
+    model = session.add(make(), inputs, name="m", shapes=shapes)
+    assert model.graph.inputs == names
+    assert outputs is None or model.graph.outputs == outputs
+    assert not set(model.graph.inputs) & set(model.graph.outputs)
+    assert len(set(model.graph.outputs)) == len(model.graph.outputs)
+    assert max(model.origin["error"].values()) < 1e-4
+    assert set(model.origin["error"]) == {"example", "second shape"}
+    assert set(model.graph.dynamic_inputs) == set(names)
+    onnx.checker.check_model(str(model.path), full_check=True)
+
+
+def test_compiled_and_parallel_modules_are_put_back_and_keep_their_names(session: Session) -> None:
+    inner = torch.compile(nn.Linear(8, 8))
+    module = nn.Sequential(inner, nn.Dropout())
+    module[1].eval()
+    model = session.add(module, (X8,))
+    assert module[0] is inner
+    assert [part.training for part in module] == [True, False]  # as it was, each part for itself
+    assert session.add(torch.compile(Mlp()), (X8,)).name == "Mlp"
+    assert model.origin["class"] == "Sequential"
+    linear = next(n for n in model.graph.nodes if n.op == "Gemm")
+    assert model.provenance[linear.id].scope == "0"
+
+
+def test_a_traced_modules_missing_lines_are_said(session: Session) -> None:
+    with pytest.warns(ExportWarning, match="no source lines"):
+        model = session.add(torch.jit.trace(Mlp(), X8), (X8,))
+    assert model.name == "Mlp"
+
+
+def test_a_dataclass_is_unpacked_and_what_is_no_tensor_is_said(session: Session) -> None:
+    with pytest.warns(ExportWarning, match="steps"):
+        model = session.add(ReturnsDataclass(), (X8,))
+    assert model.graph.outputs == ["logits"]
+    assert ReturnsDataclass()(X8).steps == 3
+
+
+class Opaque:
+    def __init__(self, x: torch.Tensor) -> None:
+        self.x = x
+
+
+class ReturnsOpaque(nn.Module):
+    def forward(self, x: torch.Tensor) -> dict:
+        return {"state": Opaque(x), "y": x}
+
+
+class ReturnsNumber(nn.Module):
+    def forward(self, x: torch.Tensor) -> int:
+        return x.shape[0]
+
+
+class Breaks(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(3, -1)  # it breaks here
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "code", "told"),
+    [
+        (ReturnsOpaque(), (X8,), "export-outputs", "Opaque (state)"),
+        (ReturnsNumber(), (X8,), "export-outputs", "no tensor"),
+        (Breaks(), (X8,), "module-fails", "test_export.py"),
+        (Unused(), (X8,), "export-inputs", "'y'"),
+        (Unused(), (X8, X8, None, X8), "export-inputs", "too many"),
+        (Mlp(), {"y": X8}, "export-inputs", "'x'"),
+    ],
+)
+def test_what_can_not_be_exported_is_said_before_the_exporter_is_asked(session, module, inputs, code, told) -> None:
+    with pytest.raises(ModelError) as info:
+        session.add(module, inputs)
+    assert info.value.code == code
+    assert told in info.value.message
+    assert info.value.hint
+    assert session.models == {}
+
+
+class Conditional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def positive(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.linear(x))  # the line of the first branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def negative(x: torch.Tensor) -> torch.Tensor:
+            return torch.sin(x)  # the line of the second branch
+
+        return torch.cond(x.sum() > 0, self.positive, negative, (x,))
+
+
+def test_bodies_of_cond_point_to_the_users_lines(session: Session) -> None:
+    model = session.add(Conditional(), (X8,))
+    inner = {
+        n.op: model.provenance[n.id] for n in model.graph.nodes if n.parent is not None and n.id in model.provenance
+    }
+    first, second = (line_of(Conditional, f"# the line of the {which} branch") for which in ("first", "second"))
+    assert {op: s.line for op, s in inner.items()} == {"Gemm": first, "Tanh": first, "Sin": second}
+    assert all(Path(s.file) == Path(__file__) for s in inner.values())
+    assert inner["Gemm"].scope == "linear"
+    assert "<eval" not in str([s.to_dict() for s in model.provenance.values()])
+
+
+def test_a_language_model_is_exported_without_its_cache_and_says_so(session: Session) -> None:
+    tf = pytest.importorskip("transformers", minversion="5")
+    llama = tf.LlamaForCausalLM(tf.LlamaConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=100)).eval()  # fmt: skip
+    ids, shapes = torch.randint(0, 100, (2, 8)), {"input_ids": "1x1:2x8:4x32"}
+    with pytest.warns(ExportWarning, match="use_cache=False"):
+        model = session.add(llama, {"input_ids": ids}, shapes=shapes)
+    assert (model.graph.inputs, model.graph.outputs) == (["input_ids"], ["logits"])
+    assert max(model.origin["error"].values()) < 1e-4
+    assert llama.config.use_cache  # the module itself was not changed
+    asked = session.add(llama, {"input_ids": ids, "use_cache": False}, name="asked", shapes=shapes)
+    assert "warnings" not in asked.origin
+    assert asked.graph.outputs == ["logits"]
+
+
+# --- what is compared -----------------------------------------------------------------------------------------
+
+
+class Selects(nn.Module):
+    """Chooses rows by scores that are equal but for rounding."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        score = (x / 3).sum(-1)
+        best = torch.topk(score, 5, dim=1).indices  # the choice
+        return x.gather(1, best[..., None].expand(-1, -1, x.shape[-1]))
+
+
+class SelectsInFloat(Selects):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x @ torch.eye(64, dtype=torch.float32))  # FP64 can't be multiplied by it
+
+
+class Draws(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.rand_like(x)
+
+
+def equal_rows() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    row = torch.randn(64, generator=generator)
+    return torch.stack([row[torch.randperm(64, generator=generator)] for _ in range(200)])[None]
+
+
+@pytest.mark.parametrize("module", [Selects(), SelectsInFloat()])
+def test_where_rounding_decides_the_export_is_not_blamed(session: Session, module: nn.Module) -> None:
+    with pytest.warns(ExportWarning, match="Rounding decides") as told:
+        session.add(module, (equal_rows(),))
+    text = str(told[0].message)
+    assert "aten.topk" in text
+    assert f"test_export.py:{line_of(Selects, '# the choice')}" in text
+
+
+def test_a_module_that_draws_random_numbers_is_not_compared(session: Session) -> None:
+    with pytest.warns(ExportWarning, match="other results at each run"):
+        session.add(Draws(), (X8,))
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the exporter write another weight than the module has."""
+    import numpy as np
+    import onnx_ir as ir
+
+    from workbench.model import export
+
+    whole = export._export
+
+    def wrong(*args):
+        program = whole(*args)
+        value = next(v for v in program.model.graph.initializers.values() if v.const_value.shape == (16, 8))
+        value.const_value = ir.tensor(value.const_value.numpy() + np.float32(1))
+        return program
+
+    monkeypatch.setattr(export, "_export", wrong)
+
+
+def test_a_wrong_export_is_refused_and_can_be_kept(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch)
+    with pytest.raises(ModelError) as info:
+        session.add(Mlp(), (X8,))
+    assert info.value.code == "export-differs"
+    assert 'check="warn"' in info.value.hint
+    assert session.models == {}
+    with pytest.warns(ExportWarning, match="differs from PyTorch in FP64"):
+        kept = session.add(Mlp(), (X8,), check="warn")
+    assert kept.origin["error"]["example"] > 0.01
+    monkeypatch.setenv("WORKBENCH_EXPORT_CHECK", "warn")
+    with pytest.warns(ExportWarning, match="differs"):
+        session.add(Mlp(), (X8,), name="again")
+    assert "error" not in session.add(Mlp(), (X8,), check="off").origin
+    with pytest.raises(ConfigError):
+        session.add(Mlp(), (X8,), check="maybe")
+
+
+def test_an_output_that_is_not_finite_only_in_onnx_differs() -> None:
+    from workbench.model.verify import difference
+
+    nan, inf = float("nan"), float("inf")
+    assert difference(torch.tensor([1.0, nan, inf]), [1.0, nan, inf]) == 0
+    assert difference(torch.tensor([1.0, 2.0]), [1.0, nan]) == inf
+    assert difference(torch.tensor([1.0, nan]), [1.0, 2.0]) == inf
+    assert difference(torch.tensor([1.0, inf]), [1.0, -inf]) == inf
+    assert difference(torch.tensor([1.0, 2.0]), [1.0]) == inf
+
+
+def test_an_invalid_file_is_not_kept(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.model import export
+
+    def named_alike(graph, call, _outputs):
+        graph.inputs[0].name = graph.outputs[0].name
+        return [graph.outputs[0].name]
+
+    monkeypatch.setattr(export, "_name", named_alike)
+    with pytest.raises(ModelError) as info:
+        session.add(Mlp(), (X8,))
+    assert info.value.code == "export-invalid"
+    assert session.models == {}
+
+
+# --- factories -------------------------------------------------------------------------------------------------
+
+
+def test_a_factory_is_exported_once_until_something_that_it_came_from_changes(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zoo.py").write_text(
+        "from pathlib import Path\nimport torch\nfrom torch import nn\nfrom parts import WIDTH\n"
+        "def make():\n    scale = float(Path('scale.txt').read_text())\n"
+        "    return nn.Linear(8, WIDTH), (torch.ones(2, 8) * scale,)\n"
+    )
+    (tmp_path / "parts.py").write_text("WIDTH = 4\n")
+    (tmp_path / "scale.txt").write_text("1.0")
+    monkeypatch.chdir(tmp_path)
+    jobs: list = []
+
+    def exports() -> int:
+        before = len(jobs)
+        found = session.add("zoo:make", on_job=jobs.append)
+        assert found.origin["kind"] == "factory"
+        assert "made_from" not in found.origin
+        return len(jobs) - before
+
+    assert exports() == 1
+    assert exports() == 0
+    # Another shape is another export.
+    session.add("zoo:make", shapes={"input": "1x8:2x8:4x8"}, on_job=jobs.append)
+    assert len(jobs) == 2
+    (tmp_path / "parts.py").write_text("WIDTH = 6\n")  # a module that it imported
+    assert exports() == 1
+    width = list(session.models["make"].graph.tensor(session.models["make"].graph.outputs[0]).shape)
+    assert width == [2, 6]
+    assert exports() == 0
+    (tmp_path / "scale.txt").write_text("2.00")  # a file that it read
+    assert exports() == 1
+    assert exports() == 0
+    (tmp_path / "weights.safetensors").write_bytes(b"1")  # weights beside it
+    assert exports() == 1
+    assert exports() == 0
+    before = len(jobs)
+    session.add("zoo:make", on_job=jobs.append, renew=True)
+    assert len(jobs) == before + 1
+    assert exports() == 0
+
+
+def test_inputs_that_no_graph_can_take_are_said(session: Session) -> None:
+    for given in (Opaque(X8), X8.numpy()):
+        with pytest.raises(ModelError) as info:
+            session.add(Mlp(), (given,))
+        assert info.value.code == "export-inputs"
+        assert "Input x" in info.value.message
+
+
+def test_what_is_done_is_told_on_the_way(session: Session) -> None:
+    steps: list[str] = []
+    session.add(Mlp(), (X8,), on_step=steps.append)
+    assert steps == ["Running the module", "Exporting to ONNX", "Comparing with PyTorch"]

@@ -202,3 +202,23 @@ def test_metadata_and_attributes() -> None:
     assert graph.by_id["mm1"].metadata == {"k": "v"}
     assert graph.by_id["mm1"].attribute("absent", 7) == 7
     assert isinstance(graph.proto, onnx.ModelProto)
+
+
+def test_one_name_for_different_tensors_in_two_branches_is_of_unknown_shape() -> None:
+    def branch(columns: int, op: str) -> onnx.GraphProto:
+        return helper.make_graph(
+            [node("Slice", ["x", "zero", f"n{columns}", "one"], ["a"], f"cut{columns}"), node(op, ["a"], ["b"], op),
+             node("ReduceSum", ["b"], ["c"], f"sum{columns}")],
+            "b", [], [value("c", [1, 1])], value_info=[value("a", [2, columns]), value("b", [2, columns])],
+        )  # fmt: skip
+
+    made = model(
+        [node("If", ["t"], ["y"], "if", then_branch=branch(3, "Relu"), else_branch=branch(5, "Exp"))],
+        [value("x", [2, 8]), value("t", [], TensorProto.BOOL)], [value("y", [1, 1])],
+        [constant(f"n{k}", [k], "int64") for k in (3, 5)] + [constant("zero", [0], "int64"), constant("one", [1], "int64")],
+        infer=False,
+    )  # fmt: skip
+    graph = Graph(made)
+    assert graph.tensor("a").shape is None
+    assert graph.tensor("c").shape == (1, 1)  # the same in both
+    assert graph.tensor("x").shape == (2, 8)

@@ -54,7 +54,12 @@ def test_a_clean_plan_has_no_findings() -> None:
     assert found.asked == "int8"
     assert found.findings == ()
     assert found.products == {"conv": {"int8": 2}}
-    assert found.by_precision["int8"] == {"kernels": 2, "flops": 20, "bytes": 2 * (1000 + 1000 + 2000)}
+    assert found.by_precision["int8"] == {
+        "kernels": 2,
+        "flops": 20,
+        "flops_unknown": 0,
+        "bytes": 2 * (1000 + 1000 + 2000),
+    }
     assert found.figures["flops_quantized"] == 1
 
 

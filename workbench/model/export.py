@@ -3,18 +3,16 @@
 `torch.onnx.export(dynamo=True)` records for every node which module and source line it came from. It has
 one trap: a dimension that was asked to be dynamic can be silently fixed to the example's size when that
 size is 1. So examples are enlarged to at least 2 along dynamic dimensions, and the exported file is run
-at a second shape and compared with torch before anyone builds from it.
+at a second shape and compared with torch before anyone builds from it (`workbench.model.verify`).
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import os
 import re
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,18 +20,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.config import Shape, ShapeProfile
-from workbench.errors import CompilerUnavailableError, ModelError, WorkbenchError, first_lines
+from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, WorkbenchError, first_lines
+from workbench.model.call import Call, Outputs, evaluation, of_library, outputs_of, place_of, plain, run, title_of
+from workbench.model.made_from import dependencies, reading
+from workbench.model.verify import TOLERANCE, Check, check_file, compare
 
 if TYPE_CHECKING:
     import torch
 
     from workbench.worker import Reporter
 
-TOLERANCE = 1e-2
-"""Largest difference from torch, relative to the largest output, that an export may show."""
+__all__ = ["TOLERANCE", "check_of", "export_module", "export_task", "load_sample", "resize_example"]
 
 EXTERNAL_ABOVE = 1_800_000_000
 """Bytes of weights from which on they go into a file of their own: a protobuf ends at 2 GB."""
+
+_TRACE = "pkg.torch.onnx.stack_trace"
+
+
+def check_of(check: Check | bool | None) -> Check:
+    """How an export is checked: "error", "warn" or "off"; None for ``WORKBENCH_EXPORT_CHECK``, else "error".
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    found = os.environ.get("WORKBENCH_EXPORT_CHECK", "error") if check is None else check
+    if isinstance(found, bool):
+        return "error" if found else "off"
+    known: Check
+    for known in ("error", "warn", "off"):
+        if found == known:
+            return known
+    raise ConfigError(f"An export can't be checked by {found!r}.", hint="Choose error, warn or off.")
 
 
 def export_module(
@@ -44,70 +62,81 @@ def export_module(
     profile: ShapeProfile | None = None,
     opset: int | None = None,
     root: Path | None = None,
-    check: bool = True,
+    check: Check | bool | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Export `module` to `path`, verify it, and say how it went.
 
     Args:
-        module: Exported in evaluation mode; its own mode is restored.
-        inputs: Example inputs by position or by name.
+        module: Exported in evaluation mode; its own mode is restored. Of a compiled or parallel module what is inside,
+            of a traced or scripted one by the older exporter, which knows no source lines.
+        inputs: Example inputs by position or by name, as ``forward`` takes them: lists and dicts of tensors, and values
+            that are no tensors (``use_cache=False``), which become constants.
         path: The .onnx file to write.
         profile: Shapes by input name. A dimension whose min and max differ becomes dynamic; others are
-            fixed at the profile's shape. None: everything static at the example's shapes.
+            fixed at the profile's shape. None: everything static at the example's shapes. Tensors in lists and dicts
+            are named ``parameter_key``.
         opset: ONNX opset; None for the exporter's own choice.
         root: Source paths under this folder are recorded relative to it, so that the file may be shared.
-        check: Compare with torch in ONNX Runtime, at the example's shapes and at a second set.
+        check: "error": compare with torch in ONNX Runtime, at the example's shapes and at a second set, and refuse what
+            differs. "warn": keep it, with a warning. "off": compare nothing. See `check_of`.
+        progress: Called with what is done next, in words.
 
     Returns:
         ``inputs`` (shapes), ``dynamic`` (dims by input), ``error`` (largest relative difference from
-        torch by shape set, or why it was not compared), ``torch`` (version).
+        torch by shape set, or why it was not compared), ``warnings``, ``torch`` (version).
 
     Raises:
         ModelError: the module can't be exported, a dynamic dimension was specialised, or results differ.
-        ConfigError: a shape profile names no input.
+        ConfigError: `check` is not known.
     """
-    torch = _torch()
-    examples, names = _named(module, inputs)
-    dynamic: dict[str, dict[int, str]] = {}
-    if profile is not None:
-        for name, shapes in profile.inputs.items():
-            if name not in examples:
-                raise ModelError(
-                    f"{name} is not an input of the module.",
-                    hint="Its inputs are " + ", ".join(examples) + ".",
-                )
-            dims = {d: f"{name}_{d}" for d, (a, b) in enumerate(zip(shapes.min, shapes.max, strict=True)) if a != b}
-            if dims:
-                dynamic[name] = dims
-            # At least 2 along dynamic dimensions: a 1 would be taken for a constant.
-            size = [max(2, n) if d in dims else n for d, n in enumerate(shapes.opt)]
-            examples[name] = resize_example(examples[name], tuple(size))
-        _tie(dynamic, examples)
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad(), _quiet():
-            program = _export(torch, module, examples, names, dynamic, opset)
+    torch, check = _torch(), check_of(check)
+    step = progress or (lambda _words: None)
+    module = plain(module)
+    call, dynamic = _opened(Call.of(module, inputs), profile)
+    with evaluation(module), torch.no_grad(), _quiet():
+        step("Running the module")
+        call, outputs, told = _usable(module, call, run(module, call))
+        step("Exporting to ONNX")
+        if isinstance(module, torch.jit.ScriptModule):
+            names = _export_scripted(torch, module, call, dynamic, opset, path)
+            told.append(
+                "A traced or scripted module has no source lines: the Python class itself, not torch.jit's, has them."
+            )
+        else:
+            with _unpacked(module, outputs), call.spelled(module):
+                program = _export(torch, module, call, dynamic, opset)
+                _point_into_bodies(torch, module, call, dynamic, program.model)
+            names = _name(program.model.graph, call, outputs)
             weights = sum(t.nbytes for t in program.model.graph.initializers.values() if t.const_value is not None
                           for t in [t.const_value])  # fmt: skip
             if root is not None:
                 _relative_paths(program.model, root)
             program.save(str(path), external_data=weights > EXTERNAL_ABOVE)
-            report: dict[str, Any] = {
-                "inputs": {name: list(t.shape) for name, t in examples.items() if hasattr(t, "shape")},
-                "dynamic": {name: {str(d): s for d, s in dims.items()} for name, dims in dynamic.items()},
-                "torch": torch.__version__,
-            }
             del program
-            if check:
-                report["error"] = _verify(torch, module, path, examples, dynamic, profile)
-    finally:
-        module.train(training)
+        check_file(path)
+        report: dict[str, Any] = {
+            "inputs": {name: list(t.shape) for name, t in call.tensors.items()},
+            "dynamic": {name: {str(d): s for d, s in dims.items()} for name, dims in dynamic.items()},
+            "torch": torch.__version__,
+        }
+        if check != "off":
+            step("Comparing with PyTorch")
+            calls = {"example": call, **({"second shape": _second(call, dynamic, profile)} if dynamic else {})}
+            report["error"], more = compare(module, path, calls, dynamic=dynamic, names=names, check=check)
+            told += more
+    if told:
+        report["warnings"] = told
     return report
 
 
 def export_task(
-    reporter: Reporter, *, source: dict[str, Any], profile: dict[str, Any] | None, folder: str
+    reporter: Reporter,
+    *,
+    source: dict[str, Any],
+    profile: dict[str, Any] | None,
+    folder: str,
+    check: Check | None = None,
 ) -> dict[str, Any]:
     """Export a sample or a factory in a worker; writes ``model.onnx`` into `folder`.
 
@@ -117,6 +146,10 @@ def export_task(
             "folder": ...}``.
         profile: `ShapeProfile` as a dict, or None.
         folder: An existing folder.
+        check: See `export_module`.
+
+    Returns:
+        What `export_module` does; of a factory also ``made_from``, see `workbench.model.made_from.dependencies`.
     """
     reporter.progress("Loading the module", 0, 1)
     _torch()
@@ -124,14 +157,26 @@ def export_task(
         made = load_sample(source["file"])
         root = Path(source["root"])
     else:
-        made = _call_factory(source["spec"], source["folder"])
+        with reading() as opened:
+            made = _call_factory(source["spec"], source["folder"])
+        made_from = dependencies(opened, source["folder"])
         root = None
     module, inputs = _pair(made, source.get("spec", source["kind"]))
     reporter.progress("Loading the module", 1, 1)
-    reporter.progress("Exporting to ONNX", 0, 1)
     shapes = ShapeProfile(**profile) if profile else None
-    report = export_module(module, inputs, Path(folder) / "model.onnx", profile=shapes, root=root)
-    reporter.progress("Exporting to ONNX", 1, 1)
+    done: list[str] = []
+
+    def step(words: str) -> None:
+        if done:
+            reporter.progress(done[-1], 1, 1)
+        done.append(words)
+        reporter.progress(words, 0, 1)
+
+    path = Path(folder) / "model.onnx"
+    report = export_module(module, inputs, path, profile=shapes, root=root, check=check, progress=step)
+    reporter.progress(done[-1], 1, 1)
+    if source["kind"] == "factory":
+        report["made_from"] = made_from
     return report
 
 
@@ -176,18 +221,41 @@ def _torch() -> Any:
     return torch
 
 
-def _named(module: Any, inputs: Sequence[Any] | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Inputs by the parameter names of ``forward``."""
-    if isinstance(inputs, Mapping):
-        return dict(inputs), list(inputs)
-    if not isinstance(inputs, tuple | list):
-        inputs = (inputs,)
-    parameters = [
-        p.name for p in inspect.signature(module.forward).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]  # fmt: skip
-    names = [parameters[i] if i < len(parameters) else f"input_{i}" for i in range(len(inputs))]
-    return dict(zip(names, inputs, strict=True)), names
+def _opened(call: Call, profile: ShapeProfile | None) -> tuple[Call, dict[str, dict[int, str]]]:
+    """The examples at the profile's shapes, and a symbol for each open dimension by input."""
+    dynamic: dict[str, dict[int, str]] = {}
+    examples = call.tensors
+    for name, shapes in (profile.inputs if profile is not None else {}).items():
+        if name not in examples:
+            raise ModelError(
+                f"{name} is not an input of the module.",
+                hint="Its inputs are " + ", ".join(examples) + ".",
+                code="unknown-input",
+            )
+        dims = {d: f"{name}_{d}" for d, (a, b) in enumerate(zip(shapes.min, shapes.max, strict=True)) if a != b}
+        if dims:
+            dynamic[name] = dims
+        # At least 2 along dynamic dimensions: a 1 would be taken for a constant.
+        size = [max(2, n) if d in dims else n for d, n in enumerate(shapes.opt)]
+        examples[name] = resize_example(examples[name], tuple(size))
+    _tie(dynamic, examples)
+    return call.with_tensors(examples), dynamic
+
+
+def _second(call: Call, dynamic: Mapping[str, Mapping[int, str]], profile: ShapeProfile | None) -> Call:
+    """The call at other sizes of the open dimensions."""
+    assert profile is not None
+    changed = {}
+    for name, tensor in call.tensors.items():
+        if name not in dynamic:
+            continue
+        low, high = profile.inputs[name].min, profile.inputs[name].max
+        size = [
+            n if d not in dynamic[name] else (n + 1 if n + 1 <= high[d] else max(low[d], 1))
+            for d, n in enumerate(tensor.shape)
+        ]
+        changed[name] = resize_example(tensor, tuple(size))
+    return call.with_tensors(changed)
 
 
 def _tie(dynamic: dict[str, dict[int, str]], examples: Mapping[str, Any]) -> None:
@@ -198,31 +266,195 @@ def _tie(dynamic: dict[str, dict[int, str]], examples: Mapping[str, Any]) -> Non
             dynamic[name][0] = "batch"
 
 
+def _usable(module: Any, call: Call, made: Any) -> tuple[Call, Outputs, list[str]]:
+    """The call whose results an ONNX file can hold, those results, and what was changed or left out.
+
+    A language model of Hugging Face returns its cache of keys and values unless it is called with ``use_cache=False``.
+    """
+    outputs, told = outputs_of(made), []
+    caches = [(place, value) for place, value in outputs.others if type(value).__name__.endswith("Cache")]
+    if caches and call.takes("use_cache"):
+        without = call.with_keyword("use_cache", False)
+        again = outputs_of(run(module, without))
+        if not any(type(value).__name__.endswith("Cache") for _, value in again.others):
+            place, value = caches[0]
+            told.append(
+                f"{title_of(module)} was exported with use_cache=False: its default returns {place}, a "
+                f"{type(value).__name__}, which can't be an output of an ONNX model. For a cache, wrap the module in one "
+                "that takes and returns its tensors."
+            )
+            call, outputs = without, again
+    plainly = [place for place, value in outputs.others if isinstance(value, bool | int | float | str)]
+    held = [(place, value) for place, value in outputs.others if place not in plainly]
+    if held:
+        place, value = held[0]
+        raise ModelError(
+            f"{title_of(module)} returns a {type(value).__name__} ({place}), which can't be an output of an ONNX model.",
+            hint="Wrap the module in one that returns tensors, or lists, dicts or dataclasses of tensors.",
+            code="export-outputs",
+        )
+    if not outputs.tensors:
+        raise ModelError(
+            f"{title_of(module)} returns no tensor with these inputs.",
+            hint="Wrap the module in one that returns tensors.",
+            code="export-outputs",
+        )
+    if plainly:
+        told.append(f"Left out of the outputs, since they are no tensors: {', '.join(plainly)}.")
+    return call, outputs, told
+
+
+@contextmanager
+def _unpacked(module: Any, outputs: Outputs) -> Iterator[None]:
+    """`module` returning a flat tuple of tensors where torch.export would not know what it returns."""
+    if outputs.plain:
+        yield
+        return
+    handle = module.register_forward_hook(lambda _m, _i, made: tuple(t for _, t in outputs_of(made).tensors))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _export(
-    torch: Any, module: Any, examples: Mapping[str, Any], names: list[str], dynamic: Mapping[str, Mapping[int, str]],
-    opset: int | None,
+    torch: Any, module: Any, call: Call, dynamic: Mapping[str, Mapping[int, str]], opset: int | None
 ) -> Any:  # fmt: skip
-    wanted = None
-    if dynamic:
-        wanted = {name: dict.fromkeys(dynamic.get(name, {}), torch.export.Dim.DYNAMIC) or None for name in names}
     try:
         return torch.onnx.export(
-            module, (), kwargs=dict(examples), dynamo=True, verbose=False, dynamic_shapes=wanted,
-            input_names=names, opset_version=opset,
+            module, call.args, kwargs=call.kwargs, dynamo=True, verbose=False,
+            dynamic_shapes=_wanted(torch, call, dynamic), opset_version=opset,
         )  # fmt: skip
     except Exception as error:
-        raise _export_error(error, lambda op: _line_of(torch, module, examples, op)) from error
+        raise _export_error(error, lambda op: _line_of(torch, module, call, op)) from error
 
 
-def _line_of(torch: Any, module: Any, examples: Mapping[str, Any], op: str) -> str:
+def _wanted(torch: Any, call: Call, dynamic: Mapping[str, Mapping[int, str]]) -> dict[str, Any] | None:
+    """Open dimensions as ``torch.export`` takes them."""
+    if not dynamic:
+        return None
+    return call.dynamic_shapes({n: dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for n, dims in dynamic.items()})
+
+
+def _export_scripted(
+    torch: Any, module: Any, call: Call, dynamic: Mapping[str, Mapping[int, str]], opset: int | None, path: Path
+) -> list[str]:
+    """Export by the TorchScript-based exporter, which alone takes traced and scripted modules; the outputs' names."""
+    import onnx
+
+    try:
+        torch.onnx.export(
+            module, call.args, str(path), kwargs=call.kwargs, dynamo=False, verbose=False, input_names=list(call.names),
+            dynamic_axes={name: dict(dims) for name, dims in dynamic.items()}, opset_version=opset,
+        )  # fmt: skip
+    except Exception as error:
+        raise _export_error(error, lambda _op: "") from error
+    return [value.name for value in onnx.load(str(path), load_external_data=False).graph.output]
+
+
+def _name(graph: Any, call: Call, outputs: Outputs) -> list[str]:
+    """Name a graph's inputs after the module's parameters and its outputs after their keys; the outputs' names.
+
+    Afterwards, and not by ``input_names``: that gives an output of the same name no other one, which is not valid ONNX.
+    """
+    if len(graph.inputs) != len(call.names):
+        raise ModelError(
+            f"The module was given the tensors {', '.join(call.names)}, and its ONNX form takes "
+            f"{', '.join(v.name for v in graph.inputs) or 'none'}.",
+            hint="Please report it to PyTorch, with the module.",
+            code="export-inputs",
+        )
+    values = {v.name: v for v in [*graph.inputs, *graph.initializers.values()]}
+    for node in graph.all_nodes():
+        values.update((v.name, v) for v in node.outputs if v.name)
+        for attribute in node.attributes.values():
+            for body in _graphs(attribute):
+                values.update((v.name, v) for v in [*body.inputs, *body.initializers.values()])
+
+    def rename(value: Any, name: str, *, firm: bool) -> None:
+        other = values.get(name)
+        if other is value:
+            return
+        unique, k = name, 0
+        while unique in values:
+            k += 1
+            unique = f"{name}_{k}"
+        if other is not None and firm:  # an input keeps its name, and what has it gets another
+            del values[name]
+            other.name = unique
+            values[unique] = other
+            unique = name
+        values.pop(value.name, None)
+        value.name = unique
+        values[unique] = value
+
+    for value, name in zip(graph.inputs, call.names, strict=True):
+        rename(value, name, firm=True)
+    taken: set[int] = {id(value) for value in graph.inputs}
+    for value, (name, _) in zip(graph.outputs, outputs.tensors, strict=False):
+        if name and id(value) not in taken:
+            rename(value, name, firm=False)
+        taken.add(id(value))
+    return [str(value.name) for value in graph.outputs]
+
+
+def _graphs(attribute: Any) -> list[Any]:
+    """The bodies in an attribute of a node."""
+    kind = getattr(attribute.type, "name", "")
+    return [attribute.value] if kind == "GRAPH" else list(attribute.value) if kind == "GRAPHS" else []
+
+
+def _bodies(model: Any) -> list[Any]:
+    """Nodes in the bodies of If, Loop and Scan."""
+    top = {id(node) for node in model.graph}
+    return [node for node in model.graph.all_nodes() if id(node) not in top]
+
+
+def _point_into_bodies(
+    torch: Any, module: Any, call: Call, dynamic: Mapping[str, Mapping[int, str]], model: Any
+) -> None:
+    """Let nodes in bodies (``torch.cond``) point to the user's lines, and not to code that torch generated.
+
+    ``torch.export`` loses these lines, since it traces bodies twice; in its strict mode it keeps them.
+    """
+    bodies = [node for node in _bodies(model) if "<eval_with_key>" in node.metadata_props.get(_TRACE, "")]
+    if not bodies:
+        return
+    try:
+        strict = torch.export.export(
+            module, call.args, call.kwargs, dynamic_shapes=_wanted(torch, call, dynamic), strict=True
+        )
+        other = torch.onnx.export(strict, dynamo=True, verbose=False).model
+        better = [node for node in _bodies(other) if _TRACE in node.metadata_props]
+    except Exception:  # noqa: BLE001 - strict mode takes fewer modules; then the line of torch.cond itself is told
+        better = []
+    mine = [node for node in _bodies(model) if _TRACE in node.metadata_props]
+    if [node.op_type for node in mine] == [node.op_type for node in better]:
+        for node, source in zip(mine, better, strict=True):
+            # Strict mode calls the module itself _export_root.
+            node.metadata_props.update(
+                {
+                    "pkg.torch.onnx.name_scopes": re.sub(
+                        r"_export_root\.?", "", source.metadata_props.get("pkg.torch.onnx.name_scopes", "")
+                    ),
+                    "pkg.torch.onnx.class_hierarchy": source.metadata_props.get("pkg.torch.onnx.class_hierarchy", ""),
+                    _TRACE: source.metadata_props[_TRACE],
+                }
+            )
+    for node in mine:
+        frames = re.split(r'(?=File ")', node.metadata_props[_TRACE])
+        node.metadata_props[_TRACE] = "".join(f for f in frames if not f.startswith('File "<eval_with_key>'))
+
+
+def _line_of(torch: Any, module: Any, call: Call, op: str) -> str:
     """Where the user's code calls `op`: the exporter's own error does not say."""
     try:
-        program = torch.export.export(module, (), kwargs=dict(examples)).run_decompositions()
+        program = torch.export.export(module, call.args, call.kwargs).run_decompositions()
         traces = (n.meta.get("stack_trace") or "" for n in program.graph.nodes if str(n.target).startswith(op))
         trace = next((t for t in traces if t), "")
     except Exception:  # noqa: BLE001 - only a help for the message
         return ""
-    frames = [m for m in re.findall(r'File "([^"]+)", line (\d+), in', trace) if "/torch/" not in m[0]]
+    frames = [m for m in re.findall(r'File "([^"]+)", line (\d+), in', trace) if not of_library(m[0])]
     return f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""
 
 
@@ -235,7 +467,7 @@ def _export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchE
         cause = cause.__cause__ or cause.__context__
     text = "\n".join(str(e) for e in chain)
     missing = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", text)
-    where = [m for m in re.findall(r'File "([^"]+)", line (\d+), in (\w+)', text) if "/torch/" not in m[0]]
+    where = [m for m in re.findall(r'File "([^"]+)", line (\d+), in (\w+)', text) if not of_library(m[0])]
     place = f" at {where[-1][0]}:{where[-1][1]}" if where else ""
     if missing:
         place = place or line_of(missing[1])
@@ -246,131 +478,37 @@ def _export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchE
             + "Rewrite that line with operations that have one, or register a translation "
             "(torch.onnx.export, custom_translation_table).",
             details={"op": missing[1]},
+            code="no-onnx-form",
         )
     if "data-dependent" in text or "GuardOnDataDependent" in text:
         return ModelError(
-            f"The module branches on the values of a tensor{place}, which a graph can't hold.",
+            f"The module branches on the values of a tensor, or sizes something by them{place}, which a graph can't hold.",
             hint="Use torch.where or torch.cond for it, or make the choice from shapes alone.",
+            code="data-dependent",
         )
     return ModelError(
         f"torch.onnx.export failed{place}: {first_lines(chain[-1])}",
-        hint="Does the module run with these inputs? Try module(*inputs) and torch.export.export first.",
+        hint="The module itself runs with these inputs. torch.export.export(module, inputs) tells more.",
+        code="export-failed",
     )
-
-
-def _verify(
-    torch: Any, module: Any, path: Path, examples: Mapping[str, Any], dynamic: Mapping[str, Mapping[int, str]],
-    profile: ShapeProfile | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Largest relative difference from torch at the example's shapes and at a second set."""
-    import numpy as np
-    import onnxruntime as ort
-
-    sets = {"example": dict(examples)}
-    if dynamic:
-        assert profile is not None
-        changed = {}
-        for name, tensor in examples.items():
-            dims = dynamic.get(name, {})
-            high = profile.inputs[name].max if name in profile.inputs else tuple(tensor.shape)
-            low = profile.inputs[name].min if name in profile.inputs else tuple(tensor.shape)
-            size = [
-                n if d not in dims else (n + 1 if n + 1 <= high[d] else max(low[d], 1))
-                for d, n in enumerate(tensor.shape)
-            ]
-            changed[name] = resize_example(tensor, tuple(size))
-        sets["second shape"] = changed
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime has its own gaps; they don't concern TensorRT
-        return {"not compared": f"ONNX Runtime can't load it: {first_lines(error)}"}
-    wanted = {i.name for i in session.get_inputs()}
-    errors: dict[str, Any] = {}
-    for label, values in sets.items():
-        try:
-            expected = list(_flat(module(**values)))
-        except Exception as error:
-            if label == "example":
-                raise
-            shapes = ", ".join(f"{n} {list(t.shape)}" for n, t in values.items() if n in dynamic)
-            raise ModelError(
-                f"The module itself does not run at {shapes}, which its shape range allows: {first_lines(error)}",
-                hint="Give a range of shapes that it takes, or fixed shapes.",
-            ) from error
-        try:
-            got = session.run(None, {n: t.detach().numpy() for n, t in values.items() if n in wanted})
-        except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises is told as our own error
-            if label == "second shape":
-                raise _specialised(values, examples, dynamic, str(error)) from None
-            raise ModelError(
-                f"The exported model does not run: {first_lines(error)}",
-                hint="Please check the module with torch.export.export; its ONNX form is not usable.",
-            ) from None
-        worst = 0.0
-        for ours, theirs in zip(expected, got, strict=False):
-            ours_np = ours.detach().to(torch.float64).numpy()
-            if ours_np.shape != np.shape(theirs):
-                raise _specialised(values, examples, dynamic, f"an output has shape {np.shape(theirs)}")
-            scale = float(np.abs(ours_np[np.isfinite(ours_np)]).max(initial=0.0)) or 1.0
-            difference = np.abs(ours_np - np.asarray(theirs, dtype=np.float64))
-            worst = max(worst, float(np.nan_to_num(difference, nan=0.0).max(initial=0.0)) / scale)
-        errors[label] = worst
-        if worst > TOLERANCE:
-            raise ModelError(
-                f"The exported model's result differs from torch's by {worst:.2g} of the largest output ({label}).",
-                hint="A dimension may have been fixed at export, or an operation is exported wrongly; "
-                "compare intermediate outputs to find which.",
-                details={"error": worst, "shapes": {n: list(t.shape) for n, t in values.items()}},
-            )
-    return errors
-
-
-def _specialised(
-    values: Mapping[str, Any],
-    examples: Mapping[str, Any],
-    dynamic: Mapping[str, Mapping[int, str]],
-    why: str,
-) -> ModelError:
-    tried = ", ".join(f"{n} {list(values[n].shape)}" for n in dynamic)
-    used = ", ".join(f"{n} {list(examples[n].shape)}" for n in dynamic)
-    return ModelError(
-        f"A dimension that should be dynamic was fixed at export: the model, exported at {used}, does not run "
-        f"at {tried} ({why.splitlines()[0][:200]}).",
-        hint="The module's code uses a size as a plain number (int(x.shape[0]), a stored size, a Python loop). "
-        "Use x.shape[0] directly, or build with fixed shapes.",
-        details={"exported": used, "tried": tried},
-    )
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    if hasattr(value, "detach"):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _flat(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _flat(item)
 
 
 def _relative_paths(model: Any, root: Path) -> None:
     """Make source paths under `root` relative to its parent, and drop frames that lie elsewhere."""
-    key = "pkg.torch.onnx.stack_trace"
     parent = str(root.parent) + os.sep
     for node in model.graph.all_nodes():
-        trace = node.metadata_props.get(key)
+        trace = node.metadata_props.get(_TRACE)
         if trace:
             frames = re.split(r'(?=File ")', trace)
             kept = [f.replace(parent, "") for f in frames if parent in f]
-            node.metadata_props[key] = "".join(kept)
+            node.metadata_props[_TRACE] = "".join(kept)
 
 
 def _call_factory(spec: str, folder: str) -> Any:
     module_name, _, name = spec.partition(":")
+    # It was asked for in this folder: that is where its module is looked for, and where the files are that it reads.
     sys.path.insert(0, folder)
+    os.chdir(folder)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -391,10 +529,10 @@ def _call_factory(spec: str, folder: str) -> Any:
     except WorkbenchError:
         raise
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
         raise ModelError(
-            f"{spec} failed at {frame.filename}:{frame.lineno}: {type(error).__name__}: {error}.",
+            f"{spec} failed: {type(error).__name__}: {first_lines(error)}{place_of(error)}",
             hint=f"Does it run from {folder}?",
+            code="factory-fails",
         ) from error
 
 

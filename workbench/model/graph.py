@@ -119,6 +119,7 @@ class Graph:
         self.opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
         self.tensors: dict[str, Tensor] = {}
         self.initializers: set[str] = set()
+        self._defined: set[str] = set()
         found: list[tuple[Any, int | None]] = []
         self._read(model.graph, None, found)
         ids = _unique_ids([proto for proto, _ in found])
@@ -141,8 +142,17 @@ class Graph:
                 self.consumers.setdefault(name, []).append(node)
 
     def _read(self, graph: Any, parent: int | None, found: list[tuple[Any, int | None]]) -> None:
+        # Bodies beside each other, such as the branches of an If, may use one name for different tensors.
+        mine = {v.name for v in graph.input} | {name for proto in graph.node for name in proto.output}
+        shared = mine & self._defined
+        self._defined |= mine
         for value in [*graph.input, *graph.output, *graph.value_info]:
-            if value.name not in self.tensors or self.tensors[value.name].shape is None:
+            known = self.tensors.get(value.name)
+            if known is not None and value.name in shared:
+                other = _tensor(value)
+                if other.shape != known.shape and other.shape is not None:
+                    self.tensors[value.name] = Tensor(value.name, None, known.dtype)
+            elif known is None or known.shape is None:
                 self.tensors[value.name] = _tensor(value)
         for tensor in graph.initializer:
             self.initializers.add(tensor.name)
@@ -153,13 +163,13 @@ class Graph:
                 sparse.values.name, tuple(sparse.dims), dtype_name(sparse.values.data_type)
             )
         for proto in graph.node:
-            mine = len(found)
+            place = len(found)
             found.append((proto, parent))
             for attribute in proto.attribute:
                 if attribute.HasField("g"):
-                    self._read(attribute.g, mine, found)
+                    self._read(attribute.g, place, found)
                 for nested in attribute.graphs:
-                    self._read(nested, mine, found)
+                    self._read(nested, place, found)
 
     def tensor(self, name: str) -> Tensor:
         """The tensor `name`; unknown shape and type where nothing is known of it."""
@@ -182,8 +192,8 @@ class Graph:
         for node in self.nodes:
             if node.parent is not None:
                 continue
-            if node.op in {"Shape", "Size"}:
-                folds = self.tensor(node.inputs[0]).elements is not None
+            if node.op in {"Shape", "Size"} and node.domain in {"", "ai.onnx"}:
+                folds = bool(node.inputs) and self.tensor(node.inputs[0]).elements is not None
             else:
                 # A body (If, Loop) may read any tensor of the graph around it.
                 folds = (
@@ -194,6 +204,23 @@ class Graph:
             if folds:
                 known.update(node.outputs)
         return frozenset(known - {""})
+
+    @cached_property
+    def bodies(self) -> dict[str, dict[str, list[Node]]]:
+        """The nodes directly in each body of an If, Loop or Scan: by the id of that node, then by the attribute's name."""
+        inside: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            if node.parent is not None:
+                inside.setdefault(node.parent, []).append(node)
+        found: dict[str, dict[str, list[Node]]] = {}
+        for container, nodes in inside.items():
+            rest = iter(nodes)  # in the order in which `_read` met them
+            for attribute in self.by_id[container].proto.attribute:
+                held = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+                if held:
+                    body = [node for graph, node in zip([g for g in held for _ in g.node], rest, strict=False)]
+                    found.setdefault(container, {})[attribute.name] = body
+        return found
 
     @cached_property
     def live(self) -> frozenset[str]:

@@ -93,15 +93,16 @@ class Model:
             ) from None
 
     def to_frame(self, shapes: Mapping[str, Shape] | None = None) -> pd.DataFrame:
-        """One row a node, with its costs at `shapes` (bytes; FLOPs) and its place in the source."""
+        """One row a node, with its costs at `shapes` (bytes; FLOPs; NaN where unknown) and its place in the source."""
         import pandas as pd
 
-        from workbench.model.cost import node_cost
+        from workbench.model.cost import node_costs
 
         graph = self.graph.at(shapes or {})
+        costs = node_costs(graph)
         rows = []
         for node in graph.nodes:
-            cost, source = node_cost(graph, node), self.provenance.get(node.id)
+            cost, source = costs[node.id], self.provenance.get(node.id)
             rows.append(
                 {
                     "node": node.id, "op": node.op, "flops": cost.flops, "bytes_read": cost.bytes_read,

@@ -21,7 +21,9 @@ _PREFIX = "pkg.torch.onnx."
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)\n?\s*(?P<code>[^\n]*)')
 _TARGET = re.compile(r"target=([^\]]+)\]")
 # Frames of the library say how torch is written, not where the user asked for the operation.
-_LIBRARY = re.compile(r"(^|[\\/])torch[\\/](nn|_ops|_dynamo|_refs|_decomp|_higher_order_ops|export|onnx|fx|ao)\b")
+_LIBRARY = re.compile(
+    r"^<eval_with_key>|(^|[\\/])torch[\\/](nn|_ops|_dynamo|_refs|_decomp|_higher_order_ops|export|onnx|fx|ao)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)

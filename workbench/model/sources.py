@@ -8,18 +8,26 @@ import importlib.resources
 import json
 import os
 import re
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.config import ShapeProfile
 from workbench.errors import CompilerUnavailableError, ModelError
 from workbench.jobs import Job
-from workbench.machine import REWRITERS, made_by
+from workbench.machine import REWRITERS, installed, made_by
+from workbench.model.call import title_of
+from workbench.model.export import check_of
+from workbench.model.made_from import unchanged
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.store import Store
+
+if TYPE_CHECKING:
+    from workbench.model.verify import Check
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -50,6 +58,9 @@ def resolve(
     name: str | None = None,
     profile: ShapeProfile | None = None,
     on_job: Callable[[Job], None] | None = None,
+    check: Check | bool | None = None,
+    renew: bool = False,
+    on_step: Callable[[str], None] | None = None,
 ) -> Model:
     """The Model that `source` stands for.
 
@@ -62,6 +73,9 @@ def resolve(
         name: What to call it.
         profile: Shapes to export at, for what is exported from torch; see `export.export_module`.
         on_job: Called with each job that is started, to show progress or cancel.
+        check: How what is exported is compared with torch: "error", "warn" or "off"; see `export.check_of`.
+        on_step: Called with what is done next, in words, while a torch module is exported.
+        renew: Export a factory's model again, also where nothing that it came from seems changed.
 
     Raises:
         ModelError: there is no such model, or it can't be read or exported.
@@ -77,10 +91,11 @@ def resolve(
             _ = model.graph  # a bad file is told here, not at its first use
             return model
         if text in samples():
-            return _sample(text, store, name, profile, on_job)
+            return _sample(text, store, name, profile, on_job, check)
         if _FACTORY.fullmatch(text):
             origin = {"kind": "factory", "spec": text, "folder": str(Path.cwd())}
-            return _exported(origin, store, name or text.partition(":")[2], profile, None, on_job)
+            key = _factory_key(origin, profile, check)
+            return _exported(origin, store, name or text.partition(":")[2], profile, key, on_job, check, renew=renew)
         near = difflib.get_close_matches(text, [*samples(), *(p.name for p in Path().glob("*.onnx"))], n=3)
         raise ModelError(
             f"There is no model {text!r}: no file, no sample, no package.module:factory of that name.",
@@ -88,7 +103,7 @@ def resolve(
             + "`workbench samples` lists the sample models.",
         )
     if hasattr(source, "forward") and hasattr(source, "parameters"):
-        return _module(source, store, inputs, name, profile)
+        return _module(source, store, inputs, name, profile, check, on_step)
     if hasattr(source, "SerializeToString") and hasattr(source, "graph"):
         return _proto(source, store, name or source.graph.name or "model")
     raise ModelError(
@@ -103,6 +118,7 @@ def _sample(
     name: str | None,
     profile: ShapeProfile | None,
     on_job: Callable[[Job], None] | None,
+    check: Check | bool | None,
 ) -> Model:
     entry = samples()[key]
     folder = sample_folder()
@@ -112,8 +128,10 @@ def _sample(
     file = folder / entry["file"]
     origin = {"kind": "sample", "name": key, "file": str(file), "root": str(folder)}
     made_from = [file.read_bytes(), _exporter(), profile.model_dump_json() if profile else ""]
+    mode = check_of(check)
+    made_from += [mode] if mode != "error" else []
     identity = hashlib.sha256(repr(made_from).encode()).hexdigest()
-    return _exported(origin, store, name or key, profile, f"sample-{identity}", on_job)
+    return _exported(origin, store, name or key, profile, f"sample-{identity}", on_job, check)
 
 
 def _exporter() -> str:
@@ -126,13 +144,27 @@ def _exporter() -> str:
         ) from None
 
 
+def _factory_key(origin: Mapping[str, Any], profile: ShapeProfile | None, check: Check | bool | None) -> str:
+    """What an export of a factory is found under; whether its sources changed since is asked then."""
+    libraries = [(name, installed(name)) for name in ("torch", "onnxscript", "transformers", *REWRITERS)]
+    asked = [origin["spec"], origin["folder"], profile.model_dump_json() if profile else "", check_of(check)]
+    place = [sys.version, sys.prefix, os.environ.get("PYTHONPATH", "")]
+    return "factory-" + hashlib.sha256(repr([asked, libraries, place]).encode()).hexdigest()
+
+
 def _exported(
     origin: dict[str, Any], store: Store, name: str, profile: ShapeProfile | None, key: str | None,
-    on_job: Callable[[Job], None] | None,
+    on_job: Callable[[Job], None] | None, check: Check | bool | None = None, *, renew: bool = False,
 ) -> Model:  # fmt: skip
+    begun = time.time()
+
     def known() -> Model | None:
         found = store.derived(key) if key else None
-        return None if found is None else Model(name, found[0], {**_public(origin), **found[1]})
+        if found is None or ("made_from" in found[1] and not unchanged(found[1]["made_from"])):
+            return None
+        if renew and found[1].get("exported", 0) < begun:
+            return None
+        return Model(name, found[0], _public({**origin, **found[1]}))
 
     if (model := known()) is not None:
         return model
@@ -147,6 +179,7 @@ def _exported(
                 "source": origin,
                 "profile": profile.model_dump(mode="json") if profile else None,
                 "folder": str(work),
+                "check": check_of(check),
             },
             title=f"export of {name}",
             folder=folder / "log",
@@ -154,12 +187,12 @@ def _exported(
         if on_job is not None:
             on_job(job)
         report = job.result()
-        return _keep(work, store, name, {**_public(origin), **report}, key)
+        return _keep(work, store, name, {**_public(origin), **report, "exported": time.time()}, key)
 
 
 def _module(
     module: Any, store: Store, inputs: Sequence[Any] | Mapping[str, Any] | None, name: str | None,
-    profile: ShapeProfile | None,
+    profile: ShapeProfile | None, check: Check | bool | None, on_step: Callable[[str], None] | None,
 ) -> Model:  # fmt: skip
     if inputs is None:
         raise ModelError(
@@ -168,17 +201,18 @@ def _module(
         )
     from workbench.model.export import export_module
 
-    title = name or type(module).__name__
+    kind = title_of(module)
+    title = name or kind
     # Here and not in a worker: the module lives in this process, and need not be picklable.
     with store.scratch("export") as folder:
         work = folder / "model"
         work.mkdir()
-        report = export_module(module, inputs, work / "model.onnx", profile=profile)
+        report = export_module(module, inputs, work / "model.onnx", profile=profile, check=check, progress=on_step)
         return _keep(
             work,
             store,
             title,
-            {"kind": "module", "class": type(module).__qualname__, **report},
+            {"kind": "module", "class": kind, **report},
             None,
         )
 
@@ -196,8 +230,8 @@ def _proto(proto: Any, store: Store, name: str) -> Model:
 def _keep(work: Path, store: Store, name: str, info: dict[str, Any], key: str | None) -> Model:
     draft = Model(name, work / "model.onnx")
     sha256 = fingerprint(draft.path, set(draft.companions))
-    return Model(name, store.add_model(work, sha256, key, info), info)
+    return Model(name, store.add_model(work, sha256, key, info), _public(info))
 
 
 def _public(origin: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in origin.items() if k not in {"file", "root", "folder"}}
+    return {k: v for k, v in origin.items() if k not in {"file", "root", "folder", "made_from", "exported"}}

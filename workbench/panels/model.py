@@ -12,8 +12,9 @@ from workbench import figures
 from workbench.config import ShapeProfile
 from workbench.errors import WorkbenchError
 from workbench.model import Model, samples
+from workbench.model.cost import totals
 from workbench.panels.base import Panel, chart, empty, fact_row, table_html
-from workbench.units import bytes_text, count_text
+from workbench.units import bytes_text, flops_text
 from workbench.widgets import Lens, TableView
 
 if TYPE_CHECKING:
@@ -121,17 +122,11 @@ class ModelPanel(Panel):
 
 
 def _operations(lens: Lens) -> dict[str, Any]:
-    """The operations of a graph as a fact; where shapes are open, only those that are known can be summed."""
-    known = [c.flops for c in lens.costs.values() if c.flops is not None]
-    unknown = len(lens.costs) - len(known)
-    if not unknown:
-        return {"name": "operations", "value": f"{count_text(sum(known))}FLOP"}
-    least = f"at least {count_text(sum(known))}FLOP" if sum(known) else "?"
-    return {
-        "name": "operations",
-        "value": least,
-        "note": f"those of {unknown} node{'s' * (unknown != 1)} are not known",
-    }
+    """The operations of a graph as a fact; where some are not known, a lower bound that says so."""
+    assert lens.graph is not None
+    known, unknown = totals(lens.graph, lens.costs)
+    note = {"note": f"those of {unknown} node{'s' * (unknown != 1)} are not known"} if unknown else {}
+    return {"name": "operations", "value": flops_text(known, unknown), **note}
 
 
 def _origin(model: Model) -> str:
@@ -147,4 +142,6 @@ def _origin(model: Model) -> str:
             f"compared with torch, {where}: {'largest difference ' + format(value, '.1e') if isinstance(value, float) else value}"
             for where, value in error.items()
         ]
+    if origin.get("kind") in {"module", "factory", "sample"}:
+        lines += [f"note: {told}" for told in origin.get("warnings", ())]
     return f"<p class='wbp-quiet'>{escape(str(model.path))}<br>{'<br>'.join(escape(line) for line in lines)}</p>"

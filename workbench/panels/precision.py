@@ -18,7 +18,7 @@ from workbench.panels.build import TARGETS
 from workbench.panels.work import DataFields, Work, arguments, form, joined, split, state_of, wide
 from workbench.plan.roofline import ERROR
 from workbench.precision.whatif import FLOATS, QUANTIZED, WhatIf
-from workbench.units import bytes_text, count_text
+from workbench.units import bytes_text, flops_text
 from workbench.widgets import RowsView
 from workbench.widgets.wire import rows_data
 
@@ -534,5 +534,10 @@ def figure_table(found: WhatIf) -> str:
     types = dict.fromkeys(d for v in built if v.audit for d in v.audit.by_precision)
     for dtype in types:
         cells = [v.audit.by_precision.get(dtype) if v.audit else None for v in built]
-        rows.append([f"operations in {dtype}", *("" if c is None else count_text(c["flops"]) + "FLOP" for c in cells)])
+        rows.append(
+            [
+                f"operations in {dtype}",
+                *("" if c is None else flops_text(c["flops"], c["flops_unknown"]) for c in cells),
+            ]
+        )
     return table_html(["", *(v.name for v in built)], rows, numeric=range(1, len(built) + 1))

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.model.cost import SHAPES, VIEWS, Cost, node_cost
+from workbench.model.cost import SHAPES, VIEWS, Cost, node_costs
 from workbench.model.graph import RANDOM, Graph, Node, nbytes
 from workbench.model.provenance import Source, source_of
 from workbench.plan.kinds import kind_of, kind_of_ops, title_of
@@ -78,7 +78,7 @@ def assemble(
         provenance: Source by node id from the original model; where None it is read from `graph`.
     """
     graph.with_shapes({name: (tuple(shape), dtype) for name, (shape, dtype) in record.get("tensors", {}).items()})
-    costs = {node.id: node_cost(graph, node) for node in graph.nodes}
+    costs = node_costs(graph)
     names = dict(renamed or {})
     claims = [_claimed(graph, raw, names) for raw in record["layers"]]
     share = _shares(graph, record["layers"], claims, costs)
@@ -100,8 +100,9 @@ def assemble(
                 kind=kind, nodes=nodes, evidence=raw.get("evidence", evidence) if nodes else "none",
                 inputs=inputs, outputs=outputs, constants=constants, tactic=raw.get("tactic", ""),
                 stream=raw.get("stream", 0), event=raw.get("event"), flops=share[i],
-                bytes_read=total({t.name: gathered(graph, nodes, t) for t in (*inputs, *constants)}) if known else None,
-                bytes_written=total({t.name: t.bytes for t in outputs}) if known else None,
+                bytes_read=_often(costs, nodes, total({t.name: gathered(graph, nodes, t) for t in (*inputs, *constants)}))
+                if known else None,
+                bytes_written=_often(costs, nodes, total({t.name: t.bytes for t in outputs})) if known else None,
                 sources=sources.of(nodes), merged=_merged(graph, nodes),
                 partial=tuple(n for n in nodes if owners[n] > 1),
             )
@@ -176,6 +177,13 @@ def _shares(
             elif (so_far := total[i]) is not None:
                 total[i] = so_far + cost // len(fitting) + (cost % len(fitting) if k == 0 else 0)
     return total
+
+
+def _often(costs: Mapping[str, Cost], nodes: tuple[str, ...], amount: int | None) -> int | None:
+    """Bytes of all runs of a layer: its nodes may be in the body of a loop. None where they run differently often."""
+    runs = {costs[node].runs for node in nodes} or {1}
+    often = runs.pop() if len(runs) == 1 else None
+    return None if amount is None or often is None else amount * often
 
 
 def _merged(graph: Graph, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

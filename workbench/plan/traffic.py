@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.model.cost import totals
 from workbench.plan.memory import liveness
 from workbench.plan.plan import CONVERSIONS
 
@@ -49,7 +50,7 @@ def summarize(
     Returns:
         ``nodes``; ``layers``; ``launches_before`` and ``launches_after``; ``bytes_before`` and
         ``bytes_after`` (sums over what is known; ``bytes_unknown`` counts the nodes and layers left out);
-        ``flops``; ``layout_conversions`` and ``precision_conversions`` (layers that only convert);
+        ``flops`` (a lower bound where ``flops_unknown`` nodes are not known); ``layout_conversions`` and ``precision_conversions`` (layers that only convert);
         ``merged`` (layers that do siblings in one); ``without_nodes`` (launches that own no node);
         ``peak_activation_bytes``; ``weight_bytes``; ``kinds`` and ``precisions`` (counts of layers);
         ``unclaimed`` (counts by reason); ``streams``.
@@ -64,6 +65,7 @@ def summarize(
     for layer in after:
         weights.update({t.name: t.bytes for t in layer.constants if t.bytes is not None})
     memory = liveness(layers, io)
+    flops, flops_unknown = (None, None) if graph is None else totals(graph, costs)
     return {
         "nodes": None if graph is None else len(graph.nodes),
         "layers": len(layers),
@@ -72,8 +74,8 @@ def summarize(
         "bytes_before": None if graph is None else sum(known_before),
         "bytes_after": sum(known_after),
         "bytes_unknown": len(before) - len(known_before) + len(after) - len(known_after),
-        "flops": None if graph is None else sum(c.flops or 0 for c in costs.values()),
-        "flops_unknown": None if graph is None else sum(c.flops is None for c in costs.values()),
+        "flops": flops,
+        "flops_unknown": flops_unknown,
         "layout_conversions": sum(layer.kind in CONVERSIONS and "precision" not in layer.converts for layer in after),
         "precision_conversions": sum(layer.kind in CONVERSIONS and "precision" in layer.converts for layer in after),
         "merged": sum(bool(layer.merged) for layer in layers),

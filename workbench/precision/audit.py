@@ -111,12 +111,18 @@ class Audit:
 
     @cached_property
     def by_precision(self) -> dict[str, dict[str, int]]:
-        """For each data type that layers read: ``kernels``, ``flops``, ``bytes``."""
+        """For each data type that layers read: ``kernels``, ``flops``, ``bytes``.
+
+        ``flops`` is the sum of what is known, ``flops_unknown`` of how many kernels it is not.
+        """
         out: dict[str, dict[str, int]] = {}
         for layer in self.launches:
-            row = out.setdefault(layer.precision or "unknown", {"kernels": 0, "flops": 0, "bytes": 0})
+            row = out.setdefault(
+                layer.precision or "unknown", {"kernels": 0, "flops": 0, "flops_unknown": 0, "bytes": 0}
+            )
             row["kernels"] += 1
             row["flops"] += layer.flops or 0
+            row["flops_unknown"] += layer.flops is None
             row["bytes"] += layer.bytes or 0
         return dict(sorted(out.items(), key=lambda item: -item[1]["flops"]))
 

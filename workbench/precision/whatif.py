@@ -120,6 +120,7 @@ class Variant:
         out |= {
             "engine": self.engine.id, "kernels": figures["kernels"], "bytes": figures["bytes"],
             **{f"flops_{dtype}": row["flops"] for dtype, row in self.audit.by_precision.items() if row["flops"]},
+            "flops_unknown": sum(row["flops_unknown"] for row in self.audit.by_precision.values()),
             "weight_bytes": self.engine.plan.summary["weight_bytes"], "engine_bytes": self.engine.bytes,
             "time_ms": time, "time_source": source, "time_on": gpu,
             **{name: self.error.get(name) for name in ("relative_l2", "cosine", "snr_db", "not_finite", "top1", "accuracy")},
@@ -158,7 +159,8 @@ class WhatIf:
     def to_frame(self) -> pd.DataFrame:
         """One row a variant.
 
-        Columns: ``kernels``; ``bytes`` moved; operations by the type that kernels read (``flops_int8``, ...);
+        Columns: ``kernels``; ``bytes`` moved; operations by the type that kernels read (``flops_int8``, ...), and
+        for how many kernels they are not known (``flops_unknown``);
         ``weight_bytes`` (constants of the layers); ``engine_bytes`` (the file); ``time_ms`` with ``time_source``
         and ``time_on``; errors against FP32; ``findings`` of the audit; ``problem``.
         """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.config import ShapeProfile
 from workbench.errors import ConfigError, ModelError, first_lines
-from workbench.model.export import _named, resize_example
+from workbench.model.call import Call
+from workbench.model.export import resize_example
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 
@@ -24,15 +24,15 @@ def prepare(
     """
     import torch
 
-    examples, _names = _named(module, inputs)
-    order = list(inspect.signature(module.forward).parameters)[: len(examples)]
-    if isinstance(inputs, Mapping):
-        if set(order) != set(examples):
-            raise ConfigError(
-                f"Inputs {', '.join(examples)} are not the first arguments of forward, which are {', '.join(order)}.",
-                hint="Wrap the module so that its inputs come first.",
-            )
-        examples = {name: examples[name] for name in order}
+    call = Call.of(module, inputs)
+    examples = call.tensors
+    if call.kwargs or len(call.args) != len(examples):
+        order = list(call.signature.parameters)[: len(call.arguments)]
+        raise ConfigError(
+            f"Inputs {', '.join(call.arguments)} are not the first arguments of forward, which are {', '.join(order)}, "
+            "or are no tensors.",
+            hint="Wrap the module so that its inputs are tensors and come first.",
+        )
     ranges: dict[str, dict[int, tuple[int, int]]] = {}
     for name, shapes in (profile.inputs if profile else {}).items():
         if name not in examples:

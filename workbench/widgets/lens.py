@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ProfileError, WorkbenchError
-from workbench.model.cost import Cost, node_cost
+from workbench.model.cost import Cost, node_costs
 from workbench.plan import Plan
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Lens:
     @cached_property
     def costs(self) -> dict[str, Cost]:
         """Costs by node id; empty without a graph."""
-        return {} if self.graph is None else {node.id: node_cost(self.graph, node) for node in self.graph.nodes}
+        return {} if self.graph is None else node_costs(self.graph)
 
     def bytes_before(self, layer: Layer) -> int | None:
         """Bytes that the layer's nodes would move as one kernel each; None where one is unknown.

@@ -25,7 +25,7 @@ from workbench.plan.times import (
     roofline_points,
     slowest,
 )
-from workbench.units import bytes_text, count_text, ms_text
+from workbench.units import bytes_text, count_text, flops_text, ms_text
 from workbench.widgets.lens import Lens
 from workbench.widgets.wire import _capital, _short, shown, source_text
 
@@ -307,9 +307,7 @@ def _written(value: Any, text: Callable[[Any], str]) -> list[tuple[str, float, s
 
 
 def _operations(s: Mapping[str, Any]) -> str:
-    if not s.get("flops_unknown"):
-        return f"{count_text(s['flops'])}FLOP"
-    return f"at least {count_text(s['flops'])}FLOP" if s["flops"] else "?"
+    return flops_text(s["flops"], s.get("flops_unknown") or 0)
 
 
 def facts(plan: Plan) -> list[dict[str, object]]:
@@ -326,7 +324,7 @@ def facts(plan: Plan) -> list[dict[str, object]]:
          "one kernel a node → plan" if known else None),
         ("Bytes moved", _change(s["bytes_before"], s["bytes_after"], bytes_text), None, "computed",
          unknown or (change if known else None)),
-        *([("Operations", f"{count_text(s['flops'])}FLOP", None, "computed", partly)] if known else []),
+        *([("Operations", _operations(s), None, "computed", partly)] if known else []),
         ("Peak activations", bytes_text(s["peak_activation_bytes"]), None, "computed", "by liveness"),
         ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
         *([("Build", f"{plan.seconds['total']:.1f} s", None, "measured", None)] if "total" in plan.seconds else []),

@@ -1,0 +1,322 @@
+"""Whether an exported file does what the torch module does: checked as ONNX, run in ONNX Runtime, compared.
+
+Where results differ, the module's own result in FP64 is the measure. A module that gives other results in FP32 than in
+FP64, or after a change of its weights by a few roundings (a top-k over nearly equal scores), can't be checked by
+comparison: that is no fault of the export, and is said.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.errors import ModelError, first_lines
+from workbench.model.call import Call, of_library, outputs_of, run
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Check = Literal["error", "warn", "off"]
+
+TOLERANCE = 1e-2
+"""Largest difference from torch, relative to the largest output, that an export may show."""
+
+_ROUNDING = 1e-6
+"""Relative change of the weights and inputs that shows whether results hang on rounding: some 8 roundings of FP32."""
+
+_TRIES = 3
+
+
+def check_file(path: Path) -> None:
+    """Check that `path` is valid ONNX.
+
+    Raises:
+        ModelError: it is not.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise ModelError(
+            f"torch.onnx.export wrote a file that is not valid ONNX: {first_lines(error, 2)}",
+            hint="It was not kept. Please report it to PyTorch, with the module.",
+            code="export-invalid",
+        ) from None
+
+
+def compare(
+    module: Any,
+    path: Path,
+    calls: Mapping[str, Call],
+    *,
+    dynamic: Mapping[str, Mapping[int, str]],
+    names: Sequence[str],
+    check: Check = "error",
+) -> tuple[dict[str, Any], list[str]]:
+    """Run the file in ONNX Runtime and compare its outputs with the module's.
+
+    Args:
+        module: In evaluation mode.
+        path: The exported file.
+        calls: Inputs by what they are called: "example" first, then other shapes.
+        dynamic: Open dimensions by input.
+        names: Of the outputs.
+        check: "warn" keeps what differs, with a warning.
+
+    Returns:
+        The largest relative difference for each of `calls`, or why nothing was compared; and warnings.
+
+    Raises:
+        ModelError: the file can't be loaded or run, or its results differ.
+    """
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except states.InvalidGraph as error:
+        raise ModelError(
+            f"torch.onnx.export wrote a graph that ONNX Runtime finds invalid: {first_lines(error)}",
+            hint="It was not kept. Please report it to PyTorch, with the module.",
+            code="export-invalid",
+        ) from None
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime has its own gaps; they don't concern TensorRT
+        return _unchecked(f"ONNX Runtime can't load it: {first_lines(error)}")
+    wanted = [i.name for i in session.get_inputs()]
+    errors: dict[str, Any] = {}
+    warnings: list[str] = []
+    for label, call in calls.items():
+        example = label == "example"
+        try:
+            feeds = {n: t.detach().cpu().numpy() for n, t in call.tensors.items() if n in wanted}
+        except TypeError as error:  # a data type that numpy lacks
+            return _unchecked(first_lines(error))
+        try:
+            expected = [t for _, t in outputs_of(call(module)).tensors]
+        except Exception as error:
+            if example:
+                raise
+            raise ModelError(
+                f"The module itself does not run at {_shapes(call, dynamic)}, which its shape range allows: "
+                f"{first_lines(error)}",
+                hint="Give a range of shapes that it takes, or fixed shapes.",
+                code="module-fails",
+            ) from error
+        try:
+            got = session.run(None, feeds)
+        except states.NotImplemented as error:
+            return _unchecked(f"ONNX Runtime can't run it: {first_lines(error)}")
+        except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises is told as our own error
+            if not example:
+                raise _fixed(call, calls["example"], dynamic, str(error)) from None
+            found = f"ONNX Runtime fails to run the exported model: {first_lines(error)}"
+            if check == "warn":
+                return _unchecked(found)
+            raise ModelError(found, hint=_KEEP, code="export-fails") from None
+        if len(expected) != len(got):
+            raise ModelError(
+                f"The module returns {len(expected)} tensors, and the exported model {len(got)} ({', '.join(names)}).",
+                hint="Please report it to PyTorch, with the module.",
+                code="export-differs",
+            )
+        for name, ours, theirs in zip(names, expected, got, strict=True):
+            if tuple(ours.shape) != tuple(theirs.shape):
+                what = f"output {name} has shape {list(theirs.shape)} instead of {list(ours.shape)}"
+                if not example:
+                    raise _fixed(call, calls["example"], dynamic, what)
+                raise ModelError(f"In the exported model, {what}.", hint=_KEEP, code="export-differs")
+        errors[label] = max((difference(a, b) for a, b in zip(expected, got, strict=True)), default=0.0)
+        if errors[label] > TOLERANCE:
+            warnings.append(_judged(module, call, label, names, expected, got, check))
+    return errors, warnings
+
+
+_KEEP = 'To keep it with a warning: session.add(..., check="warn"), or WORKBENCH_EXPORT_CHECK=warn in the shell.'
+
+
+def difference(one: Any, other: Any) -> float:
+    """Largest difference of two arrays or tensors, relative to the largest finite value of the first.
+
+    Infinite where only one of them is finite somewhere.
+    """
+    import numpy as np
+
+    a, b = _array(one), _array(other)
+    if a.shape != b.shape:
+        return float("inf")
+    scale = float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) or 1.0
+    with np.errstate(invalid="ignore"):
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0)) / scale
+
+
+def _array(value: Any) -> np.ndarray:
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().to(torch.float64).numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def _unchecked(why: str) -> tuple[dict[str, Any], list[str]]:
+    return {"not compared": why}, [f"The exported model was not compared with the module: {why}"]
+
+
+def _judged(
+    module: Any,
+    call: Call,
+    label: str,
+    names: Sequence[str],
+    expected: Sequence[Any],
+    got: Sequence[Any],
+    check: Check,
+) -> str:
+    """What a difference means, as a warning; an error where the export is wrong."""
+    again = [t for _, t in outputs_of(call(module)).tensors]
+    if any(difference(a, b) > TOLERANCE for a, b in zip(expected, again, strict=True)):
+        return (
+            "The module itself gives other results at each run (it draws random numbers, or keeps a state), "
+            "so the exported model could not be compared with it."
+        )
+    exact, reason = _in_fp64(module, call)
+    measure = expected if exact is None else exact
+    off = {n: difference(m, g) for n, m, g in zip(names, measure, got, strict=True)}
+    wrong = {n: e for n, e in off.items() if e > TOLERANCE}
+    if not wrong:
+        own = max(difference(m, t) for m, t in zip(measure, expected, strict=True))
+        return (
+            f"PyTorch's FP32 result differs from its own in FP64 by {own:.2g} of the largest output ({label}); "
+            f"the exported model's by {max(off.values()):.2g}."
+        )
+    unstable = dict.fromkeys(names, 0.0)
+    for other in ([exact] if exact is not None else []) + _jittered(module, call):
+        for n, a, b in zip(names, other, expected, strict=True):
+            unstable[n] = max(unstable[n], difference(a, b))
+    if all(unstable[n] > TOLERANCE for n in wrong):
+        worst = max(wrong, key=lambda n: wrong[n])
+        return (
+            f"Rounding decides what the module returns: in {worst}, PyTorch's own FP32 result changes by "
+            f"{unstable[worst]:.2g} of the largest value {'in FP64 or ' if exact is not None else ''}when weights and "
+            f"inputs change by {_ROUNDING:g}; the exported model differs by {wrong[worst]:.2g}."
+            f"{_deciding(module, call, wide=exact is not None)} The comparison says nothing about the export."
+        )
+    name = next(n for n in wrong if unstable[n] <= TOLERANCE)
+    told = (
+        f"The exported model's output {name} differs from {'PyTorch in FP64' if exact is not None else 'PyTorch'} by "
+        f"{wrong[name]:.2g} of the largest value ({label}); PyTorch's own FP32 result is stable to {unstable[name]:.2g}."
+        + (f" (FP64 could not be asked: {reason}.)" if exact is None else "")
+    )
+    if check == "warn":
+        return told
+    raise ModelError(
+        told,
+        hint=f"The exporter translated something wrongly. {_KEEP}",
+        code="export-differs",
+        details={"error": wrong[name], "output": name, "shapes": {n: list(t.shape) for n, t in call.tensors.items()}},
+    )
+
+
+def _in_fp64(module: Any, call: Call) -> tuple[list[Any] | None, str]:
+    """The module's outputs in FP64, or None and why they can't be had."""
+    try:
+        wide = copy.deepcopy(module).double()
+        made = _doubled(call)(wide)
+        return [t for _, t in outputs_of(made).tensors], ""
+    except Exception as error:  # noqa: BLE001 - it may be written for FP32 only; the reason is told
+        return None, f"{type(error).__name__}: {first_lines(error)}"
+
+
+def _doubled(call: Call) -> Call:
+    return call.with_tensors({n: t.double() for n, t in call.tensors.items() if t.is_floating_point()})
+
+
+def _jittered(module: Any, call: Call) -> list[list[Any]]:
+    """Outputs after changes of the weights and inputs as small as rounding."""
+    return [[t for _, t in outputs_of(run(*_jitter(module, call, seed))).tensors] for seed in range(_TRIES)]
+
+
+def _jitter(module: Any, call: Call, seed: int) -> tuple[Any, Call]:
+    """A copy of the module and its call with weights and inputs changed by as much as rounding does."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def jitter(tensor: Any) -> Any:
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float32).to(tensor.device)
+        return (tensor * (1 + _ROUNDING * noise)).to(tensor.dtype)
+
+    try:
+        other = copy.deepcopy(module)
+    except Exception:  # noqa: BLE001 - a module that can't be copied keeps its weights; its inputs still change
+        other = module
+    if other is not module:
+        for tensor in [*other.parameters(), *other.buffers()]:
+            if tensor.is_floating_point():
+                tensor.data = jitter(tensor.data)
+    return other, call.with_tensors({n: jitter(t) for n, t in call.tensors.items() if t.is_floating_point()})
+
+
+def _deciding(module: Any, call: Call, *, wide: bool) -> str:
+    """The first operation that takes another decision (indices, a comparison) in FP64, or after a change, as a sentence."""
+    try:
+        changed = (copy.deepcopy(module).double(), _doubled(call)) if wide else _jitter(module, call, 0)
+        before, after = _decisions(module, call), _decisions(*changed)
+    except Exception:  # noqa: BLE001 - only a help for the message, which then lacks this sentence
+        return ""
+    found = []
+    for (op, place, ours), (other, _, theirs) in zip(before, after, strict=False):
+        if op != other or ours.shape != theirs.shape:
+            break  # from here on the two runs went other ways
+        if not bool((ours == theirs).all()):
+            found.append((op, place))
+    # The places of a maximum are often computed and not used, so another operation is the likelier one.
+    best = next((f for f in found if f[0] not in {"aten.max.dim", "aten.min.dim"}), found[0] if found else None)
+    return f" The first operation that decides otherwise then: {best[0]}{best[1]}." if best else ""
+
+
+def _decisions(module: Any, call: Call) -> list[tuple[str, str, Any]]:
+    """Operations that make integers or booleans of floating-point numbers: name, the user's line, what they made."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    found: list[tuple[str, str, Any]] = []
+
+    class Recorder(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            floats = any(isinstance(a, torch.Tensor) and a.is_floating_point() for a in args)
+            results = made if isinstance(made, tuple | list) else [made]
+            for result in results if floats else ():
+                if isinstance(result, torch.Tensor) and not (result.is_floating_point() or result.is_complex()):
+                    frames = [f for f in traceback.extract_stack() if not of_library(f.filename)]
+                    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+                    found.append((str(func), place, result.clone()))
+            return made
+
+    with Recorder():
+        run(module, call)
+    return found
+
+
+def _shapes(call: Call, dynamic: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n} {list(t.shape)}" for n, t in call.tensors.items() if n in dynamic)
+
+
+def _fixed(call: Call, example: Call, dynamic: Mapping[str, Any], why: str) -> ModelError:
+    tried, used = _shapes(call, dynamic), _shapes(example, dynamic)
+    return ModelError(
+        f"A dimension that should be dynamic was fixed at export: the model, exported at {used}, does not run "
+        f"at {tried} ({why.splitlines()[0][:200]}).",
+        hint="The module's code uses a size as a plain number (int(x.shape[0]), a stored size, a Python loop). "
+        "Use x.shape[0] directly, or build with fixed shapes.",
+        details={"exported": used, "tried": tried},
+        code="fixed-dimension",
+    )
