@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from workbench.cli_options import ModelArgument, Output, SessionOption, check_written
+from workbench.cli_options import ModelArgument, Output, SessionOption, check_written, looking
 from workbench.cli_options import console as _console
 from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
 from workbench.store import written
@@ -226,7 +226,7 @@ def audit(
     from workbench.precision.audit import audit, compare, known, verdict
 
     known(asked)
-    work = _session(session)
+    work = looking(session)
     engine = _engine(work, what, target, precision, shape)
     found = audit(engine.plan, asked)
     others = {text: _engine(work, text, target, "fp32", shape).plan for text in against or ()}
@@ -266,7 +266,7 @@ def placement(
     from workbench.precision.placement import DEFAULT, check_kinds, fix, look
 
     check_kinds(kind or ())
-    work = _session(session)
+    work = looking(session)
     source = work.add(model)
     found = look(source)
     document: dict[str, Any] = {"misplaced": [{**asdict(m), "text": m.text} for m in found]}

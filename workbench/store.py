@@ -454,7 +454,10 @@ class Store:
             info: JSON-able notes kept with it.
         """
         place = self.path / "models" / sha256
-        _move(folder, place)
+        try:
+            _move(folder, place)
+        except OSError as error:
+            raise unwritable(place, error, store=True) from None
         if key is not None:
             with self._index.write() as db:
                 db.execute(
@@ -541,13 +544,16 @@ class Store:
     def add_build(self, folder: Path, key: str) -> Path:
         """Seal a finished build folder and move it into the store; what is foreign there gives way."""
         place = self.path / "builds" / key
-        self.seal(folder, key)
-        if self.standing(key) == "foreign" or (place.exists() and not (place / "build.json").is_file()):
-            with self.scratch("foreign") as trash:
-                place.rename(trash / "build")
+        try:
+            self.seal(folder, key)
+            if self.standing(key) == "foreign" or (place.exists() and not (place / "build.json").is_file()):
+                with self.scratch("foreign") as trash:
+                    place.rename(trash / "build")
+                    _move(folder, place)
+            else:
                 _move(folder, place)
-        else:
-            _move(folder, place)
+        except OSError as error:
+            raise unwritable(place, error, store=True) from None
         return place
 
     # --- failures -----------------------------------------------------------------------------------
