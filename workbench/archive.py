@@ -14,7 +14,8 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -176,7 +177,7 @@ def unpack(*, path: str, folder: str) -> dict[str, Any]:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged archive may break in any way
         raise StoreError(
-            f"{file.name} is not a session archive, or is damaged ({type(error).__name__}: {str(error)[:200]}).",
+            f"{file.name} is not a session archive, or is damaged ({type(error).__other_}: {str(error)[:200]}).",
             hint="Make one with session.export(path), or copy it again.",
             code="damaged-archive",
         ) from None
@@ -220,7 +221,14 @@ def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> dict[str, An
     for title, entry in head["models"].items():
         _check_model(title, entry, folder)
     for engine in head["engines"]:
-        engine["digest"] = _check_build(engine["key"], head, folder, digests)
+        try:
+            engine["digest"] = _check_build(engine["key"], head, folder, digests)
+        except LimitError:
+            raise
+        except WorkbenchError as error:
+            if error.code.endswith("-archive"):
+                raise
+            raise _damaged(f"engine {engine['key'][:12]}: {error.message.rstrip('.')}") from None
     return dict(head)
 
 
@@ -312,6 +320,8 @@ def _check_origin(title: str, origin: Mapping[str, Any]) -> None:
 
 def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mapping[str, str]) -> str:
     """Check one engine; the digest of its files, as they were in the archive."""
+    from workbench.measure.run import apply
+
     place = folder / "builds" / key
     own = {name.removeprefix(f"builds/{key}/"): d for name, d in digests.items() if name.startswith(f"builds/{key}/")}
     missing = [name for name in _FILES if name not in own and name != "build.log"]
@@ -324,22 +334,15 @@ def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mappi
     sizes = {size for size in (record.get("engine_bytes"), _bytes_of(place)) if size is not None}
     if sizes - {engine.bytes}:
         raise _damaged(f"engine {key[:12]} has {engine.bytes:,} bytes and was built with {max(sizes):,}")
-    try:
-        if note.get("analysis") != build.ANALYSIS:
-            _renew(place, note, head, folder)
-        plan = engine.plan
-    except WorkbenchError as error:
-        raise _damaged(f"the plan of engine {key[:12]}: {error.message}") from None
+    if note.get("analysis") != build.ANALYSIS:
+        _renew(place, note, head, folder)
+    plan = build.plan_in(place)
     if plan.model["sha256"] != note["model"]["sha256"]:
         raise _damaged(f"the plan of engine {key[:12]} is of another model")
     for profile in engine.profiles:
         try:
             _check_any(profile, "profile")
-            from workbench.measure.run import apply
-
             apply(plan, profile)
-        except WorkbenchError as error:
-            raise _damaged(f"a profile of engine {key[:12]}: {error.message}") from None
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise _damaged(f"a profile of engine {key[:12]} is not whole: {error}") from None
     return hashlib.sha256(json.dumps(sorted(own.items())).encode()).hexdigest()
@@ -419,7 +422,11 @@ def _take(
             if not own or trust:
                 model = mark(model, archive, trust=trust)
             if title in before and not _same(before[title], entry["sha256"], store):
-                model = Model(_free(title, taken), model.path, model.origin)
+                other = next(
+                    n for n in _others(title) if n not in taken or _same(before.get(n), entry["sha256"], store)
+                )
+                taken.add(other)
+                model = Model(other, model.path, model.origin)
             titles[title] = model.name
             models.append(model)
         engines = []
@@ -479,13 +486,9 @@ def _keep_build(
     return key
 
 
-def _same(model: Model, sha256: str, store: Store) -> bool:
-    return model.path.is_file() and model.sha256(store) == sha256
+def _same(model: Model | None, sha256: str, store: Store) -> bool:
+    return model is not None and model.path.is_file() and model.sha256(store) == sha256
 
 
-def _free(title: str, taken: set[str]) -> str:
-    number = 2
-    while f"{title}-{number}" in taken:
-        number += 1
-    taken.add(f"{title}-{number}")
-    return f"{title}-{number}"
+def _others(title: str) -> Iterator[str]:
+    return (f"{title}-{number}" for number in count(2))

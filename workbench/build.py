@@ -91,7 +91,7 @@ class Engine:
             StoreError: the engine's folder was removed, or its plan is damaged and can't be made again from the record.
         """
         try:
-            plan = _plan_in(self.folder)
+            plan = plan_in(self.folder)
         except FileNotFoundError:
             raise self._gone() from None
         except StoreError as damaged:
@@ -383,7 +383,7 @@ def _note(folder: Path) -> dict[str, Any]:
         raise _damaged(folder, "build.json", error) from None
 
 
-def _plan_in(folder: Path) -> Plan:
+def plan_in(folder: Path) -> Plan:
     """The plan that a build folder holds.
 
     Raises:
@@ -609,6 +609,8 @@ class Build:
     message: str = field(default="", init=False)
     failure: str | None = field(default=None, init=False)
     """Name of the folder in the store's ``failures`` that keeps what a failed build left."""
+    completed: BuildConfig | None = field(default=None, init=False)
+    """`config` with the compiler and target filled in, once they are known."""
 
     def __post_init__(self) -> None:
         self._job: Job | None = None
@@ -721,7 +723,7 @@ class Build:
 
     def _run(self) -> Engine:
         compiler = compilers.get(self.config.compiler)
-        config = compiler.complete(self.config)
+        config = self.completed = compiler.complete(self.config)
         model = self.model
         if (found := self._known(compiler, config)) is not None:
             return found
@@ -822,7 +824,7 @@ class Build:
         if _note(folder).get("analysis") != ANALYSIS:
             return False
         try:
-            _plan_in(folder)
+            plan_in(folder)
         except (StoreError, FileNotFoundError):
             return False
         return True

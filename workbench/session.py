@@ -515,7 +515,7 @@ class Session:
             error = build.error.to_dict() if build.error else {}
             data = {
                 "model": build.model.name, "status": build.status, "error": error, "failure": build.failure,
-                "config": build.config.to_dict(),
+                "config": (build.completed or build.config).to_dict(),
             }  # fmt: skip
             self.events.emit("build-failed", data)
 
