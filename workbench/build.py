@@ -727,6 +727,7 @@ class Build:
         model = self.model
         if (found := self._known(compiler, config)) is not None:
             return found
+        self.store.check_writable()
         # Start the worker before anything else: it loads the compiler while the model is looked at here.
         task = self._spawn(compiler)
         try:

@@ -337,6 +337,15 @@ class Store:
                 raise unwritable(path, error, store=True) from None
             return made
 
+    def check_writable(self) -> None:
+        """Refuse work whose result can't be kept.
+
+        Raises:
+            StoreError: the store was opened for reading, and can't be written.
+        """
+        if (why := self.unwritable) is not None:
+            raise StoreError(why.message, hint=why.hint, code=why.code)
+
     def sessions(self) -> list[str]:
         """Names of the sessions, sorted."""
         return sorted(p.stem for p in (self._state / "sessions").glob("*.db"))
@@ -453,6 +462,7 @@ class Store:
             key: What it was made from; `derived` finds it again by this.
             info: JSON-able notes kept with it.
         """
+        self.check_writable()
         place = self.path / "models" / sha256
         try:
             _move(folder, place)
@@ -543,6 +553,7 @@ class Store:
 
     def add_build(self, folder: Path, key: str) -> Path:
         """Seal a finished build folder and move it into the store; what is foreign there gives way."""
+        self.check_writable()
         place = self.path / "builds" / key
         try:
             self.seal(folder, key)
