@@ -25,6 +25,7 @@ from workbench.events import Selection
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.model.trust import mark
+from workbench.plan import Plan
 from workbench.plan.check import SchemaError, checker
 from workbench.session import Session
 from workbench.store import IMPORTED, Store, written
@@ -342,7 +343,7 @@ def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mappi
     for profile in engine.profiles:
         try:
             _check_any(profile, "profile")
-            apply(plan, profile)
+            Plan.from_dict(json.loads(apply(plan, profile).to_json()))
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise _damaged(f"a profile of engine {key[:12]} is not whole: {error}") from None
     return hashlib.sha256(json.dumps(sorted(own.items())).encode()).hexdigest()
