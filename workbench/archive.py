@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from workbench import build, jobs, limits
-from workbench.errors import LimitError, ModelError, StoreError, WorkbenchError
+from workbench.errors import LimitError, ModelError, ProfileError, StoreError, WorkbenchError
 from workbench.events import Selection
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
@@ -344,7 +344,9 @@ def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mappi
         try:
             _check_any(profile, "profile")
             Plan.from_dict(json.loads(apply(plan, profile).to_json()))
-        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        except (KeyError, ProfileError):
+            continue  # it lacks something, or is of another engine: told when it is used
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise _damaged(f"a profile of engine {key[:12]} is not whole: {error}") from None
     return hashlib.sha256(json.dumps(sorted(own.items())).encode()).hexdigest()
 

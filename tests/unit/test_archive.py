@@ -399,7 +399,8 @@ def test_a_changed_engine_does_not_fit_the_checksum(archive: Path, victim: Store
 def test_a_damaged_profile_in_an_archive(archive: Path, victim: Store, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         folder = next(n for n in file.namelist() if n.endswith("/engine")).removesuffix("engine")
-    for number, text in enumerate(['{"schema": "workbench.profile/1"}', "[]", "{", '{"latency": NaN}']):
+    texts = ["[]", "{", '{"latency": NaN}', '{"schema": "x"}', '{"layer_iterations": "many"}']
+    for number, text in enumerate(texts):
         bad = rewritten(archive, tmp_path / f"{number}.zip")
         with zipfile.ZipFile(bad, "a") as file:
             file.writestr(f"{folder}profiles/17.json", text)
