@@ -178,7 +178,7 @@ def unpack(*, path: str, folder: str) -> dict[str, Any]:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged archive may break in any way
         raise StoreError(
-            f"{file.name} is not a session archive, or is damaged ({type(error).__other_}: {str(error)[:200]}).",
+            f"{file.name} is not a session archive, or is damaged ({type(error).__name__}: {str(error)[:200]}).",
             hint="Make one with session.export(path), or copy it again.",
             code="damaged-archive",
         ) from None

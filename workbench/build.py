@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench import compilers
 from workbench.compatibility import Finding, compatibility, this_platform
@@ -32,6 +32,7 @@ from workbench.plan.check import SchemaError, checker
 from workbench.store import IMPORTED, Store, read_seal, sound, unwritable, written
 
 if TYPE_CHECKING:
+    from workbench.compilers.base import Record
     from workbench.compilers.tensorrt.tactics import Tactic
     from workbench.measure.running import Running
 
@@ -454,7 +455,7 @@ def assembled(
     except FileNotFoundError as error:
         raise _damaged(folder, "record.json", error) from None
     return assemble(
-        model.graph.at(opt_shapes(config)), record, model={k: note["model"][k] for k in ("name", "sha256")},
+        model.graph.at(opt_shapes(config)), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
         config=note["config"], evidence=compilers.get(config.compiler).evidence, renamed=note["renamed"],
         provenance=model.provenance,
     )  # fmt: skip
@@ -733,10 +734,10 @@ class Build:
         try:
             check_profiles(model, config)
             if config.precision != "fp32":
-                from workbench.precision import cast
+                from workbench.precision import cast as convert
 
                 self._tell(f"Converting to {config.precision}")
-                model = cast(model, config.precision, self.store, on_job=self._use)
+                model = convert(model, config.precision, self.store, on_job=self._use)
             with self.store.scratch("build") as scratch:
                 work = _Work(model, config, compiler, scratch)
                 if model.bytes > HASH_FIRST_BELOW:
@@ -797,8 +798,8 @@ class Build:
         if sha256 is not None and config.precision != "fp32":
             from workbench.precision.cast import known_cast
 
-            cast = known_cast(self.model, config.precision, sha256, self.store)
-            sha256 = self.store.known_fingerprint(cast.path) if cast is not None else None
+            low = known_cast(self.model, config.precision, sha256, self.store)
+            sha256 = self.store.known_fingerprint(low.path) if low is not None else None
         return None if sha256 is None else self._found(engine_key(sha256, config, compiler.version()))
 
     def _found(self, key: str) -> Engine | None:

@@ -663,7 +663,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)  # whoever read the output has gone
     except OSError as error:
-        _fail(WorkbenchError(f"{error}.", hint="Check the path and its permissions."))
+        from workbench.store import UNWRITABLE, unwritable
+
+        found = unwritable(error.filename or "The disk", error)
+        plain = WorkbenchError(f"{error}.", hint="Check the path and its permissions.")
+        _fail(found if found.code in UNWRITABLE - {"not-permitted"} else plain)
     except KeyboardInterrupt:
         sys.stderr.write("Cancelled.\n")
         sys.exit(130)

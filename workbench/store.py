@@ -831,10 +831,14 @@ def _drafts(file: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def written(path: str | Path) -> Iterator[Path]:
+def written(path: str | Path, *, parents: bool = False) -> Iterator[Path]:
     """A draft of a file that the user named; at the end it takes its place. Until then what was there stays.
 
     A device or pipe, such as /dev/stdout, is written as it is.
+
+    Args:
+        path: The file.
+        parents: Whether folders that are not there are made.
 
     Raises:
         StoreError: it can't be written; the code says why: ``disk-full``, ``read-only``, ``not-permitted``,
@@ -844,6 +848,11 @@ def written(path: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise StoreError(f"{path} is a folder.", hint=f"Name a file: {path / 'NAME'}", code="is-folder")
+    if parents:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from None
     if not target.parent.is_dir():
         raise StoreError(
             f"{path} can't be written: there is no folder {path.parent}.",

@@ -22,7 +22,7 @@ from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_js
 from workbench.errors import ConfigError, ProfileError, StoreError
 from workbench.measure.latency import percentiles
 from workbench.plan.plan import CONVERSIONS, HOST
-from workbench.store import whole
+from workbench.store import written
 
 if TYPE_CHECKING:
     from workbench.compilers.base import Record
@@ -511,7 +511,7 @@ def write_profile(plan: Plan, path: str | Path) -> Path:
 
 
 def _write(document: Any, path: str | Path) -> Path:
-    with whole(Path(path)) as draft:
+    with written(path, parents=True) as draft:
         draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return Path(path)
 

@@ -875,3 +875,16 @@ def test_failed_builds_go_after_a_week_or_without_room(
     monkeypatch.setattr("workbench.store.ROOM_BYTES", 2.0**80)
     Store()
     assert session.failures == []
+
+
+def test_failed_builds_in_the_shell(session: Session, small: Path, cli) -> None:
+    with pytest.raises(BuildError):
+        session.build(small, **FAKE, flags=("fail",))
+    [failure] = session.failures
+    done = cli("failures", "--session", "test")
+    assert str(failure.folder) in done.stdout
+    assert "told to fail" in done.stdout
+    rows = json.loads(cli("failures", "--session", "test", "--format", "json").stdout)
+    assert [row["code"] for row in rows] == ["build"]
+    assert cli("failures", "--session", "test", "--log", "0").stdout == failure.log
+    assert cli("failures", "--session", "test", "--log", "1").returncode == 2
