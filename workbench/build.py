@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench import compilers
 from workbench.compatibility import Finding, compatibility, this_platform
@@ -25,10 +26,13 @@ from workbench.jobs import Job, Progress, Status
 from workbench.machine import gpus
 from workbench.model.graph import Graph
 from workbench.model.model import Model
+from workbench.model.onnx_file import fingerprint
 from workbench.plan import Plan, assemble
-from workbench.store import Store, whole
+from workbench.plan.check import SchemaError, checker
+from workbench.store import IMPORTED, Store, read_seal, sound, unwritable, written
 
 if TYPE_CHECKING:
+    from workbench.compilers.base import Record
     from workbench.compilers.tensorrt.tactics import Tactic
     from workbench.measure.running import Running
 
@@ -47,7 +51,7 @@ class Engine:
     """A built engine and everything known of it.
 
     Attributes:
-        key: Its identity: model bytes, config, compiler version.
+        key: Its identity: model bytes, config, compiler version. Of one from an archive: ``imported-`` and what is in it.
         folder: Where it lies: ``engine``, ``build.log``, ``record.json``, ``plan.json``, ``build.json``.
         model: Name of the model that it was built from.
         config: What was asked, with the compiler and target filled in.
@@ -67,7 +71,8 @@ class Engine:
     @property
     def id(self) -> str:
         """A short form of `key` for people."""
-        return self.key[:12]
+        head, mark, rest = self.key.rpartition(IMPORTED)
+        return f"{head}{mark}{rest[:12]}"
 
     @property
     def path(self) -> Path:
@@ -84,13 +89,17 @@ class Engine:
         """What the compiler made of the model.
 
         Raises:
-            StoreError: the engine's folder was removed, or its plan is damaged.
+            StoreError: the engine's folder was removed, or its plan is damaged and can't be made again from the record.
         """
-        text = self._text("plan.json")
         try:
-            plan = Plan.from_dict(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged(self.folder, "plan.json", error) from None
+            plan = plan_in(self.folder)
+        except FileNotFoundError:
+            raise self._gone() from None
+        except StoreError as damaged:
+            try:
+                plan = assembled(self.folder, _note(self.folder))
+            except WorkbenchError:
+                raise damaged from None
         return plan if plan.model["name"] == self.model else replace(plan, model={**plan.model, "name": self.model})
 
     @property
@@ -125,7 +134,7 @@ class Engine:
 
     def compatibility(self) -> list[Finding]:
         """Whether it can run on this machine: compiler, version, GPU, platform, each in words."""
-        note = json.loads((self.folder / "build.json").read_text())
+        note = _note(self.folder)
         return compatibility(self.plan.compiler, self.config, note.get("platform", ""))
 
     @property
@@ -145,7 +154,7 @@ class Engine:
         Raises:
             ModelError: its file is gone.
         """
-        note = json.loads((self.folder / "build.json").read_text())
+        note = _note(self.folder)
         original = Model(self.model, Path(note["original"])) if note.get("original") else None
         return Model(self.model, Path(note["model"]["path"]), original=original)
 
@@ -173,14 +182,47 @@ class Engine:
         Raises:
             StoreError: the engine's folder was removed.
         """
-        found: dict[str, Any] = json.loads(self._text("record.json"))
-        return found
+        try:
+            return _record_in(self.folder)
+        except FileNotFoundError:
+            raise self._gone() from None
 
     def _text(self, name: str) -> str:
         try:
             return (self.folder / name).read_text(errors="replace")
         except FileNotFoundError:
-            raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.") from None
+            raise self._gone() from None
+
+    def _gone(self) -> StoreError:
+        return StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.", code="engine-gone")
+
+    @property
+    def archive(self) -> str | None:
+        """Name of the archive that it came in; None where it was built here."""
+        imported = _note(self.folder).get("imported")
+        return None if imported is None else str(imported["archive"])
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it may be run: it was built here, or its user said so (`Session.trust`)."""
+        imported = _note(self.folder).get("imported")
+        return imported is None or imported["trust"] is True
+
+    def check_trusted(self) -> None:
+        """Refuse to run an engine that came from an archive: a serialized engine is code.
+
+        Raises:
+            StoreError: it is one, and nobody said that it is to be trusted. The code is ``untrusted``.
+        """
+        if self.trusted:
+            return
+        raise StoreError(
+            f"Engine {self.id} came in the archive {self.archive} and was not built here. A serialized engine is code, "
+            "and running it runs that code.",
+            hint=f"Build it here from its model: session.rebuild({self.id!r}). If you trust who made it: "
+            f"session.trust({self.id!r}), or workbench trust {self.id} --session NAME.",
+            code="untrusted",
+        )
 
     @cached_property
     def tactics(self) -> list[Tactic]:
@@ -206,9 +248,11 @@ class Engine:
             CompilerUnavailableError: its compiler can't run engines here: there is no NVIDIA GPU, or it is not installed.
             BuildError: it can't be used here; the message says why.
             ConfigError: there is no such shape profile, or the engine streams no weights.
+            StoreError: it came from an archive and is not trusted; see `check_trusted`.
         """
         from workbench.measure.running import Running
 
+        self.check_trusted()
         compilers.require(self.config.compiler, compilers.Ability.RUN)
         return Running(self, profile, weight_budget=weight_budget, finite=finite)
 
@@ -251,31 +295,39 @@ class Engine:
         """
         from workbench.measure.running import refit
 
+        self.check_trusted()
         compilers.require(self.config.compiler, compilers.Ability.RUN)
         return refit(self, weights, Path(out), time_limit)
 
     def save(self, path: str | Path) -> Path:
-        """Copy the serialized engine to `path`.
+        """Copy the serialized engine to `path`; what was there is replaced only by the whole file.
 
         Raises:
             StoreError: the engine's folder was removed, it is damaged, or `path` can't be written.
         """
-        import shutil
-
         if not self.path.is_file():
-            raise StoreError(f"Engine {self.id} is no longer in the store.", hint="Build it again.")
+            raise self._gone()
+        seal = read_seal(self.folder)
+        known = seal["files"].get("engine", []) if seal is not None else None
         size, told = self.path.stat().st_size, self.plan.facts.get("engine_bytes")
-        if told is not None and size != told:
-            raise StoreError(
-                f"The engine in {self.folder} is damaged: it has {size:,} bytes and was built with {told:,}.",
-                hint="Remove that folder and build again.",
-            )
-        try:
-            return Path(shutil.copyfile(self.path, path))
-        except OSError as error:
-            raise StoreError(
-                f"{path} can't be written: {error}.", hint="Name a file in a folder that exists."
-            ) from None
+        if (told is not None and size != told) or (known is not None and size not in [each for each, _ in known]):
+            wanted = told if told is not None else known[0][0] if known else 0
+            raise self._broken(f"it has {size:,} bytes and was built with {wanted:,}")
+        with written(path) as draft, self.path.open("rb") as source, draft.open("wb") as out:
+            digest = hashlib.sha256()
+            while data := source.read(1 << 20):
+                digest.update(data)
+                out.write(data)
+            if known is not None and digest.hexdigest() not in [each for _, each in known]:
+                raise self._broken("its bytes are not those that were built")
+        return Path(path)
+
+    def _broken(self, why: str) -> StoreError:
+        return StoreError(
+            f"The engine in {self.folder} is damaged: {why}.",
+            hint="Remove that folder and build again.",
+            code="damaged",
+        )
 
     def __repr__(self) -> str:
         return (
@@ -311,21 +363,224 @@ def load_engine(folder: Path, model: str | None = None, *, cached: bool = True) 
     )  # fmt: skip
 
 
+def set_trust(folder: Path, store: Store) -> None:
+    """Remember that an engine from an archive may be run."""
+    note = _note(folder)
+    if note.get("imported") is not None:
+        note["imported"]["trust"] = True
+        store.replace_in_build(folder, {"build.json": _encoded(json.dumps(note))})
+
+
 def _note(folder: Path) -> dict[str, Any]:
     """What a build folder says of itself."""
     try:
-        note: dict[str, Any] = json.loads((folder / "build.json").read_text())
-        _ = note["key"], note["model"]["name"], note["config"], note["created"], note["seconds"]
+        data = (folder / "build.json").read_bytes()
+        if not sound(folder, "build.json", data):
+            raise SchemaError("it is not what was written")
+        note: dict[str, Any] = json.loads(data)
+        _check_note(note, "build.json")
         return note
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(folder, "build.json", error) from None
 
 
+def plan_in(folder: Path) -> Plan:
+    """The plan that a build folder holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it is damaged.
+    """
+    try:
+        data = (folder / "plan.json").read_bytes()
+        if not sound(folder, "plan.json", data):
+            raise SchemaError("it is not what was written")
+        # One with a seal was made here, or looked at when it came.
+        return Plan.from_dict(json.loads(data), check=read_seal(folder) is None)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(folder, "plan.json", error) from None
+    except StoreError as error:
+        raise _damaged(folder, "plan.json", error) from None
+
+
+def _record_in(folder: Path) -> dict[str, Any]:
+    """The compiler's answer that a build folder holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it is damaged.
+    """
+    try:
+        data = (folder / "record.json").read_bytes()
+        if not sound(folder, "record.json", data):
+            raise SchemaError("it is not what was written")
+        record: dict[str, Any] = json.loads(data)
+        _check_record(record, "record.json")
+        return record
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(folder, "record.json", error) from None
+
+
+def assembled(
+    folder: Path, note: Mapping[str, Any], asked: Model | None = None, sha256: Callable[[Model], str] | None = None
+) -> Plan:
+    """The plan of a build, made again from the record that the compiler left.
+
+    Args:
+        folder: The build.
+        note: What its folder says.
+        asked: The model that a build was asked of; by default the file that it was built from.
+        sha256: Computes a model's fingerprint.
+
+    Raises:
+        WorkbenchError: the record is damaged, or the model's file is gone or was changed.
+    """
+    config = BuildConfig.from_dict(note["config"])
+    model = Model(note["model"]["name"], Path(note["model"]["path"]))
+    if note.get("original"):
+        model = replace(model, original=asked or Model(model.name, Path(note["original"])))
+    elif asked is not None:
+        model = replace(asked, name=model.name)
+    now = sha256(model) if sha256 is not None else fingerprint(model.path, set(model.companions))
+    if now != note["model"]["sha256"]:
+        raise StoreError(
+            f"{model.path} is no longer the model that was built.", hint="Build it again.", code="model-changed"
+        )
+    try:
+        record = _record_in(folder)
+    except FileNotFoundError as error:
+        raise _damaged(folder, "record.json", error) from None
+    return assemble(
+        model.graph.at(opt_shapes(config)), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
+        config=note["config"], evidence=compilers.get(config.compiler).evidence, renamed=note["renamed"],
+        provenance=model.provenance,
+    )  # fmt: skip
+
+
 def _damaged(folder: Path, name: str, error: Exception) -> StoreError:
+    why = error.message if isinstance(error, WorkbenchError) else f"{type(error).__name__}: {error}"
     return StoreError(
-        f"The stored build {folder.name[:12]} is damaged: {name}: {type(error).__name__}: {error}.",
+        f"The stored build {folder.name[:12]} is damaged: {name}: {why}{'' if why.endswith('.') else '.'}",
         hint=f"Remove {folder} and build again.",
+        code="damaged",
     )
+
+
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_WHOLE = {"type": "integer"}
+_WHOLES = {"type": "array", "items": _WHOLE}
+
+_check_note = checker(
+    {
+        "type": "object",
+        "properties": {
+            "key": {"type": "string"},
+            "created": {"type": "number"},
+            "analysis": _WHOLE,
+            "config": {"type": "object"},
+            "model": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                    "path": {"type": "string"},
+                },
+                "required": ["name", "sha256", "path"],
+            },
+            "original": _TEXT_OR_NULL,
+            "renamed": {"type": "object", "additionalProperties": {"type": "string"}},
+            "seconds": {"type": "object", "additionalProperties": {"type": "number"}, "required": ["total"]},
+            "platform": {"type": "string"},
+            "imported": {
+                "type": "object",
+                "properties": {"archive": {"type": "string"}, "key": {"type": "string"}, "trust": {"type": "boolean"}},
+                "required": ["archive", "key", "trust"],
+            },
+        },
+        "required": ["key", "created", "config", "model", "renamed", "seconds"],
+    }
+)
+"""Checks a ``build.json``."""
+
+_TENSOR_RECORDS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "shape": _WHOLES,
+            "strides": {"anyOf": [_WHOLES, {"type": "null"}]},
+            "dtype": {"type": "string"},
+            "format": {"type": "string"},
+        },
+        "required": ["name"],
+    },
+}
+
+_check_record = checker(
+    {
+        "type": "object",
+        "properties": {
+            "compiler": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "version": {"type": "string"}, "target": {"type": "string"}},
+                "required": ["name", "version", "target"],
+            },
+            "seconds": {"type": "object", "additionalProperties": {"type": "number"}},
+            "layers": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "name": {"type": "string"},
+                        "type": {"type": "string"},
+                        "inputs": _TENSOR_RECORDS,
+                        "outputs": _TENSOR_RECORDS,
+                        "constants": _TENSOR_RECORDS,
+                        "tactic": {"type": "string"},
+                        "stream": _WHOLE,
+                        "event": {"type": ["integer", "null"]},
+                        "nodes": {"type": "array", "items": {"type": "string"}},
+                        "metadata": {"type": "string"},
+                        "evidence": {"type": "string"},
+                        "detailed": {"type": "boolean"},
+                    },
+                    "required": ["name", "type"],
+                },
+            },
+            "io": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "name": {"type": "string"},
+                        "mode": {"type": "string"},
+                        "dtype": {"type": "string"},
+                        "shape": _WHOLES,
+                        "format": {"type": "string"},
+                        "location": {"type": "string"},
+                        "profiles": {
+                            "type": "array",
+                            "items": {"type": "object", "additionalProperties": _WHOLES},
+                        },
+                    },
+                    "required": ["name"],
+                },
+            },
+            "tensors": {"type": "object", "additionalProperties": {"type": "array"}},
+            "folded": {"type": "array", "items": {"type": "string"}},
+            "facts": {"type": "object"},
+            "warnings": {"type": "array", "items": {"type": "string"}},
+            "engine_bytes": {"type": "integer", "minimum": 0},
+        },
+        "required": ["compiler", "seconds", "layers", "io"],
+    }
+)
+"""Checks a ``record.json``: a compiler's `Record`."""
 
 
 class _Work:
@@ -353,6 +608,10 @@ class Build:
     keep: Callable[[Engine], object] | None = None
     status: Status = field(default="running", init=False)
     message: str = field(default="", init=False)
+    failure: str | None = field(default=None, init=False)
+    """Name of the folder in the store's ``failures`` that keeps what a failed build left."""
+    completed: BuildConfig | None = field(default=None, init=False)
+    """`config` with the compiler and target filled in, once they are known."""
 
     def __post_init__(self) -> None:
         self._job: Job | None = None
@@ -417,6 +676,7 @@ class Build:
                 raise TimeoutError(f"The build of {self.model.name} is still running.")
         except KeyboardInterrupt:
             self.cancel()
+            self._done.wait(5)  # for its worker's end, and its unfinished folder
             raise
         if self._error is not None:
             raise self._error
@@ -438,8 +698,7 @@ class Build:
         except WorkbenchError as error:
             self._error = error
         except OSError as error:
-            hint = "Free some space, or point WORKBENCH_HOME at a larger disk." if error.errno == 28 else None
-            self._error = StoreError(f"{error}", hint=hint)
+            self._error = unwritable(error.filename or self.store.path, error, store=True)
         except Exception as error:  # noqa: BLE001 - the boundary of the thread: result() raises it
             self._error = WorkbenchError(
                 f"{type(error).__name__}: {error}",
@@ -465,19 +724,20 @@ class Build:
 
     def _run(self) -> Engine:
         compiler = compilers.get(self.config.compiler)
-        config = compiler.complete(self.config)
+        config = self.completed = compiler.complete(self.config)
         model = self.model
         if (found := self._known(compiler, config)) is not None:
             return found
+        self.store.check_writable()
         # Start the worker before anything else: it loads the compiler while the model is looked at here.
         task = self._spawn(compiler)
         try:
             check_profiles(model, config)
             if config.precision != "fp32":
-                from workbench.precision import cast
+                from workbench.precision import cast as convert
 
                 self._tell(f"Converting to {config.precision}")
-                model = cast(model, config.precision, self.store, on_job=self._use)
+                model = convert(model, config.precision, self.store, on_job=self._use)
             with self.store.scratch("build") as scratch:
                 work = _Work(model, config, compiler, scratch)
                 if model.bytes > HASH_FIRST_BELOW:
@@ -492,9 +752,37 @@ class Build:
                     if task.status == "cancelled" and not self._cancelled.is_set():
                         task = self._spawn(compiler)  # the other process gave up; this one's worker was ended
                     self._launch(task, work)
-                    return self._finish(task, work, sha256, key)
+                    try:
+                        return self._finish(task, work, sha256, key)
+                    except CancelledError:
+                        raise
+                    except WorkbenchError as error:
+                        self._keep_failure(work, sha256, error)
+                        raise
         finally:
             task.cancel()
+
+    def _keep_failure(self, work: _Work, sha256: str, error: WorkbenchError) -> None:
+        """Keep the log, the request and the record of a failed build, and say where in the error."""
+        request = {
+            "model": {"name": self.model.name, "path": str(self.model.path), "sha256": sha256},
+            "config": work.config.to_dict(),
+            "compiler": {"name": work.compiler.name, "version": work.compiler.version()},
+            "platform": this_platform(),
+            "time": time.time(),
+        }
+        name = re.sub(r"[^A-Za-z0-9]+", "-", self.model.name)[:40].strip("-") or "model"
+        folder = self.store.keep_failure(
+            work.folder, name, {"request.json": request, "error.json": error.to_dict()}
+        )  # fmt: skip
+        if folder is None:
+            return
+        self.failure = folder.name
+        error.details = {**error.details, "folder": str(folder)}
+        if (folder / "build.log").is_file():
+            error.details["log"] = str(folder / "build.log")
+            kept = f"The build log is kept for a week: {folder / 'build.log'}"
+            error.hint = f"{error.hint}\n{kept}" if error.hint else kept
 
     def _spawn(self, compiler: compilers.Compiler) -> Job:
         title = f"build of {self.model.name}"
@@ -510,18 +798,38 @@ class Build:
         if sha256 is not None and config.precision != "fp32":
             from workbench.precision.cast import known_cast
 
-            cast = known_cast(self.model, config.precision, sha256, self.store)
-            sha256 = self.store.known_fingerprint(cast.path) if cast is not None else None
+            low = known_cast(self.model, config.precision, sha256, self.store)
+            sha256 = self.store.known_fingerprint(low.path) if low is not None else None
         return None if sha256 is None else self._found(engine_key(sha256, config, compiler.version()))
 
     def _found(self, key: str) -> Engine | None:
         folder = self.store.build(key)
         if folder is None:
+            if self.store.standing(key) == "foreign":
+                self._tell("What is kept under this key was not built by this store; building")
             return None
-        if _note(folder).get("analysis") != ANALYSIS:
-            self._renew(folder)
+        if not self._current(folder):
+            with self.store.lock(f"renew-{key}"):
+                if not self._current(folder):
+                    self._renew(folder)
+        engine = load_engine(folder, self.model.name)
+        seal = read_seal(folder)
+        if seal is not None and engine.bytes not in [size for size, _ in seal["files"].get("engine", [])]:
+            raise _damaged(
+                folder, "engine", SchemaError(f"it has {engine.bytes:,} bytes, other than when it was built")
+            )
         self._tell("Found in the cache")
-        return load_engine(folder, self.model.name)
+        return engine
+
+    def _current(self, folder: Path) -> bool:
+        """Whether the plan in a build folder is whole and of the present analysis."""
+        if _note(folder).get("analysis") != ANALYSIS:
+            return False
+        try:
+            plan_in(folder)
+        except (StoreError, FileNotFoundError):
+            return False
+        return True
 
     def _launch(self, task: Job, work: _Work) -> None:
         if self._job is task:
@@ -570,29 +878,26 @@ class Build:
             "seconds": record["seconds"],
             "platform": this_platform(),
         }
-        (work.folder / "plan.json").write_text(plan.to_json())
-        (work.folder / "build.json").write_text(json.dumps(note))
+        (work.folder / "plan.json").write_bytes(_encoded(plan.to_json()))
+        (work.folder / "build.json").write_bytes(_encoded(json.dumps(note)))
         return load_engine(self.store.add_build(work.folder, key), self.model.name, cached=False)
 
     def _renew(self, folder: Path) -> None:
         """Assemble the plan again from the record that the compiler left."""
-        note = json.loads((folder / "build.json").read_text())
-        record = json.loads((folder / "record.json").read_text())
-        config = BuildConfig.from_dict(note["config"])
-        model = Model(note["model"]["name"], Path(note["model"]["path"]))
-        if note.get("original"):
-            model = replace(model, original=self.model)
-        plan = assemble(
-            model.graph.at(opt_shapes(config)), record, model={k: note["model"][k] for k in ("name", "sha256")},
-            config=note["config"], evidence=compilers.get(config.compiler).evidence, renamed=note["renamed"],
-            provenance=model.provenance,
-        )  # fmt: skip
-        for name, text in (
-            ("plan.json", plan.to_json()),
-            ("build.json", json.dumps({**note, "analysis": ANALYSIS})),
-        ):
-            with whole(folder / name) as draft:
-                draft.write_text(text)
+        note = _note(folder)
+        plan = assembled(folder, note, self.model, lambda model: model.sha256(self.store))
+        # The note last: until it is there the plan counts as one to make again.
+        self.store.replace_in_build(
+            folder,
+            {
+                "plan.json": _encoded(plan.to_json()),
+                "build.json": _encoded(json.dumps({**note, "analysis": ANALYSIS})),
+            },
+        )
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def engine_key(sha256: str, config: BuildConfig, version: str) -> str:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the model or the build failed (the reason on standard erro
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench import cli_env, cli_precision
-from workbench.cli_options import ModelArgument, Output, SessionOption, check_written
+from workbench import cli_archive, cli_env, cli_precision
+from workbench.cli_options import ModelArgument, Output, SessionOption, check_written, looking
 from workbench.cli_options import console as _console
 from workbench.errors import ExportWarning, WorkbenchError
 
@@ -137,10 +138,9 @@ def inspect(
     from rich.markup import escape
 
     from workbench import trtexec
-    from workbench.session import Session
 
     device = _device(estimate)
-    work = Session(session)
+    work = looking(session)
     found = None if model is None else work.add(model)
     plan = work.inspect(layers, profile=profile, times=times, metadata=metadata or (), model=found)
     if html is not None:
@@ -178,13 +178,12 @@ def trtexec_command(
     from workbench import trtexec
     from workbench.build import check_profiles
     from workbench.config import BuildConfig, ShapeProfile
-    from workbench.session import Session
 
     profiles = (ShapeProfile.parse(shape),) if shape else ()
     config = BuildConfig(
         precision=precision.value, profiles=profiles, optimization_level=optimization_level, workspace=workspace
     )
-    work = Session(session)
+    work = looking(session)
     found = work.add(model, shapes=profiles[0] if profiles else None)
     check_profiles(found, config)
     if config.precision != "fp32":
@@ -219,10 +218,9 @@ def partition(
 ) -> None:
     """Show which operators of MODEL run in TensorRT, which fall back, and how many engines that makes."""
     from workbench.config import ShapeProfile
-    from workbench.session import Session
 
     given: dict[str, Any] = {"min_block_size": min_block_size, "target": target}
-    found = Session(session).partition(
+    found = looking(session).partition(
         model, shapes=ShapeProfile.parse(shape) if shape else None, method=method,  # type: ignore[arg-type]
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
@@ -291,9 +289,8 @@ def gotchas(
 
     from workbench.build import check_profiles
     from workbench.config import BuildConfig, ShapeProfile
-    from workbench.session import Session
 
-    work = Session(session)
+    work = looking(session)
     profile = ShapeProfile.parse(shape) if shape else None
     source = work.add(model, shapes=profile)
     if profile:
@@ -651,12 +648,16 @@ def _short(dtype: str) -> str:
 
 
 cli_precision.register(app)
+cli_archive.register(app)
 app.add_typer(cli_env.app, name="env")
 
 
 def main() -> None:
     """Run the command line; errors that a user can mend are told without a traceback."""
     warnings.showwarning = _warn
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup asks to ignore it
+            signal.signal(number, _end)  # so that unfinished files are removed
     try:
         app(standalone_mode=True)
     except WorkbenchError as error:
@@ -664,7 +665,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)  # whoever read the output has gone
     except OSError as error:
-        _fail(WorkbenchError(f"{error}.", hint="Check the path and its permissions."))
+        from workbench.store import UNWRITABLE, unwritable
+
+        found = unwritable(error.filename or "The disk", error)
+        plain = WorkbenchError(f"{error}.", hint="Check the path and its permissions.")
+        _fail(found if found.code in UNWRITABLE - {"not-permitted"} else plain)
     except KeyboardInterrupt:
         sys.stderr.write("Cancelled.\n")
         sys.exit(130)
@@ -683,6 +688,10 @@ def _warn(
 
     words = str(message) if issubclass(category, ExportWarning) else f"{category.__name__}: {message}"
     _console(stderr=True).print(f"[yellow]{escape(words)}[/]", soft_wrap=True)
+
+
+def _end(number: int, _frame: Any) -> Any:
+    sys.exit(128 + number)
 
 
 def _fail(error: WorkbenchError) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,8 @@ from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from workbench.session import Session
 
 
 class Output(str, Enum):
@@ -59,6 +62,16 @@ def check_written(files: dict[str, Path | None], read: list[Path | str | None]) 
                 )
     if len({file.resolve() for file in written.values()}) < len(written):
         raise ConfigError(f"{' and '.join(written)} name the same file.", hint="Give each a name of its own.")
+
+
+def looking(name: str) -> Session:
+    """The session for a command that only looks: it works where WORKBENCH_HOME can't be written, and says so."""
+    from workbench.session import Session
+
+    work = Session(name, reading=True)
+    if (why := work.store.unwritable) is not None:
+        sys.stderr.write(f"{why.message} Nothing of this is kept.\n")
+    return work
 
 
 ModelArgument = Annotated[

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from workbench.cli_options import ModelArgument, Output, SessionOption, check_written
+from workbench.cli_options import ModelArgument, Output, SessionOption, check_written, looking
 from workbench.cli_options import console as _console
 from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
+from workbench.store import written
 
 if TYPE_CHECKING:
     from workbench.build import Engine
@@ -225,7 +226,7 @@ def audit(
     from workbench.precision.audit import audit, compare, known, verdict
 
     known(asked)
-    work = _session(session)
+    work = looking(session)
     engine = _engine(work, what, target, precision, shape)
     found = audit(engine.plan, asked)
     others = {text: _engine(work, text, target, "fp32", shape).plan for text in against or ()}
@@ -265,7 +266,7 @@ def placement(
     from workbench.precision.placement import DEFAULT, check_kinds, fix, look
 
     check_kinds(kind or ())
-    work = _session(session)
+    work = looking(session)
     source = work.add(model)
     found = look(source)
     document: dict[str, Any] = {"misplaced": [{**asdict(m), "text": m.text} for m in found]}
@@ -399,10 +400,13 @@ def _export(model: Model, output: Path) -> None:
                 f"{place} holds the weights of another model, and those of this one must have that name.",
                 hint="Write it into a folder of its own: -o FOLDER/" + output.name,
             )
-    shutil.copyfile(model.path, output)
-    for file, place in beside.items():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
+    # The model last: until its weights are there it would be a file that can't be read.
+    with written(output) as draft:
+        shutil.copyfile(model.path, draft)
+        for file, place in beside.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with written(place) as weights:
+                shutil.copyfile(file, weights)
 
 
 def _report(how: Output, output: Path, info: dict[str, Any], rows: list[tuple[str, str]]) -> None:
@@ -430,7 +434,8 @@ def _engine(work: Session, text: str, target: str | None, precision: str, shape:
             f"{text} is a serialized engine: without its GPU nothing can be read from it.",
             hint="Name the model that it was built from, or an engine of the session (session.engines).",
         )
-    if not path.is_file() and len(text) >= 4 and all(c in "0123456789abcdef" for c in text):
+    key = text.removeprefix("imported-")
+    if not path.is_file() and len(key) >= 4 and all(c in "0123456789abcdef" for c in key):
         try:
             return work.engine(text)
         except WorkbenchError:

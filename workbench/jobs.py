@@ -445,7 +445,10 @@ def guarded(
     what = title[:1].upper() + title[1:]
     job = _guard()
     try:
-        return job.ask({"task": task, "arguments": arguments, "memory": int(memory)}, seconds)
+        # The worker may be older than a limit that was raised meanwhile.
+        raised = {name: value for name, value in os.environ.items() if name.startswith("WORKBENCH_LIMIT_")}
+        message = {"task": task, "arguments": arguments, "memory": int(memory), "limits": raised}
+        return job.ask(message, seconds)
     except TimeoutError:
         raise limits.exceeded("READER_SECONDS", f"{what} took longer than {seconds:g} s and was stopped.") from None
     except WorkerCrashedError as error:

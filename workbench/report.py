@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from workbench import __version__
-from workbench.errors import StoreError
 from workbench.plan import Plan
 from workbench.plan.times import doubts
+from workbench.store import written
 from workbench.trtexec import explain
 from workbench.widgets import static, wire
 from workbench.widgets.bundle import bundle
@@ -59,7 +59,7 @@ def report(lens: Lens, path: str | Path) -> Path:
         path: The .html file to write.
 
     Raises:
-        StoreError: the file can't be written.
+        StoreError: the file can't be written; what was there stays.
     """
     plan = lens.plan
     # Details hold the raw record, which the report's reader can also have as JSON; without it they are small.
@@ -93,12 +93,9 @@ def report(lens: Lens, path: str | Path) -> Path:
         payload=_packed(json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()),
         bundle=_packed(bundle()),
     )
-    path = Path(path)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path} can't be written: {error}.", hint="Name a file in a folder that exists.") from None
-    return path
+    with written(path) as draft:
+        draft.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return Path(path)
 
 
 def _subtitle(plan: Plan) -> str:

@@ -112,7 +112,7 @@ def _graph(session: str, model: str) -> bytes:
     from workbench.store import Store
 
     try:
-        store = Store()
+        store = Store(reading=True)
         if session not in store.sessions():
             raise web.HTTPError(404, f"There is no session {session!r}")
         opened = Session(session, store=store)

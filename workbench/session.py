@@ -13,20 +13,28 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.build import Build, Engine, load_engine
+from workbench.build import Build, Engine, load_engine, set_trust
 from workbench.compilers import Ability, require
 from workbench.config import BuildConfig, ShapeProfile, sizes_of
-from workbench.errors import CompilerUnavailableError, ConfigError, ExportWarning, ModelError, StoreError
+from workbench.errors import (
+    CompilerUnavailableError,
+    ConfigError,
+    ExportWarning,
+    ModelError,
+    StoreError,
+    WorkbenchError,
+)
 from workbench.events import PROCESS, Events, Selection
 from workbench.jobs import Job
 from workbench.model.model import Model
 from workbench.model.sources import resolve
+from workbench.model.trust import imported, mark, torch_source, trusted
 from workbench.plan import Plan
-from workbench.store import Database, Store
+from workbench.store import IMPORTED, Database, Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,19 +57,25 @@ class Session:
     Args:
         name: Letters, digits, dots, dashes and underscores. Opened if it exists, else created.
         store: Where it lives; `WORKBENCH_HOME` or the user's data folder by default.
+        reading: Go on where that folder can't be written: what is added is then kept until this process ends, and
+            `Store.unwritable` says why. For commands that only look.
 
     Raises:
         StoreError: the name does not fit, or the session can't be read.
     """
 
-    def __init__(self, name: str = "default", *, store: Store | Path | str | None = None) -> None:
+    def __init__(
+        self, name: str = "default", *, store: Store | Path | str | None = None, reading: bool = False
+    ) -> None:
         if not _NAME.fullmatch(name):
             raise StoreError(
                 f"{name!r} can't be a session's name.",
                 hint="Use letters, digits, dots, dashes and underscores.",
             )
         self.name = name
-        self.store = store if isinstance(store, Store) else Store(Path(store) if store else None)
+        self.store = (
+            store if isinstance(store, Store) else Store(Path(store) if store else None, reading=reading)
+        )  # fmt: skip
         self._path = self.store.session_file(name)
         self._db = Database(self._path)
         self._builds: list[Build] = []
@@ -412,7 +426,8 @@ class Session:
     @property
     def models(self) -> dict[str, Model]:
         """The session's models by name, in the order of adding."""
-        rows = self._db.rows("SELECT name, data FROM models ORDER BY added")
+        # By number, which SQLite counts up, and not by time: a clock may be set back.
+        rows = self._db.rows("SELECT name, data FROM models ORDER BY rowid")
         return {name: _model(name, json.loads(data)) for name, data in rows}
 
     def model(self, name: str) -> Model:
@@ -493,18 +508,19 @@ class Session:
             found = self.model(model)
         else:
             return self.add(model, shapes=config.profiles[0] if config.profiles else None, on_job=on_job)
-        if found.origin.get("kind") in {"sample", "factory"} and config.profiles:
-            # It was exported at other shapes: export it again at those that are asked for.
-            given = config.profiles[0].sizes
-            try:
-                found.graph.check_shapes(given)
-                if not any(not r.fixed for r in config.profiles[0].inputs.values()) or found.graph.dynamic_inputs:
-                    return found
-            except ConfigError:
-                pass
-            source = found.origin.get("spec") or found.origin["name"]
-            return resolve(source, self.store, name=found.name, profile=config.profiles[0], on_job=on_job)
-        return found
+        if not config.profiles or self._fits(found, config) or (source := torch_source(found)) is None:
+            return found
+        # It was exported at other shapes: export it again at those that are asked for.
+        return resolve(source, self.store, name=found.name, profile=config.profiles[0], on_job=on_job)
+
+    def _fits(self, model: Model, config: BuildConfig) -> bool:
+        """Whether the shapes that are asked for can be built of the model as it was exported."""
+        profile = config.profiles[0]
+        try:
+            model.graph.check_shapes(profile.sizes)
+        except ConfigError:
+            return False
+        return all(r.fixed for r in profile.inputs.values()) or bool(model.graph.dynamic_inputs)
 
     def _keep(self, engine: Engine) -> None:
         with self._db.write() as db:
@@ -522,7 +538,11 @@ class Session:
             self.events.emit("build-finished", {"engine": engine.key, "model": engine.model, "cached": engine.cached})
         else:
             error = build.error.to_dict() if build.error else {}
-            self.events.emit("build-failed", {"model": build.model.name, "status": build.status, "error": error})
+            data = {
+                "model": build.model.name, "status": build.status, "error": error, "failure": build.failure,
+                "config": (build.completed or build.config).to_dict(),
+            }  # fmt: skip
+            self.events.emit("build-failed", data)
 
     @property
     def builds(self) -> list[Build]:
@@ -530,9 +550,25 @@ class Session:
         return list(self._builds)
 
     @property
+    def failures(self) -> list[Failure]:
+        """Failed builds that are still kept, newest first.
+
+        A failed build keeps its log, request and record for a week, or until there is no room.
+        """
+        found = []
+        for event in list(self.events)[::-1]:
+            name = event.data.get("failure") if event.kind == "build-failed" else None
+            folder = self.store.failure(name) if isinstance(name, str) else None
+            if folder is not None:
+                error = WorkbenchError.from_dict(event.data["error"])
+                config = BuildConfig.from_dict(event.data["config"])
+                found.append(Failure(event.data["model"], config, error, folder, event.time))
+        return found
+
+    @property
     def engines(self) -> list[Engine]:
         """The session's engines, newest last."""
-        rows = self._db.rows("SELECT key, model FROM engines ORDER BY used")
+        rows = self._db.rows("SELECT key, model FROM engines ORDER BY rowid")
         found = ((self.store.build(key), model) for key, model in rows)
         return [load_engine(folder, model) for folder, model in found if folder is not None]
 
@@ -550,13 +586,25 @@ class Session:
                     hint="Build one: session.build(model).",
                 )
             return engines[key]
-        found = [engine for engine in engines if engine.key.startswith(key)]
+        found = [e for e in engines if e.key.startswith(key) or e.key.removeprefix(IMPORTED).startswith(key)]
         if len(found) != 1:
+            listed = "They are " + ", ".join(f"{e.id} ({e.model})" for e in engines) + "." if engines else None
+            if not found and self._foreign(key):
+                raise StoreError(
+                    f"Engine {key[:12]} is in the store but was not built by it: its seal is absent or another store's.",
+                    hint="Build it here: session.build(model, ...). Or bring it as an archive: Session.import_(path).",
+                    code="foreign-build",
+                )
             raise StoreError(
                 f"{len(found) or 'No'} engines of session {self.name} begin with {key!r}.",
-                hint="They are " + ", ".join(f"{e.id} ({e.model})" for e in engines) + "." if engines else None,
+                hint=listed,
+                code="no-engine" if not found else "ambiguous",
             )
         return found[0]
+
+    def _foreign(self, key: str) -> bool:
+        rows = self._db.rows("SELECT key FROM engines")
+        return any(known.startswith(key) and self.store.standing(known) == "foreign" for (known,) in rows)
 
     # --- PyTorch ------------------------------------------------------------------------------------
 
@@ -652,6 +700,7 @@ class Session:
         from workbench.measure.profiling import start
 
         chosen = self._chosen(engine)
+        chosen.check_trusted()
         require(chosen.config.compiler, Ability.PROFILE)
 
         def done(job: Job) -> None:
@@ -686,6 +735,7 @@ class Session:
             CompilerUnavailableError: the engine's compiler can't measure here: there is no GPU, or it is not installed.
             BuildError: the engine can't be used here, in words.
             ConfigError: inputs or reference do not fit the engine.
+            StoreError: it came from an archive and is not trusted; see `Engine.check_trusted`.
         """
         return self.start_profile(engine, inputs=inputs, reference=reference, **options).result()
 
@@ -977,26 +1027,67 @@ class Session:
         return write(self, Path(path))
 
     @classmethod
-    def import_(cls, path: str | Path, name: str | None = None, *, store: Store | Path | str | None = None) -> Session:
+    def import_(
+        cls, path: str | Path, name: str | None = None, *, store: Store | Path | str | None = None, trust: bool = False
+    ) -> Session:
         """Open an archive as a session; what the session already holds stays.
+
+        A model of the archive whose name the session has for another model gets a number behind its name. An engine
+        keeps a key of its own (``imported-``...), so that no build is ever found in an archive, unless this very store
+        wrote the archive.
 
         Args:
             path: What `export` wrote.
             name: The session's name; the archive's own by default.
             store: As for `Session`.
+            trust: Whether code in the archive may be run: the factory that a model names, when it is built at another
+                shape, and engines. It is remembered with each model and engine; `trust` changes it later. Inspecting
+                needs none.
 
         Raises:
             StoreError: it is no such archive, it is damaged, or it comes from a later version.
+            LimitError: it is larger than a limit of `workbench.limits`.
         """
         from workbench.archive import read
 
-        return read(path, name, store if isinstance(store, Store) else Store(Path(store) if store else None))
+        return read(path, name, store if isinstance(store, Store) else Store(Path(store) if store else None), trust)
 
-    def take_in(self, models: Sequence[tuple[str, str, float]], engines: Sequence[tuple[str, str, float]]) -> None:
-        """Rows of an archive, once everything in it was found sound; for `workbench.archive`."""
+    def trust(self, name: str | Engine) -> None:
+        """Allow code of a model or an engine that came in an archive: its factory may be called, the engine may be run.
+
+        Args:
+            name: A model of the session, or an engine or (the beginning of) its key.
+
+        Raises:
+            StoreError: the session has no such model or engine.
+        """
+        if isinstance(name, str) and name in self.models:
+            model = self.model(name)
+            if not trusted(model):
+                known = imported(model) or {}
+                self._put_model(mark(model, str(known.get("archive", "")), trust=True))
+            return
+        engine = name if isinstance(name, Engine) else self.engine(name)
+        if not engine.trusted:
+            set_trust(engine.folder, self.store)
+
+    def _put_model(self, model: Model) -> None:
+        """Change what is known of a model that the session has; it keeps its place."""
+        data = {"path": str(model.path), "origin": dict(model.origin)}
         with self._db.write() as db:
-            db.executemany("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", models)
-            db.executemany("INSERT OR REPLACE INTO engines VALUES (?, ?, ?)", engines)
+            db.execute("UPDATE models SET data = ? WHERE name = ?", (json.dumps(data), model.name))
+
+    def take_in(self, models: Sequence[Model], engines: Sequence[tuple[str, str]]) -> None:
+        """What an archive holds, once everything in it was found sound; for `workbench.archive`."""
+        now = time.time()
+        rows = [
+            (m.name, json.dumps({"path": str(m.path), "origin": dict(m.origin)}), now) for m in models
+        ]  # fmt: skip
+        with self._db.write() as db:
+            db.executemany("INSERT OR REPLACE INTO models VALUES (?, ?, ?)", rows)
+            db.executemany("INSERT OR REPLACE INTO engines VALUES (?, ?, ?)", [(*e, now) for e in engines])
+        for model in models:
+            self.events.emit("model-added", {"model": model.name})
 
     def delete(self) -> None:
         """Remove the session; models and engines stay in the store for others."""
@@ -1006,6 +1097,53 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.name}: {len(self.models)} models, {len(self.engines)} engines, {self.store.path}>"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A build that failed, as far as it is kept.
+
+    Attributes:
+        model: Name of the model.
+        config: What was asked for.
+        error: Why it failed.
+        folder: What is kept: ``build.log``, ``request.json``, ``error.json``, ``record.json``, as far as there are any.
+        time: When, in seconds since the epoch.
+    """
+
+    model: str
+    config: BuildConfig
+    error: WorkbenchError
+    folder: Path
+    time: float
+
+    @property
+    def code(self) -> str:
+        """The error's code."""
+        return self.error.code
+
+    @property
+    def message(self) -> str:
+        """The error's message."""
+        return self.error.message
+
+    @property
+    def log(self) -> str:
+        """The build log, as far as it was written; empty where the build failed before it wrote one.
+
+        Raises:
+            StoreError: it is no longer kept.
+        """
+        if not self.folder.is_dir():
+            raise StoreError(f"The log of this build is no longer kept: {self.folder}.", code="failure-gone")
+        try:
+            return (self.folder / "build.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def __repr__(self) -> str:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.time))
+        return f"<Failure of {self.model} at {when}: {self.code}: {self.message[:80]} ({self.folder})>"
 
 
 def _kind_of(item: str, plan: Plan) -> Literal["layer", "node"] | None:

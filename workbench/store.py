@@ -1,33 +1,47 @@
 """Where everything lives: one folder, shared by every notebook, script and shell of a user.
 
-``WORKBENCH_HOME`` names the folder; without it the user's data folder is used. In it:
+``WORKBENCH_HOME`` names the folder; without it the user's data folder is used. Only its owner may enter it. In it:
 
     format              version of this layout
+    secret              key of the seals that tell this store's own builds from others
+    adopted             builds that were here before there were seals
     index.db            what files were fingerprinted, and which derived models were made (SQLite, WAL)
     models/<sha256>/    models that the workbench made: exported, cast, imported
-    builds/<key>/       one built engine: engine, build.log, record.json, build.json
+    builds/<key>/       one built engine: engine, build.log, record.json, plan.json, build.json, seal.json
+    failures/<name>/    one failed build: build.log, request.json, error.json, record.json; kept for a week
     sessions/<name>.db  one session each (SQLite, WAL)
     locks/, tmp/        locks of builds under way, and their unfinished folders
 
-A build is made in ``tmp`` and moved into place whole, so a folder in ``builds`` is always complete.
+A build is made in ``tmp`` and moved into place whole, so a folder in ``builds`` is always complete. Its seal holds
+the size and SHA-256 of each file and is signed with the store's secret. A build whose seal this store did not sign is
+never found by its key: what an archive brings is kept under a key that begins with ``imported-``.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import fcntl
+import hashlib
+import hmac
 import json
 import os
+import re
+import secrets
 import shutil
 import sqlite3
+import stat
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from filelock import FileLock, Timeout
+import psutil
 from platformdirs import user_data_dir
 
 from workbench.errors import CancelledError, StoreError
@@ -37,10 +51,89 @@ FORMAT = 1
 
 BUSY_SECONDS = 60.0
 
+IMPORTED = "imported-"
+"""Keys of builds that came in an archive begin so."""
+
+SEAL = "seal.json"
+
+FAILURE_SECONDS = 7 * 86400.0
+"""How long a failed build is kept."""
+
+FAILURE_BYTES = 2e9
+"""All failed builds together; the oldest go first."""
+
+ROOM_BYTES = 100e6
+"""Failed builds are removed, the oldest first, while the disk has less room than this."""
+
+Standing = Literal["own", "imported", "foreign", "absent"]
+
+_FOLDERS = (
+    "models", "builds", "failures", "sessions", "locks", "tmp", "caches", "calibrations", "data", "errors", "accuracy",
+    "environments",
+)  # fmt: skip
+_FILES = ("format", "secret", "adopted", "index.db", "index.db-wal", "index.db-shm", "index.db-journal")
+_SEALED = ("engine", "build.log", "record.json", "plan.json", "build.json")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM}
+UNWRITABLE = frozenset({"disk-full", "read-only", "not-permitted"})
+"""Codes of the errors of a place that can't be written now, though nothing in it is wrong."""
+
 
 def home() -> Path:
     """The folder in use: ``$WORKBENCH_HOME`` or the user's data folder."""
     return Path(os.environ.get("WORKBENCH_HOME") or user_data_dir("trt-workbench", appauthor=False))
+
+
+def unwritable(path: Path | str, error: OSError, *, store: bool = False) -> StoreError:
+    """The error of a file or folder that could not be written, by what the operating system said.
+
+    Args:
+        path: What was to be written.
+        error: What was said.
+        store: Whether `path` is in the workbench's own folder, so that ``WORKBENCH_HOME`` is a way out.
+    """
+    elsewhere = "point WORKBENCH_HOME at a folder that you may write to" if store else "name a file elsewhere"
+    other = f"{elsewhere[:1].upper()}{elsewhere[1:]}."
+    if error.errno in _FULL:
+        return StoreError(
+            f"The disk is full: {path} could not be written.",
+            hint=f"Free some space, or {elsewhere}.",
+            code="disk-full",
+        )
+    if error.errno == errno.EROFS:
+        return StoreError(f"{path} is on a read-only file system.", hint=other, code="read-only")
+    if error.errno in _DENIED:
+        return StoreError(f"{path} can't be written: permission denied.", hint=other, code="not-permitted")
+    if error.errno == errno.ELOOP:
+        return StoreError(
+            f"{path} is a symbolic link, and the workbench follows none here.", hint="Remove the link.", code="symlink"
+        )
+    return StoreError(f"{path} can't be written: {error}.", hint=other, code="not-written")
+
+
+def _of_database(path: Path, error: sqlite3.Error) -> StoreError:
+    """The error of an SQLite file, by what SQLite said and what the file system shows."""
+    said = str(error)
+    if "full" in said:
+        return unwritable(path, OSError(errno.ENOSPC, "full"), store=True)
+    if "readonly" in said:
+        return unwritable(path, OSError(errno.EROFS, "read-only"), store=True)
+    if "not a database" in said or "malformed" in said:
+        return StoreError(
+            f"{path} is damaged: {said}.",
+            hint="Move the file away and open it again: a list of models and engines starts empty, and an index is "
+            "made again. Models and engines in the store are not touched.",
+            code="damaged",
+        )
+    if "I/O error" in said or "unable to open" in said:
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(path.parent).free == 0:
+                return unwritable(path, OSError(errno.ENOSPC, "full"), store=True)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as why:
+            return unwritable(path, why, store=True)
+    return StoreError(f"{path} can't be read or written: {said}.", hint="Try again.", code="database")
 
 
 class Database:
@@ -50,7 +143,7 @@ class Database:
         path: The file; created if absent, with its folder.
 
     Raises:
-        StoreError: it can't be opened, or is no SQLite file.
+        StoreError: it can't be opened, is no SQLite file, or is a symbolic link.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,19 +151,15 @@ class Database:
         # One connection, one thread at a time: SQLite's own threading rules are easy to break.
         self._lock = threading.RLock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _folder(path.parent)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._use_wal()
             self._db.execute("PRAGMA synchronous=NORMAL")
-        except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{path} can't be opened: {error}.",
-                hint="If it is damaged, move it away; what it held is lost, everything else goes on.",
-            ) from None
+        except sqlite3.Error as error:
+            raise _of_database(path, error) from None
         except OSError as error:
-            raise StoreError(
-                f"{path.parent} can't be used: {error}.", hint="Point WORKBENCH_HOME at a folder that you may write to."
-            ) from None
+            raise unwritable(path, error, store=True) from None
 
     def _use_wal(self) -> None:
         # Switching to WAL needs the file alone for a moment, and does not wait by itself.
@@ -94,8 +183,10 @@ class Database:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as error:
+            except sqlite3.ProgrammingError as error:  # closed
                 raise StoreError(f"{self._path.name} can't be read: {error}.", hint="Open the session again.") from None
+            except sqlite3.Error as error:
+                raise _of_database(self._path, error) from None
 
     def row(self, query: str, *values: Any) -> Any:
         """The first row of a query, or None."""
@@ -120,13 +211,14 @@ class Database:
                     raise
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if "full" in str(error):
+                with contextlib.suppress(sqlite3.Error):  # of a closed file, or one that can't be written at all
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.ProgrammingError):
                     raise StoreError(
-                        "The disk is full; nothing was changed.", hint="Free some space and try again."
+                        f"{self._path.name} could not be written: {error}.", hint="Open the session again."
                     ) from None
-                raise StoreError(f"{self._path.name} could not be written: {error}.", hint="Try again.") from None
+                raise _of_database(self._path, error) from None
 
     def close(self) -> None:
         """Close the file; later calls raise `StoreError`."""
@@ -139,22 +231,44 @@ class Store:
 
     Args:
         path: The folder; created if absent.
+        reading: Go on where the folder can't be written: what is noted is then kept in a temporary folder until this
+            process ends, and `unwritable` says why.
 
     Raises:
         StoreError: the folder can't be used, or was written by a later version.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = Path(path) if path is not None else home()
+    def __init__(self, path: Path | None = None, *, reading: bool = False) -> None:
+        # Workers have another working directory.
+        self.path = (Path(path) if path is not None else home()).absolute()
+        self.unwritable: StoreError | None = None
+        # Where databases, locks and unfinished work lie: elsewhere only where the folder can't be written.
+        self._state = self.path
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._prepare()
+            self._open_index()
+            self._secret = self._own_secret()
+            sweep(self.path / "tmp")
+            self._forget_failures()
+        except StoreError as error:
+            if not reading or error.code not in UNWRITABLE:
+                raise
+            self.unwritable = error
+            self._state = self._borrowed()
+            self._open_index()
+            self._secret = _read_secret(self.path / "secret")
+
+    def _prepare(self) -> None:
+        try:
+            if not self.path.is_dir():
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_format()
+            _keep_private(self.path)
         except OSError as error:
-            raise StoreError(
-                f"{self.path} can't be used: {error}.",
-                hint="Point WORKBENCH_HOME at a folder that you may write to.",
-            ) from None
-        self._index = Database(self.path / "index.db")
+            raise unwritable(self.path, error, store=True) from None
+
+    def _open_index(self) -> None:
+        self._index = Database(self._state / "index.db")
         with self._index.write() as db:
             db.execute(
                 "CREATE TABLE IF NOT EXISTS fingerprints "
@@ -164,12 +278,27 @@ class Store:
                 "CREATE TABLE IF NOT EXISTS derived (key TEXT PRIMARY KEY, sha256 TEXT NOT NULL, info TEXT NOT NULL)"
             )
 
-    def _check_format(self) -> None:
+    def _borrowed(self) -> Path:
+        """A temporary folder with copies of the databases; it is removed with this object or process."""
+        place = Path(tempfile.mkdtemp(prefix="workbench-home-"))
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        self._check_format(create=False)
+        for folder in (self.path, self.path / "sessions"):
+            for file in [*folder.glob("*.db"), *folder.glob("*.db-wal")]:
+                if file.is_file() and not file.is_symlink():
+                    copy = place / file.relative_to(self.path)
+                    copy.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(file, copy)
+        return place
+
+    def _check_format(self, *, create: bool = True) -> None:
         marker = self.path / "format"
         try:
             text = marker.read_text().strip()
         except FileNotFoundError:
             text = ""
+        if not text and not create:
+            return
         if not text:
             # Replaced whole, so that another process that looks at the same moment sees all or nothing.
             with whole(marker) as draft:
@@ -179,32 +308,71 @@ class Store:
             raise StoreError(
                 f"{self.path} was written by a later version of the workbench (layout {text}, known: {FORMAT}).",
                 hint="Upgrade: pip install -U trt-workbench. Or point WORKBENCH_HOME elsewhere. Nothing was changed.",
+                code="later-version",
             )
+
+    def _own_secret(self) -> bytes | None:
+        """The key of this store's seals; made once.
+
+        Builds that are there when it is made have no seal. They were made here, or came from an archive that an
+        earlier version let in; nothing in them tells which, so they stay as they are and are listed as adopted. What
+        comes without a seal later was not made by this store.
+        """
+        path = self.path / "secret"
+        if (known := _read_secret(path)) is not None:
+            return known
+        with self.lock("secret"):
+            if (known := _read_secret(path)) is not None:
+                return known
+            made = secrets.token_bytes(32)
+            try:
+                builds = self.path / "builds"
+                there = sorted(p.name for p in builds.iterdir() if p.is_dir()) if builds.is_dir() else []
+                # First this list, then the secret: whoever is interrupted between the two begins again.
+                with whole(self.path / "adopted") as draft:
+                    draft.write_text("".join(f"{key}\n" for key in there))
+                with whole(path, mode=0o600) as draft:
+                    draft.write_bytes(made)
+            except OSError as error:
+                raise unwritable(path, error, store=True) from None
+            return made
+
+    def check_writable(self) -> None:
+        """Refuse work whose result can't be kept.
+
+        Raises:
+            StoreError: the store was opened for reading, and can't be written.
+        """
+        if (why := self.unwritable) is not None:
+            raise StoreError(why.message, hint=why.hint, code=why.code)
 
     def sessions(self) -> list[str]:
         """Names of the sessions, sorted."""
-        return sorted(p.stem for p in (self.path / "sessions").glob("*.db"))
+        return sorted(p.stem for p in (self._state / "sessions").glob("*.db"))
 
     def session_file(self, name: str) -> Path:
         """Where the session `name` lives."""
-        return self.path / "sessions" / f"{name}.db"
+        return self._state / "sessions" / f"{name}.db"
 
     @contextlib.contextmanager
     def scratch(self, prefix: str) -> Iterator[Path]:
-        """A folder for work under way; whatever is still there at the end is removed."""
-        folder = self.path / "tmp" / f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        """A folder for work under way; whatever is still there at the end is removed.
+
+        A process that is killed leaves its folder; the next one that opens the store removes it.
+        """
         try:
-            folder.mkdir(parents=True)
+            folder, held = _claim(self._state / "tmp", prefix)
+        except OSError as error:
+            raise unwritable(self._state / "tmp", error, store=True) from None
+        _scratches[folder] = os.getpid()
+        try:
             yield folder
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
-                raise StoreError(
-                    f"{self.path} can't be written: {error.strerror}.",
-                    hint="Free some space, or point WORKBENCH_HOME at a larger disk.",
-                ) from None
+            if error.errno in _FULL or error.errno == errno.EROFS:
+                raise unwritable(error.filename or self.path, error, store=True) from None
             raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _discard(folder, held)
 
     @contextlib.contextmanager
     def lock(
@@ -216,23 +384,25 @@ class Store:
 
         Raises:
             CancelledError: `stop` said so while another process had it.
+            StoreError: the lock's file can't be made, or is a symbolic link.
         """
-        (self.path / "locks").mkdir(exist_ok=True)
-        lock = FileLock(self.path / "locks" / f"{name}.lock")
+        path = self._state / "locks" / f"{name}.lock"
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if waiting is not None:
+            _folder(path.parent)
+            held = _hold(path)
+            if held is None and waiting is not None:
                 waiting()
-            while not lock.is_locked:
+            while held is None:
                 if stop is not None and stop():
-                    raise CancelledError("Cancelled while another process was at work.") from None
-                with contextlib.suppress(Timeout):
-                    lock.acquire(timeout=0.2)
+                    raise CancelledError("Cancelled while another process was at work.")
+                time.sleep(0.1)
+                held = _hold(path)
+        except OSError as error:
+            raise unwritable(path, error, store=True) from None
         try:
             yield
         finally:
-            lock.release()
+            os.close(held)
 
     # --- models -------------------------------------------------------------------------------------
 
@@ -292,8 +462,12 @@ class Store:
             key: What it was made from; `derived` finds it again by this.
             info: JSON-able notes kept with it.
         """
+        self.check_writable()
         place = self.path / "models" / sha256
-        _move(folder, place)
+        try:
+            _move(folder, place)
+        except OSError as error:
+            raise unwritable(place, error, store=True) from None
         if key is not None:
             with self._index.write() as db:
                 db.execute(
@@ -305,31 +479,411 @@ class Store:
     # --- builds -------------------------------------------------------------------------------------
 
     def build(self, key: str) -> Path | None:
-        """The folder of the engine with this key, or None where it was not built."""
+        """The folder of the engine with this key; None where it was not built, or not by this store.
+
+        See `standing` for what is there instead.
+        """
+        return self.path / "builds" / key if self.standing(key) in {"own", "imported"} else None
+
+    def standing(self, key: str) -> Standing:
+        """What is under `key`.
+
+        ``own``: built by this store. ``imported``: from an archive, as it came. ``foreign``: its seal is absent or was
+        not signed by this store, so it says nothing about who made it. ``absent``: nothing.
+        """
         place = self.path / "builds" / key
-        return place if (place / "build.json").is_file() else None
+        if not _is_key(key) or not (place / "build.json").is_file():
+            return "absent"
+        if not self._signed(place, key):
+            return "foreign"
+        return "imported" if key.startswith(IMPORTED) else "own"
+
+    def _signed(self, place: Path, key: str) -> bool:
+        seal = read_seal(place)
+        if seal is None:
+            if self._secret is None:
+                return not key.startswith(IMPORTED)  # no store of this version ever wrote here: as before
+            return not (place / SEAL).exists() and key in self._adopted()
+        mac = self.sign({"key": key, "files": seal["files"]})
+        return seal.get("key") == key and mac is not None and hmac.compare_digest(mac, str(seal.get("mac")))
+
+    def _adopted(self) -> set[str]:
+        try:
+            return set((self.path / "adopted").read_text().split())
+        except OSError:
+            return set()
+
+    def sign(self, document: Any) -> str | None:
+        """The signature of a JSON-able document with the store's secret, in hex; None where there is no secret."""
+        if self._secret is None:
+            return None
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
+
+    def seal(self, folder: Path, key: str) -> None:
+        """Write down size and SHA-256 of each file of a build that was just made, signed."""
+        files = {name: [list(_digest(folder / name))] for name in _SEALED if stat.S_ISREG(_mode(folder / name))}
+        self._write_seal(folder, key, files)
+
+    def _write_seal(self, folder: Path, key: str, files: Mapping[str, list[list[Any]]]) -> None:
+        document = {"key": key, "files": files}
+        with whole(folder / SEAL) as draft:
+            draft.write_text(json.dumps({**document, "mac": self.sign(document)}))
+
+    def replace_in_build(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        """Replace files of a build, in the order given. While that goes on either content is sound.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        new = {name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in files.items()}
+        try:
+            if read_seal(folder) is None:
+                self.seal(folder, folder.name)
+            seal = read_seal(folder) or {"files": {}}
+            known: dict[str, list[list[Any]]] = seal["files"]
+            both = {name: [*known.get(name, ()), entry] for name, entry in new.items()}
+            self._write_seal(folder, folder.name, {**known, **both})
+            for name, data in files.items():
+                with whole(folder / name) as draft:
+                    draft.write_bytes(data)
+            self._write_seal(folder, folder.name, {**known, **{name: [entry] for name, entry in new.items()}})
+        except OSError as error:
+            raise unwritable(folder, error, store=True) from None
 
     def add_build(self, folder: Path, key: str) -> Path:
-        """Move a finished build folder into the store."""
+        """Seal a finished build folder and move it into the store; what is foreign there gives way."""
+        self.check_writable()
         place = self.path / "builds" / key
-        _move(folder, place)
+        try:
+            self.seal(folder, key)
+            if self.standing(key) == "foreign" or (place.exists() and not (place / "build.json").is_file()):
+                with self.scratch("foreign") as trash:
+                    place.rename(trash / "build")
+                    _move(folder, place)
+            else:
+                _move(folder, place)
+        except OSError as error:
+            raise unwritable(place, error, store=True) from None
         return place
+
+    # --- failures -----------------------------------------------------------------------------------
+
+    def keep_failure(self, folder: Path, name: str, notes: Mapping[str, Any]) -> Path | None:
+        """Keep what a failed build left, for a week or until there is no room; None where there is none now.
+
+        Args:
+            folder: The build's unfinished folder: its log and its record are taken from there.
+            name: What to call it: letters, digits and dashes.
+            notes: JSON-able documents by the file's name: ``request.json``, ``error.json``.
+        """
+        self._forget_failures()
+        place = self.path / "failures" / f"{name}-{uuid.uuid4().hex[:8]}"
+        try:
+            with self.scratch("failure") as scratch:
+                work = scratch / "failure"
+                work.mkdir()
+                for file in ("build.log", "record.json"):
+                    if (folder / file).is_file() and (folder / file).stat().st_size:
+                        (folder / file).replace(work / file)
+                for file, note in notes.items():
+                    (work / file).write_text(json.dumps(note, indent=1))
+                _move(work, place)
+        except (StoreError, OSError) as error:
+            if isinstance(error, OSError) or error.code in UNWRITABLE:
+                return None
+            raise
+        return place
+
+    def failure(self, name: str) -> Path | None:
+        """The folder of a failed build that is still kept."""
+        place = self.path / "failures" / name
+        return place if _is_key(name) and place.is_dir() and not place.is_symlink() else None
+
+    def _forget_failures(self) -> None:
+        """Remove failed builds that are older than a week, or for which there is no room."""
+        folder = self.path / "failures"
+        found = []
+        with contextlib.suppress(OSError):
+            for place in folder.iterdir():
+                if place.is_dir() and not place.is_symlink():
+                    size = sum(f.lstat().st_size for f in place.iterdir())
+                    found.append((place.lstat().st_mtime, size, place))
+        found.sort(reverse=True)
+        kept = 0
+        for when, size, place in found:
+            kept += size
+            if kept > FAILURE_BYTES or abs(time.time() - when) > FAILURE_SECONDS:
+                shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for _, _, place in found[::-1]:
+                if shutil.disk_usage(self.path).free > ROOM_BYTES:
+                    break
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def read_seal(folder: Path) -> dict[str, Any] | None:
+    """What a build's seal says; None where it has none, or one that can't be read. Its signature is not checked."""
+    try:
+        seal = json.loads((folder / SEAL).read_text())
+        files = {
+            str(name): [(int(size), str(sha256)) for size, sha256 in known] for name, known in seal["files"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return {**seal, "files": {name: [list(each) for each in known] for name, known in files.items()}}
+
+
+def sound(folder: Path, name: str, data: bytes | None = None) -> bool:
+    """Whether a file of a build is what its seal says; true where the build has no seal, since nothing is known.
+
+    Args:
+        folder: The build.
+        name: The file.
+        data: Its content, where it was read already.
+    """
+    seal = read_seal(folder)
+    known = seal["files"].get(name) if seal is not None else None
+    if known is None:
+        return seal is None
+    try:
+        size = (folder / name).stat().st_size if data is None else len(data)
+        if all(size != each for each, _ in known):
+            return False
+        now = list(_digest(folder / name)) if data is None else [size, hashlib.sha256(data).hexdigest()]
+    except OSError:
+        return False
+    return now in known
+
+
+def _is_key(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", text) is not None
+
+
+def _read_secret(path: Path) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unwritable(path, error, store=True) from None
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(64)
+    return data if len(data) == 32 else None
+
+
+def _digest(file: Path) -> tuple[int, str]:
+    """Size and SHA-256 of a file."""
+    with file.open("rb") as opened:
+        digest = hashlib.sha256()
+        size = 0
+        while data := opened.read(1 << 20):
+            digest.update(data)
+            size += len(data)
+    return size, digest.hexdigest()
+
+
+def _mode(file: Path) -> int:
+    try:
+        return file.lstat().st_mode
+    except OSError:
+        return 0
+
+
+# --- files and folders ------------------------------------------------------------------------------
+
+
+def _folder(path: Path) -> None:
+    """Make a folder that only its owner may enter."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _keep_private(place: Path) -> None:
+    """Close an existing store to other users: its folders, and itself where it holds nothing but a store."""
+    with os.scandir(place) as entries:
+        names = {entry.name for entry in entries}
+    folders = [place / name for name in _FOLDERS if name in names]
+    if all(name in _FOLDERS or name in _FILES or name.startswith(".format.") for name in names):
+        folders.append(place)
+    for folder in folders:
+        found = folder.lstat()
+        own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
+        if own and found.st_mode & 0o077:
+            folder.chmod(0o700)
+
+
+def _hold(path: Path, *, create: bool = True, mode: int = 0o600) -> int | None:
+    """Lock a file among all processes; its descriptor, or None where another one holds it.
+
+    Raises:
+        OSError: it can't be made, or is a symbolic link.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+    while True:
+        held = os.open(path, flags, mode)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(held)
+            if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}:
+                return None
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(held).st_ino == os.stat(path, follow_symlinks=False).st_ino:  # noqa: PTH116
+                return held
+        os.close(held)  # its last holder removed it between our two steps
+        if not create:
+            return None
+
+
+_scratches: dict[Path, int] = {}
+"""Folders of work under way, with the process that made them."""
+
+
+def _claim(place: Path, prefix: str) -> tuple[Path, int]:
+    """A new folder in `place`, and the lock beside it that says that its process lives."""
+    _folder(place)
+    folder = place / f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    lock = folder.with_name(f"{folder.name}.lock")
+    held = None
+    while held is None:  # `sweep` may hold a lock for a moment, to look whether it is held
+        held = _hold(lock)
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError:
+        lock.unlink(missing_ok=True)
+        os.close(held)
+        raise
+    return folder, held
+
+
+def _discard(folder: Path, held: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+    os.close(held)
+    _scratches.pop(folder, None)
+
+
+@atexit.register
+def _discard_all() -> None:
+    """Threads that are stopped with the interpreter do not clean up."""
+    for folder, pid in list(_scratches.items()):
+        if pid == os.getpid():  # not of the process that this one was forked from
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+
+
+def sweep(place: Path) -> None:
+    """Remove the folders of `place` whose process is gone: killed, or ended by a signal.
+
+    A lock that the operating system releases tells; a folder of an earlier version has none, and goes a day after its
+    process ended.
+    """
+    try:
+        names = {entry.name for entry in os.scandir(place)}
+    except OSError:
+        return
+    for name in names:
+        path = place / name
+        with contextlib.suppress(OSError):  # what can't be removed now stays for the next time
+            if name.endswith(".lock"):
+                held = _hold(path, create=False)
+                if held is not None:
+                    _discard(path.with_suffix(""), held)
+            elif f"{name}.lock" not in names and (match := re.fullmatch(r".+-(\d+)-[0-9a-f]{8}", name)):
+                old = time.time() - path.lstat().st_mtime > 86400
+                if old and not path.is_symlink() and not psutil.pid_exists(int(match[1])):
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def whole(file: Path) -> Iterator[Path]:
-    """A draft to write in place of `file`, which it becomes at the end: nobody ever reads half a file."""
+def whole(file: Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """A draft to write in place of `file`, which it becomes at the end: nobody ever reads half a file.
+
+    A draft that a killed process left beside `file` is removed.
+
+    Raises:
+        OSError: it can't be written.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
+    for old in _drafts(file):
+        with contextlib.suppress(OSError):
+            held = _hold(old, create=False)
+            if held is not None:
+                old.unlink(missing_ok=True)
+                os.close(held)
     draft = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    held = None
+    while held is None:  # another one may hold it for a moment, to look whether it is held
+        held = _hold(draft, mode=mode)
     try:
         yield draft
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
+        os.close(held)
+
+
+def _drafts(file: Path) -> list[Path]:
+    pattern = re.compile(re.escape(f".{file.name}.") + r"\d+-[0-9a-f]{8}")
+    with os.scandir(file.parent) as entries:
+        return [file.parent / entry.name for entry in entries if pattern.fullmatch(entry.name)]
+
+
+@contextlib.contextmanager
+def written(path: str | Path, *, parents: bool = False) -> Iterator[Path]:
+    """A draft of a file that the user named; at the end it takes its place. Until then what was there stays.
+
+    A device or pipe, such as /dev/stdout, is written as it is.
+
+    Args:
+        path: The file.
+        parents: Whether folders that are not there are made.
+
+    Raises:
+        StoreError: it can't be written; the code says why: ``disk-full``, ``read-only``, ``not-permitted``,
+            ``no-folder``, ``is-folder``, ``not-written``.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise StoreError(f"{path} is a folder.", hint=f"Name a file: {path / 'NAME'}", code="is-folder")
+    if parents:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from None
+    if not target.parent.is_dir():
+        raise StoreError(
+            f"{path} can't be written: there is no folder {path.parent}.",
+            hint="Name a file in a folder that exists.",
+            code="no-folder",
+        )
+    try:
+        if target.exists() and not target.is_file():
+            yield target
+            return
+        if target.exists() and not os.access(target, os.W_OK):
+            ro = os.statvfs(target).f_flag & os.ST_RDONLY
+            raise OSError(errno.EROFS if ro else errno.EACCES, "not writable")
+        with whole(target) as draft:
+            yield draft
+            if target.exists():
+                shutil.copymode(target, draft)
+    except OSError as error:
+        # What was read meanwhile may be at fault as well; the system's own words name it.
+        ours = error.filename is None or Path(os.fsdecode(error.filename)).parent == target.parent
+        if not ours and error.errno not in _FULL:
+            raise StoreError(f"{path} could not be written: {error}.", code="not-written") from None
+        raise unwritable(path, error) from None
 
 
 def _move(folder: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+    _folder(place.parent)
+    for file in folder.rglob("*"):
+        if not file.is_symlink():
+            file.chmod(0o700 if file.is_dir() else 0o600)
+    folder.chmod(0o700)
     try:
         folder.rename(place)
     except OSError:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_json, read_layers
-from workbench.errors import ConfigError, ProfileError
+from workbench.errors import ConfigError, ProfileError, StoreError
 from workbench.measure.latency import percentiles
 from workbench.plan.plan import CONVERSIONS, HOST
-from workbench.store import whole
+from workbench.store import written
 
 if TYPE_CHECKING:
     from workbench.compilers.base import Record
@@ -360,10 +360,8 @@ def _plan(
             )
         try:
             return Plan.from_dict(data)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ProfileError(
-                f"{layers} is not a whole plan ({type(error).__name__}: {error}).", hint="Export it again."
-            ) from None
+        except StoreError as error:
+            raise ProfileError(f"{layers}: {error.message}", hint="Export it again.", code=error.code) from None
     found = read_layers(layers, model.graph.by_id if model else ())
     known = {part["kind"]: part for part in map(read_metadata, metadata)}
     device = next((part["device"] for part in known.values() if part.get("device")), None)
@@ -513,7 +511,7 @@ def write_profile(plan: Plan, path: str | Path) -> Path:
 
 
 def _write(document: Any, path: str | Path) -> Path:
-    with whole(Path(path)) as draft:
+    with written(path, parents=True) as draft:
         draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return Path(path)
 

@@ -144,6 +144,9 @@ def serve(reporter: Reporter, *, idle_seconds: float) -> dict[str, Any]:
         except queue.Empty:
             return {}
         try:
+            for name in [name for name in os.environ if name.startswith("WORKBENCH_LIMIT_")]:
+                del os.environ[name]
+            os.environ.update(message["limits"])
             _limit_memory(message["memory"])
             module, _, function = message["task"].partition(":")
             reporter.answer(getattr(importlib.import_module(module), function)(**message["arguments"]))

@@ -543,8 +543,9 @@ def test_copies_that_our_own_latency_does_not_hold() -> None:
 def test_a_plan_that_is_not_whole_and_one_that_needs_no_model(tmp_path: Path) -> None:
     document = tmp_path / "plan.json"
     document.write_text('{"schema": "workbench.plan/1", "layers": []}')
-    with pytest.raises(ProfileError, match="is not a whole plan"):
+    with pytest.raises(ProfileError, match="This plan is damaged") as told:
         trtexec.inspect(document)
+    assert told.value.code == "damaged-plan"
     document.write_text(trtexec.inspect(SAMPLES / "trt10.json").to_json())
     with pytest.raises(ConfigError, match="Leave out the model"):
         trtexec.inspect(document, metadata=[document])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.conftest import SAMPLES, wait_for
 from tests.models_small import chain, mlp, save
 from tests.widgets.test_views import ask
 from workbench import Session
+from workbench.errors import WorkbenchError
 from workbench.units import bytes_text
 from workbench.widgets import views
 from workbench.widgets.lens import Lens
@@ -272,3 +274,28 @@ def test_a_closed_panel_leaves_no_widgets(session: Session) -> None:
         app.selected_index = i
     app.close()
     assert set(_instances) == before
+
+
+def test_the_build_panel_lists_failed_builds_and_opens_their_logs(session: Session, tmp_path: Path) -> None:
+    path = save(mlp(), tmp_path / "<b>small.onnx")
+    panel = session.panel("build")
+    assert panel.failed.layout.display == "none"
+    for flag in ("fail", "crash"):
+        with pytest.raises(WorkbenchError):
+            session.build(path, compiler="fake", flags=(flag,))
+    assert wait_for(lambda: len(panel.failed.options) == 3)
+    assert panel.failed.layout.display is None
+    newest, older = (name for _, name in panel.failed.options[1:])
+    assert [newest, older] == [f.folder.name for f in session.failures]
+    panel.failed.value = older
+    assert "told to fail" in panel.error
+    assert "building" in panel._log._shown.value
+    assert panel._log_box.selected_index == 0
+    assert "session.failures[1]" in panel.code
+    shutil.rmtree(session.failures[0].folder)
+    panel.failed.value = newest
+    assert "no longer kept" in panel.error
+    again = session.panel("build")
+    assert [name for _, name in again.failed.options] == [None, older]
+    for each in (panel, again):
+        each.close()

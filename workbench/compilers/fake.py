@@ -71,6 +71,7 @@ def build(
     while "hang" in wanted.flags:
         reporter.progress("Hanging", 0, 1)
         time.sleep(0.05)
+    (Path(folder) / "build.log").write_text(f"building {Path(model).name}\n")
     if "fail" in wanted.flags:
         raise BuildError("The fake compiler was told to fail.", hint="Take the flag away.")
     if "full" in wanted.flags:
@@ -123,6 +124,7 @@ def build(
     }  # fmt: skip
     place_out = Path(folder)
     (place_out / "engine").write_bytes(b"fake")
-    (place_out / "build.log").write_text("fused\n")
+    with (place_out / "build.log").open("a") as log:
+        log.write("fused\n")
     (place_out / "record.json").write_text(json.dumps(out))
     return {"seconds": seconds["total"]}

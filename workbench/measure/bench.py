@@ -34,7 +34,7 @@ from workbench.errors import (
 from workbench.jobs import Job
 from workbench.machine import gpus, machine
 from workbench.model.sources import sample_folder, samples
-from workbench.store import whole
+from workbench.store import written
 
 if TYPE_CHECKING:
     from workbench.build import Engine
@@ -178,7 +178,7 @@ class Bench:
         row = self._row(model, batch, precision)
         self.document["rows"].append(row)
         if self.out is not None:
-            with whole(self.out) as draft:
+            with written(self.out, parents=True) as draft:
                 draft.write_text(json.dumps(self.document, indent=1))
         return row
 

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 TASK = "workbench.measure.run:profile"
 
 
+def _number(engine: Engine) -> int:
+    """Names the next profile: above every earlier one's, also where the clock was set back."""
+    stems = [file.stem for file in (engine.folder / "profiles").glob("*.json")]
+    return max([time.time_ns(), *(int(stem) + 1 for stem in stems if stem.isdecimal())])
+
+
 def start(
     engine: Engine,
     *,
@@ -45,7 +51,7 @@ def start(
             **compilers.get(engine.config.compiler).arguments(),
             "engine": str(engine.path),
             "folder": str(engine.folder / "profiles"),
-            "file": f"{time.time_ns()}.json",
+            "file": f"{_number(engine)}.json",
             "inputs": _arrays(inputs, folder / "inputs.npz"),
             "reference": _reference(engine, reference, folder),
             "built": {**engine.plan.compiler, **_compatible(engine)},

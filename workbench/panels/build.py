@@ -65,7 +65,13 @@ class BuildPanel(Panel):
         self._log = LogBox()
         log = w.Accordion([self._log], layout=wide)
         log.set_title(0, "Build log")
+        self._log_box = log
         self._engines = w.HTML(layout=wide)
+        self.failed = w.Dropdown(
+            options=[("choose one to see its log", None)], description="Failed", layout=w.Layout(width="100%"),
+            style=style, tooltip="Failed builds of the last week",
+        )  # fmt: skip
+        self.failed.layout.display = "none"
         super().__init__(session, engines=False)
         left = w.VBox(
             [self.model, precision, self.targets, self._shapes, self.compiler, more,
@@ -74,16 +80,18 @@ class BuildPanel(Panel):
         )  # fmt: skip
         right = w.VBox([self.status, self.bars, log], layout=w.Layout(flex="1 1 400px", min_width="0"))
         columns = w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="8px 32px")
-        self.body.children = [w.HBox([left, right], layout=columns), self._engines]
+        self.body.children = [w.HBox([left, right], layout=columns), self._engines, self.failed]
         self.button.on_click(self.guard(self._start))
         self.cancel.on_click(self.guard(self._cancel))
         self.model.observe(self.guard(self._model_changed), "value")
+        self.failed.observe(self.guard(self._open_failure), "value")
         for field in (self.precision, self.targets, self.compiler, *self._options.values()):
             field.observe(self.guard(lambda _: self._update_code()), "value")
         models = list(session.models)
         self.model.value = models[-1] if models else "resnet50"
         self._update_code()
         self._show_engines()
+        self._show_failures()
         self._idle("Ready.")
 
     @staticmethod
@@ -235,6 +243,31 @@ class BuildPanel(Panel):
                 self._model_changed({})  # its inputs may be others now
         if event.kind in {"build-finished", "current"}:
             self._show_engines()
+        if event.kind == "build-failed":
+            self._show_failures()
+
+    def _show_failures(self) -> None:
+        """The failed builds that are kept, newest first; none of them is chosen."""
+        options: list[tuple[str, str | None]] = [("choose one to see its log", None)]
+        for failure in self.session.failures:
+            when = time.strftime("%d %b %H:%M", time.localtime(failure.time))
+            asked = f"{'+'.join(failure.config.targets)} {failure.config.precision}".strip()
+            options.append((f"{when}  {failure.model} {asked}: {failure.message[:100]}", failure.folder.name))
+        self.failed.options = options
+        self.failed.layout.display = None if len(options) > 1 else "none"
+
+    def _open_failure(self, change: dict[str, Any]) -> None:
+        """Show the error and the log of the failed build that was chosen."""
+        if change["new"] is None:
+            return
+        found = [(i, f) for i, f in enumerate(self.session.failures) if f.folder.name == change["new"]]
+        if not found:
+            raise WorkbenchError("This failed build is no longer kept.", code="failure-gone")
+        number, failure = found[0]
+        self.show_error(failure.error)
+        self._log.show(failure.log)
+        self._log_box.selected_index = 0
+        self.set_code([f"failure = session.failures[{number}]", "print(failure.log)"])
 
     def _show_engines(self) -> None:
         engines = self.session.engines[::-1]

@@ -11,12 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import StoreError
 from workbench.model.provenance import Source
+from workbench.plan.check import Check, SchemaError, checker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -313,17 +314,37 @@ class Plan:
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Plan:
+    def from_dict(data: Any, *, check: bool = True) -> Plan:
         """Read what `to_dict` wrote.
 
+        Args:
+            data: The document.
+            check: Whether it is held against the schema; False for what was just made or checked, since that takes
+                time.
+
         Raises:
-            StoreError: it is of another kind or of a later version.
+            StoreError: it is of another kind or of a later version (code ``not-a-plan``), or it is damaged: a field is
+                absent or of a wrong type (``damaged-plan``).
         """
-        if data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else None
+        if found != SCHEMA:
+            said = repr(found)[:80] if isinstance(data, dict) else f"a {type(data).__name__}"
             raise StoreError(
-                f"This is not a {SCHEMA} document but {data.get('schema')!r}.",
+                f"This is not a {SCHEMA} document but {said}.",
                 hint="Plans of a later version need a later workbench: pip install -U trt-workbench",
+                code="not-a-plan",
             )
+        if check:
+            try:
+                _checker()(data, "plan")
+                if len({layer["id"] for layer in data["layers"]}) < len(data["layers"]):
+                    raise SchemaError("two layers of the plan have one id")
+            except (SchemaError, RecursionError) as error:
+                raise StoreError(
+                    f"This plan is damaged: {error}.",
+                    hint="Make it again, or copy the file again.",
+                    code="damaged-plan",
+                ) from None
         return Plan(
             model=data["model"], compiler=data["compiler"], config=data["config"], seconds=data["seconds"],
             layers=tuple(Layer.from_dict(layer) for layer in data["layers"]),
@@ -338,6 +359,11 @@ class Plan:
             f"<Plan of {self.model.get('name')} by {self.compiler.get('name')} {self.compiler.get('version')} for "
             f"{self.compiler.get('target')}: {s.get('nodes') if s.get('nodes') is not None else '?'} nodes in {len(self.layers)} layers ({kinds})>"
         )
+
+
+@lru_cache(maxsize=1)
+def _checker() -> Check:
+    return checker(schema())
 
 
 def schema() -> dict[str, Any]:

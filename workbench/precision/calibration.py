@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import CalibrationError, WorkbenchError, first_lines
 from workbench.machine import made_by
-from workbench.store import whole
+from workbench.store import written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -783,7 +783,7 @@ class Calibration:
         """Write it as JSON."""
         data = {"schema": SCHEMA, "model": self.model, "data": dict(self.data),
                 "tensors": {name: h.to_dict() for name, h in self.tensors.items()}}  # fmt: skip
-        with whole(Path(path)) as draft:
+        with written(path, parents=True) as draft:
             draft.write_text(json.dumps(data, separators=(",", ":")))
         return Path(path)
 

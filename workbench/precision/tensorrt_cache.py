@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.errors import CalibrationError
-from workbench.store import whole
+from workbench.store import written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,7 @@ class TensorRTCache:
 
     def save(self, path: str | Path) -> Path:
         """Write the file."""
-        with whole(Path(path)) as draft:
+        with written(path, parents=True) as draft:
             draft.write_text(self.to_text())
         return Path(path)
 

@@ -21,6 +21,7 @@ from workbench.machine import gpus
 from workbench.model.model import Model
 from workbench.model.provenance import Source
 from workbench.model.sources import _FACTORY, sample_folder, samples
+from workbench.model.trust import torch_source, trusted
 from workbench.torch_paths.report import METHODS, Operator, Partition, Segment
 from workbench.torch_paths.shim import INSTALL, installed
 
@@ -50,15 +51,16 @@ def partition(
     Raises:
         ConfigError: there is no such method, or an option belongs to the other one.
     """
-    torch_source, name = source, None
+    given, name = source, None
     if isinstance(source, Model):
-        origin, name = source.origin, source.name
-        torch_source = {"sample": origin.get("name"), "factory": origin.get("spec")}.get(str(origin.get("kind")))
-    is_torch = hasattr(torch_source, "forward") or (
-        isinstance(torch_source, str)
-        and not Path(torch_source).is_file()
-        and (torch_source in samples() or _FACTORY.fullmatch(torch_source) is not None)
-        and samples().get(torch_source, {}).get("builder") != "onnx"
+        name = source.name
+        # Code that an archive names is not run unless the method that runs it was asked for and the model is trusted.
+        given = torch_source(source) if method == "torch_tensorrt" or trusted(source) else None
+    is_torch = hasattr(given, "forward") or (
+        isinstance(given, str)
+        and not Path(given).is_file()
+        and (given in samples() or _FACTORY.fullmatch(given) is not None)
+        and samples().get(given, {}).get("builder") != "onnx"
     )
     method = method or ("torch_tensorrt" if is_torch and installed() is not None else "parser")
     if method not in METHODS:
@@ -69,7 +71,7 @@ def partition(
                 "Torch-TensorRT partitions a torch module, a sample or package.module:factory.",
                 hint="For an ONNX model take method='parser'.",
             )
-        return by_torch_tensorrt(torch_source, store, name=name, on_job=on_job, **options)
+        return by_torch_tensorrt(given, store, name=name, on_job=on_job, **options)
     wrong = sorted(set(options) - {"inputs", "profile"})
     if wrong:
         raise ConfigError(

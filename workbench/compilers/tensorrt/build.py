@@ -89,6 +89,7 @@ def build(
     if hasattr(options, "progress_monitor"):
         options.progress_monitor = _monitor(trt, reporter)
     serialized = builder.build_serialized_network(network, options)
+    logger.flush()  # whatever fails from here on, the log is whole
     if serialized is None:
         raise _build_error(wanted, logger, Path(model))
     built = time.perf_counter()
@@ -175,13 +176,15 @@ def _logger(trt: Any, path: Path) -> Any:
             self.phases: list[tuple[str, str]] = []
             self.hits = 0
             self._file = path.open("w", encoding="utf-8", errors="surrogateescape", buffering=1 << 16)
-            self.write = self._file.write
+            self.write, self.flush = self._file.write, self._file.flush
 
         def log(self, severity: Any, message: str) -> None:
             level = int(severity)
             self.write(f"[{letters.get(level, level)}] {message}\n")
             if level <= warning:
                 (self.errors if level in errors else self.warnings).append(message)
+                if level in errors:
+                    self.flush()  # what follows may end the process
             elif message.startswith("Layers:"):
                 self.listing = message
             elif " Memory: " in message and (found := _MEMORY.match(message)):
@@ -547,7 +550,7 @@ def _build_error(config: BuildConfig, logger: Any, model: Path) -> BuildError | 
         )
     return BuildError(
         "TensorRT could not build the engine: " + (" | ".join(said[-3:]) or "it gave no reason"),
-        hint="The build log has the details; `workbench doctor` shows what this install can do.",
+        hint="`workbench doctor` shows what this install can do.",
         details={"errors": said[-10:]},
     )
 

@@ -95,7 +95,7 @@ def calibrate(
     if not Path(cache).is_file():
         raise CalibrationError(
             f"{CALIBRATORS[method]} wrote no calibration cache.",
-            hint="The build log has its reason; the workbench's own methods need no calibrator: entropy, minmax.",
+            hint="The workbench's own methods need no calibrator: entropy, minmax.",
         )
     return {"batches": made.done, "read": known}
 

@@ -14,7 +14,7 @@ from workbench.compilers.tensorrt.runtime import Log, check_file, logger, need_g
 from workbench.errors import BuildError, ConfigError
 from workbench.machine import gpus
 from workbench.shared import Place, Seen
-from workbench.store import whole
+from workbench.store import written
 from workbench.worker import Reporter
 
 _TYPES = {
@@ -104,7 +104,7 @@ def refit(
     data = loaded.serialize_with_config(serialization)
     if data is None:
         raise refused("The refitted engine can't be written")
-    with whole(Path(out)) as draft:
+    with written(out, parents=True) as draft:
         size = draft.write_bytes(data)
     reporter.progress("Refitting", 3, 3)
     return {"bytes": size, "weights": count}
