@@ -14,6 +14,8 @@ from workbench.errors import BuildError, ConfigError
 from workbench.model.graph import Graph, Node
 from workbench.model.onnx_file import read_graph
 
+MOST_COLONS = 20
+"""Places of a message at which a node's name may end: names may hold colons."""
 LONGEST = 4_000
 """Characters of one message that are looked at: a message may hold a whole graph."""
 
@@ -21,6 +23,8 @@ _WRAPPED = re.compile(
     r"\A(?:[\w:]+: |\[[^\]\n]{0,200}\] )?(?:Error Code:? \d+: )(?P<kind>[A-Za-z ]{1,40}) \((?P<words>.*)\)\s*\Z",
     re.DOTALL,
 )
+_SUFFIX = re.compile(r"_[\w.]*")
+_BARE = re.compile(r"\AError Code:? \d+: (?P<words>.*)\Z", re.DOTALL)
 _PLACE = re.compile(r"\s*In \w+ at /\S{1,200}:\d+\.?")
 _MYELIN = re.compile(r"\A\[\w+\.\w+:\d+: \w+\] (?:MyelinCheckException: )?")
 DRIVER = re.compile(r"cudaError 35\b|failure with error: 35\b|CUDA driver version is insufficient")
@@ -80,10 +84,21 @@ class Case:
         for node in self.graph.nodes:
             name = node.id
             rest = layer[len(name) :]
-            fits = layer.startswith(name) and (not rest or not (rest[0].isalnum() or rest[0] == "."))
-            if fits and name and (best is None or len(name) > len(best.id)):
+            if (
+                name
+                and layer.startswith(name)
+                and (not rest or _SUFFIX.fullmatch(rest))
+                and (best is None or len(name) > len(best.id))
+            ):
                 best = node
         return best
+
+    def subject(self, text: str) -> Node | None:
+        """The node that a message begins with (``/model/Reshape: volume mismatch``), else the one that was blamed."""
+        for end in [m.start() for m in re.finditer(":", text)][:MOST_COLONS]:
+            if (node := self.node_of(text[:end])) is not None:
+                return node
+        return self.blamed
 
     def nodes_in(self, layer: str) -> list[Node]:
         """The nodes of a layer whose name joins several with `` + `` or ``...``, in brackets or not."""
@@ -142,5 +157,5 @@ def rule(code: str, pattern: str) -> Callable[[Callable[[re.Match[str], Case], T
 def words(text: str) -> str:
     """A message of TensorRT without its error code, C++ function and source file."""
     text = text.strip()[:LONGEST]
-    found = _WRAPPED.match(text)
+    found = _WRAPPED.match(text) or _BARE.match(text)
     return _MYELIN.sub("", _PLACE.sub("", found["words"] if found else text).strip())

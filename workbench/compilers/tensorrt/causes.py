@@ -32,10 +32,12 @@ RECURRENT = {"GRU", "LSTM", "RNN"}
 
 
 def label(node: Node | None, otherwise: str = "A node") -> str:
+    """Operation and id of a node, or `otherwise` where it is not known."""
     return otherwise if node is None else f"{node.op} {node.id}"
 
 
 def ids(*nodes: Node | None) -> list[str]:
+    """Ids of the nodes that are known."""
     return [n.id for n in nodes if n is not None]
 
 
@@ -72,11 +74,6 @@ def _cut(node: Node, graph: Graph) -> str:
 # --- shapes -------------------------------------------------------------------------------------------
 
 
-def subject(text: str, case: Case) -> Node | None:
-    """The node that a message begins with (``/model/Reshape: volume mismatch``), else the one that was blamed."""
-    return case.node_of(text.partition(": ")[0]) or case.node_of(text) or case.blamed
-
-
 def plain(code: str, pattern: str, message: str, hint: str | None = None, *, quote: bool = True) -> Rule:
     """A rule whose message proves all that is said: ``{node}`` is the node, ``{1}`` the first group of the pattern.
 
@@ -84,7 +81,7 @@ def plain(code: str, pattern: str, message: str, hint: str | None = None, *, quo
     """
 
     def tell(m: re.Match[str], case: Case) -> Told:
-        node = subject(m.string, case)
+        node = case.subject(m.string)
         groups = [_show(_dims(g)) if g.startswith("[") else _TYPE.get(g, g) for g in (m[0], *m.groups(""))]
         text = message.format(*groups, node=label(node))
         return Told(text, _shape_hint(case) if hint is None else hint, ids(node), quote)
@@ -122,7 +119,7 @@ def _reshape(node: Node | None, have: list[int], want: list[int], case: Case) ->
     "shape-mismatch", rf"volume mismatch\. Input dimensions {_DIMS} have volume \d+ and output dimensions {_DIMS} have"
 )
 def _volume(m: re.Match[str], case: Case) -> Told:
-    return _reshape(subject(m.string, case), _dims(m[1]), _dims(m[2]), case)
+    return _reshape(case.subject(m.string), _dims(m[1]), _dims(m[2]), case)
 
 
 @rule(
@@ -144,7 +141,7 @@ def _reshaping(m: re.Match[str], case: Case) -> Told:
     rf"must have inputs with same dimensions or follow broadcast rules\. Input dimensions were {_DIMS} and {_DIMS}",
 )
 def _elementwise(m: re.Match[str], case: Case) -> Told:
-    node = subject(m.string, case)
+    node = case.subject(m.string)
     names = [f"{name} " for name in node.inputs[:2]] if node is not None and len(node.inputs) >= 2 else ["", ""]
     left, right = (f"{name}{_show(_dims(dims))}" for name, dims in zip(names, m.groups(), strict=True))
     message = f"{label(node)} can't combine {left} with {right}: dimensions must be equal, or one of them 1."
@@ -166,7 +163,7 @@ def _broadcast(_m: re.Match[str], case: Case) -> Told | None:
     r"Tensor (?P<tensor>.+?) has axis (\d+) with inherently negative length\. Proven upper bound is (-?\d+)",
 )
 def _negative(m: re.Match[str], case: Case) -> Told:
-    node = case.graph.producer.get(m["tensor"]) or subject(m.string, case)
+    node = case.graph.producer.get(m["tensor"]) or case.subject(m.string)
     if node is not None and node.op == "NonMaxSuppression" and len(node.inputs) < 3:
         message = f"{label(node)} keeps no box: max_output_boxes_per_class is not given, and ONNX's default is 0."
         return Told(message, f"Give it as the third input. {_NMS}", [node.id])
@@ -236,7 +233,7 @@ SHAPES = (
     r"|ISelectLayer must have `thenInput` and `elseInput` of same types but has (\w+) and (\w+)",
 )
 def _differ(m: re.Match[str], case: Case) -> Told:
-    node = subject(m.string, case)
+    node = case.subject(m.string)
     left, right = (_TYPE.get(g, g) for g in m.groups() if g)
     low = {left, right} & {"FP16", "BF16"}
     if node is not None and node.op in RECURRENT and low and "FP32" in {left, right}:
@@ -270,7 +267,7 @@ _ORT = (
 
 @rule("quantized-bias", r"input has type Int32 but must have type FP8")
 def _bias(m: re.Match[str], case: Case) -> Told | None:
-    node = subject(m.string, case)
+    node = case.subject(m.string)
     if node is None or node.op != "DequantizeLinear":
         return None
     made = node.outputs[0]
@@ -467,7 +464,7 @@ def _missing(_m: re.Match[str], case: Case) -> Told | None:
 
 @rule("topk-limit", r"K exceeds the maximum value allowed \((\d+)\)")
 def _topk(m: re.Match[str], case: Case) -> Told:
-    node = subject(m.string, case)
+    node = case.subject(m.string)
     k = case.value(node.inputs[1]) if node is not None and len(node.inputs) > 1 else None
     message = f"{label(node, 'A TopK')} asks{f' for {k[0]:,}' if k else ''}; TensorRT gives at most {int(m[1]):,}."
     return Told(message, f"Use a k of {m[1]} or less.", ids(node))
@@ -538,7 +535,9 @@ def _target_type(m: re.Match[str], case: Case) -> Told:
     asked = [t for t in re.split(r"[,\s+]+", m["targets"]) if t]
     lacking = [k for k in kinds if any(targets.has(t, k) is False for t in asked)] or kinds
     needs = _and(f"{k.upper()} needs sm{targets.FIRST[k]} or later" for k in lacking if k in targets.FIRST)
-    message = f"{_and(asked)} has no {_and(k.upper() for k in lacking)}" + (f": {needs}." if needs else ".")
+    message = f"{_and(asked)} has no {_and(k.upper() for k in lacking).replace(' and ', ' and no ')}" + (
+        f": {needs}." if needs else "."
+    )
     ways = [w for w in [targets.advice(kinds, case.offered)] if w]
     nodes: list[str] = []
     if case.config.precision == "bf16" and lacking == ["bf16"]:
@@ -555,7 +554,9 @@ def _target_type(m: re.Match[str], case: Case) -> Told:
         fits = [k for k in ("int4", "int8") if k not in lacking and all(targets.has(t, k) for t in asked)]
         if quantized and fits:
             ways.append(
-                "quantize the FP32 model to " + " or ".join(fits) + f" (`workbench quantize MODEL --to {fits[-1]}`)"
+                "quantize the FP32 model to "
+                + " or ".join(fits)
+                + f" (`workbench quantize MODEL --to {fits[-1]} --rest fp16`)"
             )
         elif lacking == ["bf16"]:
             ways.append("start from the FP32 model with --precision fp16")

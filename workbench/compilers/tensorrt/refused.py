@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Rule, Told, words
-from workbench.compilers.tensorrt.causes import BUILDER, PARSER, REPLACE, ids, label, subject
+from workbench.compilers.tensorrt.causes import BUILDER, PARSER, REPLACE, ids, label
 from workbench.errors import BuildError, ConfigError, UnsupportedNodesError
 from workbench.model.graph import Graph, Node
 
@@ -35,7 +35,7 @@ def builder_error(case: Case) -> BuildError | ConfigError:
     whole = [*case.words, *(r[:LONGEST] for r in reversed(raw) if not DRIVER.search(r))]
     found = _first(BUILDER, whole, case)
     if found is None:
-        node = subject(case.words[0], case)
+        node = case.subject(case.words[0])
         about = f" at {label(node)}" if node is not None else ""
         details |= {"nodes": ids(node)} if node is not None else {}
         return BuildError(
