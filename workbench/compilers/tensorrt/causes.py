@@ -535,8 +535,9 @@ def _target_type(m: re.Match[str], case: Case) -> Told:
     asked = [t for t in re.split(r"[,\s+]+", m["targets"]) if t]
     lacking = [k for k in kinds if any(targets.has(t, k) is False for t in asked)] or kinds
     needs = _and(f"{k.upper()} needs sm{targets.FIRST[k]} or later" for k in lacking if k in targets.FIRST)
-    message = f"{_and(asked)} has no {_and(k.upper() for k in lacking).replace(' and ', ' and no ')}" + (
-        f": {needs}." if needs else "."
+    message = (
+        f"{_and(asked)} {'have' if len(asked) > 1 else 'has'} no {_and(k.upper() for k in lacking).replace(' and ', ' and no ')}"
+        + (f": {needs}." if needs else ".")
     )
     ways = [w for w in [targets.advice(kinds, case.offered)] if w]
     nodes: list[str] = []

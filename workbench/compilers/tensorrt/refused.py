@@ -111,15 +111,12 @@ def reason(text: str) -> str:
     lines = [line for line in lines if line and not line.startswith("Invalid Node - ")]
     if not lines:
         return "the parser gives no reason" if "Invalid Node" in text else "the parser does not know this operation"
-    found = re.sub(r"\AAssertion failed: ", "", lines[-1])
-    quoted = re.findall(r'"([^"]+)"', found)
-    found = (
-        quoted[-1]
-        if quoted
-        else found.partition("): ")[2] or found.partition(": ")[2] or found
-        if "Assertion failed: " in lines[-1]
-        else found
-    )
+    found = lines[-1].removeprefix("Assertion failed: ").replace('" "', "")
+    quoted = re.findall(r'&& "([^"]+)"', found)
+    if quoted:
+        found = quoted[-1]
+    elif found != lines[-1]:  # ``condition: words``
+        found = found.partition("): ")[2] or found.partition(": ")[2] or found
     found = found.strip()
     return "the parser does not know this operation" if found in {"", "false"} else found
 
