@@ -540,27 +540,20 @@ def _target_type(m: re.Match[str], case: Case) -> Told:
         + (f": {needs}." if needs else ".")
     )
     ways = [w for w in [targets.advice(kinds, case.offered)] if w]
-    nodes: list[str] = []
-    if case.config.precision == "bf16" and lacking == ["bf16"]:
-        message += " The build converts the model to BF16 (--precision bf16)."
-        ways.append("--precision fp16")
-    else:
-        held = {
-            name for k in lacking for name in case.graph.tensors if case.graph.tensor(name).dtype in _WEIGHTS.get(k, ())
-        }
-        nodes = [n.id for n in case.graph.nodes if held & {*n.inputs, *n.outputs}]
-        quantized = (
-            all(n.op in {"QuantizeLinear", "DequantizeLinear"} for n in case.graph.nodes if n.id in nodes) and nodes
+    held = {
+        name for k in lacking for name in case.graph.tensors if case.graph.tensor(name).dtype in _WEIGHTS.get(k, ())
+    }
+    nodes = [n.id for n in case.graph.nodes if held & {*n.inputs, *n.outputs}]
+    quantized = all(n.op in {"QuantizeLinear", "DequantizeLinear"} for n in case.graph.nodes if n.id in nodes) and nodes
+    fits = [k for k in ("int4", "int8") if k not in lacking and all(targets.has(t, k) for t in asked)]
+    if quantized and fits:
+        ways.append(
+            "quantize the FP32 model to "
+            + " or ".join(fits)
+            + f" (`workbench quantize MODEL --to {fits[-1]} --rest fp16`)"
         )
-        fits = [k for k in ("int4", "int8") if k not in lacking and all(targets.has(t, k) for t in asked)]
-        if quantized and fits:
-            ways.append(
-                "quantize the FP32 model to "
-                + " or ".join(fits)
-                + f" (`workbench quantize MODEL --to {fits[-1]} --rest fp16`)"
-            )
-        elif lacking == ["bf16"]:
-            ways.append("start from the FP32 model with --precision fp16")
+    elif lacking == ["bf16"]:
+        ways.append("start from the FP32 model with --precision fp16")
     return Told(message, "Use " + ", or ".join(ways) + "." if ways else None, nodes)
 
 
