@@ -146,6 +146,11 @@ _GPU_MEMORY = re.compile(r"\A(?:[\w.]*Error: )?CUDA (?:error: )?out of memory|\b
 """How torch begins: for an allocation ("CUDA out of memory. Tried to allocate ..."), or for CUDA's own start."""
 
 
+def hint_of(error: OSError) -> str | None:
+    """What to do about an error of the operating system, by its number; None where that says nothing."""
+    return _SYSTEM[error.errno][2] if error.errno in _SYSTEM else None
+
+
 def _told(error: Exception) -> WorkbenchError:
     """What an exception means that a task did not expect, where its type, number or first words prove it."""
     from workbench.errors import StoreError
