@@ -27,6 +27,7 @@ from workbench.machine import gpus
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
+from workbench.model.provenance import Source
 from workbench.plan import Plan, assemble
 from workbench.plan.check import SchemaError, checker
 from workbench.store import IMPORTED, Store, read_seal, sound, unwritable, written
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
+
+MOST_PLACES = 5
+"""Nodes of a refused model whose place in the source is told in the message; all are in its details."""
 
 ANALYSIS = 5
 """Raise it when `workbench.plan.assemble` gives another plan for the same record: kept plans are renewed."""
@@ -854,7 +858,7 @@ class Build:
         try:
             task.result()
         except BuildError as error:
-            raise _in_own_names(error, work.renamed) from None
+            raise _with_places(_in_own_names(error, work.renamed), model.provenance) from None
         record = json.loads((work.folder / "record.json").read_text())
         record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and "current" in config.targets else None
         head = {"name": self.model.name, "sha256": sha256}
@@ -971,3 +975,30 @@ def _in_own_names(error: BuildError, renamed: Mapping[str, str]) -> BuildError:
         data = data.replace(json.dumps(name)[1:-1], json.dumps(renamed[name])[1:-1])
     mended = WorkbenchError.from_dict(json.loads(data))
     return mended if isinstance(mended, BuildError) else error
+
+
+def _with_places(error: BuildError, provenance: Mapping[str, Source]) -> BuildError:
+    """The error with the module and the source line of each of its nodes, where they are known.
+
+    They are added to the message (the first `MOST_PLACES`) and to ``details["sources"]``, by node.
+    """
+    named = error.details.get("nodes")
+    names = [n["node"] if isinstance(n, dict) else n for n in named] if isinstance(named, list) else []
+    places = {name: provenance[name] for name in dict.fromkeys(names) if name in provenance}
+    lines = []
+    for name, source in list(places.items())[:MOST_PLACES]:
+        module = f"module {source.scope} ({source.module})" if source.scope else ""
+        line = (
+            f"{Path(source.file).name}:{source.line}" + (f": {source.code}" if source.code else "")
+            if source.file
+            else ""
+        )
+        if module or line:
+            lines.append(f"\n  {name} is from {', '.join(part for part in (module, line) if part)}")
+    if not lines:
+        return error
+    details = {**error.details, "sources": {name: source.to_dict() for name, source in places.items()}}
+    placed = WorkbenchError.from_dict(
+        {**error.to_dict(), "message": error.message + "".join(lines), "details": details}
+    )
+    return placed if isinstance(placed, BuildError) else error

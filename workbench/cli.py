@@ -53,7 +53,12 @@ class PrecisionName(str, Enum):
 
 TargetOption = Annotated[
     str | None,
-    typer.Option("--target", "-t", help="GPU to build for: sm75 ... sm121, current; several with +."),
+    typer.Option(
+        "--target",
+        "-t",
+        help="GPU to build for: sm75 ... sm121, current; several with +. "
+        "Users report wrong results on sm75: see workbench doctor.",
+    ),
 ]
 EstimateOption = Annotated[
     str | None,

@@ -140,7 +140,8 @@ class BuildConfig(_Frozen):
     compiler: str = Field("tensorrt", description="Which compiler: see `workbench doctor`.")
     targets: tuple[str, ...] = Field(
         (),
-        description="GPU architectures (sm75 ... sm121, current); empty: this machine's GPU, or sm89 without one.",
+        description="GPU architectures (sm75 ... sm121, current); empty: this machine's GPU, or sm89 without one. Users report "
+        "wrong results on sm75: see `workbench doctor`.",
     )
     precision: Precision = Field("fp32", description="fp32 leaves the graph as it is; fp16 and bf16 convert it first.")
     profiles: tuple[ShapeProfile, ...] = Field((), description="Shapes of dynamic inputs.")

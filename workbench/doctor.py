@@ -49,6 +49,11 @@ def examine() -> dict[str, Any]:
             info.name, "yes" if not info.missing else "partly",
             f"{found['version']}, builds for {', '.join(found['targets'])}" + (f"; not here: {cannot}" if cannot else ""),
         )  # fmt: skip
+    from workbench.compilers.tensorrt.targets import CAN_NOT, REPORTED
+
+    for target, reported in REPORTED.items():
+        if target in features.get("tensorrt_rtx", {}).get("targets", []):
+            add(f"target {target}", "partly", f"{reported} {CAN_NOT.get(target, '')}".strip())
     if gpus():
         for gpu in gpus():
             memory = f"{gpu.memory / 1e9:.0f} GB" if gpu.memory else "memory shared with the system"

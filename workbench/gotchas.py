@@ -160,7 +160,7 @@ def of_engine(
 
     plan, unchecked = engine.plan, []
     found = [
-        *bound_to_gpu(plan, here, installed), *long_build(plan), *precision(plan), *bare_layers(plan),
+        *bound_to_gpu(plan, here, installed), *reported_target(plan), *long_build(plan), *precision(plan), *bare_layers(plan),
         *host_shapes(plan),
     ]  # fmt: skip
     try:
@@ -342,6 +342,23 @@ def runtime_shapes(graph: Graph) -> list[Gotcha]:
 
 
 # --- of an engine -------------------------------------------------------------------------------------
+
+
+def reported_target(plan: Plan) -> list[Gotcha]:
+    """An engine of TensorRT for RTX for a target of which users report that engines do not run well."""
+    from workbench.compatibility import targets_of
+    from workbench.compilers.tensorrt.targets import REPORTED
+
+    if plan.compiler.get("name") != "tensorrt_rtx":
+        return []
+    return [
+        Gotcha(
+            "target-reports", f"Users report wrong results and crashes on {target}", REPORTED[target], "note",
+            "Reported by users of TensorRT for RTX; not tried here.",
+            f"Measure the engine on such a GPU: session.profile compares its outputs with ONNX Runtime. Or build for another than {target}.",
+        )
+        for target in targets_of(plan.compiler) if target in REPORTED
+    ]  # fmt: skip
 
 
 def bound_to_gpu(plan: Plan, here: Sequence[Gpu], installed: str | None) -> list[Gotcha]:

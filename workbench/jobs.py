@@ -30,6 +30,18 @@ from workbench.events import call
 
 Status = Literal["running", "done", "failed", "cancelled"]
 
+_NATIVE = "The session is unharmed. Native code in the worker failed, or another process sent it this signal."
+_ENDS = {
+    -signal.SIGKILL: (
+        "worker-killed",
+        "The session is unharmed. Another process or the system ended the worker; where memory ran out, the system's log says "
+        "so (`dmesg`, or `journalctl -k`).",
+    ),
+    -signal.SIGTERM: ("worker-killed", "The session is unharmed. Another process ended the worker."),
+    **dict.fromkeys((-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE), ("worker-crashed", _NATIVE)),
+}
+"""What the way in which a worker ended says: code and hint. It never says why."""
+
 PARENT = "WORKBENCH_PARENT"
 """Names the environment variable that tells a worker which process started it."""
 
@@ -356,25 +368,20 @@ class Job:
         else:
             how = f"exited with code {code}"
         last = [line for line in self.output.strip().splitlines() if line.strip()][-6:]
-        hint = "The session is unharmed; run it again."
-        if code == -signal.SIGKILL:
-            hint += (
-                " If nobody killed it, the machine may be out of memory: close other work, or build a smaller model."
-            )
-        elif code == -signal.SIGSEGV:
-            hint += " The compiler itself crashed; another optimization level or version may get past it."
+        told, hint = _ENDS.get(code, ("worker-exited", "The session is unharmed."))
         return WorkerCrashedError(
             f"The worker process for {self.title or self.task} {how} before it answered."
             + ("\nIts last words:\n  " + "\n  ".join(last) if last else ""),
             hint=hint,
             details={"code": code, "output": last},
+            code=told,
         )
 
     def _watch(self) -> None:
         if not self._finished.wait(self.time_limit):
             self._error = TimeLimitError(
                 f"{self.title or self.task} took longer than its limit of {self.time_limit:g} s and was ended.",
-                hint="Give a larger time limit, or a lower optimization level.",
+                hint="Give a larger time limit.",
             )
             self._kill()
 

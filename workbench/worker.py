@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -104,30 +105,75 @@ def main() -> None:
     os._exit(0)
 
 
+_SYSTEM = {
+    errno.ENOSPC: (
+        "disk-full",
+        "The disk is full",
+        "Free some space, or point WORKBENCH_HOME at a larger disk; then try again.",
+    ),
+    errno.EDQUOT: (
+        "disk-full",
+        "Your quota on the disk is used up",
+        "Free some space, or point WORKBENCH_HOME at another disk.",
+    ),
+    errno.EROFS: (
+        "read-only",
+        "The disk is read-only",
+        "Write to another folder, or point WORKBENCH_HOME at another disk.",
+    ),
+    errno.EACCES: (
+        "no-permission",
+        "Permission is denied",
+        "Give yourself permission for that file or folder, or use another.",
+    ),
+    errno.EPERM: (
+        "no-permission",
+        "Permission is denied",
+        "Give yourself permission for that file or folder, or use another.",
+    ),
+    errno.ENOENT: ("no-such-file", "A file or folder does not exist", "Check the path."),
+    errno.EMFILE: ("too-many-files", "This process has too many files open", "Raise the limit: ulimit -n."),
+    errno.ENFILE: ("too-many-files", "The system has too many files open", "Close other programs."),
+    errno.ENOMEM: (
+        "out-of-memory",
+        "The machine has too little free memory",
+        "End other programs, or use a smaller model.",
+    ),
+}
+"""What the operating system's error numbers mean: code, message, hint. A number that is not here has no hint."""
+
+_GPU_MEMORY = re.compile(r"\A(?:[\w.]*Error: )?CUDA (?:error: )?out of memory|\bcudaErrorMemoryAllocation\b")
+"""How torch begins: for an allocation ("CUDA out of memory. Tried to allocate ..."), or for CUDA's own start."""
+
+
+def hint_of(error: OSError) -> str | None:
+    """What to do about an error of the operating system, by its number; None where that says nothing."""
+    return _SYSTEM[error.errno][2] if error.errno in _SYSTEM else None
+
+
 def _told(error: Exception) -> WorkbenchError:
-    """What a task did not tell in words of its own, as far as it is known what it means."""
+    """What an exception means that a task did not expect, where its type, number or first words prove it."""
     from workbench.errors import StoreError
 
-    if isinstance(error, OSError):
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return StoreError(
-                f"The disk is full: {error}.",
-                hint="Free some space, or point WORKBENCH_HOME at a larger disk; then build again.",
-            )
-        return WorkbenchError(f"{type(error).__name__}: {error}", hint="Check the file and its permissions.")
+    if isinstance(error, OSError) and error.errno in _SYSTEM:
+        code, what, hint = _SYSTEM[error.errno]
+        return (StoreError if code == "disk-full" else WorkbenchError)(f"{what}: {error}.", hint=hint, code=code)
     if isinstance(error, MemoryError):
-        return WorkbenchError("The worker ran out of memory.", hint="Close other work, or build a smaller model.")
-    said = str(error)
-    if "CUDA" in said and "out of memory" in said.lower():  # torch's, of an allocation or of CUDA's own start
+        return WorkbenchError(
+            "The worker ran out of memory.", hint="End other programs, or use a smaller model.", code="out-of-memory"
+        )
+    if isinstance(error, RuntimeError) and _GPU_MEMORY.search(str(error)):
         return WorkbenchError(
             f"The GPU has too little free memory: {first_lines(error)}",
-            hint="End what else fills the GPU (nvidia-smi lists it), or give a smaller batch.",
+            hint="End what else fills the GPU (nvidia-smi lists it), or use a smaller batch.",
+            code="gpu-out-of-memory",
         )
     traceback.print_exc()
     return WorkbenchError(
         f"{type(error).__name__}: {error}",
-        hint="This is not an error that the workbench expects; the worker's log has the traceback.",
+        hint="The workbench does not expect this error. Please report it; details['traceback'] has where it came from.",
         details={"traceback": traceback.format_exc()},
+        code="unexpected",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench import compilers
+from workbench.compilers.tensorrt.targets import CAN_NOT, REPORTED
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import CancelledError, WorkbenchError
 from workbench.figures import moved
@@ -49,6 +50,7 @@ class BuildPanel(Panel):
             options=TARGETS, value=("sm89",), rows=len(TARGETS), description="Targets", layout=wide, style=style,
             tooltip="GPU architectures; several go into one engine",
         )  # fmt: skip
+        self.reported = w.HTML(layout=w.Layout(margin="0 0 0 96px"))
         self.precision = w.ToggleButtons(options=["fp32", "fp16", "bf16"], value="fp32", style={"button_width": "64px"})
         # The buttons put a description above themselves; the other fields have it to the left.
         label = w.Label("Precision", layout=w.Layout(width="92px", justify_content="flex-end", margin="2px 4px 2px 0"))
@@ -74,13 +76,14 @@ class BuildPanel(Panel):
         self.failed.layout.display = "none"
         super().__init__(session, engines=False)
         left = w.VBox(
-            [self.model, precision, self.targets, self._shapes, self.compiler, more,
+            [self.model, precision, self.targets, self.reported, self._shapes, self.compiler, more,
              w.HBox([self.button, self.cancel], layout=w.Layout(padding="6px 0 0 96px"))],
             layout=w.Layout(flex="1 1 380px", max_width="520px", min_width="0"),
         )  # fmt: skip
         right = w.VBox([self.status, self.bars, log], layout=w.Layout(flex="1 1 400px", min_width="0"))
         columns = w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="8px 32px")
         self.body.children = [w.HBox([left, right], layout=columns), self._engines, self.failed]
+        self.targets.observe(self.guard(self._show_reported), "value")
         self.button.on_click(self.guard(self._start))
         self.cancel.on_click(self.guard(self._cancel))
         self.model.observe(self.guard(self._model_changed), "value")
@@ -220,6 +223,11 @@ class BuildPanel(Panel):
     def _show_progress(self, what: str, seconds: float, progress: Iterable[Progress]) -> None:
         self.status.value = f"<b>{escape(what)}</b> <span class='wbp-quiet'>{seconds:.1f} s</span>"
         self.bars.show(list(progress))
+
+    def _show_reported(self, _change: Any) -> None:
+        """What users report of the chosen targets."""
+        found = " ".join(f"{text} {CAN_NOT[t]}" for t, text in REPORTED.items() if t in self.targets.value)
+        self.reported.value = f"<span class='wbp-quiet'>{escape(found)}</span>" if found else ""
 
     def _cancel(self, _button: Any) -> None:
         self._stopped = True  # for what is not begun yet

@@ -25,6 +25,7 @@ from workbench.jobs import Job
 from workbench.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.precision.calibration import gather, inputs_of, read_batches
+from workbench.precision.ort_errors import raised
 from workbench.store import whole
 
 if TYPE_CHECKING:
@@ -436,10 +437,7 @@ def _open(path: Path | str) -> Any:
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
-        raise ModelError(
-            f"ONNX Runtime can't run this model on the CPU: {error}",
-            hint="Operators of other libraries have no kernels there: measure such a model as an engine, on a GPU.",
-        ) from None
+        raise raised(ModelError, "ONNX Runtime can't run this model on the CPU", error) from None
 
 
 def _simulated(path: Path, folder: Path, reporter: Reporter) -> Path:
@@ -461,7 +459,10 @@ def _run(session: Any, names: Sequence[str], batch: Mapping[str, np.ndarray]) ->
 
     wide = {i.name for i in session.get_inputs() if i.type == "tensor(float)"}
     feed = {n: v.astype(np.float32) if n in wide and v.dtype == np.float16 else v for n, v in batch.items()}
-    return [np.asarray(value) for value in session.run(names, feed)]
+    try:
+        return [np.asarray(value) for value in session.run(names, feed)]
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
+        raise raised(ModelError, "ONNX Runtime can't run this model on these data", error) from None
 
 
 def _outputs(path: Path | str, batches: Path, tell: Callable[[], None] | None = None) -> dict[str, list[np.ndarray]]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import CalibrationError, WorkbenchError, first_lines
 from workbench.machine import made_by
+from workbench.precision.ort_errors import raised
 from workbench.store import written
 
 if TYPE_CHECKING:
@@ -868,10 +869,7 @@ def collect(
     except CalibrationError:
         raise
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
-        raise CalibrationError(
-            f"ONNX Runtime can't run the FP32 model on the calibration data: {error}",
-            hint="Calibration needs a model that runs in ONNX Runtime; check shapes and custom operators.",
-        ) from None
+        raise raised(CalibrationError, "ONNX Runtime can't run the FP32 model on the calibration data", error) from None
     bad = [name for name, h in found.items() if h.bad]
     if bad:
         raise CalibrationError(

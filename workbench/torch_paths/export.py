@@ -9,6 +9,7 @@ from workbench.config import ShapeProfile
 from workbench.errors import ConfigError, ModelError, first_lines
 from workbench.model.call import Call
 from workbench.model.export import resize_example
+from workbench.torch_paths.causes import EXPORT, way_out
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 
@@ -94,9 +95,23 @@ def export(module: Any, examples: Mapping[str, Any], dynamic: Mapping[str, Mappi
         with torch.no_grad():
             return torch.export.export(module, tuple(examples.values()), dynamic_shapes=None if shapes is None else tuple(shapes.values()))  # fmt: skip
     except Exception as error:
+        code, hint = way_out(EXPORT, error)
+        if code is None and (own := _own_error(module, examples)) is not None:
+            code, hint = "module-fails", f"The module itself fails on these inputs: {first_lines(own)}"
         raise ModelError(
-            f"torch.export can't export {type(module).__name__}: {first_lines(error, 3)}",
-            hint="Does module(*inputs) run? A dimension that the code fixes can't be open: give it one size.",
+            f"torch.export can't export {type(module).__name__}: {first_lines(error, 3)}", hint=hint, code=code
         ) from error
     finally:
         module.train(training)
+
+
+def _own_error(module: Any, examples: Mapping[str, Any]) -> Exception | None:
+    """What the module raises when it is called without any export; None where it runs."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            module(*examples.values())
+    except Exception as error:  # noqa: BLE001 - the user's own code raises what it likes
+        return error
+    return None

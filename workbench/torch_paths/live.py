@@ -18,10 +18,12 @@ from workbench.config import ShapeProfile
 from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, StoreError, first_lines
 from workbench.machine import gpus
 from workbench.torch_paths import shim
+from workbench.torch_paths.causes import COMPILE, LOAD, way_out
 from workbench.torch_paths.export import cast, export, prepare
 from workbench.torch_paths.plan import MIN_BLOCK_SIZE, _versions, specification
 from workbench.torch_paths.record import qualified, recording
 from workbench.torch_paths.report import Partition, Segment
+from workbench.worker import hint_of
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Compiled:
                 dynamic_shapes=shapes if retrace and self.dynamic else None,
             )  # fmt: skip
         except OSError as error:
-            raise StoreError(f"{place} can't be written: {error}.", hint="Is there space?") from error
+            raise StoreError(f"{place} can't be written: {error}.", hint=hint_of(error)) from error
         except Exception as error:
             raise StoreError(
                 f"Torch-TensorRT could not save the module: {first_lines(error, 2)}",
@@ -147,9 +149,12 @@ def compile_module(
             made(*examples.values())
             torch.cuda.synchronize()
         except (RuntimeError, AssertionError, TypeError, ValueError, AttributeError) as error:
+            code, hint = way_out(COMPILE, error)
             raise BuildError(
                 f"Torch-TensorRT could not compile {type(module).__name__}: {first_lines(error, 2)}",
-                hint="session.partition shows what it would run where; torch_executed_ops leaves operators in PyTorch.",
+                hint=hint
+                or "session.partition shows what it would run where; torch_executed_ops leaves operators in PyTorch.",
+                code=code or "torch-tensorrt-failed",
             ) from error
     segments = tuple(
         Segment(s.runs_on, s.operators, s.inputs, s.outputs, s.name, found.sizes.get(s.name)) for s in found.segments
@@ -182,8 +187,6 @@ def load(path: str | Path) -> Compiled:
         program = torch_tensorrt.load(str(place))
         module = program.module() if hasattr(program, "module") else program
     except Exception as error:
-        raise StoreError(
-            f"{place} can't be loaded: {first_lines(error, 2)}",
-            hint="Engines belong to one GPU and one TensorRT version: compile it again on this machine.",
-        ) from error
+        code, hint = way_out(LOAD, error)
+        raise StoreError(f"{place} can't be loaded: {first_lines(error, 2)}", hint=hint, code=code) from error
     return Compiled(module, "export", {})

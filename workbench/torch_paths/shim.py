@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from workbench.errors import CompilerUnavailableError, ConfigError, first_lines
+from workbench.torch_paths.causes import IMPORT, way_out
 
 INSTALL = "pip install torch-tensorrt (or torch-tensorrt-rtx for TensorRT for RTX), in the version of your torch"
 
@@ -47,10 +48,9 @@ def importable(target: str | None) -> Any:
     try:
         return _pretended(target) if target is not None else importlib.import_module("torch_tensorrt")
     except (ImportError, OSError, AttributeError, AssertionError, RuntimeError) as error:
+        code, hint = way_out(IMPORT, error)
         raise CompilerUnavailableError(
-            f"torch_tensorrt {installed()} can't be imported: {first_lines(error)}",
-            hint="It must be of the version of torch, and needs the TensorRT that it was made for "
-            "(torch_tensorrt 2.11 for RTX: tensorrt_rtx 1.3 or 1.4).",
+            f"torch_tensorrt {installed()} can't be imported: {first_lines(error)}", hint=hint, code=code
         ) from error
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.compilers.base import Record
+from workbench.compilers.tensorrt import refused
+from workbench.compilers.tensorrt.case import Case, words
 from workbench.compilers.tensorrt.listing import Listing, parse_listing
 from workbench.config import BuildConfig, ShapeProfile
 from workbench.errors import (
@@ -25,14 +27,11 @@ from workbench.errors import (
     ListingError,
     UnsupportedNodesError,
 )
+from workbench.machine import gpus
 from workbench.store import whole
 from workbench.worker import Reporter
 
 _MEMORY = re.compile(r"(Total Activation Memory|Total Weights Memory|Max Scratch Memory): (\d+) bytes")
-_NO_KERNEL = re.compile(
-    r"CHECK\(dtype == myelinTypeFloat.*failed|CaskConvolution|could not find any implementation", re.IGNORECASE
-)
-"""What versions that lack a kernel for a convolution of some type say, without naming it."""
 MOST_TIMED = 50
 """Entries of a timing cache that are told one by one."""
 _HIT = re.compile(r"timing cache.{0,40}\bhit\b|\bhit\b.{0,40}timing cache", re.IGNORECASE)
@@ -75,7 +74,7 @@ def build(
 
     reporter.progress("Parsing", 0, 1)
     if not parser.parse_from_file(model):
-        raise _parse_error(trt, parser, model, logger)
+        raise parser_refused(trt, parser, model, logger, wanted)
     fixed = _fix_shapes(network, wanted)
     reporter.progress("Parsing", 1, 1)
     parsed = time.perf_counter()
@@ -91,7 +90,7 @@ def build(
     serialized = builder.build_serialized_network(network, options)
     logger.flush()  # whatever fails from here on, the log is whole
     if serialized is None:
-        raise _build_error(wanted, logger, Path(model))
+        raise builder_refused(trt, wanted, logger, Path(model))
     built = time.perf_counter()
 
     with (out / "engine").open("wb") as file:
@@ -440,135 +439,38 @@ def _listing(logger: Any, version: str) -> Listing:
     return parse_listing(logger.listing, version)
 
 
-def _parse_error(trt: Any, parser: Any, model: str, logger: Any) -> UnsupportedNodesError | BuildError:
-    """Every complaint of the parser with its node, and what would still build."""
-    nodes = []
-    for i in range(parser.num_errors):
-        error = parser.get_error(i)
-        nodes.append(
-            {
-                "node": error.node_name() or f"#{error.node()}",
-                "index": error.node(),
-                "op": error.node_operator(),
-                "code": str(error.code()).rpartition(".")[2],
-                "reason": _reason(error.desc()),
-            }
-        )
-    if not nodes:
+def parser_refused(
+    trt: Any, parser: Any, model: str, logger: Any, config: BuildConfig
+) -> UnsupportedNodesError | BuildError:
+    """Every complaint of the parser with its node and what it means."""
+    complaints = [refused.Complaint.of(parser.get_error(i)) for i in range(parser.num_errors)]
+    if not complaints:
         return BuildError(
-            "TensorRT could not read the model: " + (logger.errors[-1].strip() if logger.errors else "no reason given"),
+            "TensorRT could not read the model: "
+            + (words(logger.errors[-1]) if logger.errors else "it gave no reason."),
             hint="Check it with `python -m onnx.checker FILE`.",
+            code="unreadable-model",
         )
-    supported, total = _supported(trt, model, logger)
-    lines = [f"  {n['op'] or 'node'} {n['node']}: {n['reason']}" for n in nodes[:20]]
-    hint = "Replace the operation in the model, write a plugin for it, or cut the graph around it."
-    if total and supported is not None:
-        hint += f" The parser accepts the other {len(supported)} of {total} nodes, which would still build."
-    return UnsupportedNodesError(
-        f"TensorRT's parser refused {len(nodes)} node{'s' if len(nodes) > 1 else ''}:\n" + "\n".join(lines),
-        hint=hint,
-        details={"nodes": nodes, "supported": supported, "total": total},
-    )
+    return refused.parser_error(complaints, _case(trt, config, Path(model), list(logger.errors)))
 
 
-def _reason(text: str) -> str:
-    """The parser's own words without the C++ assertion around them."""
-    quoted = re.findall(r'"([^"]+)"', text)
-    reason = (quoted[-1] if quoted else text).strip()
-    return "the parser does not know this operation" if reason in {"", "false"} else reason
+def builder_refused(trt: Any, config: BuildConfig, logger: Any, model: Path) -> BuildError | ConfigError:
+    """What the builder's errors mean."""
+    return refused.builder_error(_case(trt, config, model, list(logger.errors)))
 
 
-def _supported(trt: Any, model: str, logger: Any) -> tuple[list[int] | None, int]:
-    """Indices of nodes in the subgraphs that the parser would accept, and how many nodes there are."""
-    builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt))  # the parser does not keep it alive
-    parser = trt.OnnxParser(network, logger)
-    if not hasattr(parser, "supports_model_v2"):
-        return None, 0
-    from workbench.model.onnx_file import read_graph
-
-    parser.supports_model_v2(Path(model).read_bytes(), model)
-    # The node lists are right; the subgraphs' own "supported" flag was seen false for good ones.
-    inside = sorted({i for k in range(parser.num_subgraphs) for i in parser.get_subgraph_nodes(k)})
-    return inside, len(read_graph(Path(model)).graph.node)
+def _case(trt: Any, config: BuildConfig, model: Path, said: list[str]) -> Case:
+    names = {"tensorrt_rtx": "TensorRT for RTX", "tensorrt": "TensorRT"}
+    return Case(
+        config=config, model=model, said=said, offered=_targets(trt),
+        compiler=f"{names.get(trt.__name__, trt.__name__)} {getattr(trt, '__version__', '')}".strip(),
+        gpus=[f"{g.name} ({g.sm})" for g in gpus()],
+    )  # fmt: skip
 
 
-def _build_error(config: BuildConfig, logger: Any, model: Path) -> BuildError | ConfigError:
-    said = [e.strip() for e in logger.errors]
-    text = "\n".join(said)
-    targets = "+".join(config.targets)
-    if "cudaError 35" in text or "CUDA driver version is insufficient" in text:
-        return ConfigError(
-            f"Target {targets or 'current'} means the GPU of this machine, and there is no NVIDIA driver here.",
-            hint="Name the GPU to build for, such as --target sm89 (`workbench doctor` lists them).",
-        )
-    if "CUDA_SUCCESS" in text and (config.refit or config.strip_plan):
-        return BuildError(
-            "Refittable and stripped engines need an NVIDIA driver while they are built, and there is none here.",
-            hint="Build without refit and strip_plan, or on a machine with a GPU.",
-            details={"errors": said[-10:]},
-        )
-    turing = re.search(r"Cannot compile operation '([^']*)' for ([^:]+): (.*?)(?:\)|$)", text)
-    if turing:
-        return BuildError(
-            f"Node {turing[1]} can't be built for {turing[2]} ({targets}): {turing[3].strip()}.",
-            hint="Build with --precision fp16, or for sm80 or later.",
-            details={"nodes": [turing[1]]},
-        )
-    if "compute capability" in text and "cannot run on this GPU" in text:
-        return BuildError(
-            f"This TensorRT does not run on this machine's GPU: {said[-1]}",
-            hint="Install the flavour for it (`workbench doctor`), or name another target to build for.",
-        )
-    if "out of memory" in text.lower() or "OutOfMemory" in text:
-        return BuildError(
-            f"The builder ran out of memory: {said[-1]}",
-            hint="Lower the workspace limit, batch or shapes.",
-        )
-    if match := re.search(r"Cannot compile for target\(s\) (\S+), because .*HW-specific datatypes: ([\w, ]+)", text):
-        return BuildError(
-            f"{match[1]} has no hardware for {match[2].strip()}, which the model is quantized to.",
-            hint="Build for sm89 or later, or quantize to int8 (`workbench quantize MODEL --to int8`).",
-            details={"errors": said[-10:]},
-        )
-    if _NO_KERNEL.search(text) and (nodes := _int8_convolutions(model)):
-        return BuildError(
-            f"This version has no INT8 convolutions, and the model has {len(nodes)}: {', '.join(nodes[:5])}"
-            + (" and more." if len(nodes) > 5 else "."),
-            hint="Upgrade (TensorRT for RTX 1.7 builds them), quantize to fp8 instead (sm89 and later), or leave these "
-            "nodes: `workbench quantize --keep NAME`, keep= in Python.",
-            details={"nodes": nodes, "errors": said[-10:]},
-        )
-    if match := re.search(
-        r"[Cc]ould not find any implementation for (?:node|operation) ([^\n]*?)[.)]*(?:\n|$| due to)", text
-    ):
-        named = match[1].strip().strip("'{}")
-        return BuildError(
-            f"TensorRT has no kernel for {named} on {targets or 'this GPU'} in the types and shapes that it has here.",
-            hint="Leave that node in higher precision (`workbench quantize --keep NAME`), or give more workspace.",
-            details={"nodes": [named], "errors": said[-10:]},
-        )
-    return BuildError(
-        "TensorRT could not build the engine: " + (" | ".join(said[-3:]) or "it gave no reason"),
-        hint="`workbench doctor` shows what this install can do.",
-        details={"errors": said[-10:]},
-    )
+def _targets(trt: Any) -> list[str]:
+    """The architectures that can be chosen, such as ``sm89``."""
+    return [n.lower() for n in _members(getattr(trt, "ComputeCapability", None)) if n not in {"NONE", "CURRENT"}]
 
 
-def _int8_convolutions(model: Path) -> list[str]:
-    """Names of the convolutions of an ONNX file whose data come out of a DequantizeLinear of INT8."""
-    from workbench.model.onnx_file import read_graph
-
-    graph = read_graph(model).graph
-    int8, int8_default = 3, 2  # TensorProto.INT8, UINT8: the type without a zero point
-    types = {t.name: t.data_type for t in graph.initializer}
-    produced = {output: node for node in graph.node for output in node.output}
-    found = []
-    for node in graph.node:
-        source = produced.get(node.input[0]) if node.op_type in {"Conv", "ConvTranspose"} else None
-        if source is None or source.op_type != "DequantizeLinear":
-            continue
-        zero = types.get(source.input[2], int8) if len(source.input) > 2 else int8_default
-        if zero in (int8, int8_default):
-            found.append(node.name or node.output[0])
-    return found
+_reason = refused.reason

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.compilers.tensorrt.build import _build_error, _logger, _monitor, _parse_error, load
+from workbench.compilers.tensorrt.build import _logger, _monitor, builder_refused, load, parser_refused
 from workbench.config import BuildConfig
 from workbench.errors import CalibrationError, ConfigError
 from workbench.store import whole
@@ -74,7 +74,7 @@ def calibrate(
     network = builder.create_network(1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(model):
-        raise _parse_error(trt, parser, model, logger)
+        raise parser_refused(trt, parser, model, logger, BuildConfig(compiler="tensorrt"))
     made = calibrator(trt, method, Path(batches), Path(cache), device, reporter, percentile)
     options = builder.create_builder_config()
     options.set_flag(trt.BuilderFlag.INT8)
@@ -90,7 +90,7 @@ def calibrate(
         options.set_calibration_profile(profile)
     known = Path(cache).is_file()
     if builder.build_serialized_network(network, options) is None:
-        raise _build_error(BuildConfig(compiler="tensorrt"), logger, Path(model))
+        raise builder_refused(trt, BuildConfig(compiler="tensorrt"), logger, Path(model))
     logger.close()
     if not Path(cache).is_file():
         raise CalibrationError(

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from workbench.compilers.base import Ability, CompilerInfo
+from workbench.compilers.tensorrt import targets as table
 from workbench.config import BuildConfig
 from workbench.errors import CompilerUnavailableError, ConfigError
 from workbench.machine import gpus
@@ -80,16 +81,30 @@ class TensorRT:
         )  # fmt: skip
 
     def complete(self, config: BuildConfig) -> BuildConfig:
-        """Name the flavour and the target where the config leaves them open."""
+        """Name the flavour and the target where the config leaves them open.
+
+        Raises:
+            CompilerUnavailableError: none of the flavours is installed.
+            ConfigError: the present GPU is asked for and there is none, or a target has no BF16 and that is asked for.
+        """
         self.version()
         targets = config.targets
         if "current" in targets and not gpus():
             raise ConfigError(
                 "Target current means the GPU of this machine, and no NVIDIA driver answers here.",
                 hint=f"Name the GPU to build for, such as --target {DEFAULT_TARGET} (`workbench doctor` lists them).",
+                code="no-driver",
             )
         if not targets:
             targets = ("current",) if gpus() else (DEFAULT_TARGET,)
+        built_for = [gpus()[0].sm if t == "current" else t for t in targets]
+        if lacking := [t for t in built_for if config.precision == "bf16" and table.has(t, "bf16") is False]:
+            first = table.FIRST["bf16"]
+            raise ConfigError(
+                f"{' and '.join(lacking)} {'have' if len(lacking) > 1 else 'has'} no BF16: BF16 needs sm{first} or later.",
+                hint=f"Use --precision fp16, or --target sm{first} or later (`workbench doctor` lists them).",
+                code="target-type",
+            )
         return config.replace(compiler=self.name, targets=targets)
 
     def arguments(self) -> dict[str, Any]:

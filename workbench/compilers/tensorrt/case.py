@@ -1,0 +1,161 @@
+"""One refused model, and how a rule reads it: the material of `causes`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from workbench.config import BuildConfig
+from workbench.errors import BuildError, ConfigError
+from workbench.model.graph import Graph, Node
+from workbench.model.onnx_file import read_graph
+
+MOST_COLONS = 20
+"""Places of a message at which a node's name may end: names may hold colons."""
+LONGEST = 4_000
+"""Characters of one message that are looked at: a message may hold a whole graph."""
+
+_WRAPPED = re.compile(
+    r"\A(?:[\w:]+: |\[[^\]\n]{0,200}\] )?(?:Error Code:? \d+: )(?P<kind>[A-Za-z ]{1,40}) \((?P<words>.*)\)\s*\Z",
+    re.DOTALL,
+)
+_SUFFIX = re.compile(r"_[\w.]*")
+_BARE = re.compile(r"\AError Code:? \d+: (?P<words>.*)\Z", re.DOTALL)
+_PLACE = re.compile(r"\s*In \w+ at /\S{1,200}:\d+\.?")
+_MYELIN = re.compile(r"\A\[\w+\.\w+:\d+: \w+\] (?:MyelinCheckException: )?")
+DRIVER = re.compile(r"cudaError 35\b|failure with error: 35\b|CUDA driver version is insufficient")
+"""What TensorRT also says of any API error on a machine without a driver: no cause unless nothing else was said."""
+_IMPORTER = re.compile(r"\A\w+\.cpp:\d+: |\A\s*--- (?:Begin|End) node ---")
+"""Lines in which the parser reports a complaint that it also gives as an object."""
+
+
+@dataclass
+class Case:
+    """One refused model.
+
+    Attributes:
+        config: What was asked for.
+        model: The ONNX file that TensorRT got.
+        said: The builder's error messages, as logged, in their order.
+        offered: Targets that the installed TensorRT offers, such as ``sm89``; empty where it builds for the GPU present.
+        compiler: Name and version of the flavour.
+        gpus: GPUs of this machine, in words; empty without a driver.
+        blamed: The node that the parser names, or that a message says could not be computed.
+        source: What the parser gives as the source file of its complaint; for an input, the input's name.
+    """
+
+    config: BuildConfig
+    model: Path
+    said: Sequence[str]
+    offered: Sequence[str] = ()
+    compiler: str = "TensorRT"
+    gpus: Sequence[str] = ()
+    blamed: Node | None = None
+    source: str = ""
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The model's graph."""
+        return Graph(read_graph(self.model))
+
+    @cached_property
+    def words(self) -> list[str]:
+        """What was said without the wrapping, and without what only follows from a missing driver; the last first."""
+        kept = [words(text) for text in self.said if not DRIVER.search(text) and not _IMPORTER.search(text)]
+        return list(dict.fromkeys(reversed([text for text in kept if text])))
+
+    @property
+    def targets(self) -> str:
+        """The targets in words."""
+        return "+".join(self.config.targets) or "this GPU"
+
+    def node_of(self, layer: str) -> Node | None:
+        """The node that one of TensorRT's layers was made of, by the layer's name.
+
+        The parser names layers after nodes and adds to them (``nms_0``, ``att_AttentionInput``, ``if_OutputLayer``), so it is
+        the node with the longest name that `layer` begins with. None where there is none.
+        """
+        layer = re.sub(r"\AI[A-Z]\w*Layer ", "", layer)
+        best: Node | None = None
+        for node in self.graph.nodes:
+            name = node.id
+            rest = layer[len(name) :]
+            if (
+                name
+                and layer.startswith(name)
+                and (not rest or _SUFFIX.fullmatch(rest))
+                and (best is None or len(name) > len(best.id))
+            ):
+                best = node
+        return best
+
+    def subject(self, text: str) -> Node | None:
+        """The node that a message begins with (``/model/Reshape: volume mismatch``), else the one that was blamed."""
+        for end in [m.start() for m in re.finditer(":", text)][:MOST_COLONS]:
+            if (node := self.node_of(text[:end])) is not None:
+                return node
+        return self.blamed
+
+    def nodes_in(self, layer: str) -> list[Node]:
+        """The nodes of a layer whose name joins several with `` + `` or ``...``, in brackets or not."""
+        inner = re.sub(r"\A\{?(?:ForeignNode)?\[|\]\}?\Z|[{}]", "", layer)
+        found = [self.node_of(part.strip()) for part in re.split(r" \+ |\.\.\.", inner)]
+        return list({n.id: n for n in found if n is not None}.values())
+
+    def value(self, name: str) -> list[Any] | None:
+        """A small constant of the graph as a flat list; None where it is none, or not kept with the graph."""
+        import onnx
+
+        proto = next((t for t in self.graph.proto.graph.initializer if t.name == name), None)
+        if proto is None and (producer := self.graph.producer.get(name)) is not None and producer.op == "Constant":
+            proto = producer.attribute("value")
+        if proto is None or not isinstance(proto, onnx.TensorProto) or proto.data_location == onnx.TensorProto.EXTERNAL:
+            return None
+        try:
+            return list(onnx.numpy_helper.to_array(proto).reshape(-1).tolist())
+        except (ValueError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a rule found.
+
+    Attributes:
+        message: What happened, in plain words.
+        hint: The way out; None where none is known.
+        nodes: Ids of the nodes concerned.
+        quote: Whether TensorRT's own words are added.
+        kind: The class of the error.
+    """
+
+    message: str
+    hint: str | None = None
+    nodes: Sequence[str] = ()
+    quote: bool = True
+    kind: type[BuildError] | type[ConfigError] = BuildError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`tell` is called where `pattern` is found in one message; it gives None where the graph does not confirm the cause."""
+
+    code: str
+    pattern: re.Pattern[str]
+    tell: Callable[[re.Match[str], Case], Told | None] = field(repr=False)
+
+
+def rule(code: str, pattern: str) -> Callable[[Callable[[re.Match[str], Case], Told | None]], Rule]:
+    """Make a `Rule` of the decorated function."""
+    return lambda tell: Rule(code, re.compile(pattern, re.DOTALL), tell)
+
+
+def words(text: str) -> str:
+    """A message of TensorRT without its error code, C++ function and source file."""
+    text = text.strip()[:LONGEST]
+    found = _WRAPPED.match(text) or _BARE.match(text)
+    return _MYELIN.sub("", _PLACE.sub("", found["words"] if found else text).strip())

@@ -1,0 +1,772 @@
+"""From TensorRT's error messages to a cause, the node, and a way out.
+
+TensorRT adds "cudaError 35" to any API error on a machine without a GPU, names layers of its own instead of nodes, and asserts
+in C++. The tables here say what a message proves: each rule has a stable code, a pattern for the exact words of TensorRT, and a
+function that puts them into plain words with what the graph confirms. A rule that can't confirm its cause gives None. A message
+that no rule knows is passed on in TensorRT's own words and named "build-failed" or "unsupported-operator": no cause is guessed.
+
+`tests/models/test_failing_builds.py` has a model for every rule that can be reached without a GPU, and builds the ways out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from workbench.compilers.tensorrt import targets
+from workbench.compilers.tensorrt.case import Case, Rule, Told, rule, words
+from workbench.model.graph import Graph, Node, dtype_name
+from workbench.units import bytes_text
+
+TAKEN = {"float32", "float16", "bfloat16", "float64", "int32", "int64", "int8", "uint8", "bool", "float8e4m3fn", "int4",
+                "float4e2m1"}  # fmt: skip
+"""Types of inputs and weights that TensorRT's parser takes (1.7.1 of the RTX flavour)."""
+
+HEADS = (12, 256)
+"""Head sizes for which TensorRT for RTX 1.7.1 built the ONNX operator Attention in FP16 and BF16; 8 and 264 were refused."""
+
+RECURRENT = {"GRU", "LSTM", "RNN"}
+
+# --- words --------------------------------------------------------------------------------------------
+
+
+def label(node: Node | None, otherwise: str = "A node") -> str:
+    """Operation and id of a node, or `otherwise` where it is not known."""
+    return otherwise if node is None else f"{node.op} {node.id}"
+
+
+def ids(*nodes: Node | None) -> list[str]:
+    """Ids of the nodes that are known."""
+    return [n.id for n in nodes if n is not None]
+
+
+def _and(parts: Iterable[str]) -> str:
+    found = list(parts)
+    return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
+
+
+def _dims(text: str) -> list[int]:
+    return [int(d) for d in re.findall(r"-?\d+", text)]
+
+
+def _show(dims: Sequence[int]) -> str:
+    return "[" + ", ".join(map(str, dims)) + "]"
+
+
+def _shape_hint(case: Case) -> str:
+    """What to change where shapes do not fit each other."""
+    given = [f"{n}={r}" for p in case.config.profiles[:1] for n, r in p.inputs.items()]
+    if given:
+        return (
+            f"The build was asked for {', '.join(given)}. Give shapes that fit together (--shape), or export the model so that "
+            "these dimensions are open."
+        )
+    return "No shape was given, so the model's own shapes disagree: export it again, or correct this node."
+
+
+def _cut(node: Node, graph: Graph) -> str:
+    """How to leave away a node at the end of a model: the tensors that it reads become outputs."""
+    reads = [name for name in node.inputs if name and name not in graph.constants]
+    return f"onnx.utils.extract_model(MODEL, OUT, INPUTS, {reads})"
+
+
+# --- shapes -------------------------------------------------------------------------------------------
+
+
+def plain(code: str, pattern: str, message: str, hint: str | None = None, *, quote: bool = True) -> Rule:
+    """A rule whose message proves all that is said: ``{node}`` is the node, ``{1}`` the first group of the pattern.
+
+    Groups that are shapes or types are written as everywhere else. `hint` None: shapes disagree, see `_shape_hint`.
+    """
+
+    def tell(m: re.Match[str], case: Case) -> Told:
+        node = case.subject(m.string)
+        groups = [_show(_dims(g)) if g.startswith("[") else _TYPE.get(g, g) for g in (m[0], *m.groups(""))]
+        text = message.format(*groups, node=label(node))
+        return Told(text, _shape_hint(case) if hint is None else hint, ids(node), quote)
+
+    return Rule(code, re.compile(pattern, re.DOTALL), tell)
+
+
+_TYPE = {"Float": "FP32", "Half": "FP16", "BFloat16": "BF16", "Int32": "INT32", "Int64": "INT64", "Int8": "INT8", "UInt8": "UINT8",
+         "Bool": "BOOL", "float": "FP32", "half": "FP16", "bfloat16": "BF16"}  # fmt: skip
+_ONNX_TYPE = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
+_DIMS = r"(\[[^\]]*\])"
+
+
+def _reshape(node: Node | None, have: list[int], want: list[int], case: Case) -> Told:
+    before, after = math.prod(have), math.prod(want)
+    fixed = (
+        f"{before:,} elements against {after:,}" if min(want, default=0) >= 0 else f"{before:,} elements do not divide"
+    )
+    message = f"{label(node, 'A Reshape')} can't turn {_show(have)} into {_show(want)}: {fixed}."
+    hint = _shape_hint(case)
+    constant = node.inputs[1] if node is not None and node.op == "Reshape" and len(node.inputs) > 1 else ""
+    baked = (
+        bool(have and want) and have[0] != want[0] and min(have[0], want[0]) > 0 and before * want[0] == after * have[0]
+    )
+    if baked and constant and case.value(constant) == want:
+        message += f" The model fixes the first dimension at {want[0]}: {constant} is the constant {_show(want)}."
+        hint = (
+            f"Build with {want[0]} as the first dimension, or export the model with an open batch "
+            f"(-1 instead of {want[0]} in that constant)."
+        )
+    return Told(message, hint, ids(node))
+
+
+@rule(
+    "shape-mismatch", rf"volume mismatch\. Input dimensions {_DIMS} have volume \d+ and output dimensions {_DIMS} have"
+)
+def _volume(m: re.Match[str], case: Case) -> Told:
+    return _reshape(case.subject(m.string), _dims(m[1]), _dims(m[2]), case)
+
+
+@rule(
+    "shape-mismatch",
+    rf"(?:reshape changes volume|reshape wildcard -1 has no integer solution).*?Reshaping {_DIMS} to {_DIMS}",
+)
+def _reshaping(m: re.Match[str], case: Case) -> Told:
+    node, want = case.blamed, _dims(m[2])
+    if node is None:  # the message names no layer: it is the node with this constant if there is only one
+        same = [
+            n for n in case.graph.nodes if n.op == "Reshape" and len(n.inputs) > 1 and case.value(n.inputs[1]) == want
+        ]
+        node = same[0] if len(same) == 1 else None
+    return _reshape(node, _dims(m[1]), want, case)
+
+
+@rule(
+    "shape-mismatch",
+    rf"must have inputs with same dimensions or follow broadcast rules\. Input dimensions were {_DIMS} and {_DIMS}",
+)
+def _elementwise(m: re.Match[str], case: Case) -> Told:
+    node = case.subject(m.string)
+    names = [f"{name} " for name in node.inputs[:2]] if node is not None and len(node.inputs) >= 2 else ["", ""]
+    left, right = (f"{name}{_show(_dims(dims))}" for name, dims in zip(names, m.groups(), strict=True))
+    message = f"{label(node)} can't combine {left} with {right}: dimensions must be equal, or one of them 1."
+    return Told(message, _shape_hint(case), ids(node))
+
+
+@rule("shape-mismatch", r"broadcast dimensions must be conformable")
+def _broadcast(_m: re.Match[str], case: Case) -> Told | None:
+    if case.blamed is None:
+        return None
+    shapes = [f"{n} {list(s)}" for n in case.blamed.inputs if (s := case.graph.tensor(n).shape) is not None]
+    shown = f" {_and(shapes)}" if shapes else ""
+    message = f"{label(case.blamed)} can't combine its inputs{shown}: dimensions must be equal, or one of them 1."
+    return Told(message, _shape_hint(case), ids(case.blamed))
+
+
+@rule(
+    "negative-dimension",
+    r"Tensor (?P<tensor>.+?) has axis (\d+) with inherently negative length\. Proven upper bound is (-?\d+)",
+)
+def _negative(m: re.Match[str], case: Case) -> Told:
+    node = case.graph.producer.get(m["tensor"]) or case.subject(m.string)
+    if node is not None and node.op == "NonMaxSuppression" and len(node.inputs) < 3:
+        message = f"{label(node)} keeps no box: max_output_boxes_per_class is not given, and ONNX's default is 0."
+        return Told(message, f"Give it as the third input. {_NMS}", [node.id])
+    message = f"The output {m['tensor']} of {label(node, 'a node')} would have a dimension {m[2]} below 0: its input is too small."
+    return Told(message, _shape_hint(case), ids(node))
+
+
+@rule("shape-values", r"Network has dynamic or shape inputs, but no optimization profile has been defined")
+def _shape_values(_m: re.Match[str], case: Case) -> Told | None:
+    read = [n.inputs[1] for n in case.graph.nodes if n.op in {"Reshape", "Expand", "Tile"} and len(n.inputs) > 1]
+    read = [name for name in dict.fromkeys(read) if name in case.graph.inputs]
+    if not read:
+        return None
+    message = (
+        f"TensorRT reads the values of input {_and(read)} as a shape, so they must be known when the engine is built."
+    )
+    users = [n.id for name in read for n in case.graph.consumers[name]]
+    return Told(message, "Make it a constant of the model.", users)
+
+
+SHAPES = (
+    _volume,
+    _elementwise,
+    plain("shape-mismatch", r"inputs to ISelectLayer must have same dimensions or follow broadcast rules \((.*?)\)\s*\Z",
+          "{node} can't combine its inputs ({1}): dimensions must be equal, or one of them 1."),
+    plain("shape-mismatch", r"last dimension of input0 = (\d+) and second to last dimension of input1 = (\d+) but must match",
+          "{node} can't multiply its inputs: the first has {1} columns, the second {2} rows; they must be equal."),
+    plain("shape-mismatch", r"same dimensions except on the concatenation axis \((-?\d+)\), but dimensions mismatched at index "
+          rf"(\d+)\. Input \d+ shape: {_DIMS}, Input \d+ shape: {_DIMS}",
+          "{node} can't join {3} and {4} along axis {1}: they differ in dimension {2}."),
+    plain("shape-mismatch", r"count of (\d+) weights in kernel, but kernel dimensions \(.*?\) with (\d+) input channels, .*?"
+          r"Expected Weights count is .*? = (\d+)",
+          "{node} gets {2} input channels, for which it needs {3} weights; it has {1}."),
+    plain("shape-mismatch", r"Kernel weight dimension failed to broadcast to input",
+          "The weights and the group of {node} do not fit the channels of its input."),
+    plain("shape-mismatch", r"(\w+) weights has count (\d+) but (\d+) was expected",
+          "{node} has {2} values of {1} for an input with {3} channels."),
+    plain("shape-mismatch", r"normalization scale is not broadcast-compatible with the input at dimension (\d+)",
+          "The scale of {node} does not fit dimension {1} of its input."),
+    plain("shape-mismatch", r"the scale is expected to match the output at the channel dimension (\d+)",
+          "The scale of {node} does not fit dimension {1} of its input."),
+    plain("shape-mismatch", r"image size is smaller than filter size", "The image is smaller than the filter of {node}."),
+    plain("shape-mismatch", r"incompatible dimensions for input subscript (\w+)\. `equation` is (\S+?)\.?\s*\Z",
+          "{node} ({2}): its inputs differ in dimension {1}."),
+    plain("shape-mismatch", rf"mask must be broadcastable to \[(.*?)\]\. Received mask with shape {_DIMS}",
+          "The mask of {node} is {2}; it must fit {1}."),
+    plain("shape-mismatch", r"slope tensor must be unidirectional broadcastable", "The slope of {node} does not fit its input."),
+    plain("shape-mismatch", r"Invalid dimension in GatherND", "The indices of {node} have more coordinates than its data dimensions."),
+    _negative,
+    plain("if-branches", rf"Must have inputs with equal ranks when condition is not a build-time constant\. Dimensions are {_DIMS} "
+          rf"and {_DIMS}", "The branches of {node} give {1} and {2}; TensorRT needs the same number of dimensions.",
+          "Give both branches the same number of dimensions (Unsqueeze, Reshape), or make the condition a constant."),
+    plain("if-branches", r"IConditionalOutputLayer must have inputs of same type\. First input is of type (\w+) but second input is "
+          r"of type (\w+)", "The branches of {node} give {1} and {2}; TensorRT needs one type.",
+          "Add a Cast to one of its branches."),
+    _shape_values, _reshaping, _broadcast,
+)  # fmt: skip
+
+# --- types --------------------------------------------------------------------------------------------
+
+
+@rule(
+    "type-mismatch",
+    r"must have same input types\. But they are of types (\w+) and (\w+)"
+    r"|must have same input types\. `A` is of type (\w+) and `B` is of type (\w+)"
+    r"|must all be of the same type\. inputs\[\d+\] is of type (\w+) but inputs\[\d+\] is of type (\w+)"
+    r"|ISelectLayer must have `thenInput` and `elseInput` of same types but has (\w+) and (\w+)",
+)
+def _differ(m: re.Match[str], case: Case) -> Told:
+    node = case.subject(m.string)
+    left, right = (_TYPE.get(g, g) for g in m.groups() if g)
+    low = {left, right} & {"FP16", "BF16"}
+    if node is not None and node.op in RECURRENT and low and "FP32" in {left, right}:
+        message = f"TensorRT mixes {left} and {right} inside {label(node)}, which it takes in FP32."
+        to = low.pop().lower()
+        hint = f"Keep it in FP32: `workbench cast MODEL --to {to} --keep-op {node.op} -o OUT`, and build OUT."
+        return Told(message, hint, [node.id])
+    message = f"{label(node)} gets {left} and {right}; TensorRT needs one type."
+    return Told(message, "Add a Cast in front of one of its inputs, or export the model again.", ids(node))
+
+
+@rule("type-mismatch", r"Input 0's element type \((\w+)\) differs from input 1's element type \((\w+)\)")
+def _differ_inside(m: re.Match[str], case: Case) -> Told | None:
+    """The code generator names no node. An Attention with a mask of another type is seen in the graph."""
+    types = {_TYPE.get(g, g) for g in m.groups()}
+    for node in case.graph.nodes:
+        if node.op != "Attention" or len(node.inputs) < 4:
+            continue
+        query, mask = (_ONNX_TYPE.get(case.graph.tensor(node.inputs[i]).dtype, "") for i in (0, 3))
+        if query != mask and {query, mask} == types:
+            message = f"{label(node)} gets queries in {query} and a mask in {mask}; TensorRT needs one type."
+            return Told(message, f"Cast the mask ({node.inputs[3]}) to {query}, or give it as BOOL.", [node.id])
+    return None
+
+
+_ORT = (
+    "In ONNX Runtime's quantizer: extra_options={'QuantizeBias': False, 'ActivationSymmetric': True, 'WeightSymmetric': True} and "
+    "activation_type=QuantType.QInt8. Or quantize the FP32 model with `workbench quantize MODEL --to int8`."
+)
+
+
+@rule("quantized-bias", r"input has type Int32 but must have type FP8")
+def _bias(m: re.Match[str], case: Case) -> Told | None:
+    node = case.subject(m.string)
+    if node is None or node.op != "DequantizeLinear":
+        return None
+    made = node.outputs[0]
+    users = [u for u in case.graph.consumers.get(made, []) if u.op in BIASED and made in u.inputs[2:3]]
+    if not users:
+        return None
+    message = f"{label(node)} holds the bias of {label(users[0])} in INT32, and TensorRT takes no quantized biases."
+    return Told(message, _ORT, [node.id])
+
+
+BIASED = {"Conv", "ConvTranspose", "Gemm"}
+"""Operators whose third input is a bias."""
+
+
+@rule("zero-point", r"Non-zero zero point is not supported|shiftIsAllZeros")
+def _zero_point(_m: re.Match[str], case: Case) -> Told:
+    node = case.blamed
+    message = f"{label(node)} has a zero point other than 0; TensorRT takes only symmetric quantization."
+    qlinear = any(WAYS_OUT.get(n.op) == _QDQ for n in case.graph.nodes)
+    return Told(message, _QDQ if qlinear else _ORT, ids(node), quote=False)
+
+
+@rule("invalid-scale", r"Scale coefficients must all be positive")
+def _scale(_m: re.Match[str], case: Case) -> Told:
+    node = case.blamed
+    shown = case.value(node.inputs[1]) if node is not None and len(node.inputs) > 1 else None
+    least = f": the least is {min(shown):g}" if shown else ""
+    hint = "Quantize the model again with data that reach this tensor."
+    return Told(f"{label(node)} has a scale that is not above 0{least}.", hint, ids(node), quote=False)
+
+
+@rule("fp8-cast", r"Tensor (?P<tensor>.+?) has datatype (FP8|FP4|Int4) but is not produced by")
+def _fp8_cast(m: re.Match[str], case: Case) -> Told:
+    node = case.graph.producer.get(m["tensor"])
+    message = f"{label(node)} makes a tensor of {m[2].upper()} ({m['tensor']}); in TensorRT only QuantizeLinear does."
+    return Told(message, "Use QuantizeLinear and DequantizeLinear with a scale in place of Cast.", ids(node))
+
+
+@rule("unsupported-type", r"Unsupported data type for the Cast operator")
+def _cast_to(_m: re.Match[str], case: Case) -> Told | None:
+    if case.blamed is None:
+        return None
+    to = dtype_name(int(case.blamed.attribute("to", 0)))
+    hint = _NO_STRINGS if to == "string" else "Cast to a type that TensorRT has, such as int32 or float16."
+    message = f"{label(case.blamed)} casts to {to}, a type that TensorRT does not have."
+    return Told(message, hint, ids(case.blamed), quote=False)
+
+
+@rule("unsupported-input-type", r"Failed to convert ONNX dat[ea] type to TensorRT data type")
+def _input_type(_m: re.Match[str], case: Case) -> Told | None:
+    wrong = {n: t for n in case.graph.inputs if (t := case.graph.tensor(n).dtype) not in TAKEN}
+    if case.source in wrong:  # the parser names the input where a source file would stand
+        wrong = {case.source: wrong[case.source]}
+    if not wrong:
+        return None
+    listed = _and(f"{n} ({t})" for n, t in wrong.items())
+    hint = _NO_STRINGS if "string" in wrong.values() else "Export the model with int32 or float32 in that place."
+    return Told(f"Input {listed} has a type that TensorRT does not have.", hint, _users(wrong, case), quote=False)
+
+
+@rule("unsupported-weight-type", r"Failed to import initializer: (?P<name>[^\n]+?)\s*\Z")
+def _weight_type(m: re.Match[str], case: Case) -> Told | None:
+    name = m["name"].rpartition("Failed to import initializer: ")[2] or m["name"]
+    kind = case.graph.tensor(name).dtype
+    if not kind or kind in TAKEN:
+        return None
+    message = f"Constant {name} is {kind}, a type that TensorRT does not have."
+    return Told(
+        message, "Write it in another type, such as int32, int8 or float8e4m3fn.", _users([name], case), quote=False
+    )
+
+
+@rule("too-many-dimensions", r"Failed to convert ONNX dimensions to TensorRT dimensions")
+def _dimensions(_m: re.Match[str], case: Case) -> Told | None:
+    wide = {n: len(s) for n in case.graph.inputs if (s := case.graph.tensor(n).shape) is not None and len(s) > 8}
+    if not wide:
+        return None
+    message = f"TensorRT takes at most 8 dimensions; input {_and(f'{n} has {k}' for n, k in wide.items())}."
+    return Told(message, "Join dimensions with a Reshape before the model.", _users(wide, case), quote=False)
+
+
+def _users(names: Iterable[str], case: Case) -> list[str]:
+    return [n.id for name in names for n in case.graph.consumers.get(name, [])]
+
+
+_NO_STRINGS = "TensorRT has no strings: do that work before the model."
+_CAST = "Cast its inputs before it to a type that TensorRT takes (a Cast node to FP32 or INT32), and back behind it."
+TYPES = (
+    _differ, _differ_inside, _bias, _zero_point, _scale, _fp8_cast,
+    plain("unsupported-type", r"layer does not support operator \w+ and the given inputs with type (BOOL)",
+          "{node} is not taken with inputs of {1}.", "Use And, Or or Xor in its place, or cast its inputs first.", quote=False),
+    plain("unsupported-type", r"Found unsupported input type of (\w+)|layer does not support operator \w+ and the given inputs with type "
+          r"(\w+)|does not support the given operator \w+ with the given input data type (\w+)",
+          "{node} is not taken with inputs of {1}{2}{3}.", _CAST, quote=False),
+    plain("unsupported-type", r"requires inputs with type (.*?)\. But type is (\w+)",
+          "{node} is not taken with inputs of {2}; TensorRT takes {1}.", _CAST, quote=False),
+    plain("unsupported-type", r"input has type (\w+) but must have type ([^.]*)",
+          "{node} is not taken with inputs of {1}; TensorRT takes {2}.", _CAST, quote=False),
+)  # fmt: skip
+
+# --- operators ----------------------------------------------------------------------------------------
+
+_NMS = (
+    "Cut it off and run it behind the engine (ONNX Runtime, torchvision.ops.nms), or use the "
+    "full TensorRT, whose operator list has it."
+)
+_QDQ = "Quantize in the QDQ format: quant_format=QuantFormat.QDQ. " + _ORT
+_SEQUENCE = "TensorRT has no sequences: write the model with Concat, Split or Stack instead of lists of tensors."
+_EVAL = "Call module.eval() before the export."
+_OPSET = "Export with opset 22 or earlier (opset= in Python), which writes attention as MatMul and Softmax."
+REPLACE = "Replace the operation in the model, write a plugin for it, or cut the graph around it (`workbench partition MODEL` shows the parts)."
+
+WAYS_OUT: Mapping[str, str] = {
+    **dict.fromkeys(
+        ["QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"], _QDQ
+    ),
+    **dict.fromkeys(
+        ["SequenceConstruct", "SequenceAt", "SequenceInsert", "SequenceErase", "SequenceEmpty", "SequenceLength", "SequenceMap",
+         "SplitToSequence", "ConcatFromSequence"], _SEQUENCE,
+    ),
+    **dict.fromkeys(
+        ["Optional", "OptionalGetElement", "OptionalHasElement"], "TensorRT has no optional values: export the model without them."
+    ),
+    **dict.fromkeys(
+        ["StringNormalizer", "StringConcat", "StringSplit", "RegexFullMatch", "TfIdfVectorizer", "LabelEncoder"], _NO_STRINGS
+    ),
+}  # fmt: skip
+"""What to do about an operator that the parser does not take, where there is more to say than "replace it"."""
+
+
+@rule("plugin-needs-driver", r"plugin was not found in the plugin registry")
+def _plugin_driver(_m: re.Match[str], case: Case) -> Told | None:
+    """TensorRT has the plugin, but its constructor asks the GPU for its properties and the log says that this failed."""
+    failed = [t for t in case.said if re.search(r"plugin.*Cuda Error in \S+: 35\b", t, re.IGNORECASE)]
+    if not failed or case.blamed is None or case.blamed.op.lower() not in failed[0].lower():
+        return None
+    message = f"{label(case.blamed)} is a plugin in TensorRT that asks for an NVIDIA driver when it is made; there is none here."
+    return Told(message, "Build on a machine with a GPU, or cut the graph around it.", ids(case.blamed), quote=False)
+
+
+@rule(
+    "unsupported-operator",
+    r"(?P<plugin>Plugin not found, are the plugin name, version, and namespace correct|plugin was not found in the plugin registry|"
+    r"plugin creator version \S+ was not found in plugin registry)|\A(?:false)?\Z",
+)
+def _no_operator(m: re.Match[str], case: Case) -> Told:
+    node = case.blamed
+    why = f"{label(node)}: TensorRT's parser does not know this operation" + (
+        " (Plugin not found)." if m["plugin"] else "."
+    )
+    if node is None:
+        return Told(why, REPLACE, quote=False)
+    hint = WAYS_OUT.get(node.op, REPLACE)
+    if node.domain == "com.microsoft" and node.op not in WAYS_OUT:
+        hint = f"It is an operator of ONNX Runtime's own: take the model as it was before ONNX Runtime's optimizer. {REPLACE}"
+    return Told(why, hint, [node.id], quote=False)
+
+
+@rule("unsupported-attribute", r"only supports half_pixel, .*? transformation modes")
+def _transformation(_m: re.Match[str], case: Case) -> Told:
+    mode = case.blamed.attribute("coordinate_transformation_mode", "half_pixel") if case.blamed else ""
+    has = "TensorRT has half_pixel, pytorch_half_pixel, tf_half_pixel_for_nn, asymmetric and align_corners."
+    return Told(f"{label(case.blamed)} has coordinate_transformation_mode={mode}.", has, ids(case.blamed), quote=False)
+
+
+@rule(
+    "unsupported-attribute", r"(?:ScatterND|ScatterElements) with reduction is not supported|Unsupported reduction type"
+)
+def _reduction(_m: re.Match[str], case: Case) -> Told:
+    kind = f"={case.blamed.attribute('reduction', 'none')}" if case.blamed else ""
+    message = f"{label(case.blamed, 'A scatter')} has reduction{kind}, which this TensorRT does not take."
+    return Told(message, REPLACE, ids(case.blamed), quote=False)
+
+
+@rule("unsupported-output", r"doesn't support mode than 1 outputs for (\w+) nodes")
+def _outputs(m: re.Match[str], case: Case) -> Told:
+    more = [o for o in case.blamed.outputs[1:] if o] if case.blamed else []
+    hint = _EVAL if m[1] == "BatchNormalization" else "Leave the other outputs away, or compute them otherwise."
+    message = f"{label(case.blamed)} has outputs beside the one that TensorRT gives: {', '.join(more)}."
+    return Told(message, hint, ids(case.blamed), quote=False)
+
+
+@rule("missing-tensor", r"Node input was not registered|Trying to access weights or a null tensor")
+def _missing(_m: re.Match[str], case: Case) -> Told | None:
+    graph = case.graph
+    known = {*graph.inputs, *graph.initializers, *graph.producer, ""}
+    absent = [name for name in (case.blamed.inputs if case.blamed else graph.outputs) if name not in known]
+    if not absent:
+        return None
+    reads = f"{label(case.blamed)} reads" if case.blamed else "The model gives"
+    hint = "The model is not valid ONNX: `python -m onnx.checker FILE` says more; export it again."
+    return Told(f"{reads} {_and(absent)}, which no node makes.", hint, ids(case.blamed), quote=False)
+
+
+@rule("topk-limit", r"K exceeds the maximum value allowed \((\d+)\)")
+def _topk(m: re.Match[str], case: Case) -> Told:
+    node = case.subject(m.string)
+    k = case.value(node.inputs[1]) if node is not None and len(node.inputs) > 1 else None
+    message = f"{label(node, 'A TopK')} asks{f' for {k[0]:,}' if k else ''}; TensorRT gives at most {int(m[1]):,}."
+    return Told(message, f"Use a k of {m[1]} or less.", ids(node))
+
+
+@rule("window-limit", r"volume\(windowSize\) < maxKernelDimsProduct")
+def _window(_m: re.Match[str], case: Case) -> Told:
+    node = case.blamed
+    kernel = [int(k) for k in node.attribute("kernel_shape", [])] if node is not None else []
+    asked = f" of {'x'.join(map(str, kernel))} = {math.prod(kernel):,}" if kernel else ""
+    average = node is not None and node.op == "AveragePool"
+    hint = (
+        "A window that covers the whole image is GlobalAveragePool (nn.AdaptiveAvgPool2d(1)), which has no such limit."
+    )
+    message = f"The window{asked} of {label(node, 'a pooling')} is larger than TensorRT takes."
+    return Told(message, hint if average else "Use a smaller window.", ids(node))
+
+
+LIMITS = (
+    _topk, _window,
+    plain("window-limit", r"windowSize >= kLRN_MIN_WINDOW", "The size of {node} is not one that TensorRT takes.",
+          "TensorRT for RTX 1.7 takes odd sizes up to 15."),
+    plain("unsupported-attribute", r"padding size is larger than or equal to the filter size for exclusive-counting pooling",
+          "{node} pads by as much as its window or more.", "Use less padding, or a Pad node before it."),
+    plain("unsupported-dimensions", r"\(kernelSize\)\.nbDims == 2 \|\| \(kernelSize\)\.nbDims == 3",
+          "{node} has neither two nor three spatial dimensions.", "TensorRT has convolutions over 1, 2 and 3 dimensions."),
+    plain("invalid-axis", r"Axis must be in the range \[.*?\]\. Provided axis is: (-?\d+)",
+          "{node} names axis {1}, and its input has no such axis.", "Correct the node, or export the model again."),
+    plain("invalid-axis", r"axes have duplicate index value of (-?\d+)", "{node} names axis {1} twice.",
+          "Correct the node, or export the model again."),
+)  # fmt: skip
+
+PARSER = (
+    _input_type, _dimensions, _weight_type, _missing, _cast_to,
+    plain("unsupported-attribute", r"[Aa]ntialiasing is not supported", "{node} smooths (antialias=1), which TensorRT does not do.",
+          "Export with antialias=False: results then differ where the image shrinks.", quote=False),
+    plain("unsupported-attribute", r"does not support dilations other than 1",
+          "{node} has dilations other than 1, which TensorRT's poolings do not have.", REPLACE, quote=False),
+    plain("unsupported-attribute", r"does not support (?:training_mode == 1|the Dropout operator in training mode)",
+          "{node} was exported in training mode.", _EVAL, quote=False),
+    plain("unsupported-attribute", r"Setting softcap is not supported",
+          "{node} has a softcap, which TensorRT's attention does not have.", _OPSET, quote=False),
+    _transformation, _reduction, _outputs,
+    plain("loop-scan-length", r"cannot infer the shape of scan output (.+?) since no trip limit was set",
+          "{node} collects an output ({1}) at each step and has no trip count, so its length is not known.",
+          "Give the Loop a trip count (its first input), as the export of `for i in range(n)` does.", quote=False),
+    _plugin_driver, _no_operator, *TYPES, *LIMITS, *SHAPES,
+)  # fmt: skip
+"""Rules for what the parser says of one node, the first that holds."""
+
+
+# --- targets, kernels and the machine -----------------------------------------------------------------
+
+_WEIGHTS = {
+    "fp8": ("float8e4m3fn", "float8e5m2"),
+    "int4": ("int4", "uint4"),
+    "fp4": ("float4e2m1",),
+    "bf16": ("bfloat16",),
+}
+
+
+@rule(
+    "target-type",
+    r"Cannot compile for target\(s\) (?P<targets>.+?), because .*?HW-specific datatypes: (?P<types>[\w, ]+)",
+)
+def _target_type(m: re.Match[str], case: Case) -> Told:
+    kinds = [targets.NAMES.get(t.strip(), t.strip()) for t in m["types"].split(",") if t.strip()]
+    asked = [t for t in re.split(r"[,\s+]+", m["targets"]) if t]
+    lacking = [k for k in kinds if any(targets.has(t, k) is False for t in asked)] or kinds
+    needs = _and(f"{k.upper()} needs sm{targets.FIRST[k]} or later" for k in lacking if k in targets.FIRST)
+    message = (
+        f"{_and(asked)} {'have' if len(asked) > 1 else 'has'} no {_and(k.upper() for k in lacking).replace(' and ', ' and no ')}"
+        + (f": {needs}." if needs else ".")
+    )
+    ways = [w for w in [targets.advice(kinds, case.offered)] if w]
+    held = {
+        name for k in lacking for name in case.graph.tensors if case.graph.tensor(name).dtype in _WEIGHTS.get(k, ())
+    }
+    nodes = [n.id for n in case.graph.nodes if held & {*n.inputs, *n.outputs}]
+    quantized = all(n.op in {"QuantizeLinear", "DequantizeLinear"} for n in case.graph.nodes if n.id in nodes) and nodes
+    fits = [k for k in ("int4", "int8") if k not in lacking and all(targets.has(t, k) for t in asked)]
+    if quantized and fits:
+        ways.append(
+            "quantize the FP32 model to "
+            + " or ".join(fits)
+            + f" (`workbench quantize MODEL --to {fits[-1]} --rest fp16`)"
+        )
+    elif lacking == ["bf16"]:
+        ways.append("start from the FP32 model with --precision fp16")
+    return Told(message, "Use " + ", or ".join(ways) + "." if ways else None, nodes)
+
+
+@rule(
+    "target-operation",
+    r"Cannot compile operation '(?P<layer>.*?)' for [^:]*\((?P<target>SM\d+)\): (?P<why>.*?)\.?\s*\Z",
+)
+def _target_operation(m: re.Match[str], case: Case) -> Told:
+    target, node = m["target"].lower(), case.node_of(m["layer"])
+    message = f"Node {node.id if node else m['layer']} can't be built for {target}: {m['why'].strip()}."
+    ways = []
+    if "FP32 GEMM" in m["why"] and case.config.precision == "fp32":
+        ways.append("--precision fp16")
+    others = [t for t in case.offered if (targets.number(t) or 0) > (targets.number(target) or 999)]
+    ways += [w for w in [targets.advice(["fp32"], others)] if w]
+    return Told(message, "Use " + ", or ".join(ways) + "." if ways else None, ids(node) or [m["layer"]], quote=False)
+
+
+@rule(
+    "no-attention-kernel",
+    r"CHECK\(composite_op->is_decomposable\(\)\) failed.*?Attention operation was not supported by a dedicated kernel",
+)
+def _attention(_m: re.Match[str], case: Case) -> Told | None:
+    nodes = [n for n in case.graph.nodes if n.op == "Attention" and n.domain in {"", "ai.onnx"}]
+    if not nodes:
+        return None
+    graph = case.graph.at(case.config.profiles[0].sizes if case.config.profiles else {})
+    kinds = {n.id: _ONNX_TYPE.get(graph.tensor(n.inputs[0]).dtype, "") for n in nodes}
+    heads = {n.id: _head(n, graph) for n in nodes}
+    named = _and(f"{n.id}" for n in nodes[:5]) + (f" and {len(nodes) - 5} more" if len(nodes) > 5 else "")
+    low = [i for i in kinds if kinds[i] == "FP32"]
+    odd = {i: h for i, h in heads.items() if h is not None and not HEADS[0] <= h <= HEADS[1]}
+    known = sorted({k for k in kinds.values() if k})
+    message = f"{case.compiler} has no kernel for the Attention operator {named}" + (
+        f" in {_and(known)}" if known else ""
+    )
+    message += f" with heads of {_and(str(h) for h in sorted(set(odd.values())))} values." if odd else "."
+    if low and not odd:
+        return Told(message, f"Build with --precision fp16 or bf16. Or: {_OPSET}", list(kinds), quote=False)
+    if odd:
+        return Told(
+            message,
+            f"It has kernels in FP16 and BF16 for heads of {HEADS[0]} to {HEADS[1]} values. {_OPSET}",
+            list(odd),
+        )
+    return Told(message, _OPSET, list(kinds))
+
+
+def _head(node: Node, graph: Graph) -> int | None:
+    """The size of one head, where it is known."""
+    shape = graph.tensor(node.inputs[0]).shape
+    if not shape or not isinstance(shape[-1], int):
+        return None
+    heads = int(node.attribute("q_num_heads", 0) or 0)
+    return shape[-1] if len(shape) == 4 else shape[-1] // heads if heads else None
+
+
+@rule("no-kernel", r"\A(?:Assertion \S+ failed\. )?(?P<layer>[^\n]+?) has no runners that implement it")
+def _no_runners(m: re.Match[str], case: Case) -> Told:
+    node = case.node_of(m["layer"])
+    if node is not None and node.op == "NonMaxSuppression":
+        return Told(
+            f"{label(node)} can't be built: {case.compiler} has no kernel for it.",
+            f"{_NMS} To cut: {_cut(node, case.graph)}",
+            [node.id],
+        )
+    types = [t for n in (node.inputs if node else ()) if (t := case.graph.tensor(n).dtype)]
+    with_types = f" with inputs of {_and(dict.fromkeys(types))}" if types else ""
+    message = f"{case.compiler} has no kernel for {label(node, m['layer'])}{with_types}."
+    return Told(
+        message,
+        f"Replace this node, or cut the graph around it{': ' + _cut(node, case.graph) if node else ''}.",
+        ids(node) or [m["layer"]],
+    )
+
+
+@rule("int8-convolution", r"CHECK\(dtype == myelinTypeFloat\b.*?myelinTypeFP8E4M3\) failed")
+def _no_int8(_m: re.Match[str], case: Case) -> Told | None:
+    """A list of a convolution's types that lacks INT8, for a model that has convolutions in INT8."""
+    nodes = int8_convolutions(case.graph)
+    return _int8(nodes) if nodes else None
+
+
+@rule(
+    "int8-convolution",
+    r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z| due to)",
+)
+def _no_int8_named(m: re.Match[str], case: Case) -> Told | None:
+    nodes = int8_convolutions(case.graph)
+    named = {n.id for n in case.nodes_in(m["layer"].strip())}
+    return _int8(nodes) if named & set(nodes) and "insufficient workspace" not in m.string else None
+
+
+def _int8(nodes: list[str]) -> Told:
+    return Told(
+        f"This version has no INT8 convolutions, and the model has {len(nodes)}: {', '.join(nodes[:5])}"
+        + (" and more." if len(nodes) > 5 else "."),
+        "Upgrade (TensorRT for RTX 1.7 builds them), quantize to fp8 instead (sm89 and later), or leave these "
+        "nodes: `workbench quantize --keep NAME`, keep= in Python.",
+        nodes,
+    )
+
+
+@rule(
+    "workspace",
+    r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)\.? due to insufficient workspace",
+)
+def _workspace(m: re.Match[str], case: Case) -> Told:
+    nodes = case.nodes_in(m["layer"])
+    named = _and(map(label, nodes)) or m["layer"].strip("'{} ")
+    limit = f" of {bytes_text(case.config.workspace)}" if case.config.workspace is not None else ""
+    return Told(
+        f"No kernel for {named} fits into the workspace{limit}.",
+        "Give more workspace (--workspace, workspace= in Python).",
+        ids(*nodes) or [named],
+    )
+
+
+@rule("no-kernel", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
+def _no_implementation(m: re.Match[str], case: Case) -> Told:
+    nodes, layer = case.nodes_in(m["layer"].strip()), m["layer"].strip().strip("'{}")
+    named = label(nodes[0]) if len(nodes) == 1 else layer
+    low = case.config.precision != "fp32"
+    types = f" in {case.config.precision.upper()}" if low else ""
+    hint = (
+        f"Leave that node in FP32: `workbench cast MODEL --to {case.config.precision} --keep NAME -o OUT`."
+        if low and nodes
+        else None
+    )
+    return Told(f"TensorRT has no kernel for {named} on {case.targets}{types}.", hint, ids(*nodes) or [layer])
+
+
+@rule("code-generator", r"Error during shape inference of\s+(?P<what>[^\n]{1,300})")
+def _generator(m: re.Match[str], case: Case) -> Told:
+    """TensorRT accepted the model's shapes and then contradicted itself: not a shape of the model's."""
+    inner = re.search(r"\(([^(),]+)", m["what"])
+    node = case.node_of(inner[1]) if inner else None
+    where = f" near {label(node)}" if node is not None else ""
+    loops = [n for n in case.graph.nodes if n.op in RECURRENT]
+    hint = None
+    if case.config.precision == "bf16" and loops:
+        ops = "|".join(dict.fromkeys(n.op for n in loops))
+        hint = f"The model has {ops}: with TensorRT for RTX 1.7 such a model failed in BF16 and was built with --precision fp16. Try that."
+    return Told(
+        f"TensorRT took the model's shapes, and its code generator then failed on operations of its own{where}.",
+        hint,
+        ids(node),
+    )
+
+
+@rule(
+    "out-of-memory",
+    r"\AError Code:? \d+: OutOfMemory|Error Code:? \d+: OutOfMemory \(|cudaError 2: out of memory|Cuda Runtime \(out of memory\)|\bstd::bad_alloc\b",
+)
+def _memory(m: re.Match[str], _case: Case) -> Told:
+    size = re.search(r"Requested size was (\d+) bytes", m.string)
+    asked = f" when it asked for {bytes_text(int(size[1]))}" if size else ""
+    where = "The machine's memory" if "bad_alloc" in m[0] else "The GPU's memory"
+    return Told(
+        f"{where} was out{asked}.",
+        "Use smaller shapes or a smaller batch, or a lower workspace limit, and end other programs that use it.",
+    )
+
+
+@rule("gpu-not-supported", r"cannot run on this GPU")
+def _gpu(m: re.Match[str], case: Case) -> Told:
+    offered = f", or name a target to build for: {', '.join(case.offered)}" if case.offered else ""
+    return Told(
+        f"This TensorRT does not run on this machine's GPU: {words(m.string)}.",
+        f"Install the flavour for it (`workbench doctor`){offered}.",
+        quote=False,
+    )
+
+
+@rule("refit-needs-driver", r"CHECK\(status == CUDA_SUCCESS\) failed")
+def _refit(_m: re.Match[str], case: Case) -> Told | None:
+    asked = [n for n, on in (("refit", case.config.refit), ("strip_plan", case.config.strip_plan)) if on]
+    asked += [
+        f for f in case.config.flags if f.upper() in {"REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN"}
+    ]
+    if not asked or case.gpus:
+        return None
+    return Told(
+        "Refittable and stripped engines need an NVIDIA driver while they are built, and there is none here.",
+        f"Build without {_and(asked)}, or on a machine with a GPU.",
+    )
+
+
+@rule("missing-library", r"Unable to load library: (?P<file>[^\s:]+)")
+def _library(m: re.Match[str], case: Case) -> Told:
+    hint = (
+        "TensorRT for RTX comes without it: build without version_compatible."
+        if "lean" in m["file"] and case.config.version_compatible
+        else "Install the package that holds it."
+    )
+    return Told(f"TensorRT needs the library {m['file']}, which can't be loaded here.", hint)
+
+
+BUILDER = (
+    _memory, _gpu, _target_type, _target_operation, _refit, _library, _attention, _no_runners, _no_int8, _no_int8_named, _workspace,
+    _no_implementation, *TYPES, *LIMITS, *SHAPES, _generator,
+)  # fmt: skip
+"""Rules for what the builder says, the first that holds."""
+
+
+def int8_convolutions(graph: Graph) -> list[str]:
+    """Ids of the convolutions whose data come out of a DequantizeLinear of INT8."""
+    found = []
+    for node in graph.nodes:
+        source = graph.producer.get(node.inputs[0]) if node.op in {"Conv", "ConvTranspose"} and node.inputs else None
+        if source is None or source.op != "DequantizeLinear":
+            continue
+        zero = graph.tensor(source.inputs[2]).dtype if len(source.inputs) > 2 else "uint8"  # ONNX's default
+        if zero in {"int8", "uint8", ""}:
+            found.append(node.id)
+    return found

@@ -1,0 +1,169 @@
+"""The errors of a refused model: TensorRT's parser and builder as they are read by the rules of `causes`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Rule, Told, words
+from workbench.compilers.tensorrt.causes import BUILDER, PARSER, REPLACE, ids, label
+from workbench.errors import BuildError, ConfigError, UnsupportedNodesError
+from workbench.model.graph import Graph, Node
+
+
+def _first(rules: Sequence[Rule], texts: Sequence[str], case: Case) -> tuple[str, Told, str] | None:
+    for each in rules:
+        for text in texts:
+            found = each.pattern.search(text)
+            if found is not None and (told := each.tell(found, case)) is not None:
+                return each.code, told, text
+    return None
+
+
+def builder_error(case: Case) -> BuildError | ConfigError:
+    """What the builder's messages mean; without a rule that holds, TensorRT's last message as it is."""
+    raw = [e.strip() for e in case.said]
+    details: dict[str, Any] = {"errors": [r[:LONGEST] for r in raw[-10:]]}
+    if not case.words:
+        return _without_words(case, raw, details)
+    for text in case.words:
+        if (at := re.search(r"Output shape can not be computed for node (.+?)\.\s*\Z", text)) is not None:
+            case.blamed = case.blamed or case.node_of(at[1])
+    # The kind of an error ("OutOfMemory") is part of the wrapping, so some rules need the raw message.
+    whole = [*case.words, *(r[:LONGEST] for r in reversed(raw) if not DRIVER.search(r))]
+    found = _first(BUILDER, whole, case)
+    if found is None:
+        node = case.subject(case.words[0])
+        about = f" at {label(node)}" if node is not None else ""
+        details |= {"nodes": ids(node)} if node is not None else {}
+        return BuildError(
+            f"TensorRT could not build the engine{about}: {case.words[0]}", details=details, code="build-failed"
+        )
+    code, told, text = found
+    details |= {"nodes": list(told.nodes)} if told.nodes else {}
+    message = f"{told.message}\nTensorRT: {words(text)[:500]}" if told.quote else told.message
+    return told.kind(message, hint=told.hint, details=details, code=code)
+
+
+def _without_words(case: Case, raw: Sequence[str], details: dict[str, Any]) -> BuildError | ConfigError:
+    """TensorRT said nothing, or only that the driver is missing or too old."""
+    if not any(DRIVER.search(text) for text in raw):
+        last = words(raw[-1]) if raw else "it gave no reason"
+        return BuildError(f"TensorRT could not build the engine: {last}", details=details, code="build-failed")
+    here = (
+        f"the driver of {case.gpus[0]} is too old for this TensorRT" if case.gpus else "there is no NVIDIA driver here"
+    )
+    if not case.config.targets or "current" in case.config.targets:
+        return ConfigError(
+            f"Target {case.targets if case.config.targets else 'current'} means the GPU of this machine, and {here}.",
+            hint=f"Name the GPU to build for, such as --target {case.offered[-1] if case.offered else 'sm89'} "
+            "(`workbench doctor` lists them)." if not case.gpus else "Update the driver.",
+            details=details, code="no-driver",
+        )  # fmt: skip
+    return BuildError(
+        f"This build for {case.targets} needs an NVIDIA driver, and {here}.",
+        hint="Build on a machine with a GPU.", details=details, code="needs-driver",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One error of TensorRT's parser, as plain data. `index` is -1 where the parser names no node."""
+
+    code: str
+    index: int
+    name: str
+    op: str
+    text: str
+    function: str = ""
+    file: str = ""
+
+    @staticmethod
+    def of(error: Any) -> Complaint:
+        """Read a ``ParserError`` of TensorRT."""
+        return Complaint(
+            str(error.code()).rpartition(".")[2], error.node(), error.node_name(), error.node_operator(), error.desc(),
+            error.func() if hasattr(error, "func") else "", str(error.file()) if hasattr(error, "file") else "",
+        )  # fmt: skip
+
+
+def blamed(complaint: Complaint, graph: Graph) -> Node | None:
+    """The node that a complaint is about: by the name that the parser gives, else by an index that fits the operation.
+
+    Where the parser gives neither (index -1), the importer's function names the operation, and the node is known if the model
+    has only one of it. In the body of an If or Loop the index counts the outer node's, so it must agree with the operation.
+    """
+    if complaint.name and complaint.name in graph.by_id and complaint.op in {"", graph.by_id[complaint.name].op}:
+        return graph.by_id[complaint.name]
+    outer = [n for n in graph.nodes if n.parent is None]
+    if 0 <= complaint.index < len(outer) and outer[complaint.index].op == complaint.op:
+        return outer[complaint.index]
+    op = complaint.op or re.sub(r"\A(?:import|check)", "", complaint.function)
+    same = [n for n in graph.nodes if n.op == op]
+    return same[0] if len(same) == 1 else None
+
+
+def reason(text: str) -> str:
+    """The parser's own words, without the C++ assertion around them and without what only follows from a missing driver."""
+    lines = [words(line) for line in text[:LONGEST].splitlines() if not DRIVER.search(line)]
+    lines = [line for line in lines if line and not line.startswith("Invalid Node - ")]
+    if not lines:
+        return "the parser gives no reason" if "Invalid Node" in text else "the parser does not know this operation"
+    found = lines[-1].removeprefix("Assertion failed: ").replace('" "', "")
+    quoted = re.findall(r'&& "([^"]+)"', found)
+    if quoted:
+        found = quoted[-1]
+    elif found != lines[-1]:  # ``condition: words``
+        found = found.partition("): ")[2] or found.partition(": ")[2] or found
+    found = found.strip()
+    return "the parser does not know this operation" if found in {"", "false"} else found
+
+
+def parser_error(complaints: Sequence[Complaint], case: Case) -> UnsupportedNodesError:
+    """Each complaint of the parser with its node and what it means.
+
+    Args:
+        complaints: What the parser said; at least one.
+        case: The model; `Case.said` holds the log's errors.
+    """
+    nodes: list[dict[str, Any]] = []
+    lines: list[str] = []
+    hints: list[str] = []
+    for complaint in dict.fromkeys(complaints):
+        node = blamed(complaint, case.graph)
+        case.blamed, case.source = node, complaint.file
+        said = [words(line) for line in complaint.text[:LONGEST].splitlines() if not DRIVER.search(line)]
+        texts = list(reversed([line for line in said if line and not line.startswith("Invalid Node - ")]))
+        if not texts and "Invalid Node" not in complaint.text:
+            texts = [complaint.text.strip()]
+        found = _first(PARSER, texts, case)
+        own = reason(complaint.text)
+        code, told = found[:2] if found else (_without_rule(complaint), Told("", REPLACE, ids(node)))
+        name = node.id if node is not None else (told.nodes[0] if told.nodes else complaint.name)
+        where = f"{complaint.op or (node.op if node else '') or 'node'} {name}" if name else "The parser names no node"
+        line = told.message or f"{where}: {own}"
+        nodes.append({
+            "node": name, "index": complaint.index, "op": complaint.op or (case.graph.by_id[name].op if name in case.graph.by_id else ""),
+            "code": complaint.code, "cause": code, "reason": own, "hint": told.hint,
+        })  # fmt: skip
+        if line not in lines:
+            lines.append(line)
+        if told.hint and told.hint not in hints:
+            hints.append(told.hint)
+    count = len({n["node"] for n in nodes if n["node"]})
+    head = (
+        f"TensorRT's parser refused {count} node{'s' if count > 1 else ''}"
+        if count
+        else "TensorRT's parser refused the model"
+    )
+    return UnsupportedNodesError(
+        f"{head}:\n" + "\n".join("  " + line for line in lines[:20]),
+        hint=" ".join(hints), details={"nodes": nodes}, code=nodes[0]["cause"],
+    )  # fmt: skip
+
+
+def _without_rule(complaint: Complaint) -> str:
+    """The parser's own error code, where no rule knows its words."""
+    return "refused-by-parser" if "Invalid Node" in complaint.text else complaint.code.lower().replace("_", "-")
