@@ -1,0 +1,86 @@
+"""Text and JSON from someone else, read within `workbench.limits`: a reader turns what is raised here into its own error."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+from workbench import limits
+from workbench.safe_text import whole
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file as UTF-8; a byte that is none becomes visible, as ``\\\\xff``.
+
+    Raises:
+        OSError: it can't be read, or is a device.
+        LimitError: it is larger than ``DOCUMENT_BYTES``.
+    """
+    with Path(path).open("rb") as file:
+        mode = Path(path).stat().st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise OSError(f"{path} is a device")
+        data = file.read(int(limits.limit("DOCUMENT_BYTES")) + 1)
+    limits.check("DOCUMENT_BYTES", len(data), f"{path}")
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def parse_json(text: str, what: str, *, strict: bool = True) -> Any:
+    """The document in `text`.
+
+    Refused are numbers that are not finite or have hundreds of digits, keys that occur twice in an object, and deep
+    nesting. Half a surrogate pair, which no file can be written with, becomes visible, as ``\\\\ud800``.
+
+    Args:
+        text: JSON.
+        what: What to call it in errors.
+        strict: Whether control characters inside strings are refused, as the standard says.
+
+    Raises:
+        ValueError: it is not JSON (`json.JSONDecodeError`), or holds what is refused.
+        LimitError: it is longer than ``DOCUMENT_BYTES``, nested deeper than ``NESTING``, or a number has more than
+            ``NUMBER_DIGITS`` digits.
+    """
+    limits.check("DOCUMENT_BYTES", len(text), what)
+    digits = limits.limit("NUMBER_DIGITS")
+
+    def integer(number: str) -> int:
+        if len(number) > digits:
+            limits.check("NUMBER_DIGITS", len(number.lstrip("-")), f"A number in {what}")
+        return int(number)
+
+    def refused(number: str) -> NoReturn:
+        raise ValueError(f"it holds the number {number}")
+
+    try:
+        data = json.loads(text, strict=strict, parse_int=integer, parse_constant=refused, object_pairs_hook=_object)
+    except RecursionError:
+        raise limits.exceeded("NESTING", f"{what} is nested too deeply.") from None
+    depth = 0
+    level = [data]
+    while level:
+        depth += 1
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list | float)
+        ]
+        for child in level:
+            if isinstance(child, float) and not math.isfinite(child):
+                raise ValueError(f"it holds the number {child}")
+        limits.check("NESTING", depth, what)
+    return whole(data) if "\\ud" in text.lower() or not text.isascii() else data
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it holds {twice[:200]!r} twice in one object")
+    return made
