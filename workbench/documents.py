@@ -6,10 +6,27 @@ import json
 import math
 import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal
 
 from workbench import limits
 from workbench.safe_text import whole
+
+
+def expanded(path: str | Path) -> Path:
+    """`path` with a leading ``~`` replaced by the home folder; a file ``~x.onnx`` of no such user's stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def kind_of(path: str | Path) -> Literal["file", "folder", ""]:
+    """What is there; "" for nothing, a device, or a text that can't be a path (of 5,000 characters, with a null)."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return ""
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else ""
 
 
 def read_text(path: str | Path) -> str:
@@ -28,7 +45,7 @@ def read_text(path: str | Path) -> str:
     return data.decode("utf-8-sig", "surrogateescape")
 
 
-def parse_json(text: str, what: str, *, strict: bool = True) -> Any:
+def parse_json(text: str, what: str, *, strict: bool = True, finite: bool = True) -> Any:
     """The document in `text`.
 
     Refused are numbers that are not finite or have hundreds of digits, keys that occur twice in an object, and deep
@@ -38,6 +55,7 @@ def parse_json(text: str, what: str, *, strict: bool = True) -> Any:
         text: JSON.
         what: What to call it in errors.
         strict: Whether control characters inside strings are refused, as the standard says.
+        finite: Whether NaN and infinite numbers are refused here; the caller does it where it can say more.
 
     Raises:
         ValueError: it is not JSON (`json.JSONDecodeError`), or holds what is refused.
@@ -52,11 +70,13 @@ def parse_json(text: str, what: str, *, strict: bool = True) -> Any:
             limits.check("NUMBER_DIGITS", len(number.lstrip("-")), f"A number in {what}")
         return int(number)
 
-    def refused(number: str) -> NoReturn:
-        raise ValueError(f"it holds the number {number}")
+    def constant(number: str) -> float:
+        if finite:
+            raise ValueError(f"it holds the number {number}")
+        return float(number)
 
     try:
-        data = json.loads(text, strict=strict, parse_int=integer, parse_constant=refused, object_pairs_hook=_object)
+        data = json.loads(text, strict=strict, parse_int=integer, parse_constant=constant, object_pairs_hook=_object)
     except RecursionError:
         raise limits.exceeded("NESTING", f"{what} is nested too deeply.") from None
     depth = 0
@@ -71,7 +91,7 @@ def parse_json(text: str, what: str, *, strict: bool = True) -> Any:
             if isinstance(child, dict | list | float)
         ]
         for child in level:
-            if isinstance(child, float) and not math.isfinite(child):
+            if finite and isinstance(child, float) and not math.isfinite(child):
                 raise ValueError(f"it holds the number {child}")
         limits.check("NESTING", depth, what)
     return whole(data) if "\\ud" in text.lower() or not text.isascii() else data

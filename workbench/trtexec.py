@@ -208,7 +208,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         pair = first.get("ComputeCapability")
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             pair = [first.get(f"COMPUTE_CAPABILITY_{part}", "") for part in ("MAJOR", "MINOR")]
-        return {"kind": kind, "device": {**first, "name": _name(first.get("Name")), "sm": _sm(".".join(map(str, pair)))}}
+        return {
+            "kind": kind,
+            "device": {**first, "name": _name(first.get("Name")), "sm": _sm(".".join(map(str, pair)))},
+        }
     found = {**{key: value for key, value in data.items() if key != "device"}, "kind": kind}
     device = data.get("device_information")
     if isinstance(device, Mapping):

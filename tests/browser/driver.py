@@ -111,7 +111,10 @@ class Server:
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    if any("workbench.worker" in part for part in process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                    if (
+                        any("workbench.worker" in part for part in process.cmdline())
+                        and process.status() != psutil.STATUS_ZOMBIE
+                    ):
                         found.append(process.pid)
         return found
 

@@ -266,7 +266,9 @@ def test_documents_beyond_a_limit_are_refused_by_its_name(tmp_path: Path, conten
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("content", [b'{"Layers": NaN}', b'{"Layers": [], "a": -Infinity}', b'{"a": 1e999}', b'{"a": 1, "a": 2}'])
+@pytest.mark.parametrize(
+    "content", [b'{"Layers": NaN}', b'{"Layers": [], "a": -Infinity}', b'{"a": 1e999}', b'{"a": 1, "a": 2}']
+)
 def test_numbers_that_are_none_and_keys_that_occur_twice_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.json"
     path.write_bytes(content)

@@ -32,6 +32,7 @@ from workbench.compilers.base import IORecord, LayerRecord, TensorRecord
 from workbench.errors import ListingError
 
 _TENSOR = "{ Name: "
+_ABOUT_BEGINS = ", Dimensions: ["
 _ABOUT = re.compile(
     r", Dimensions: \[(?P<shape>[-0-9, ]*)\]"
     r"(?:, Strides: \[(?P<strides>[-0-9, ]*)\])?(?:, StrideOrder: \[[-0-9, ]*\])?"
@@ -190,7 +191,8 @@ def _tensors(line: str, at: int, version: str) -> tuple[list[TensorRecord], int]
     at += line.startswith(" ", at)
     while True:
         begin = at + len(_TENSOR)
-        about = _ABOUT.search(line, begin) if line.startswith(_TENSOR, at) else None
+        ends = line.find(_ABOUT_BEGINS, begin) if line.startswith(_TENSOR, at) else -1
+        about = _ABOUT.match(line, ends) if ends >= 0 else None
         closed = _CLOSED.search(line, about.end()) if about else None
         if about is None or closed is None:
             raise _unreadable(line, at, version)
@@ -238,7 +240,11 @@ def _io(line: str, version: str) -> IORecord:
         "location": match["location"].lower(),
         "format": layout[1] if layout else "",
         "profiles": [
-            {"min": _shape(low, line, 0, version), "opt": _shape(usual, line, 0, version), "max": _shape(high, line, 0, version)}
+            {
+                "min": _shape(low, line, 0, version),
+                "opt": _shape(usual, line, 0, version),
+                "max": _shape(high, line, 0, version),
+            }
             for low, usual, high in _RANGE.findall(profiles)
         ],
     }
