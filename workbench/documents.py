@@ -12,6 +12,10 @@ from workbench import limits
 from workbench.safe_text import whole
 
 
+class DocumentError(ValueError):
+    """What is wrong with a document, for its reader to say with the file's name."""
+
+
 def expanded(path: str | Path) -> Path:
     """`path` with a leading ``~`` replaced by the home folder; a file ``~x.onnx`` of no such user's stays as it is."""
     try:
@@ -30,7 +34,7 @@ def kind_of(path: str | Path) -> Literal["file", "folder", ""]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file as UTF-8; a byte that is none becomes visible, as ``\\\\xff``.
+    """The text of a file as UTF-8; a byte that is none becomes a surrogate, which `safe_text.whole` writes out.
 
     Raises:
         OSError: it can't be read, or is a device.
@@ -46,7 +50,7 @@ def read_text(path: str | Path) -> str:
 
 
 def parse_json(text: str, what: str, *, strict: bool = True, finite: bool = True) -> Any:
-    """The document in `text`.
+    r"""The document in `text`.
 
     Refused are numbers that are not finite or have hundreds of digits, keys that occur twice in an object, and deep
     nesting. Half a surrogate pair, which no file can be written with, becomes visible, as ``\\\\ud800``.
@@ -58,7 +62,7 @@ def parse_json(text: str, what: str, *, strict: bool = True, finite: bool = True
         finite: Whether NaN and infinite numbers are refused here; the caller does it where it can say more.
 
     Raises:
-        ValueError: it is not JSON (`json.JSONDecodeError`), or holds what is refused.
+        ValueError: it is not JSON (`json.JSONDecodeError`), or holds what is refused (`DocumentError`).
         LimitError: it is longer than ``DOCUMENT_BYTES``, nested deeper than ``NESTING``, or a number has more than
             ``NUMBER_DIGITS`` digits.
     """
@@ -72,7 +76,7 @@ def parse_json(text: str, what: str, *, strict: bool = True, finite: bool = True
 
     def constant(number: str) -> float:
         if finite:
-            raise ValueError(f"it holds the number {number}")
+            raise DocumentError(f"it holds the number {number}")
         return float(number)
 
     try:
@@ -92,7 +96,7 @@ def parse_json(text: str, what: str, *, strict: bool = True, finite: bool = True
         ]
         for child in level:
             if finite and isinstance(child, float) and not math.isfinite(child):
-                raise ValueError(f"it holds the number {child}")
+                raise DocumentError(f"it holds the number {child}")
         limits.check("NESTING", depth, what)
     return whole(data) if "\\ud" in text.lower() or not text.isascii() else data
 
@@ -102,5 +106,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it holds {twice[:200]!r} twice in one object")
+        raise DocumentError(f"it holds {twice[:200]!r} twice in one object")
     return made

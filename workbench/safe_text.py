@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,13 +54,36 @@ def _written(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def json_text(document: Any, indent: int | None = None) -> str:
+    """One JSON document, the same data as `document`, whose text holds no character that a terminal would obey.
+
+    A number that is NaN or infinite becomes null: JSON has none.
+    """
+    try:
+        text = json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(document), indent=indent, ensure_ascii=False)
+    # Such characters stand only inside strings, where JSON has a notation for each.
+    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data
+
+
 def cell(value: Any) -> Any:
     """A cell of a CSV file: text that a spreadsheet would take for a formula gets an apostrophe in front.
 
     As OWASP advises on CSV injection: text that begins with ``= + - @``, a tab, a carriage return or a line feed.
-    Numbers stay numbers.
+    Other control characters are written out. Numbers stay numbers.
     """
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    return visible(f"'{value}" if value.startswith(_FORMULA) else value)
 
 
 def csv_text(frame: pd.DataFrame) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.documents import expanded, kind_of, parse_json, read_text
+from workbench.documents import DocumentError, expanded, kind_of, parse_json, read_text
 from workbench.errors import CalibrationError, WorkbenchError, first_lines
 from workbench.machine import made_by
 from workbench.precision.arrays import read_arrays, read_image
@@ -655,47 +655,49 @@ class Histogram:
         """The inverse of `to_dict`.
 
         Raises:
-            ValueError: a field is absent, of another type, or says what can't be: counts that are not `BINS` numbers,
+            DocumentError: a field is absent, of another type, or says what can't be: counts that are not `BINS` numbers,
                 values beyond the last bin, a count of elements that is not the sum.
         """
         import numpy as np
 
         if not isinstance(data, Mapping):
-            raise ValueError("it is no object")
+            raise DocumentError("it is no object")
         if absent := {"counts", "top", "low", "high", "elements", "bad"} - set(data):
-            raise ValueError(f"it has no {min(absent)}")
+            raise DocumentError(f"it has no {min(absent)}")
         # The bins may end at up to twice the largest value.
         top, low, high = _real(data["top"], "top", 4 * LARGEST), _real(data["low"], "low"), _real(data["high"], "high")
         elements, bad = (_count(data[key], key) for key in ("elements", "bad"))
         counts = data["counts"]
         if not isinstance(counts, list) or len(counts) not in (0, BINS):
-            raise ValueError(f"its counts are not {BINS} numbers")
+            raise DocumentError(f"its counts are not {BINS} numbers")
         numbers = [_count(number, "counts") for number in counts]
         if sum(numbers) != elements:
-            raise ValueError(f"its counts add up to {sum(numbers)}, and its elements are {elements}")
+            raise DocumentError(f"its counts add up to {sum(numbers)}, and its elements are {elements}")
         amax = max(abs(low), abs(high))
         if low > high or (elements == 0 and amax > 0):
-            raise ValueError(f"its values from {low:g} to {high:g} can't be")
+            raise DocumentError(f"its values from {low:g} to {high:g} can't be")
         # Every value lies within the bins; where all are zero there are none to lay out.
-        if top < 0 or amax > top or (top == 0 and sum(numbers[1:])):
-            raise ValueError(f"its bins end at {top:g}, and its values lie between {low:g} and {high:g}")
+        if top < 0 or amax > top or (top == 0 and any(numbers[1:])):
+            raise DocumentError(f"its bins end at {top:g}, and its values lie between {low:g} and {high:g}")
         # The largest value lies in the last bin that holds any, to what rounding moves it.
         last = max((place for place, number in enumerate(numbers) if number), default=0)
         if top and abs(amax / top * BINS - last - 0.5) > 1.5:
-            raise ValueError(f"its largest value is {amax:g}, and its last count is at {(last + 0.5) * top / BINS:g}")
+            raise DocumentError(
+                f"its largest value is {amax:g}, and its last count is at {(last + 0.5) * top / BINS:g}"
+            )
         return Histogram(np.array(numbers, dtype=np.int64) if numbers else None, top, low, high, elements, bad)
 
 
 def _real(value: Any, key: str, largest: float = LARGEST) -> float:
     """A number that FP32 holds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not -largest <= value <= largest:
-        raise ValueError(f"its {key} is {value!r:.60}, which is no number of FP32")
+        raise DocumentError(f"its {key} is {value!r:.60}, which is no number of FP32")
     return float(value)
 
 
 def _count(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise ValueError(f"its {key} hold {value!r:.60}, which is no count")
+        raise DocumentError(f"its {key} hold {value!r:.60}, which is no count")
     return value
 
 
@@ -823,10 +825,10 @@ class Calibration:
         try:
             data = parse_json(text, str(path), finite=False)  # the tensor is named below
             if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-                raise ValueError(f"its schema is not {SCHEMA}")
+                raise DocumentError(f"its schema is not {SCHEMA}")
             about = _about(data)
             if not isinstance(data.get("tensors"), dict):
-                raise ValueError("it has no tensors")
+                raise DocumentError("it has no tensors")
         except ValueError as error:
             raise CalibrationError(
                 f"{path} is no calibration cache, or not a whole one: {error}.", hint=_CACHES, code="calibration-cache"
@@ -849,14 +851,14 @@ def _about(document: Mapping[str, Any]) -> dict[str, Any]:
     """What a cache says of its model and data.
 
     Raises:
-        ValueError: it does not, or in other types.
+        DocumentError: it does not, or in other types.
     """
     about = document.get("data")
     if not isinstance(document.get("model"), str) or not isinstance(about, dict):
-        raise ValueError("it does not say which model and data it is of")
+        raise DocumentError("it does not say which model and data it is of")
     for key, kind in (("source", str), ("digest", str), ("batches", int), ("samples", int)):
         if not isinstance(about.get(key), kind) or isinstance(about[key], bool):
-            raise ValueError(f"it does not say its data's {key}")
+            raise DocumentError(f"it does not say its data's {key}")
     return about
 
 

@@ -244,7 +244,8 @@ class Insertion:
     ) -> None:  # fmt: skip
         import onnx_ir as ir
 
-        for name, end in amax.items():
+        given: Mapping[str, Any] = amax  # it may come from a file
+        for name, end in given.items():
             if isinstance(end, bool) or not isinstance(end, Real) or not 0 <= end <= LARGEST:
                 raise CalibrationError(
                     f"The range of {name} ends at {end!r:.60}: no scale follows from that.",

@@ -167,7 +167,7 @@ def _layer(line: str, version: str) -> LayerRecord:
         elif key in {"StreamId", "EventId"}:
             if not _WHOLE.fullmatch(value):
                 raise _unreadable(line, at, version)
-            layer["stream" if key == "StreamId" else "event"] = int(value)  # type: ignore[literal-required]
+            layer["stream" if key == "StreamId" else "event"] = int(value)
         at = end
     return layer
 
@@ -228,7 +228,7 @@ def split_format(text: str) -> tuple[str, str]:
 def _io(line: str, version: str) -> IORecord:
     match = _IO.match(line)
     # The line ends with the profiles' bracket, and that with the last profile's.
-    if not match or not (line.endswith(" }]") or match.end() == len(line) - 1 and line.endswith("]")):
+    if not match or not (line.endswith(" }]") or (match.end() == len(line) - 1 and line.endswith("]"))):
         raise _unreadable(line, 0, version)
     profiles = line[match.end() : -1]
     layout = re.search(r"Format: (.*?) \}", profiles)
