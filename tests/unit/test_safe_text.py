@@ -31,7 +31,10 @@ def test_what_a_terminal_would_obey_is_written_out(name: str) -> None:
     assert unseen(name)
     assert not unseen(visible(name))
     assert visible(name).encode()
-    assert visible("plain name/with:all-that [is] usual, é, 中文 and 🎉\tand\n") == "plain name/with:all-that [is] usual, é, 中文 and 🎉\tand\n"
+    assert (
+        visible("plain name/with:all-that [is] usual, é, 中文 and 🎉\tand\n")
+        == "plain name/with:all-that [is] usual, é, 中文 and 🎉\tand\n"
+    )
 
 
 @pytest.mark.parametrize("name", HOSTILE)
