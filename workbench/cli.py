@@ -6,6 +6,8 @@ Exit codes: 0 done, 1 the model or the build failed (the reason on standard erro
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 import warnings
@@ -18,9 +20,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench import cli_archive, cli_env, cli_precision
-from workbench.cli_options import ModelArgument, Output, SessionOption, check_written, looking
+from workbench.cli_options import (
+    ModelArgument,
+    Output,
+    SessionOption,
+    check_written,
+    looking,
+    write,
+    write_csv,
+    write_json,
+)
 from workbench.cli_options import console as _console
 from workbench.errors import ExportWarning, WorkbenchError
+from workbench.safe_text import visible
 
 if TYPE_CHECKING:
     from workbench.build import Build, Engine
@@ -204,7 +216,7 @@ def trtexec_command(
         measure=measure,
         dynamic=found.graph.dynamic_inputs,
     )
-    sys.stdout.write(f"{command}\n")
+    write(f"{command}\n")
     for note in command.notes:
         _console(stderr=True).print(f"[dim]{escape(note)}[/]", soft_wrap=True)
 
@@ -230,12 +242,10 @@ def partition(
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
     if output is Format.JSON:
-        import json
-
-        sys.stdout.write(json.dumps(found.to_dict(), ensure_ascii=False) + "\n")
+        write_json(found.to_dict())
         return
     if output is Format.CSV:
-        sys.stdout.write(found.to_frame().to_csv(index=False))
+        write_csv(found.to_frame())
         return
     _print_partition(found)
 
@@ -309,17 +319,15 @@ def gotchas(
         )
         found.append(work.gotchas(engine))
     if output is Format.JSON:
-        import json
-
         document = (
             found[-1].to_dict() if len(found) == 1 else {"model": found[0].to_dict(), "engine": found[1].to_dict()}
         )
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        write_json(document)
         return
     if output is Format.CSV:
         import pandas as pd
 
-        sys.stdout.write(pd.concat([each.to_frame() for each in found]).to_csv(index=False))
+        write_csv(pd.concat([each.to_frame() for each in found]))
         return
     from rich.markup import escape
 
@@ -344,9 +352,7 @@ def samples(output: Annotated[Output, typer.Option("--format", "-f")] = Output.T
 
     entries = list(known().values())
     if output is Output.JSON:
-        import json
-
-        sys.stdout.write(json.dumps(entries, indent=1) + "\n")
+        write_json(entries, indent=1)
         return
     from rich.table import Table
 
@@ -400,19 +406,20 @@ def bench(
     sizes = [int(b) for b in batch.split(",") if b]
     work = Bench(Session(session), models, sizes, precision.split(","), results, ways.split(",") if ways else WAYS)
     console = _console(stderr=True)
-    document = work.run(lambda row: console.print(f"{row['model']}, batch {row['batch']}, {row['precision']}: done"))
+    document = work.run(
+        lambda row: console.print(f"{row['model']}, batch {row['batch']}, {row['precision']}: done", markup=False)
+    )
     if output is Output.JSON:
-        import json
-
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        write_json(document, indent=1)
         return
+    from rich.markup import escape
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False, header_style="bold dim")
     for heading in ("model", "batch", "precision", *WAYS):
         shown.add_column(heading, justify="left" if heading == "model" else "right")
     for cells in table(document):
-        shown.add_row(*cells)
+        shown.add_row(*map(escape, cells))
     _console().print(shown)
 
 
@@ -425,9 +432,7 @@ def doctor(
 
     report = examine()
     if output is Output.JSON:
-        import json
-
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        write_json(report, indent=1)
     else:
         from rich.markup import escape
         from rich.table import Table
@@ -479,6 +484,8 @@ def _tour() -> Path:
 
 def _watched(start: Callable[[], Build], *, show: bool) -> Engine:
     """Run a build with a progress line on standard error; Ctrl-C cancels it."""
+    from rich.markup import escape
+
     console = _console(stderr=True)
     if not show or not console.is_terminal:
         return start().result()
@@ -489,7 +496,8 @@ def _watched(start: Callable[[], Build], *, show: bool) -> Engine:
             steps = [
                 f"{p.phase} {p.done}/{p.total}" if p.total > 1 else p.phase for p in now.progress if p.done < p.total
             ]
-            status.update(f"{now.seconds:5.1f} s  " + (steps[-1] if steps else now.message or "Working"))
+            text = visible(steps[-1] if steps else now.message or "Working")
+            status.update(f"{now.seconds:5.1f} s  {escape(text)}")
 
         build.on_change(tell)
         return build.result()
@@ -507,18 +515,16 @@ def _write_plan(plan: Plan, output: Format, device: Device | None) -> None:
 
     found = roofline.estimates(plan, device) if device else {}
     if output is Format.JSON:
-        import json
-
         document = plan.to_dict()
         if device:
             document["facts"]["estimate"] = roofline.document(found, device)
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        write_json(document)
         return
     frame = plan.to_frame()
     if device:
         frame["estimated_ms"] = [found[layer.id].time_ms for layer in plan.layers]
         frame["efficiency"] = [found[layer.id].efficiency for layer in plan.layers]
-    sys.stdout.write(frame.to_csv(index=False))
+    write_csv(frame)
 
 
 def _print_plan(engine: Engine, *, full: bool, device: Device | None = None) -> None:
@@ -526,9 +532,9 @@ def _print_plan(engine: Engine, *, full: bool, device: Device | None = None) -> 
 
     plan, out = engine.plan, _console()
     how = "from the cache" if engine.cached else f"built in {plan.seconds['total']:.1f} s"
+    compiler = "for {target} by {name} {version}".format_map(plan.compiler)
     out.print(
-        f"\n[bold]{escape(str(plan.model['name']))}[/] for {plan.compiler['target']} by {plan.compiler['name']} "
-        f"{plan.compiler['version']}, {engine.config.precision}, {how}"
+        f"\n[bold]{escape(str(plan.model['name']))}[/] " + escape(f"{compiler}, {engine.config.precision}, {how}")
     )
     _print_layers(plan, full=full, device=device)
 
@@ -595,8 +601,8 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
             more += [("" if efficiency is None else f"{efficiency:.0%}")] if timed else []
         nodes = escape(_nodes(layer, full=full)) or "[dim]none: overhead[/]"
         table.add_row(
-            str(i), f"[{_COLOURS.get(layer.kind, 'default')}]{layer.kind}[/]", escape(layer.title),
-            *([] if by_name else [nodes]), *([escape(_where(layer))] if placed else []), _short(layer.precision),
+            str(i), f"[{_COLOURS.get(layer.kind, 'default')}]{escape(layer.kind)}[/]", escape(layer.title),
+            *([] if by_name else [nodes]), *([escape(_where(layer))] if placed else []), escape(_short(layer.precision)),
             bytes_text(layer.bytes) if layer.bytes is not None else "?", *more,
         )  # fmt: skip
     out.print(table)
@@ -658,17 +664,22 @@ app.add_typer(cli_env.app, name="env")
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend are told without a traceback."""
+    """Run the command line. An error that a user can fix is printed without a traceback."""
     warnings.showwarning = _warn
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup asks to ignore it
             signal.signal(number, _end)  # so that unfinished files are removed
+    _open_streams()
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            sys.stdout.flush()  # else what is still to be written is found out too late to say so
     except WorkbenchError as error:
         _fail(error)
-    except BrokenPipeError:
-        sys.exit(1)  # whoever read the output has gone
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         from workbench.store import UNWRITABLE, unwritable
 
@@ -692,11 +703,29 @@ def _warn(
     from rich.markup import escape
 
     words = str(message) if issubclass(category, ExportWarning) else f"{category.__name__}: {message}"
-    _console(stderr=True).print(f"[yellow]{escape(words)}[/]", soft_wrap=True)
+    _console(stderr=True).print(f"[yellow]{escape(visible(words))}[/]", soft_wrap=True)
 
 
 def _end(number: int, _frame: Any) -> Any:
     sys.exit(128 + number)
+
+
+def _open_streams() -> None:
+    """Standard streams that were closed lead nowhere, and what the terminal's encoding lacks is written out.
+
+    A file that is opened later would else become standard output, and be written over.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        stream = getattr(sys, name)
+        if stream is None:
+            stream = open(number, mode, closefd=False)  # noqa: SIM115 - for as long as the process lives
+            setattr(sys, name, stream)
+        if mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(error: WorkbenchError) -> Any:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli_options import Output
+from workbench.cli_options import Output, write, write_json
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -42,9 +40,7 @@ def create(
         made = environments.create(
             name, pip_options=pip_options or (), again=again, on_job=lambda job: job.on_change(tell)
         )
-    sys.stdout.write(
-        f"{name} is {made.state}: {made.folder} ({len(made.packages)} packages, {bytes_text(made.bytes)})\n"
-    )
+    write(f"{name} is {made.state}: {made.folder} ({len(made.packages)} packages, {bytes_text(made.bytes)})\n")
 
 
 @app.command(name="list")
@@ -55,13 +51,13 @@ def list_(how: Annotated[Output, typer.Option("--format", "-f")] = Output.TABLE)
     found = environments.listing()
     if how is Output.JSON:
         rows: list[dict[str, Any]] = [e.to_dict() for e in found]
-        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        write_json(rows, indent=1)
         return
     for each in found:
         reason = f" ({each.reason})" if each.reason else ""
-        sys.stdout.write(f"{each.name}: {each.state}{reason}; {environments.RECIPES[each.name].why}\n")
+        write(f"{each.name}: {each.state}{reason}; {environments.RECIPES[each.name].why}\n")
         if each.state != "ready":
-            sys.stdout.write(f"    workbench env create {each.name}\n")
+            write(f"    workbench env create {each.name}\n")
 
 
 @app.command()
@@ -70,4 +66,4 @@ def remove(name: NameArgument) -> None:
     from workbench import environments
 
     gone = environments.remove(name)
-    sys.stdout.write(f"{name} was removed.\n" if gone else f"There was no environment {name}.\n")
+    write(f"{name} was removed.\n" if gone else f"There was no environment {name}.\n")

@@ -7,13 +7,15 @@ import shlex
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from workbench.errors import ConfigError
+from workbench.safe_text import csv_text, json_text, visible
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from workbench.session import Session
@@ -27,13 +29,41 @@ class Output(str, Enum):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for tables and messages; where it is no terminal, wide enough for tables."""
-    from rich.console import Console
+    """A console for tables and messages; where it is no terminal, wide enough for tables.
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    Names that come from files are in what is printed: control characters are shown and not sent to the terminal.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class Shown(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text), **options)
+
+    made = Shown(stderr=stderr, highlight=False, soft_wrap=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = 140  # a pipe has no width; tables need room
     return made
+
+
+def write(text: str) -> None:
+    """Text on standard output; control characters are shown, not sent."""
+    sys.stdout.write(visible(text))
+
+
+def write_json(document: Any, indent: int | None = None) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json_text(document, indent) + "\n")
+
+
+def write_csv(frame: pd.DataFrame) -> None:
+    """A table as CSV on standard output; text that a spreadsheet would calculate gets an apostrophe in front."""
+    sys.stdout.write(csv_text(frame))
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(visible(text) + "\n")
 
 
 def check_written(files: dict[str, Path | None], read: list[Path | str | None]) -> None:

@@ -6,7 +6,6 @@ import filecmp
 import json
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from workbench.cli_options import ModelArgument, Output, SessionOption, check_written, looking
+from workbench.cli_options import ModelArgument, Output, SessionOption, check_written, looking, warn, write, write_json
 from workbench.cli_options import console as _console
 from workbench.errors import ConfigError, ModelError, StoreError, WorkbenchError
+from workbench.safe_text import visible
 from workbench.store import written
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def cast(
     if check is not None:
         exact, shapes = work.add(model), sizes_of(ShapeProfile.parse(shape) if shape else None)
         for text in _watched(lambda on_job: warnings(exact, work.store, to.value, check, shapes=shapes, on_job=on_job)):
-            sys.stderr.write(f"Warning: {text}\n")
+            warn(f"Warning: {text}")
     lists = {"keep_ops": keep_op or (), "only": only or (), "only_ops": only_op or ()}
     kept = tuple(keep or ())
     if library is Library.MODELOPT:
@@ -144,9 +144,9 @@ def cast(
     _export(low, output)
     info = dict(low.origin)
     if info["kept"] and sum(info["kept"].values()) + info["casts"] == len(low.graph.nodes):
-        sys.stderr.write(
+        warn(
             f"Warning: Nothing was cast: ONNX defines none of these operations in {to.value.upper()} at this opset, or the "
-            "lists leave them all in FP32. Export with a later opset (in BF16 convolutions need 22).\n"
+            "lists leave them all in FP32. Export with a later opset (in BF16 convolutions need 22)."
         )
     rows = [("precision", to.value), ("casts added", str(info["casts"]))]
     rows += [("left in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items()))] if info["kept"] else []
@@ -204,7 +204,7 @@ def quantize(
         calibration_of(low, work.store).save(save_calibration)
     _export(low, output)
     for warning in low.origin["warnings"]:
-        sys.stderr.write(f"Warning: {warning}\n")
+        warn(f"Warning: {warning}")
     _report(how, output, dict(low.origin), list(summary(low)))
 
 
@@ -236,7 +236,7 @@ def audit(
         document["layers"] = json.loads(found.to_frame().to_json(orient="records"))
         if others:
             document["compared"] = {name: audit(plan).figures for name, plan in plans.items()}
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        write_json(document, indent=1)
         return
     _print_audit(found, full=full)
     if others:
@@ -282,7 +282,7 @@ def placement(
             )
             document["compared"] = json.loads(frame.to_json())
     if how is Output.JSON:
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        write_json(document, indent=1)
         return
     for misplaced in found:
         _console().print(misplaced.text, markup=False, soft_wrap=True)
@@ -331,7 +331,7 @@ def calibration(
         line = f"{data['source']}: {data['batches']} batches, {data['samples']} samples; model {first.model[:12]}"
     if how is Output.JSON:
         rows = json.loads(frame.to_json(orient="records"))
-        sys.stdout.write(json.dumps({**about, "tensors": rows}, indent=1) + "\n")
+        write_json({**about, "tensors": rows}, indent=1)
         return
     _console().print(line, markup=False)
     _print_frame(frame.map(lambda v: "–" if pd.isna(v) else f"{v:.5g}" if isinstance(v, float) else v))
@@ -351,12 +351,12 @@ def migrate(
 
     made = migrate(request[0] if len(request) == 1 else shlex.join(request), data=data)
     if how is Output.JSON:
-        sys.stdout.write(json.dumps(asdict(made), indent=1) + "\n")
+        write_json(asdict(made), indent=1)
         return
     for block in (made.shell, ("", *made.python)):
-        sys.stdout.write("\n".join(block) + "\n")
+        write("\n".join(block) + "\n")
     for note in made.notes:
-        sys.stdout.write(f"# {note}\n")
+        write(f"# {note}\n")
 
 
 def register(app: typer.Typer) -> None:
@@ -376,6 +376,8 @@ def _session(name: str) -> Session:
 
 def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
     """Run a conversion with a progress line on standard error, where that is a terminal."""
+    from rich.markup import escape
+
     console = _console(stderr=True)
     if not console.is_terminal:
         return start(lambda _job: None)
@@ -384,7 +386,7 @@ def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
         def watch(job: Job) -> None:
             def tell(now: Job) -> None:
                 steps = [f"{p.phase} {p.done}/{p.total}" for p in now.progress.values() if p.done < p.total]
-                status.update(f"{now.seconds:5.1f} s  {steps[-1] if steps else now.title}")
+                status.update(f"{now.seconds:5.1f} s  {escape(visible(steps[-1] if steps else now.title))}")
 
             job.on_change(tell)
 
@@ -411,7 +413,7 @@ def _export(model: Model, output: Path) -> None:
 
 def _report(how: Output, output: Path, info: dict[str, Any], rows: list[tuple[str, str]]) -> None:
     if how is Output.JSON:
-        sys.stdout.write(json.dumps({"output": str(output), **info}, indent=1) + "\n")
+        write_json({"output": str(output), **info}, indent=1)
         return
     from rich.markup import escape
     from rich.table import Table
@@ -457,16 +459,16 @@ def _print_audit(found: Audit, *, full: bool) -> None:
 
     out, plan = _console(), found.plan
     out.print(
-        f"\n[bold]{escape(str(plan.model['name']))}[/] for {plan.compiler['target']} by {plan.compiler['name']} "
-        f"{plan.compiler['version']}: asked for [bold]{found.asked}[/]"
+        f"\n[bold]{escape(str(plan.model['name']))}[/] "
+        + escape("for {target} by {name} {version}".format_map(plan.compiler))
+        + f": asked for [bold]{escape(str(found.asked))}[/]"
     )
     table = Table(box=None, pad_edge=False, header_style="bold dim")
     for heading in ("kernels that read", "kernels", "operations", "moved"):
         table.add_column(heading, justify="left" if heading.startswith("kernels that") else "right")
     for dtype, row in found.by_precision.items():
-        table.add_row(
-            dtype, str(row["kernels"]), flops_text(row["flops"], row["flops_unknown"]), bytes_text(row["bytes"])
-        )
+        operations = flops_text(row["flops"], row["flops_unknown"])
+        table.add_row(escape(dtype), str(row["kernels"]), operations, bytes_text(row["bytes"]))
     out.print(table)
     for kind, counts in found.products.items():
         out.print(f"{kind}: " + ", ".join(f"{n} in {dtype}" for dtype, n in counts.items()), markup=False)
@@ -493,7 +495,9 @@ def _print_frame(frame: Any) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold dim")
     for name in frame.columns:
-        table.add_column(str(name), overflow="fold", justify="right" if name not in {"", "tensor", "layer"} else "left")
+        table.add_column(
+            escape(str(name)), overflow="fold", justify="right" if name not in {"", "tensor", "layer"} else "left"
+        )
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(str(v)) for v in row))
     _console().print(table)

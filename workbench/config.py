@@ -171,6 +171,8 @@ class BuildConfig(_Frozen):
     def _split_targets(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = [part for part in value.replace("+", ",").split(",") if part]
+        if not isinstance(value, list | tuple | set | frozenset):
+            raise ValueError("targets are names such as sm89, in a list or with commas")  # noqa: TRY004 - pydantic's way
         return tuple(str(part).lower() for part in value)
 
     @field_validator("profiles", mode="before")

@@ -21,7 +21,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError, WorkbenchError, WorkerCrashedError
+from workbench.documents import parse_json, read_text
+from workbench.errors import (
+    CancelledError,
+    CompilerUnavailableError,
+    ConfigError,
+    LimitError,
+    WorkbenchError,
+    WorkerCrashedError,
+)
 
 if TYPE_CHECKING:
     from workbench.jobs import Job
@@ -119,13 +127,14 @@ def look(name: str, store: Store | None = None) -> Environment:
     if not folder.exists():
         return found
     try:
-        note = json.loads((folder / MARKER).read_text())
-        packages, created = tuple(note["packages"]), float(note["created"])
-    except (OSError, ValueError, KeyError, TypeError):
+        note = parse_json(read_text(folder / MARKER), MARKER)
+        packages, created = tuple(map(str, note["packages"])), float(note["created"])
+        pins = tuple(note.get("pins", ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LimitError):
         return Environment(name, folder, "broken", "it was not finished")
     if not found.python.exists():  # a link to a Python that was removed
         return Environment(name, folder, "broken", "the Python that it was made with is gone", packages, created)
-    if tuple(note.get("pins", ())) != recipe.pins:
+    if pins != recipe.pins:
         return Environment(name, folder, "outdated", "this version of the workbench pins others", packages, created)
     return Environment(name, folder, "ready", "", packages, created)
 

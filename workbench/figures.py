@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.plan.memory import liveness
+from workbench.safe_text import visible
 from workbench.units import bytes_text, count_text, flops_text, ms_text
 
 if TYPE_CHECKING:
@@ -61,8 +62,11 @@ def _figure(title: str, *, height: int = 320, **layout: Any) -> go.Figure:
 
 
 def _text(text: str) -> str:
-    """Plotly reads some markup in texts: a name has none."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Plotly reads some markup in texts, links among it: a name has none.
+
+    Every name that comes from a file goes through this, data types and kinds of layers of a plan among them.
+    """
+    return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _labels(names: Sequence[str], size: int, *, end: bool = False) -> list[str]:
@@ -145,11 +149,12 @@ def kinds(plan: Plan) -> go.Figure:
     found = bytes_by_kind(plan)
     size = {kind: n for kind, (n, _, _) in found.items()}
     order = list(found)[::-1]
+    names = [_text(kind) for kind in order]
     figure = _figure("Bytes moved by kind of layer", height=60 + 28 * max(len(order), 3), showlegend=False)
     figure.add_trace(
         go.Bar(
             orientation="h",
-            y=order,
+            y=names,
             x=[size[k] for k in order],
             marker_color=[KIND_COLOURS.get(k, _GREY) for k in order],
             customdata=[found[k][2] for k in order],
@@ -157,7 +162,7 @@ def kinds(plan: Plan) -> go.Figure:
         )
     )
     told = [f"{found[k][2]} in {found[k][1]} layer{'s' * (found[k][1] > 1)}" for k in order]
-    _beside_bars(figure, [size[k] for k in order], order, told)
+    _beside_bars(figure, [size[k] for k in order], names, told)
     figure.update_xaxes(showticklabels=False, range=[0, 1.35 * (max(size.values(), default=0) or 1)])
     return figure
 
@@ -189,14 +194,15 @@ def precisions(plan: Plan) -> go.Figure:
     counts = plan.summary["precisions"]
     figure = _figure("Layers by precision", height=130, barmode="stack", showlegend=True)
     for dtype, n in counts.items():
+        name = _text(dtype) or "unknown"
         figure.add_trace(
             go.Bar(
-                name=f"{dtype or 'unknown'}: {n}",
+                name=f"{name}: {n}",
                 orientation="h",
                 y=["layers"],
                 x=[n],
                 marker_color=PRECISION_COLOURS.get(dtype, _GREY),
-                hovertemplate=f"{dtype or 'unknown'}: %{{x}} layers<extra></extra>",
+                hovertemplate=f"{name}: %{{x}} layers<extra></extra>",
             )
         )
     figure.update_yaxes(showticklabels=False)
@@ -224,7 +230,7 @@ def treemap(plan: Plan, amounts: Mapping[str, float | None], told: Callable[[flo
         amount = amounts.get(layer.id)
         if not amount:
             continue
-        scopes = [s.scope for s in layer.sources if s.scope] or ["(no module)"]
+        scopes = [_text(s.scope) for s in layer.sources if s.scope] or ["(no module)"]
         for scope in scopes:
             parts = scope.split(".")
             for depth in range(len(parts)):
@@ -237,12 +243,12 @@ def treemap(plan: Plan, amounts: Mapping[str, float | None], told: Callable[[flo
     figure.add_trace(
         go.Treemap(
             ids=ids,
-            labels=[_text(i.rpartition(".")[2]) for i in ids],
+            labels=[i.rpartition(".")[2] for i in ids],
             parents=[parents[i] for i in ids],
             values=[totals[i] for i in ids],
             branchvalues="total",
             text=[told(totals[i]) for i in ids],
-            customdata=[_text(i) for i in ids],
+            customdata=ids,
             hovertemplate="%{customdata}: %{text}<extra></extra>",
             marker={"line": {"width": 1}},
             tiling={"pad": 2},
@@ -304,7 +310,7 @@ def streams(plan: Plan) -> go.Figure:
                 x=[1] * len(own),
                 base=[i for i, _ in own],
                 width=0.55,
-                name=kind,
+                name=_text(kind),
                 marker={"color": KIND_COLOURS.get(kind, _GREY), "line": {"width": 0}},
                 customdata=[
                     f"{i}: {_text(layer.title)}<br>{len(layer.nodes)} node{'s' * (len(layer.nodes) != 1)}"
@@ -346,11 +352,12 @@ def operators(counts: dict[str, int], top: int = 24) -> go.Figure:
     names = sorted(counts, key=lambda name: -counts[name])[:top][::-1]
     some = f", the {top} most frequent of {len(counts)}" if len(counts) > top else ""
     figure = _figure(f"Operations in the graph{some}", height=60 + 20 * max(len(names), 4), showlegend=False)
+    labels = [_text(n) for n in names]
     figure.add_trace(
-        go.Bar(orientation="h", y=names, x=[counts[n] for n in names], marker_color=_ACCENT,
+        go.Bar(orientation="h", y=labels, x=[counts[n] for n in names], marker_color=_ACCENT,
                hovertemplate="%{y}: %{x}<extra></extra>")
     )  # fmt: skip
-    _beside_bars(figure, [counts[n] for n in names], names, [str(counts[n]) for n in names])
+    _beside_bars(figure, [counts[n] for n in names], labels, [str(counts[n]) for n in names])
     figure.update_xaxes(showticklabels=False, range=[0, 1.15 * max((counts[n] for n in names), default=1)])
     return figure
 
@@ -405,9 +412,9 @@ def variants(found: WhatIf) -> go.Figure:
         rows = [(v.audit.by_precision.get(dtype) or {}) if v.audit else {} for v in built]
         flops = [row.get("flops", 0) for row in rows]
         figure.add_trace(
-            go.Bar(orientation="h", y=names, x=flops, name=dtype, marker_line_width=0, marker_color=PRECISION_COLOURS.get(dtype, _GREY),
+            go.Bar(orientation="h", y=names, x=flops, name=_text(dtype), marker_line_width=0, marker_color=PRECISION_COLOURS.get(dtype, _GREY),
                    customdata=[flops_text(row.get("flops", 0), row.get("flops_unknown", 0)) for row in rows],
-                   hovertemplate=f"%{{y}}, {dtype}: %{{customdata}}<extra></extra>"), row=1, col=2
+                   hovertemplate=f"%{{y}}, {_text(dtype)}: %{{customdata}}<extra></extra>"), row=1, col=2
         )  # fmt: skip
     axis = {"gridcolor": "rgba(128,128,128,0.18)", "zerolinecolor": "rgba(128,128,128,0.3)", "automargin": True}
     figure.update_xaxes(**axis, showticklabels=False)

@@ -44,7 +44,7 @@ def latency(measured: Mapping[str, Any]) -> go.Figure:
     import plotly.graph_objects as go
 
     found = ways_of(measured)
-    names = [WAYS.get(name, name) for name in found][::-1]
+    names = [_way(name) for name in found][::-1]
     rows = list(found.values())[::-1]
     figure = _figure("Latency, measured", height=96 + 44 * len(rows))
     for name, row in zip(names, rows, strict=True):
@@ -91,9 +91,9 @@ def distribution(measured: Mapping[str, Any]) -> go.Figure | None:
     for colour, (name, row) in zip((_ACCENT, "#d9902f", "#2a9d74", "#8a63c9"), found.items(), strict=False):
         figure.add_trace(
             go.Scatter(
-                x=row["percentiles_ms"], y=list(range(len(row["percentiles_ms"]))), mode="lines", name=WAYS.get(name, name),
+                x=row["percentiles_ms"], y=list(range(len(row["percentiles_ms"]))), mode="lines", name=_way(name),
                 line={"width": 2, "shape": "hv", "color": colour},
-                hovertemplate=f"{WAYS.get(name, name)}: %{{y}} % within %{{x:.4g}} ms<extra></extra>",
+                hovertemplate=f"{_way(name)}: %{{y}} % within %{{x:.4g}} ms<extra></extra>",
             )
         )  # fmt: skip
     least, most = min(r["percentiles_ms"][0] for r in found.values()), max(r["p99_ms"] for r in found.values())
@@ -101,6 +101,10 @@ def distribution(measured: Mapping[str, Any]) -> go.Figure | None:
     figure.update_yaxes(ticksuffix=" %", range=[0, 101])
     figure.update_layout(**_LEGEND_BELOW)
     return figure
+
+
+def _way(name: str) -> str:
+    return WAYS.get(name) or _text(name)
 
 
 def ways_of(measured: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -165,7 +169,7 @@ def timeline(plan: Plan, times: LayerTimes, *, chosen: Collection[str] = ()) -> 
         own = [slot for slot in slots if slot[0].kind == kind]
         figure.add_trace(
             go.Bar(
-                orientation="h", name=kind, y=[f"stream {layer.stream}" for layer, _, _ in own],
+                orientation="h", name=_text(kind), y=[f"stream {layer.stream}" for layer, _, _ in own],
                 base=[begin for _, begin, _ in own], x=[ms for _, _, ms in own], width=0.62,
                 customdata=[[_about(layer, position[layer.id]), begin] for layer, begin, _ in own],
                 marker={
@@ -195,7 +199,7 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
 
     points, left = roofline_points(plan, times, on)
     basis = "measured ceilings" if on.measured else "datasheet ceilings: an estimate"
-    figure = _figure(f"Roofline, layers {times.word}: {on.name}, {basis}", height=440)
+    figure = _figure(f"Roofline, layers {times.word}: {_text(on.name)}, {basis}", height=440)
     peaks = ceilings(plan, on)
     highest = max([2 * p.intensity for p in points] + [2.5 * peak / on.bandwidth for _, peak in peaks] + [1.0])
     # With a piece of the slope, also where all layers are bound by computation.
@@ -216,7 +220,7 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
             )
         )  # fmt: skip
         figure.add_annotation(
-            x=math.log10(highest), y=math.log10(peak), text=f"{name} {count_text(peak)}FLOP/s", showarrow=False,
+            x=math.log10(highest), y=math.log10(peak), text=f"{_text(name)} {count_text(peak)}FLOP/s", showarrow=False,
             xanchor="right", yanchor="bottom", font={"size": 11},
         )  # fmt: skip
     bend = math.log10(top / on.bandwidth) - math.log10(lowest)  # from the left edge to where the roof is flat
@@ -231,7 +235,7 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
         colour = KIND_COLOURS.get(kind, _GREY)
         figure.add_trace(
             go.Scatter(
-                x=[p.intensity for p in own], y=[p.rate for p in own], mode="markers", name=kind,
+                x=[p.intensity for p in own], y=[p.rate for p in own], mode="markers", name=_text(kind),
                 customdata=[[_about(p.layer, position[p.layer.id]), ms_text(p.ms),
                              f"{p.share:.0%} of its ceiling" if p.share is not None else "no ceiling is known for its type",
                              f"{count_text(p.rate)}FLOP/s"] for p in own],
@@ -273,8 +277,8 @@ def sum_and_whole(plan: Plan) -> go.Figure | None:
     rows = ["sum of layers", "end to end"]
     for kind, ms in by_kind(plan, times).items():
         figure.add_trace(
-            go.Bar(orientation="h", y=rows[:1], x=[ms], name=kind, marker_color=KIND_COLOURS.get(kind, _GREY),
-                   hovertemplate=f"{kind}: %{{x:.4g}} ms<extra></extra>")
+            go.Bar(orientation="h", y=rows[:1], x=[ms], name=_text(kind), marker_color=KIND_COLOURS.get(kind, _GREY),
+                   hovertemplate=f"{_text(kind)}: %{{x:.4g}} ms<extra></extra>")
         )  # fmt: skip
     # Colours that no kind of layer has: the first would be read as convolutions, the second as layout.
     parts = [("computation", whole["compute_mean_ms"], "#8a94a3"), ("copies", whole["transfers_mean_ms"], "#c0392b")]
@@ -360,7 +364,7 @@ def _pattern(times: LayerTimes) -> dict[str, Any]:
 
 def _about(layer: Layer, position: int) -> str:
     count = len(layer.nodes)
-    return f"{position}: {_text(_cut(layer.title, 70))}<br>{layer.kind}, {layer.precision or 'type unknown'}, {count} node{'s' * (count != 1)}"
+    return f"{position}: {_text(_cut(layer.title, 70))}<br>{_text(layer.kind)}, {_text(layer.precision) or 'type unknown'}, {count} node{'s' * (count != 1)}"
 
 
 def _cut(text: str, size: int) -> str:

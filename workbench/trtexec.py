@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 WARM_UP_MS = 200.0
 """trtexec's default of ``--warmUp``. The file holds the iterations of the warm-up too, its summary does not."""
 
+LONGEST_MS = 1e12
+"""The longest time that a file may hold, 30 years: sums of such times stay numbers."""
+
 TIME_FIELDS = ("h2dMs", "computeMs", "d2hMs", "latencyMs")
 
 
@@ -167,7 +170,7 @@ def read_times(path: str | Path, warm_up_ms: float = WARM_UP_MS) -> Times:
     expect(data, "times", path)
     columns: dict[str, list[float]] = {key: [] for key in TIME_FIELDS}
     begins = [row.get("startComputeMs") for row in data]
-    cold = next((i for i, t in enumerate(begins) if not isinstance(t, (int, float)) or t >= warm_up_ms), 0)
+    cold = next((i for i, t in enumerate(begins) if not isinstance(t, int | float) or t >= warm_up_ms), 0)
     data = data[cold:]
     for i, row in enumerate(data, cold):
         where = f"iteration {i}"
@@ -180,7 +183,9 @@ def read_times(path: str | Path, warm_up_ms: float = WARM_UP_MS) -> Times:
         columns["latencyMs"].append(latency)
     starts = [r.get("startH2dMs", r.get("startInMs")) for r in data]
     ends = [r.get("endD2hMs", r.get("endOutMs")) for r in data]
-    timed = all(isinstance(v, (int, float)) for v in (*starts, *ends))
+    timed = all(value is not None for value in (*starts, *ends))
+    if timed:
+        starts, ends = ([_number(value, path, "a start or end") for value in values] for values in (starts, ends))
     return Times(
         latency=tuple(columns["latencyMs"]), compute=tuple(columns["computeMs"]), h2d=tuple(columns["h2dMs"]),
         d2h=tuple(columns["d2hMs"]), wall_ms=max(ends) - min(starts) if timed else None, warm_up=cold,
@@ -203,22 +208,31 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         pair = first.get("ComputeCapability")
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             pair = [first.get(f"COMPUTE_CAPABILITY_{part}", "") for part in ("MAJOR", "MINOR")]
-        return {"kind": kind, "device": {"name": first.get("Name"), "sm": _sm(".".join(map(str, pair))), **first}}
-    found = {"kind": kind, **data}
+        return {
+            "kind": kind,
+            "device": {**first, "name": _name(first.get("Name")), "sm": _sm(".".join(map(str, pair)))},
+        }
+    found = {**{key: value for key, value in data.items() if key != "device"}, "kind": kind}
     device = data.get("device_information")
     if isinstance(device, Mapping):
-        found["device"] = {"name": device.get("Selected Device"), "sm": _sm(str(device.get("Compute Capability")))}
+        found["device"] = {
+            "name": _name(device.get("Selected Device")), "sm": _sm(str(device.get("Compute Capability"))),
+        }  # fmt: skip
     return found
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _sm(capability: str) -> str | None:
     """``sm80`` for 8.0; None where it is not told."""
-    return "sm" + capability.replace(".", "") if re.fullmatch(r"\d+\.\d", capability) else None
+    return "sm" + capability.replace(".", "") if re.fullmatch(r"[0-9]{1,2}\.[0-9]", capability) else None
 
 
 def _number(value: Any, path: str | Path, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ProfileError(f"{path}: {where} holds {value!r:.60} in place of a time or count.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LONGEST_MS:
+        raise ProfileError(f"{path}: {where} holds {value!r:.60} in place of a time or count.", code="profile-number")
     return float(value)
 
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def _finite(value: float | None) -> float | None:
+    """None for what no unit can say: not known, NaN, infinite, or a whole number beyond a float."""
+    try:
+        return value if value is not None and math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def count_text(value: float | None) -> str:
     """A count with a decimal prefix: 8217637232 -> "8.22 G"."""
+    value = _finite(value)
     if value is None:
         return "? "
     for size, prefix in _PREFIXES:
@@ -17,7 +28,7 @@ def count_text(value: float | None) -> str:
 
 def bytes_text(value: float | None) -> str:
     """A size: 261754760 -> "262 MB"."""
-    return "?" if value is None else f"{count_text(value)}B"
+    return "?" if _finite(value) is None else f"{count_text(value)}B"
 
 
 def flops_text(value: float | None, unknown: int = 0) -> str:
@@ -34,6 +45,7 @@ def flops_text(value: float | None, unknown: int = 0) -> str:
 
 def ms_text(value: float | None) -> str:
     """A time given in milliseconds, in the unit that fits: 0.0123 -> "12.3 µs"."""
+    value = _finite(value)
     if value is None:
         return "?"
     if value and abs(value) < 0.1:

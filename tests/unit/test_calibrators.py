@@ -57,6 +57,34 @@ def test_a_damaged_cache_is_refused_with_its_line(text: str, told: str) -> None:
         TensorRTCache.parse(text)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["x: 00000001", "x: 7f7fffff", "x: 7fc00000", "x: 7f800000", "x: 80000000", "x: bf800000", "/layer/h: 3c010204"],
+)
+def test_a_scale_that_can_not_be_is_refused_with_its_tensor(line: str) -> None:
+    tensor = line.partition(":")[0]
+    text = TEXT.replace("x: 3c010204", line) if tensor == "x" else TEXT + line
+    with pytest.raises(CalibrationError) as caught:
+        TensorRTCache.parse(text)
+    assert (caught.value.code, caught.value.details) == ("calibration-scale", {"tensor": tensor})
+    assert tensor in caught.value.message
+
+
+def test_a_scale_of_zero_is_refused_where_it_is_needed() -> None:
+    cache = TensorRTCache.parse(TEXT)  # as TensorRT writes it of a tensor that was always zero
+    assert cache.ranges(["x"])
+    with pytest.raises(CalibrationError) as caught:
+        cache.ranges(["x", "odd: name"])
+    assert (caught.value.code, caught.value.details["tensor"]) == ("calibration-scale", "odd: name")
+
+
+@pytest.mark.parametrize("text", ["x: +c010204", "x: 3c 010204"[:10], "x: 3c01020", "x: 3c0102041", "x: ３c010204"])
+def test_digits_are_eight_of_hexadecimal(text: str) -> None:
+    with pytest.raises(CalibrationError) as caught:
+        TensorRTCache.parse(f"TRT-1-E\n{text}\n")
+    assert caught.value.code == "calibration-cache"
+
+
 @pytest.fixture(params=VERSIONS)
 def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A module with exactly the real names whose builder asks the calibrator as TensorRT does."""

@@ -124,3 +124,53 @@ def test_a_file_that_names_no_target_is_not_for_nothing(plan: Plan) -> None:
 
 def test_phases_of_a_build_are_text() -> None:
     assert "  a &lt;b&gt;" in figures_time.build_times({"total": 1.0}, {"A <b>": 0.5}).data[0].y
+
+
+LINK = "<a href='https://elsewhere.example/%{x}'>\x1b[31m\u202e"
+
+
+def hostile(plan: Plan) -> Plan:
+    """The plan with markup in every name that a file may bring: titles, kinds, types, scopes, phases, GPUs, ways."""
+    layers = tuple(
+        replace(
+            layer, title=LINK + layer.title, kind=LINK, time_ms=1.0 + i, flops=10**9, bytes_read=10**6,
+            sources=tuple(replace(s, scope=LINK) for s in layer.sources),
+            inputs=tuple(replace(t, dtype=LINK) for t in layer.inputs), outputs=tuple(replace(t, dtype=LINK) for t in layer.outputs),
+        )
+        for i, layer in enumerate(plan.layers)
+    )  # fmt: skip
+    way = {"min_ms": 1.0, "max_ms": 2.0, "median_ms": 1.5, "p90_ms": 1.8, "p99_ms": 1.9, "iterations": 3,
+           "percentiles_ms": [1.0] * 101, "mean_ms": 1.5, "compute_mean_ms": 1.4, "transfers_mean_ms": 0.1}  # fmt: skip
+    return replace(
+        plan, layers=layers, summary={**plan.summary, "precisions": {LINK: 3}},
+        facts={**plan.facts, "measured": {"ways": {LINK: way}, "latency": way}},
+    )  # fmt: skip
+
+
+def test_no_name_becomes_a_link_in_any_chart(plan: Plan) -> None:
+    from workbench.plan.roofline import DEVICES
+    from workbench.plan.times import measured_times
+
+    odd = hostile(plan)
+    times = measured_times(odd)
+    device = replace(next(iter(DEVICES.values())), name=LINK)
+    assert times is not None
+    charts = [
+        figures.before_and_after(odd), figures.kinds(odd), figures.precisions(odd), figures.modules(odd), figures.memory(odd), figures.streams(odd),
+        figures.operators({LINK: 3}), figures.engines([(LINK, odd)]), figures.distribution(LINK, Histogram()),
+        figures_time.latency(odd.facts["measured"]), figures_time.distribution(odd.facts["measured"]), figures_time.slowest_layers(odd, times),
+        figures_time.timeline(odd, times), figures_time.sum_and_whole(odd), figures_time.roofline(odd, times, device),
+        figures_time.build_times({"total": 1.0, "build": 1.0}, {LINK: 1.0}),
+    ]  # fmt: skip
+    for chart in charts:
+        text = str(chart.to_plotly_json())
+        assert "<a" not in text
+        assert "\\x1b[31m" not in text.replace("\\\\", "")
+    assert "&lt;a href" in str(charts[2].to_plotly_json())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, -(10**400)])
+def test_numbers_that_no_unit_can_say_are_unknown(value: float) -> None:
+    from workbench.units import bytes_text, count_text, ms_text
+
+    assert [count_text(value), bytes_text(value), ms_text(value)] == ["?"] * 3

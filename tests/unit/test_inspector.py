@@ -11,7 +11,7 @@ import pytest
 
 from workbench.compilers.tensorrt.inspector import kind_of_file, nodes_in, parse_inspection, read_json, read_layers
 from workbench.compilers.tensorrt.listing import parse_listing
-from workbench.errors import ListingError, ProfileError
+from workbench.errors import LimitError, ListingError, ProfileError
 
 pytestmark = pytest.mark.tiny
 DATA = Path(__file__).parent.parent / "data"
@@ -233,7 +233,6 @@ def test_a_file_cut_off_anywhere_is_told(tmp_path: Path) -> None:
         (b"  \n", "is empty"),
         (b"\x7fELF\x00\x01", "is not JSON"),
         (b"Layers:\nName: a", "is not JSON"),
-        (b"[" * 100_000, "nested too deeply|ends in the middle"),
         (b'{"a": 1}', "is of no kind that is known here"),
         (b"[]", "is of no kind"),
         (b"3", "is of no kind"),
@@ -248,6 +247,42 @@ def test_other_files_are_refused_by_kind(tmp_path: Path, content: bytes, said: s
     path.write_bytes(content)
     with pytest.raises(ProfileError, match=said):
         read_layers(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"[" * 100_000, "limit-nesting"),
+        (b'{"Layers": ' + b"[" * 200 + b"]" * 200 + b"}", "limit-nesting"),
+        (b'{"Layers": [], "a": ' + b"9" * 400 + b"}", "limit-number-digits"),
+        (b'{"Layers": [], "a": ' + b"9" * 5000 + b"}", "limit-number-digits"),
+    ],
+)
+def test_documents_beyond_a_limit_are_refused_by_its_name(tmp_path: Path, content: bytes, code: str) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(LimitError) as caught:
+        read_layers(path)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"Layers": NaN}', b'{"Layers": [], "a": -Infinity}', b'{"a": 1e999}', b'{"a": 1, "a": 2}']
+)
+def test_numbers_that_are_none_and_keys_that_occur_twice_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(ProfileError) as caught:
+        read_layers(path)
+    assert caught.value.code == "not-json"
+
+
+def test_bytes_that_are_no_text_become_visible(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes((SAMPLES / "trt8.json").read_bytes().replace(b'"conv1 + relu1"', b'"conv\xff \\ud800"'))
+    names = [layer["name"] for layer in read_layers(path).layers]
+    assert any(name == "conv\\xff \\ud800" for name in names)
+    assert "".join(names).encode()  # else nothing could be written or printed
 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:

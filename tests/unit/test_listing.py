@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import time_limit
 from workbench.compilers.tensorrt.listing import owners, parse_listing, split_format
-from workbench.errors import ListingError
+from workbench.errors import LimitError, ListingError
 
 pytestmark = pytest.mark.tiny
 DATA = Path(__file__).parent.parent / "data" / "listings"
@@ -38,6 +39,115 @@ def test_recorded_listings_are_read_whole(path: Path) -> None:
             assert tensor["dtype"] in {"float32", "float16", "int8", "int32", "int64", "bool"}, tensor
             assert all(isinstance(d, int) for d in tensor["shape"])
             assert tensor["strides"] is None or len(tensor["strides"]) == len(tensor["shape"])
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_a_listing_cut_anywhere_is_refused_or_complete(path: Path) -> None:
+    text = path.read_text()
+    whole = parse_listing(text)
+    accepted = 0
+    for end in sorted({*range(0, len(text), 23), *range(max(0, len(text) - 900), len(text))}):
+        try:
+            cut = parse_listing(text[:end])
+        except ListingError:
+            continue
+        assert cut == whole, text[end - 60 : end]
+        accepted += 1
+    assert accepted < 40  # the last characters alone may be missing: of "Engine Metadata", which is not kept
+    for begin in range(1, len(text), 97):
+        with pytest.raises(ListingError):
+            parse_listing(text[begin:])
+
+
+def test_an_output_that_other_layers_read_is_missed_where_the_outputs_are_known() -> None:
+    text = "Layers:\n" + line("a", ["a"]) + "\n" + line("b", ["b"], ("out",)).replace("Name: out,", "Name: z,", 2)
+    text = text.replace("Inputs: [ { Name: z", "Inputs: [ { Name: out")
+    assert len(parse_listing(f"{text}\n\nBindings:\nx\nz\nout").io) == 3
+    assert len(parse_listing(f"{text}\n\nBindings:\nx\nz").io) == 2  # no word of it that `out` is an output
+    with pytest.raises(ListingError) as caught:
+        parse_listing(f"{text}\n\nBindings:\nx\nz", outputs=["z", "out"])
+    assert (caught.value.code, "out" in caught.value.message) == ("listing-incomplete", True)
+
+
+@pytest.mark.parametrize("last", ["ou", "out [profile", "out [profile 1"])
+def test_a_last_name_that_is_cut_is_refused(last: str) -> None:
+    text = f"Layers:\n{line('a', ['a'])}\n\nBindings:\nx\nout\n{last}"
+    with pytest.raises(ListingError) as caught:
+        parse_listing(text)
+    assert caught.value.code == "listing-incomplete"
+
+
+def test_further_shape_profiles_name_no_further_tensors() -> None:
+    text = f"Layers:\n{line('a', ['a'])}\n\nBindings:\nx\nout\nx [profile 1]\nout [profile 1]"
+    assert [io["name"] for io in parse_listing(text).io] == ["x", "out"]
+
+
+def test_an_unused_input_is_no_reason_to_refuse() -> None:
+    text = f"Layers:\n{line('a', ['a'])}\n\nBindings:\nunused\nx\nout"
+    assert [io["name"] for io in parse_listing(text, outputs=["out"]).io] == ["unused", "x", "out"]
+
+
+@pytest.mark.parametrize(
+    "dims", ["12-18", "-", "--1", "1,,2", "-2", "9" * 400, "1" * 19, ",".join("1" * 65), " ", "1 2", "٣"]
+)
+def test_dimensions_that_are_no_shape_are_refused(dims: str) -> None:
+    for text in (line("n", ["n"]).replace("Dimensions: [1,2]", f"Dimensions: [{dims}]", 1), "Layers:\n\nI/O Tensors:\n Name: x, "
+                 f"IOMode: Input, DataType: Float, Dimensions: [{dims}], Location: Device, IsShapeInferenceIO: false, ProfileInfo: []"):  # fmt: skip
+        if dims == " ":  # no dimensions: a scalar
+            continue
+        with pytest.raises(ListingError) as caught:
+            one(text) if text.startswith("Name") else parse_listing(text)
+        assert caught.value.code == "listing-unknown-form"
+
+
+def test_a_tensor_larger_than_any_is_refused_by_the_name_of_the_limit() -> None:
+    with pytest.raises(LimitError) as caught:
+        one(line("n", ["n"]).replace("Dimensions: [1,2]", "Dimensions: [1000000,1000000,1000000]", 1))
+    assert caught.value.code == "limit-tensor-elements"
+
+
+def test_lines_and_texts_beyond_a_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = recorded("1.7.1.116", "attention")
+    for name in ("LINE_BYTES", "DOCUMENT_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"WORKBENCH_LIMIT_{name}", "100")
+            with pytest.raises(LimitError) as caught:
+                parse_listing(text)
+        assert caught.value.details["limit"] == name
+
+
+@pytest.mark.parametrize("number", ["--1", "²", "9" * 5000, "x", ""])
+@pytest.mark.parametrize("key", ["StreamId", "EventId"])
+def test_streams_and_events_are_whole_numbers(key: str, number: str) -> None:
+    with pytest.raises(ListingError):
+        one(
+            line("n", ["n"], more=", EventId: 3").replace(f"{key}: {0 if key == 'StreamId' else 3}", f"{key}: {number}")
+        )
+
+
+LONG = {
+    "heads of tensors": lambda n: "Name: a, LayerType: b, Inputs: [ { Name: " + ", Dimensions: [1], Datatype: F, Format: " * n,
+    "heads and ends": lambda n: "Name: a, LayerType: b, Inputs: [ { Name: " + ", Dimensions: [1], Datatype: F, Format: }" * n,
+    "ends": lambda n: "Name: a, LayerType: b, Inputs: [ { Name: x, Dimensions: [1], Datatype: F, Format: " + " }" * n,
+    "owners": lambda n: "Name: a, LayerType: b, Inputs: [], Outputs: [], Metadata: " + "[ONNX Layer: " * n,
+    "owners and more": lambda n: "Name: a, LayerType: b, Inputs: [], Outputs: [], Metadata: " + "[ONNX Layer: x] [y" * n,
+    "types": lambda n: "Name: " + ", LayerType: x, Inputs:" * n,
+    "fields": lambda n: "Name: a, LayerType: b, Inputs: []" + ", A" * n,
+    "long key": lambda n: "Name: a, LayerType: b, Inputs: [], " + "A" * n,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_lines_made_to_take_long_take_as_long_as_others(what: str) -> None:
+    """200,000 repetitions take well under a second where time grows with the length, hours where with its square."""
+    with pytest.raises(ListingError), time_limit(20):
+        parse_listing("Layers:\n" + LONG[what](200_000))
+
+
+def test_a_long_line_of_inputs_and_outputs_takes_as_long_as_others() -> None:
+    entry = ", IOMode: x, DataType: y, Dimensions: [1], Location: z, IsShapeInferenceIO: a, ProfileInfo: ["
+    with pytest.raises(ListingError), time_limit(20):
+        parse_listing("Layers:\n\nI/O Tensors:\n Name: " + entry * 100_000)
 
 
 def test_the_three_versions_agree_on_attention() -> None:

@@ -408,8 +408,10 @@ def test_a_limit_of_no_batches_is_named(limit: int, tmp_path: Path) -> None:
     [
         ('{"schema": "workbench.calibration/1", "tensors": {}, "model": "m", "data": {}}', "does not say its data's"),
         ('{"schema": "workbench.calibration/1", "tensors": [], "model": "m", "data": {"source": 1, "digest": 1, '
-         '"batches": 1, "samples": 1}}', "no attribute 'items'"),
-        ('{"schema": "workbench.calibration/1"}', "there is no 'data'"),
+         '"batches": 1, "samples": 1}}', "does not say its data's source"),
+        ('{"schema": "workbench.calibration/1", "tensors": [], "model": "m", "data": {"source": "s", "digest": "d", '
+         '"batches": 1, "samples": 1}}', "it has no tensors"),
+        ('{"schema": "workbench.calibration/1"}', "does not say which model"),
         ('{"schema": "workb', "Unterminated"),
     ],
 )  # fmt: skip
@@ -420,10 +422,95 @@ def test_damaged_caches_are_refused(text: str, what: str, tmp_path: Path) -> Non
         Calibration.load(file)
     assert "--save-calibration" in str(refused.value.hint)
     file.write_bytes(b"\xa4\xff")
-    with pytest.raises(CalibrationError, match="not text"):
+    with pytest.raises(CalibrationError, match="Expecting value"):
         Calibration.load(file)
     with pytest.raises(CalibrationError, match="can't be read: No such file"):
         Calibration.load(tmp_path / "none.json")
+
+
+def cache_of(tmp_path: Path, **change: object) -> Path:
+    """A cache of one tensor, with fields of its histogram replaced."""
+    h = Histogram()
+    h.observe(normal(4000, seed=3))
+    document = {
+        "schema": "workbench.calibration/1", "model": "m",
+        "data": {"source": "s", "digest": "d", "batches": 1, "samples": 8},
+        "tensors": {"conv/out": {**h.to_dict(), **change}},
+    }  # fmt: skip
+    file = tmp_path / "cache.json"
+    file.write_text(json.dumps(document))
+    return file
+
+
+COUNTS = {
+    "short": lambda c: c[:100], "negative": lambda c: [-n for n in c], "all zero": lambda c: [0] * len(c), "empty": lambda c: [],
+    "nested": lambda c: [c], "huge": lambda c: [10**30] * len(c), "text": lambda c: [str(n) for n in c], "null": lambda c: None,
+    "floats": lambda c: [float(n) for n in c], "true": lambda c: [*c[:-1], True],
+    "one more": lambda c: [c[0] + 1, *c[1:]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", COUNTS)
+def test_counts_that_can_not_be_are_refused_with_the_tensor(tmp_path: Path, what: str) -> None:
+    good = cache_of(tmp_path)
+    counts = json.loads(good.read_text())["tensors"]["conv/out"]["counts"]
+    assert Calibration.load(good).ranges()["conv/out"] > 1
+    with pytest.raises(CalibrationError) as caught:
+        Calibration.load(cache_of(tmp_path, counts=COUNTS[what](counts)))
+    assert (caught.value.code, caught.value.details) == ("calibration-histogram", {"tensor": "conv/out"})
+    assert "conv/out" in caught.value.message
+
+
+@pytest.mark.parametrize("value", [-1.0, "3", None, True, [1.0], {}, 1e39, 1e308, 10**30, 1e-30, 0, 1000.0])
+@pytest.mark.parametrize("key", ["top", "low", "high", "elements", "bad"])
+def test_fields_that_can_not_be_are_refused_with_the_tensor(tmp_path: Path, key: str, value: object) -> None:
+    if (key, value) in [("low", -1.0), ("low", 0), ("low", 1e-30), ("bad", 0)]:
+        return  # these can be: the largest magnitude is the other end
+    with pytest.raises(CalibrationError) as caught:
+        Calibration.load(cache_of(tmp_path, **{key: value}))
+    assert (caught.value.code, caught.value.details) == ("calibration-histogram", {"tensor": "conv/out"})
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
+    file = cache_of(tmp_path, top=-777)
+    file.write_text(file.read_text().replace("-777", number))
+    with pytest.raises(CalibrationError) as caught:
+        Calibration.load(file)
+    assert (caught.value.code, caught.value.details) == ("calibration-histogram", {"tensor": "conv/out"})
+
+
+def test_a_cache_that_names_a_tensor_twice_is_refused(tmp_path: Path) -> None:
+    file = cache_of(tmp_path)
+    text = file.read_text()
+    entry = text[text.index('"conv/out"') :].removesuffix("}}")
+    file.write_text(text.replace(entry, f"{entry}, {entry}"))
+    with pytest.raises(CalibrationError, match="'conv/out' twice"):
+        Calibration.load(file)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_histogram_that_can_be_is_read_back(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    h = Histogram()
+    for _ in range(int(rng.integers(1, 6))):
+        values = rng.standard_normal(int(rng.integers(1, 500))) * 10.0 ** rng.integers(-40, 38)
+        with np.errstate(over="ignore"):
+            h.observe(np.clip(np.where(rng.random(values.shape) < 0.3, 0, values), -3e38, 3e38).astype(np.float32))
+    again = Histogram.from_dict(json.loads(json.dumps(h.to_dict())))
+    assert again.to_dict() == h.to_dict()
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf"), -1.0, 1e39, "1", None, True])
+def test_no_range_that_is_no_number_reaches_a_model(end: object) -> None:
+    import onnx_ir as ir
+
+    from tests.models_small import mlp
+    from workbench.precision.insert import Choices, Insertion
+
+    with pytest.raises(CalibrationError) as caught:
+        Insertion(ir.from_proto(mlp()), Choices(), {"h": end}, to="int8")  # type: ignore[dict-item]
+    assert (caught.value.code, caught.value.details) == ("calibration-range", {"tensor": "h"})
 
 
 def test_ranges_that_are_both_zero_are_the_same() -> None:

@@ -343,7 +343,7 @@ def test_any_order_of_any_names_is_joined_as_counted() -> None:
         ([{"count": 2}, {"name": "a", "timeMs": None}], "record 0 has no time"),
         ([{"count": 2}, *rows_of("a"), {"timeMs": 1}], "record 1 has no name"),
         ([{"count": 2}, {"name": "a", "timeMs": -1}], r"record 0 \(a\) holds -1"),
-        ([{"count": 2}, {"name": "a", "timeMs": math.nan}], "holds nan"),
+        ([{"count": 2}, {"name": "a", "timeMs": math.nan}], "holds the number NaN"),
         ([{"latencyMs": 1}], "--exportTimes.*was expected"),
     ],
 )

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import __version__
+from workbench.documents import DocumentError, parse_json, read_text
 from workbench.errors import (
     BuildError,
     CalibrationError,
@@ -108,13 +109,7 @@ class Bench:
         self._calibrations: dict[tuple[str, int], Calibration] = {}
         self.document = {"schema": SCHEMA, "rows": []}
         if self.out is not None and self.out.is_file():
-            try:
-                known = json.loads(self.out.read_text())
-            except ValueError:
-                known = None
-            if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("rows"), list):
-                raise ConfigError(f"{self.out} is not a results file.", hint="Name another file.")
-            self.document = known
+            self.document = _results(self.out)
 
     def run(self, on_row: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
         """Measure what is missing.
@@ -458,6 +453,26 @@ def _by_torch_tensorrt(module: Any, inputs: Sequence[Any], precision: str) -> tu
         raise CompilerUnavailableError("nothing of the model ran in TensorRT")
     back = len(parts.fallbacks)
     return compiled, f"{how}: {parts.engines} engine{'s' if parts.engines > 1 else ''}, {back} operators in PyTorch"
+
+
+def _results(file: Path) -> dict[str, Any]:
+    """The results of an earlier run.
+
+    Raises:
+        ConfigError: the file holds something else, or a row that the table can't show.
+        LimitError: it is too large or nested too deeply.
+    """
+    try:
+        known = parse_json(read_text(file), str(file))
+        if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("rows"), list):
+            raise DocumentError("it is of another kind")
+        for row in known["rows"]:
+            if [type(row[key]) for key in ("model", "batch", "precision")] != [str, int, str]:
+                raise DocumentError("a row does not say its model, batch and precision")
+        table(known)
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
+        raise ConfigError(f"{file} is not a results file: {error}.", hint="Name another file.") from None
+    return known
 
 
 def table(document: Mapping[str, Any]) -> list[list[str]]:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from workbench.model.graph import Node
 
 _PREFIX = "pkg.torch.onnx."
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)\n?\s*(?P<code>[^\n]*)')
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>[0-9]{1,9}), in (?P<function>\S+)\n?\s*(?P<code>[^\n]*)')
+_LONGEST = 100_000
+"""Characters of a list of scopes; the exporter writes some hundreds."""
 _TARGET = re.compile(r"target=([^\]]+)\]")
 # Frames of the library say how torch is written, not where the user asked for the operation.
 _LIBRARY = re.compile(
@@ -89,9 +91,11 @@ def source_of_fx(node: Any) -> Source:
 @lru_cache(maxsize=4096)
 def _strings(text: str) -> tuple[str, ...]:
     """A Python list literal of strings, as the exporter writes it."""
+    if len(text) > _LONGEST:
+        return ()
     try:
         value = ast.literal_eval(text) if text else []
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: brackets nested too deeply
         return ()
     return tuple(str(item) for item in value) if isinstance(value, list | tuple) else ()
 

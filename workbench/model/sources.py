@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.config import ShapeProfile
+from workbench.documents import expanded, kind_of
 from workbench.errors import CompilerUnavailableError, ModelError
 from workbench.jobs import Job
 from workbench.machine import REWRITERS, installed, made_by
@@ -85,8 +86,8 @@ def resolve(
         return source
     if isinstance(source, str | os.PathLike):
         text = os.fspath(source)
-        path = Path(text).expanduser()
-        if path.is_file() or path.suffix == ".onnx":
+        path = expanded(text)
+        if kind_of(path) == "file" or path.suffix == ".onnx":
             model = Model(name or path.stem, path, {"kind": "file", "path": str(path.resolve())})
             _ = model.graph  # a bad file is told here, not at its first use
             return model

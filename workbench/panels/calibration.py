@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench import figures
+from workbench.documents import expanded
 from workbench.errors import CalibrationError, WorkbenchError
 from workbench.events import Selection
 from workbench.panels.base import Panel, chart, empty, fact_row, warning
@@ -162,7 +163,7 @@ class CalibrationPanel(Panel):
     def _path(self) -> Path:
         if not self.file.value.strip():
             raise CalibrationError("No file is named.", hint="Write a path into the field Cache, such as ranges.json.")
-        return Path(self.file.value.strip()).expanduser()
+        return expanded(self.file.value.strip())
 
     def _load(self, _button: Any) -> None:
         self.show_error("")

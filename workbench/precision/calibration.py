@@ -14,15 +14,15 @@ import importlib
 import json
 import sys
 import traceback
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.documents import DocumentError, expanded, kind_of, parse_json, read_text
 from workbench.errors import CalibrationError, WorkbenchError, first_lines
 from workbench.machine import made_by
+from workbench.precision.arrays import read_arrays, read_image
 from workbench.precision.ort_errors import raised
 from workbench.store import written
 
@@ -41,6 +41,9 @@ BINS = 2048
 
 LEVELS = 128
 """Magnitudes that INT8 tells apart; what the entropy method squeezes a histogram into."""
+
+LARGEST = 3.4028234663852886e38
+"""The largest number of FP32."""
 
 CUT = 0.01
 """The largest share of a tensor's values (zeros aside) that the entropy method may cut off."""
@@ -265,10 +268,10 @@ def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, 
 
     if isinstance(data, Path) or (isinstance(data, str) and not data.startswith("random:")):
         text = str(data)
-        path = Path(text).expanduser()
-        if path.is_dir():
+        path = expanded(text)
+        if kind_of(path) == "folder":
             return f"Folder {path}", _folder(path, inputs)
-        if path.suffix in {".npy", ".npz"} or path.is_file():
+        if path.suffix in {".npy", ".npz"} or kind_of(path) == "file":
             return f"File {path}", _file(path, inputs)
         module, colon, name = text.partition(":")
         if colon and module and name.isidentifier():
@@ -389,22 +392,9 @@ def _file(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]
 
 
 def _load(path: Path, inputs: Sequence[Input]) -> dict[str, np.ndarray]:
-    import numpy as np
-
-    try:
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {_single(inputs, path.name): found}
-        with found:
-            arrays = {name: found[name] for name in found.files}
-    except FileNotFoundError:
-        raise CalibrationError(f"There is no file {path}.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # NumPy takes whatever it does not know for a pickle and says how to load that unsafely.
-        why = "it holds Python objects, or is of another kind" if "pickle" in str(error) else error
-        raise CalibrationError(
-            f"{path} can't be read as NumPy data: {why}.", hint="Write it with numpy.save or numpy.savez."
-        ) from None
+    arrays = read_arrays(path)
+    if not isinstance(arrays, dict):
+        return {_single(inputs, path.name): arrays}
     if len(inputs) == 1 and len(arrays) == 1:
         return {inputs[0].name: next(iter(arrays.values()))}
     return arrays
@@ -445,7 +435,7 @@ def _same_length(what: str, lengths: Mapping[str, int]) -> None:
 
 
 def _folder(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]]:
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in {".npy", ".npz"})
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in {".npy", ".npz"} and f.is_file())
     if files:
         for file in files:
             arrays = _load(file, inputs)
@@ -454,7 +444,7 @@ def _folder(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarra
             else:
                 yield from _split(arrays, inputs)
         return
-    images = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES)
+    images = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES and f.is_file())
     if not images:
         raise CalibrationError(
             f"Folder {path} holds neither .npy, .npz nor image files.",
@@ -466,7 +456,6 @@ def _folder(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarra
 def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]]:
     """Images as RGB in 0..1, resized to the input; normalization beyond that is the user's."""
     import numpy as np
-    from PIL import Image
 
     name = _single(inputs, "a folder of images")
     shape = inputs[0].shape
@@ -476,15 +465,7 @@ def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[s
             hint="Prepare the data yourself and save them with numpy.save, or give --shape.",
         )
     for file in files:
-        try:
-            with Image.open(file) as picture:
-                sized = picture.convert("RGB" if shape[1] == 3 else "L").resize(
-                    (int(shape[3] or 1), int(shape[2] or 1))
-                )
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three for a damaged file
-            raise CalibrationError(
-                f"{file} can't be read as an image: {error}.", hint="Repair it, or take it out of the folder."
-            ) from None
+        sized = read_image(file, "RGB" if shape[1] == 3 else "L", (int(shape[3] or 1), int(shape[2] or 1)))
         array = np.asarray(sized, dtype=np.float32) / 255
         array = array.transpose(2, 0, 1) if array.ndim == 3 else array[None]
         yield {name: np.repeat(array[None], inputs[0].fixed_batch or 1, axis=0)}
@@ -672,13 +653,53 @@ class Histogram:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Histogram:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            DocumentError: a field is absent, of another type, or says what can't be: counts that are not `BINS` numbers,
+                values beyond the last bin, a count of elements that is not the sum.
+        """
         import numpy as np
 
-        return Histogram(
-            np.array(data["counts"], dtype=np.int64) if data["counts"] else None, data["top"], data["low"],
-            data["high"], data["elements"], data["bad"],
-        )  # fmt: skip
+        if not isinstance(data, Mapping):
+            raise DocumentError("it is no object")
+        if absent := {"counts", "top", "low", "high", "elements", "bad"} - set(data):
+            raise DocumentError(f"it has no {min(absent)}")
+        # The bins may end at up to twice the largest value.
+        top, low, high = _real(data["top"], "top", 4 * LARGEST), _real(data["low"], "low"), _real(data["high"], "high")
+        elements, bad = (_count(data[key], key) for key in ("elements", "bad"))
+        counts = data["counts"]
+        if not isinstance(counts, list) or len(counts) not in (0, BINS):
+            raise DocumentError(f"its counts are not {BINS} numbers")
+        numbers = [_count(number, "counts") for number in counts]
+        if sum(numbers) != elements:
+            raise DocumentError(f"its counts add up to {sum(numbers)}, and its elements are {elements}")
+        amax = max(abs(low), abs(high))
+        if low > high or (elements == 0 and amax > 0):
+            raise DocumentError(f"its values from {low:g} to {high:g} can't be")
+        # Every value lies within the bins; where all are zero there are none to lay out.
+        if top < 0 or amax > top or (top == 0 and any(numbers[1:])):
+            raise DocumentError(f"its bins end at {top:g}, and its values lie between {low:g} and {high:g}")
+        # The largest value lies in the last bin that holds any, to what rounding moves it.
+        last = max((place for place, number in enumerate(numbers) if number), default=0)
+        if top and abs(amax / top * BINS - last - 0.5) > 1.5:
+            raise DocumentError(
+                f"its largest value is {amax:g}, and its last count is at {(last + 0.5) * top / BINS:g}"
+            )
+        return Histogram(np.array(numbers, dtype=np.int64) if numbers else None, top, low, high, elements, bad)
+
+
+def _real(value: Any, key: str, largest: float = LARGEST) -> float:
+    """A number that FP32 holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -largest <= value <= largest:
+        raise DocumentError(f"its {key} is {value!r:.60}, which is no number of FP32")
+    return float(value)
+
+
+def _count(value: Any, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise DocumentError(f"its {key} hold {value!r:.60}, which is no count")
+    return value
 
 
 def _entropy(counts: np.ndarray) -> int:
@@ -793,30 +814,53 @@ class Calibration:
         """Read what `save` wrote.
 
         Raises:
-            CalibrationError: it is no calibration cache, or of a later version.
+            CalibrationError: it is no calibration cache, of a later version, or holds ranges that can't be.
+            LimitError: it is too large or nested too deeply.
         """
         try:
-            text = Path(path).read_text()
+            text = read_text(path)
         except OSError as error:
-            raise CalibrationError(f"{path} can't be read: {error.strerror}.", hint=_CACHES) from None
-        except UnicodeDecodeError:
-            raise CalibrationError(f"{path} is no calibration cache: it is not text.", hint=_CACHES) from None
-        try:
-            data = json.loads(text)
-            if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-                raise ValueError(f"its schema is not {SCHEMA}")
-            if absent := {"source", "digest", "batches", "samples"} - set(data["data"]):
-                raise ValueError(f"it does not say its data's {min(absent)}")
-            tensors = {name: Histogram.from_dict(h) for name, h in data["tensors"].items()}
-            return Calibration(data["model"], data["data"], tensors)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalibrationError(
-                f"{path} is no calibration cache, or not a whole one: {_why(error)}.", hint=_CACHES
+                f"{path} can't be read: {error.strerror or error}.", hint=_CACHES, code="file-unreadable"
             ) from None
+        try:
+            data = parse_json(text, str(path), finite=False)  # the tensor is named below
+            if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+                raise DocumentError(f"its schema is not {SCHEMA}")
+            about = _about(data)
+            if not isinstance(data.get("tensors"), dict):
+                raise DocumentError("it has no tensors")
+        except ValueError as error:
+            raise CalibrationError(
+                f"{path} is no calibration cache, or not a whole one: {error}.", hint=_CACHES, code="calibration-cache"
+            ) from None
+        tensors = {}
+        for name, histogram in data["tensors"].items():
+            try:
+                tensors[name] = Histogram.from_dict(histogram)
+            except ValueError as error:
+                raise CalibrationError(
+                    f"{path} is damaged: of tensor {name}, {error}.",
+                    hint="Calibrate again, or copy the file again.",
+                    details={"tensor": name},
+                    code="calibration-histogram",
+                ) from None
+        return Calibration(data["model"], about, tensors)
 
 
-def _why(error: Exception) -> str:
-    return f"there is no {error}" if isinstance(error, KeyError) else str(error)
+def _about(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cache says of its model and data.
+
+    Raises:
+        DocumentError: it does not, or in other types.
+    """
+    about = document.get("data")
+    if not isinstance(document.get("model"), str) or not isinstance(about, dict):
+        raise DocumentError("it does not say which model and data it is of")
+    for key, kind in (("source", str), ("digest", str), ("batches", int), ("samples", int)):
+        if not isinstance(about.get(key), kind) or isinstance(about[key], bool):
+            raise DocumentError(f"it does not say its data's {key}")
+    return about
 
 
 def side_by_side(mine: Mapping[str, float], theirs: Mapping[str, float]) -> pd.DataFrame:

@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ModelError
+from workbench.errors import CalibrationError, ModelError
+from workbench.precision.calibration import LARGEST
 from workbench.precision.cast import free_name, some
 
 if TYPE_CHECKING:
@@ -242,6 +244,15 @@ class Insertion:
     ) -> None:  # fmt: skip
         import onnx_ir as ir
 
+        given: Mapping[str, Any] = amax  # it may come from a file
+        for name, end in given.items():
+            if isinstance(end, bool) or not isinstance(end, Real) or not 0 <= float(end) <= LARGEST:
+                raise CalibrationError(
+                    f"The range of {name} ends at {end!r:.60}: no scale follows from that.",
+                    hint="Calibrate again.",
+                    details={"tensor": name},
+                    code="calibration-range",
+                )
         self.ir = ir
         self.model, self.graph = model, model.graph
         self.choices, self.amax = choices, amax

@@ -466,7 +466,6 @@ def quantize_task(
     warnings = []
     if choices.tensors and cache is not None and Path(cache).name == TENSORRT_CACHE:
         ranges = TensorRTCache.load(cache).ranges(choices.tensors)
-        ranges.update({tensor: 1.0 for tensor, end in ranges.items() if end == 0.0})
     elif choices.tensors and cache is not None and Path(cache).name == RANGES:
         known = json.loads(Path(cache).read_text())
         _check_all(choices.tensors, known)

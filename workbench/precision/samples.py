@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.documents import expanded
 from workbench.errors import CalibrationError
 from workbench.jobs import Job
 from workbench.machine import made_by
+from workbench.precision.arrays import read_arrays
 
 if TYPE_CHECKING:
     from workbench.model.model import Model
@@ -84,18 +86,18 @@ def read_labels(labels: Any) -> list[int] | None:
 
     Raises:
         CalibrationError: there is no such file, or it holds no whole numbers.
+        LimitError: it is too large.
     """
     import numpy as np
 
     if labels is None or (isinstance(labels, str) and not labels.strip()):
         return None
     if isinstance(labels, str | Path):
-        try:
-            labels = np.load(Path(labels).expanduser(), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        labels = read_arrays(expanded(labels))
+        if isinstance(labels, dict):
             raise CalibrationError(
-                f"Labels can't be read from {labels}: {error}.", hint="Save them with numpy.save: one class a sample."
-            ) from None
+                "Labels can't be read from an archive.", hint="Give an .npy file: one class a sample."
+            )
     if hasattr(labels, "detach"):
         labels = labels.detach().cpu().numpy()
     array = np.asarray(labels)

@@ -10,15 +10,17 @@ nothing of the model that it was made from.
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from workbench import limits
+from workbench.documents import read_text
 from workbench.errors import CalibrationError
+from workbench.safe_text import whole as whole_text
 from workbench.store import written
 
 if TYPE_CHECKING:
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
 LEVELS = 127
 """Largest magnitude of INT8, symmetric about zero."""
 
-_HEAD = re.compile(r"TRT-\d+-\w+")
+SMALLEST, LARGEST = 2.0**-126, 3.4028234663852886e38 / LEVELS
+"""Scales that a float32 holds in full, and whose range's end it holds too."""
+
+_HEAD = re.compile(r"TRT-[0-9]+-\w+")
+_DIGITS = re.compile(r"[0-9a-fA-F]{8}")
 _HINT = "Such a file begins with a line like TRT-101300-EntropyCalibration2."
 
 
@@ -59,24 +65,40 @@ class TensorRTCache:
         """Read what TensorRT wrote.
 
         Raises:
-            CalibrationError: a line does not follow the format.
+            CalibrationError: a line does not follow the format, gives a scale that INT8 can't have, or a tensor that
+                another line has given.
+            LimitError: it is too large.
         """
-        lines = text.splitlines()
+        limits.check("DOCUMENT_BYTES", len(text), name)
+        lines = whole_text(text).split("\n")
         if not lines or not _HEAD.fullmatch(lines[0].strip()):
             raise CalibrationError(f"{name} is no calibration cache of TensorRT.", hint=_HINT)
-        scales = {}
+        scales: dict[str, float] = {}
         for number, line in enumerate(lines[1:], 2):
+            line = line.removesuffix("\r")  # noqa: PLW2901
             if not line.strip():
                 continue
             tensor, colon, digits = line.rpartition(":")
-            try:
-                (scale,) = struct.unpack(">f", bytes.fromhex(digits.strip()))
-            except (ValueError, struct.error):
-                colon = ""
-            if not colon:
-                raise CalibrationError(f"Line {number} of {name} is not of the form 'tensor: 3c010a14': {line!r}.")
-            if not math.isfinite(scale) or scale < 0:
-                raise CalibrationError(f"Line {number} of {name} gives {tensor} a scale of {scale}.")
+            if not colon or not _DIGITS.fullmatch(digits.strip()):
+                raise CalibrationError(
+                    f"Line {number} of {name} is not of the form 'tensor: 3c010a14': {line[:200]!r}.",
+                    code="calibration-cache",
+                )
+            (scale,) = struct.unpack(">f", bytes.fromhex(digits.strip()))
+            about: dict[str, Any] = {"details": {"tensor": tensor}, "code": "calibration-scale"}
+            # TensorRT itself writes 0 for a tensor that was always zero; `ranges` refuses it where it is needed.
+            if not (SMALLEST <= scale <= LARGEST or (scale == 0 and digits.strip() == "0" * 8)):
+                raise CalibrationError(
+                    f"Line {number} of {name} gives {tensor} a scale of {scale}.",
+                    hint="No range of INT8 has such a scale. Calibrate again.",
+                    **about,
+                )
+            if tensor in scales:
+                raise CalibrationError(
+                    f"Line {number} of {name} gives {tensor} a scale for the second time.",
+                    hint="Two caches were joined, or the file is damaged. Calibrate again.",
+                    **about,
+                )
             scales[tensor] = scale
         if not scales:
             raise CalibrationError(f"{name} holds no tensor.")
@@ -90,9 +112,9 @@ class TensorRTCache:
             CalibrationError: it is none.
         """
         try:
-            text = Path(path).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CalibrationError(f"{path} can't be read: {error}.", hint=_HINT) from None
+            text = read_text(path)
+        except OSError as error:
+            raise CalibrationError(f"{path} can't be read: {error}.", hint=_HINT, code="file-unreadable") from None
         return TensorRTCache.parse(text, str(path))
 
     @staticmethod
@@ -120,7 +142,7 @@ class TensorRTCache:
             wanted: Names of the tensors that must be there; None for all that are.
 
         Raises:
-            CalibrationError: one of them is not.
+            CalibrationError: one of them is not, or its scale is 0.
         """
         found = {name: scale * LEVELS for name, scale in self.scales.items()}
         if wanted is None:
@@ -133,6 +155,15 @@ class TensorRTCache:
                 f"The cache {self.head} has no range for {len(absent)} of {len(wanted)} tensors, the first is {absent[0]}: "
                 f"{other}.",
                 hint="Calibrate again with data; TensorRT names tensors as the ONNX file does that it parsed.",
+            )
+        dead = [name for name in wanted if found[name] == 0]
+        if dead:
+            raise CalibrationError(
+                f"The cache {self.head} gives {dead[0]} a scale of 0: it was zero on all data that made the cache"
+                + (f" (and {len(dead) - 1} more)." if len(dead) > 1 else "."),
+                hint="Calibrate again with data that reach it, or leave its node in higher precision (keep).",
+                details={"tensor": dead[0], "tensors": dead[:20]},
+                code="calibration-scale",
             )
         return {name: found[name] for name in wanted}
 

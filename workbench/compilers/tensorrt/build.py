@@ -97,7 +97,7 @@ def build(
         file.write(memoryview(serialized))
         size = file.tell()
     version = f"{module} {getattr(trt, '__version__', '')}".strip()
-    listing = _listing(logger, version)
+    listing = _listing(logger, version, [network.get_output(i).name for i in range(network.num_outputs)])
     seconds = {
         "load": loaded - begin, "parse": parsed - loaded, "build": built - parsed,
         "total": time.perf_counter() - begin,
@@ -430,13 +430,13 @@ def _tensors(network: Any) -> dict[str, list[Any]]:
     return found
 
 
-def _listing(logger: Any, version: str) -> Listing:
+def _listing(logger: Any, version: str, outputs: list[str]) -> Listing:
     if logger.listing is None:
         raise ListingError(
             f"{version} wrote no layer listing into its VERBOSE log.",
             hint="On a machine with a GPU the engine inspector can be asked instead.",
         )
-    return parse_listing(logger.listing, version)
+    return parse_listing(logger.listing, version, outputs)
 
 
 def parser_refused(

@@ -24,8 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench import limits
 from workbench.compilers.base import IORecord, LayerRecord, TensorRecord
-from workbench.compilers.tensorrt.listing import DTYPES, owners, split_format
+from workbench.compilers.tensorrt.listing import DTYPES, RANK, owners, split_format
+from workbench.documents import parse_json, read_text
 from workbench.errors import ListingError, ProfileError
 
 KINDS = {
@@ -47,7 +49,10 @@ _MADE = re.compile(
 """Beginnings of names that TensorRT gave to layers which it added itself."""
 _REFORMAT = "Reformatting CopyNode for "
 _SCALE = re.compile(r"_(?:de)?quantize_scale_node$")
-_REGION = re.compile(r"\{ForeignNode\[(.*)\]\}")
+_REGION = ("{ForeignNode[", "]}")
+_FURTHER = re.compile(r" \[profile [0-9]+\]$")
+_MARK = re.compile(r"\(| \+ | \|\| ")
+_MARK_OR_COMMA = re.compile(r"\(| \+ | \|\| |, |,")
 _MARKS = re.compile(r"[\x1d-\x1f]+")
 
 
@@ -75,28 +80,35 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         ProfileError: there is no such file, or it is no JSON.
+        LimitError: it is too large or nested too deeply.
     """
     place = Path(path)
     try:
-        text = place.read_text(encoding="utf-8", errors="surrogateescape")
+        text = read_text(place)
     except OSError as error:
-        raise ProfileError(f"{place} can't be read: {error.strerror or error}.") from None
+        raise ProfileError(f"{place} can't be read: {error.strerror or error}.", code="file-unreadable") from None
     if not text.strip():
-        raise ProfileError(f"{place} is empty.", hint="trtexec may have failed before it wrote it; look at its output.")
+        raise ProfileError(
+            f"{place} is empty.",
+            hint="trtexec may have failed before it wrote it; look at its output.",
+            code="file-empty",
+        )
     try:
-        return json.loads(text.removeprefix("\ufeff"), strict=False)
+        return parse_json(text, str(place), strict=False)
     except json.JSONDecodeError as error:
         if text[error.pos :].strip() and not error.msg.startswith("Unterminated"):
             raise ProfileError(
                 f"{place} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.",
                 hint="Files of --exportLayerInfo, --exportProfile and --exportTimes are meant.",
+                code="not-json",
             ) from None
         raise ProfileError(
             f"{place} ends in the middle of its JSON, after {len(text)} characters.",
             hint="It was cut off: copy it again, or let trtexec write it again.",
+            code="file-cut",
         ) from None
-    except RecursionError:
-        raise ProfileError(f"{place} is nested too deeply to be a file of trtexec's.") from None
+    except ValueError as error:
+        raise ProfileError(f"{place} can't be read: {error}.", code="not-json") from None
 
 
 def kind_of_file(data: Any) -> str:
@@ -168,9 +180,11 @@ def parse_inspection(data: Mapping[str, Any] | str, name: str = "", known: Colle
     """
     if isinstance(data, str):
         try:
-            data = json.loads(data, strict=False)
+            data = parse_json(data, f"The layer information {name}", strict=False)
         except json.JSONDecodeError as error:
             raise _bad(name, f"it is not JSON ({error.msg} at character {error.pos})") from None
+        except ValueError as error:
+            raise _bad(name, str(error)) from None
     if not isinstance(data, Mapping) or not isinstance(data.get("Layers"), list):
         raise _bad(name, "it has no list of Layers")
     layers: list[Any] = data["Layers"]
@@ -211,37 +225,72 @@ def nodes_in(name: str, known: Collection[str] = ()) -> list[str]:
         return [name]
     if name.startswith(_REFORMAT):
         return []
-    region = _REGION.search(name)
-    if region:
-        ends = [part for part in region[1].split("...") if part]
-        return list(dict.fromkeys(n for end in ends for n in nodes_in(end, known)))
+    begin, end = name.find(_REGION[0]), name.rfind(_REGION[1])
+    if 0 <= begin < end:
+        ends = [part for part in name[begin + len(_REGION[0]) : end].split("...") if part]
+        return list(dict.fromkeys(node for part in ends for node in _listed(part, known)))
+    return _listed(name, known)
+
+
+def _listed(name: str, known: Collection[str]) -> list[str]:
+    """The nodes of a list such as ``a + PWN(PWN(b), c) || d``, in order, each once.
+
+    Lists may be nested as deeply as a chain of pointwise operations is long: each character is read once.
+    """
+    if name in known:
+        return [name]
+    closing = _pairs_of(name)
     found: dict[str, None] = {}
-    for part in _split(name):
-        text = part.strip()
-        if text.startswith("PWN(") and text.endswith(")"):
-            found.update(dict.fromkeys(n for inner in _split(text[4:-1], commas=True) for n in nodes_in(inner, known)))
+    # Parts still to read, the next one last: where they begin and end, and whether commas separate as well.
+    waiting = [(0, len(name), False)]
+    while waiting:
+        begin, end, commas = waiting.pop()
+        parts = _split(name, begin, end, closing, commas=commas)
+        if len(parts) > 1:
+            waiting += [(*part, False) for part in reversed(parts)]
             continue
-        if not text or _MADE.match(text):
-            continue
-        base = _SCALE.sub("", text)
-        found[text if text in known else base] = None
+        begin, end = _stripped(name, begin, end)
+        if name.startswith("PWN(", begin, end) and closing.get(begin + 3) == end - 1:
+            waiting.append((begin + 4, end - 1, True))
+        elif begin < end and not _MADE.match(name, begin, end):
+            text = name[begin:end]
+            found[text if text in known else _SCALE.sub("", text)] = None
     return list(found)
 
 
-def _split(text: str, *, commas: bool = False) -> list[str]:
+def _stripped(text: str, begin: int, end: int) -> tuple[int, int]:
+    while begin < end and text[begin].isspace():
+        begin += 1
+    while begin < end and text[end - 1].isspace():
+        end -= 1
+    return begin, end
+
+
+def _pairs_of(text: str) -> dict[int, int]:
+    """Where each opened parenthesis is closed; those that are not closed are left out."""
+    found: dict[int, int] = {}
+    opened: list[int] = []
+    for at in (match.start() for match in re.finditer(r"[()]", text)):
+        if text[at] == "(":
+            opened.append(at)
+        elif opened:
+            found[opened.pop()] = at
+    return found
+
+
+def _split(text: str, begin: int, end: int, closing: Mapping[int, int], *, commas: bool) -> list[tuple[int, int]]:
     """Cut at `` + `` and `` || `` (and commas) that are not inside parentheses."""
-    marks = (" + ", " || ", ", ", ",") if commas else (" + ", " || ")
-    parts, depth, start, at = [], 0, 0, 0
-    while at < len(text):
-        if text[at] in "()":
-            depth = max(0, depth + (1 if text[at] == "(" else -1))
-        elif depth == 0 and (mark := next((m for m in marks if text.startswith(m, at)), None)):
-            parts.append(text[start:at])
-            at += len(mark)
-            start = at
-            continue
-        at += 1
-    return [*parts, text[start:]]
+    marks = _MARK_OR_COMMA if commas else _MARK
+    parts, start, at = [], begin, begin
+    while found := marks.search(text, at, end):
+        if found[0] == "(":
+            at = closing.get(found.start(), end) + 1
+        else:
+            parts.append((start, found.start()))
+            start = at = found.end()
+        if at >= end:
+            break
+    return [*parts, (start, end)]
 
 
 def _bare(name: str, known: Collection[str]) -> LayerRecord:
@@ -260,7 +309,10 @@ def _layer(layer: Mapping[str, Any], where: str, told: bool, known: Collection[s
         return _bare(name, known)
     metadata = _metadata(layer, where)
     if told:
-        nodes = owners(metadata)
+        names = owners(metadata)
+        if names is None:
+            raise _bad(where, "its Metadata names ONNX layers that can't be told apart")
+        nodes = names
         if not nodes and metadata.strip():  # Torch-TensorRT and others write their own marks
             nodes = list(dict.fromkeys(part.strip() for part in _MARKS.split(metadata) if part.strip()))
     else:
@@ -269,18 +321,18 @@ def _layer(layer: Mapping[str, Any], where: str, told: bool, known: Collection[s
     for key in _WEIGHTS:
         value = layer.get(key)
         if isinstance(value, Mapping) and value.get("Count"):
-            dtype = str(value.get("Type", ""))
+            dtype = _text(value, "Type", where)
             constants.append(
-                {"name": f"{name} {key}", "shape": [_integer(value["Count"], where, key)], "strides": None,
+                {"name": f"{name} {key}", "shape": _shape([value["Count"]], where, key), "strides": None,
                  "dtype": DTYPES.get(dtype, dtype.lower()), "format": ""}
             )  # fmt: skip
     return {
         "name": name,
-        "type": str(layer.get("LayerType", "")),
+        "type": _text(layer, "LayerType", where),
         "inputs": _tensors(layer, "Inputs", where),
         "constants": constants,
         "outputs": _tensors(layer, "Outputs", where),
-        "tactic": str(layer.get("TacticName") or ""),
+        "tactic": _text(layer, "TacticName", where),
         "stream": _integer(layer.get("StreamId", 0), where, "StreamId"),
         "event": None if layer.get("EventId") is None else _integer(layer["EventId"], where, "EventId"),
         "nodes": nodes,
@@ -291,10 +343,14 @@ def _layer(layer: Mapping[str, Any], where: str, told: bool, known: Collection[s
 
 
 def _metadata(layer: Mapping[str, Any], where: str) -> str:
-    text = layer.get("Metadata")
-    if text is not None and not isinstance(text, str):
-        raise _bad(where, f"its Metadata is not text but {type(text).__name__}")
-    return text or ""
+    return _text(layer, "Metadata", where)
+
+
+def _text(data: Mapping[str, Any], key: str, where: str) -> str:
+    value = data.get(key)
+    if value is not None and not isinstance(value, str):
+        raise _bad(where, f"its {key} is not text but {type(value).__name__}")
+    return value or ""
 
 
 def _is_new(layer: Mapping[str, Any]) -> bool:
@@ -309,10 +365,10 @@ def _tensors(layer: Mapping[str, Any], key: str, where: str) -> list[TensorRecor
             raise _bad(where, f"a tensor of its {key} has no Name")
         place = f"{where}, tensor {entry['Name'][:60]}"
         if "Datatype" in entry:
-            dtype, layout = str(entry["Datatype"]), str(entry.get("Format") or "")
+            dtype, layout = _text(entry, "Datatype", place), _text(entry, "Format", place)
             dtype = DTYPES.get(dtype, dtype.lower())
         elif "Format/Datatype" in entry:
-            dtype, layout = split_format(str(entry["Format/Datatype"]))
+            dtype, layout = split_format(_text(entry, "Format/Datatype", place))
             dtype = DTYPES.get(dtype, dtype.lower())
         else:
             raise _bad(place, f"it has neither Datatype nor Format/Datatype; it has {_keys(entry)}")
@@ -322,7 +378,7 @@ def _tensors(layer: Mapping[str, Any], key: str, where: str) -> list[TensorRecor
         found.append(
             {
                 "name": entry["Name"],
-                "shape": _numbers(entry["Dimensions"], place, "Dimensions"),
+                "shape": _shape(entry["Dimensions"], place, "Dimensions"),
                 "strides": None if strides is None else _numbers(strides, place, "Strides"),
                 "dtype": dtype,
                 "format": layout,
@@ -336,20 +392,20 @@ def _io(entry: Any, where: str) -> IORecord:
         raise _bad(where, "an entry of its I/O Tensors has no Name")
     place = f"{where}, I/O tensor {entry['Name'][:60]}"
     infos = [info for info in _list(entry, "ProfileInfo", place) if isinstance(info, Mapping)]
-    dtype = str(entry.get("DataType") or entry.get("Datatype") or "")
-    mode = str(entry.get("IOMode", "")).lower().removeprefix("k")
+    dtype = _text(entry, "DataType", place) or _text(entry, "Datatype", place)
+    mode = _text(entry, "IOMode", place).lower().removeprefix("k")
     return {
         "name": entry["Name"],
         "mode": mode if mode in {"input", "output"} else "",
         "dtype": DTYPES.get(dtype, dtype.lower()),
-        "shape": _numbers(entry.get("Dimensions", []), place, "Dimensions"),
-        "location": str(entry.get("Location", "")).lower(),
-        "format": next((str(info["Format"]) for info in infos if info.get("Format")), ""),
+        "shape": _shape(entry.get("Dimensions", []), place, "Dimensions"),
+        "location": _text(entry, "Location", place).lower(),
+        "format": next((text for info in infos if (text := _text(info, "Format", place))), ""),
         "profiles": [
             {
-                "min": _numbers(info["MinShape"], place, "MinShape"),
-                "opt": _numbers(info["OptShape"], place, "OptShape"),
-                "max": _numbers(info["MaxShape"], place, "MaxShape"),
+                "min": _shape(info["MinShape"], place, "MinShape"),
+                "opt": _shape(info["OptShape"], place, "OptShape"),
+                "max": _shape(info["MaxShape"], place, "MaxShape"),
             }
             for info in infos
             if {"MinShape", "OptShape", "MaxShape"} <= set(info)
@@ -365,7 +421,7 @@ def _bindings(names: Sequence[Any], layers: list[LayerRecord], where: str) -> li
     for name in names:
         if not isinstance(name, str):
             raise _bad(where, f"its Bindings hold {type(name).__name__} in place of names")
-        if re.search(r" \[profile \d+\]$", name):
+        if _FURTHER.search(name):
             continue  # the same input once more, for a further shape profile
         tensor = written.get(name) or read.get(name)
         mode = "output" if name in written else "input" if name in read else ""
@@ -391,11 +447,20 @@ def _numbers(value: Any, where: str, key: str) -> list[int]:
     return [_integer(number, where, key) for number in value]
 
 
+def _shape(value: Any, where: str, key: str) -> list[int]:
+    """Dimensions: none below -1, which stands for an open one, and no more elements than a tensor may have."""
+    shape = _numbers(value, where, key)
+    if len(shape) > RANK or any(dimension < -1 for dimension in shape):
+        raise _bad(where, f"its {key} are no shape: {value!r:.60}")
+    limits.check("TENSOR_ELEMENTS", math.prod(abs(d) or 1 for d in shape), f"{where}: {key}")
+    return shape
+
+
 def _integer(value: Any, where: str, key: str) -> int:
     if (
         isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
+        or not isinstance(value, int | float)
+        or not -(2**63) <= value < 2**63
         or value != int(value)
     ):
         raise _bad(where, f"its {key} holds {value!r:.60} in place of a whole number")

@@ -13,30 +13,43 @@ character, and what does not fit is an error that names the line, never a layer 
     tensors  = "[" ["{ " tensor " }" {", { " tensor " }"}] "]"
     owners   = {"[ONNX Layer: " name "]" [note]}, set apart by the control character 0x1e or 0x1f, or nothing
     note     = text without brackets, as "__gemm_from_conv1x1" of a convolution that became a matrix product (1.7)
+
+The text has no end mark. A listing that was cut short is known by what it lacks: the part with inputs and outputs
+(always the last but one or the last), the end of a line, or an output: a tensor that a layer writes and no layer reads.
+
+Every pattern here reads a line from left to right and never goes back over it, so time grows with the text's length.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from workbench import limits
 from workbench.compilers.base import IORecord, LayerRecord, TensorRecord
 from workbench.errors import ListingError
 
-_TENSOR = re.compile(
-    r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<shape>[-\d, ]*)\]"
-    r"(?:, Strides: \[(?P<strides>[-\d, ]*)\])?(?:, StrideOrder: \[[-\d, ]*\])?"
-    r"(?:, Datatype: (?P<dtype>[^,}]*), Format: (?P<format>.*?)|, Format/Datatype: (?P<both>.*?))"
-    r" \}(?P<end>, (?=\{ )|\])"
+_TENSOR = "{ Name: "
+_ABOUT_BEGINS = ", Dimensions: ["
+_ABOUT = re.compile(
+    r", Dimensions: \[(?P<shape>[-0-9, ]*)\]"
+    r"(?:, Strides: \[(?P<strides>[-0-9, ]*)\])?(?:, StrideOrder: \[[-0-9, ]*\])?"
+    r"(?:, Datatype: (?P<dtype>[^,}]*), Format: |, Format/Datatype: )"
 )
+_CLOSED = re.compile(r" \}(?P<end>, (?=\{ )|\])")
 _HEAD = re.compile(r"Name: (?P<name>.*?), LayerType: (?P<type>[^,]*), Inputs: \[")
 _FIELD = re.compile(r", (?P<key>[A-Z][A-Za-z/]*): ")
-_OWNER = re.compile(r"\[ONNX Layer: (.*?)\](?=[^\[\]]*(?:\[ONNX Layer: |$))")
+_OWNER = "[ONNX Layer: "
 _IO = re.compile(
-    r" Name: (?P<name>.*?), IOMode: (?P<mode>\w+), DataType: (?P<dtype>\w+), Dimensions: \[(?P<shape>[-\d, ]*)\], "
-    r"Location: (?P<location>\w+), IsShapeInferenceIO: \w+, ProfileInfo: \[(?P<profiles>.*)\]$"
+    r" Name: (?P<name>.*?), IOMode: (?P<mode>\w+), DataType: (?P<dtype>\w+), Dimensions: \[(?P<shape>[-0-9, ]*)\], "
+    r"Location: (?P<location>\w+), IsShapeInferenceIO: \w+, ProfileInfo: \["
 )
-_RANGE = re.compile(r"MinShape: \[([-\d, ]*)\], OptShape: \[([-\d, ]*)\], MaxShape: \[([-\d, ]*)\]")
+_RANGE = re.compile(r"MinShape: \[([-0-9, ]*)\], OptShape: \[([-0-9, ]*)\], MaxShape: \[([-0-9, ]*)\]")
+_FURTHER = re.compile(r" \[profile [0-9]+\]$")
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_PARTS = ("Layers:", "I/O Tensors:", "Bindings:", "Engine Metadata:")
 
 DTYPES = {
     "Float": "float32", "FP32": "float32", "Half": "float16", "FP16": "float16", "BFloat16": "bfloat16",
@@ -48,6 +61,10 @@ DTYPES = {
 """TensorRT's names of data types, in all the spellings seen, to ONNX's."""
 
 
+RANK = 64
+"""Dimensions that a tensor may have; TensorRT allows 8."""
+
+
 @dataclass
 class Listing:
     """The parts of the message."""
@@ -56,21 +73,27 @@ class Listing:
     io: list[IORecord] = field(default_factory=list)
 
 
-def parse_listing(text: str, version: str = "") -> Listing:
+def parse_listing(text: str, version: str = "", outputs: Collection[str] = ()) -> Listing:
     """Read the whole message.
 
     Args:
         text: The message, from ``Layers:`` on.
         version: Compiler and version, for the error's text.
+        outputs: Names of the network's outputs, where they are known: a listing that lacks one was cut short.
 
     Raises:
-        ListingError: a line does not have the known form; the error holds the line.
+        ListingError: a line does not have the known form (the error holds the line), or the end is missing.
+        LimitError: the message or one of its lines is longer than is read.
     """
+    limits.check("DOCUMENT_BYTES", len(text), "The layer listing")
     listing = Listing()
     part = ""
     for line in text.split("\n"):
+        limits.check("LINE_BYTES", len(line), "A line of the layer listing")
         heading = line.strip()
-        if heading in {"Layers:", "I/O Tensors:", "Engine Metadata:", "Bindings:"}:
+        if heading in _PARTS and _PARTS.index(heading) > (_PARTS.index(part) if part else -1):
+            if not part and heading != "Layers:":
+                raise _unreadable(line, 0, version)
             part = heading
         elif not heading:
             continue
@@ -79,12 +102,33 @@ def parse_listing(text: str, version: str = "") -> Listing:
         elif part == "I/O Tensors:":
             listing.io.append(_io(line, version))
         elif part == "Bindings:":
-            listing.io.append({"name": line.strip(), "mode": "", "dtype": "", "shape": [], "profiles": []})
+            # A further shape profile names its inputs and outputs once more.
+            if not _FURTHER.search(heading) and heading not in {io["name"] for io in listing.io}:
+                listing.io.append({"name": heading, "mode": "", "dtype": "", "shape": [], "profiles": []})
         elif part != "Engine Metadata:":
             raise _unreadable(line, 0, version)
     if not part:
         raise _unreadable(text[:200], 0, version)
+    _check_end(listing, part, version, outputs)
     return listing
+
+
+def _check_end(listing: Listing, part: str, version: str, outputs: Collection[str]) -> None:
+    """Refuse a listing whose end is missing; see the module's head."""
+    if part == "Layers:":
+        raise _cut("it ends before the part with inputs and outputs", version)
+    named = [io["name"] for io in listing.io]
+    read = {t["name"] for layer in listing.layers for t in (*layer["inputs"], *layer["constants"])}
+    written = dict.fromkeys(t["name"] for layer in listing.layers for t in layer["outputs"])
+    if absent := [name for name in outputs or written if name not in named and (outputs or name not in read)]:
+        raise _cut(f"output {absent[0]} is not among its inputs and outputs", version)
+    known = read | set(written)
+    last = named[-1] if named else ""
+    if named and last not in known and not listing.io[-1]["mode"]:
+        # The name in the last line of Bindings may itself be cut.
+        longer = next((name for name in known if name.startswith(last) or last.startswith(f"{name} [")), None)
+        if longer is not None:
+            raise _cut(f"its last name, {last}, is not whole", version)
 
 
 def _layer(line: str, version: str) -> LayerRecord:
@@ -108,9 +152,10 @@ def _layer(line: str, version: str) -> LayerRecord:
         if key == "Metadata":
             # The last field: whatever follows belongs to it.
             layer["metadata"] = line[at:]
-            layer["nodes"] = owners(layer["metadata"])
-            if layer["metadata"].count("[ONNX Layer: ") != len(_OWNER.findall(layer["metadata"])):
+            names = owners(layer["metadata"])
+            if names is None:
                 raise _unreadable(line, at, version)
+            layer["nodes"] = names
             at = len(line)
             continue
         # A simple value ends where the next field begins.
@@ -119,17 +164,23 @@ def _layer(line: str, version: str) -> LayerRecord:
         value = line[at:end]
         if key == "TacticName":
             layer["tactic"] = value
-        elif key == "StreamId" and value.lstrip("-").isdigit():
-            layer["stream"] = int(value)
-        elif key == "EventId" and value.lstrip("-").isdigit():
-            layer["event"] = int(value)
+        elif key in {"StreamId", "EventId"}:
+            if not _WHOLE.fullmatch(value):
+                raise _unreadable(line, at, version)
+            layer["stream" if key == "StreamId" else "event"] = int(value)
         at = end
     return layer
 
 
-def owners(metadata: str) -> list[str]:
-    """The ONNX node names in a layer's metadata, in order, each once."""
-    return list(dict.fromkeys(_OWNER.findall(metadata)))
+def owners(metadata: str) -> list[str] | None:
+    """The ONNX node names in a layer's metadata, in order, each once; None where they can't be told apart."""
+    found = []
+    for part in metadata.split(_OWNER)[1:]:
+        end = part.rfind("]")
+        if end < 0 or end < part.rfind("["):
+            return None
+        found.append(part[:end])
+    return list(dict.fromkeys(found))
 
 
 def _tensors(line: str, at: int, version: str) -> tuple[list[TensorRecord], int]:
@@ -139,22 +190,25 @@ def _tensors(line: str, at: int, version: str) -> tuple[list[TensorRecord], int]
         return found, at + 1
     at += line.startswith(" ", at)
     while True:
-        match = _TENSOR.match(line, at)
-        if not match:
+        begin = at + len(_TENSOR)
+        ends = line.find(_ABOUT_BEGINS, begin) if line.startswith(_TENSOR, at) else -1
+        about = _ABOUT.match(line, ends) if ends >= 0 else None
+        closed = _CLOSED.search(line, about.end()) if about else None
+        if about is None or closed is None:
             raise _unreadable(line, at, version)
-        dtype, layout = match["dtype"], match["format"]
-        if match["both"] is not None:
-            dtype, layout = split_format(match["both"])
+        dtype, layout = about["dtype"], line[about.end() : closed.start()]
+        if dtype is None:
+            dtype, layout = split_format(layout)
         tensor: TensorRecord = {
-            "name": match["name"],
-            "shape": _numbers(match["shape"]),
-            "strides": None if match["strides"] is None else _numbers(match["strides"]),
+            "name": line[begin : about.start()],
+            "shape": _shape(about["shape"], line, at, version),
+            "strides": None if about["strides"] is None else _numbers(about["strides"], line, at, version),
             "dtype": DTYPES.get(dtype, dtype.lower()),
             "format": layout,
         }
         found.append(tensor)
-        at = match.end()
-        if match["end"] == "]":
+        at = closed.end()
+        if closed["end"] == "]":
             return found, at
 
 
@@ -173,25 +227,44 @@ def split_format(text: str) -> tuple[str, str]:
 
 def _io(line: str, version: str) -> IORecord:
     match = _IO.match(line)
-    if not match:
+    # The line ends with the profiles' bracket, and that with the last profile's.
+    if not match or not (line.endswith(" }]") or (match.end() == len(line) - 1 and line.endswith("]"))):
         raise _unreadable(line, 0, version)
-    layout = re.search(r"Format: (.*?) \}", match["profiles"])
+    profiles = line[match.end() : -1]
+    layout = re.search(r"Format: (.*?) \}", profiles)
     return {
         "name": match["name"],
         "mode": match["mode"].lower(),
         "dtype": DTYPES.get(match["dtype"], match["dtype"].lower()),
-        "shape": _numbers(match["shape"]),
+        "shape": _shape(match["shape"], line, 0, version),
         "location": match["location"].lower(),
         "format": layout[1] if layout else "",
         "profiles": [
-            {"min": _numbers(low), "opt": _numbers(usual), "max": _numbers(high)}
-            for low, usual, high in _RANGE.findall(match["profiles"])
+            {
+                "min": _shape(low, line, 0, version),
+                "opt": _shape(usual, line, 0, version),
+                "max": _shape(high, line, 0, version),
+            }
+            for low, usual, high in _RANGE.findall(profiles)
         ],
     }
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")] if text.strip() else []
+def _shape(text: str, line: str, at: int, version: str) -> list[int]:
+    """Dimensions: none below -1, which stands for an open one, and no more elements than a tensor may have."""
+    shape = _numbers(text, line, at, version)
+    if len(shape) > RANK or any(dimension < -1 for dimension in shape):
+        raise _unreadable(line, at, version)
+    limits.check("TENSOR_ELEMENTS", math.prod(abs(d) or 1 for d in shape), f"The layer listing: a tensor [{text:.60}]")
+    return shape
+
+
+def _numbers(text: str, line: str, at: int, version: str) -> list[int]:
+    """Whole numbers that fit 64 bits, with commas between."""
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(_WHOLE.fullmatch(part) for part in parts):
+        raise _unreadable(line, at, version)
+    return [int(part) for part in parts]
 
 
 def _unreadable(line: str, at: int, version: str) -> ListingError:
@@ -200,5 +273,14 @@ def _unreadable(line: str, at: int, version: str) -> ListingError:
         f"...{line[max(0, at - 40) : at + 120]}...",
         hint="The engine was built, but its layers can't be shown. Please report this with the compiler's "
         "version; versions 1.4, 1.5 and 1.7 of TensorRT for RTX are known to work.",
+        code="listing-unknown-form",
         details={"line": line[:2000], "at": at},
+    )
+
+
+def _cut(what: str, version: str) -> ListingError:
+    return ListingError(
+        f"The layer listing of {version or 'this compiler'} is not complete: {what}.",
+        hint="The log was cut short. Copy it again, or build again.",
+        code="listing-incomplete",
     )

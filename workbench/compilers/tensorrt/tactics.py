@@ -7,6 +7,7 @@ over, because the log is not made to be read by programs.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -100,14 +101,25 @@ def parse_tactics(lines: Iterable[str]) -> list[Tactic]:
             group.taken = found[2]
             group = None
         elif group is not None and (found := _TRIED.match(text)):
-            number = found[2]
+            number, time_ms = found[2], _milliseconds(found[3])
+            if time_ms is None:
+                continue
             group.rows.append({
                 "layer": layer, "tactic": number, "name": found[1] or coming or names.get(number, ""), "runner": runner,
-                "formats": formats, "time_ms": float(found[3]), "chosen": False,
+                "formats": formats, "time_ms": time_ms, "chosen": False,
             })  # fmt: skip
             coming = ""
     _mark(groups, listed)
     return [row for one in groups for row in one.rows]
+
+
+def _milliseconds(text: str) -> float | None:
+    """A time in the log; None for what is none (``1.2.3``), as a cut line has it."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _mark(groups: list[_Group], listed: dict[str, set[str]]) -> None:

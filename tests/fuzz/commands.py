@@ -1,0 +1,37 @@
+"""The command line in this process: what it wrote, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Exit code and what was written."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_in_process(arguments: Sequence[str]) -> Ended:
+    """``workbench ARGUMENTS`` as a shell would start it; any exception but the end of the process is the caller's."""
+    from workbench.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.argv
+    sys.argv = ["workbench", *arguments]
+    code: object = 0
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+    finally:
+        sys.argv = before
+    return Ended(code if isinstance(code, int) else 0 if code is None else 1, out.getvalue(), err.getvalue())
