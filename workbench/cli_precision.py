@@ -117,17 +117,22 @@ def cast(
     if library is Library.ONNXRUNTIME:
         raise ConfigError("ONNX Runtime does not cast here.", hint="--library workbench or modelopt.")
     from workbench.config import ShapeProfile, sizes_of
+    from workbench.precision.cast import Lists, some
     from workbench.precision.cast import cast as convert
+    from workbench.precision.guard import REASONS
     from workbench.precision.modelopt import autocast
     from workbench.precision.overflow import warnings
 
     work = _session(session)
+    lists: dict[str, Any] = {"keep_ops": tuple(keep_op or ()), "only": tuple(only or ()), "only_ops": tuple(only_op or ())}
+    kept = tuple(keep or ())
     if check is not None:
         exact, shapes = work.add(model), sizes_of(ShapeProfile.parse(shape) if shape else None)
-        for text in _watched(lambda on_job: warnings(exact, work.store, to.value, check, shapes=shapes, on_job=on_job)):
+        wanted = Lists(keep=kept, keep_io=keep_io, **lists)
+        for text in _watched(
+            lambda on_job: warnings(exact, work.store, to.value, check, shapes=shapes, lists=wanted, on_job=on_job)
+        ):
             sys.stderr.write(f"Warning: {text}\n")
-    lists = {"keep_ops": keep_op or (), "only": only or (), "only_ops": only_op or ()}
-    kept = tuple(keep or ())
     if library is Library.MODELOPT:
         if any(lists.values()) or not keep_io:
             raise ConfigError(
@@ -142,13 +147,12 @@ def cast(
         )
     _export(low, output)
     info = dict(low.origin)
-    if info["kept"] and sum(info["kept"].values()) + info["casts"] == len(low.graph.nodes):
-        sys.stderr.write(
-            f"Warning: Nothing was cast: ONNX defines none of these operations in {to.value.upper()} at this opset, or the "
-            "lists leave them all in FP32. Export with a later opset (in BF16 convolutions need 22).\n"
-        )
+    for text in info.get("warnings", ()):
+        sys.stderr.write(f"Warning: {text}\n")
     rows = [("precision", to.value), ("casts added", str(info["casts"]))]
     rows += [("left in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items()))] if info["kept"] else []
+    for rule, names in info.get("guarded", {}).items():
+        rows.append(("of these", f"{some(names, 4)}: {REASONS[rule]}"))
     rows += [("clipped", ", ".join(info["clipped"][:8]))] if info["clipped"] else []
     _report(how, output, info, rows)
 

@@ -97,16 +97,33 @@ def test_fp16_computes_the_same(shared: Session, name: str) -> None:
     close(path, low.path, 5e-2 if "qdq" in name else 2e-2)
 
 
-def test_constants_beyond_the_range_are_clipped_and_told(session: Session, tmp_path: Path) -> None:
+def test_a_mask_is_clipped_and_other_constants_beyond_the_range_keep_their_node(
+    session: Session, tmp_path: Path
+) -> None:
     made = model(
-        [node("Add", ["x", "mask"], ["a"], "add"), node("Mul", ["a", "inf"], ["y"], "mul")], [value("x", [3])], [value("y", [3])],
-        [constant("mask", [0.0, -3.4e38, 70000.0]), constant("inf", [1.0, 1.0, np.inf])],
+        [node("Where", ["m", "x", "low"], ["w"], "where"), node("Add", ["w", "mask"], ["a"], "add"), node("Softmax", ["a"], ["s"], "soft"),
+         node("Add", ["s", "big"], ["b"], "far"), node("Sub", ["b", "big"], ["y"], "back"), node("Mul", ["x", "inf"], ["z"], "mul")],
+        [value("x", [3]), value("m", [3], TensorProto.BOOL)], [value("y", [3]), value("z", [3])],
+        [constant("low", -3.4e38), constant("mask", [0.0, -3.4e38, -1e9]), constant("big", [1.0, 2.0, 70000.0]), constant("inf", [1.0, 1.0, np.inf])],
     )  # fmt: skip
     low = casted(session, made, tmp_path)
-    assert list(low.origin["clipped"]) == ["mask_fp16"]
     after = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(str(low.path)).graph.initializer}
-    assert after["mask_fp16"].tolist() == [0.0, -65504.0, 65504.0]
+    assert sorted(low.origin["clipped"]) == ["low_fp16", "mask_fp16"]
+    assert after["mask_fp16"].tolist() == [0.0, -32752.0, -32752.0]  # half of the range: a score is added to it
+    assert after["low_fp16"] == -32752
     assert np.isinf(after["inf_fp16"][2])
+    assert low.origin["guarded"] == {"constants": ["far", "back"]}
+    assert [(c["constant"], c["value"]) for c in low.origin["changed"]] == [("big", 70000.0)] * 2
+    (told,) = low.origin["warnings"]
+    assert "big (up to 7e+04, would be inf) in Add far" in told
+
+
+def test_what_a_list_names_is_cast_and_clipped_all_the_same(session: Session, tmp_path: Path) -> None:
+    made = model([node("Add", ["x", "c"], ["y"], "add")], [value("x", [2])], [value("y", [2])], [constant("c", [7e4, 1])])
+    path = save(made, tmp_path / "m.onnx")
+    low = cast(Model("m", path), "fp16", session.store, only="add")
+    assert low.origin["clipped"] == ["c_fp16"]
+    assert low.origin["guarded"] == {}
 
 
 def test_bodies_stay_in_fp32_and_get_what_they_read(session: Session, tmp_path: Path) -> None:
