@@ -124,7 +124,11 @@ def cast(
     from workbench.precision.overflow import warnings
 
     work = _session(session)
-    lists: dict[str, Any] = {"keep_ops": tuple(keep_op or ()), "only": tuple(only or ()), "only_ops": tuple(only_op or ())}
+    lists: dict[str, Any] = {
+        "keep_ops": tuple(keep_op or ()),
+        "only": tuple(only or ()),
+        "only_ops": tuple(only_op or ()),
+    }
     kept = tuple(keep or ())
     if check is not None:
         exact, shapes = work.add(model), sizes_of(ShapeProfile.parse(shape) if shape else None)

@@ -162,7 +162,14 @@ class Session:
         if check is not None:
             on_job = options.get("on_job")
             told = warnings(
-                found, self.store, to, check, shapes=sizes_of(shapes), lists=lists_of(options), limit=limit, on_job=on_job
+                found,
+                self.store,
+                to,
+                check,
+                shapes=sizes_of(shapes),
+                lists=lists_of(options),
+                limit=limit,
+                on_job=on_job,
             )
         low = cast(found, to, self.store, **options)
         origin = {**low.origin, "warnings": [*low.origin.get("warnings", ()), *told]}

@@ -401,9 +401,10 @@ def test_every_reason_is_true() -> None:
 
     nodes = {n.name: n for n in proto.graph.node}
     bodies = {"inner", "e"}
-    assert set(choices.left) == {n.name for n in proto.graph.node if n.op_type in {"MatMul", "Gemm"}} - set(
-        choices.folded
-    ) | bodies
+    assert (
+        set(choices.left)
+        == {n.name for n in proto.graph.node if n.op_type in {"MatMul", "Gemm"}} - set(choices.folded) | bodies
+    )
     for name, reason in choices.left.items():
         if name in bodies:
             assert reason == "it is in a body of If if: bodies are not quantized"

@@ -262,7 +262,7 @@ class PrecisionPanel(Panel):
             self._range.children = [w.HTML("<h4 class='wbp-part'>What FP16 would break</h4>"), *links, *more, keep]
             words = {
                 "overflow": "would be infinite", "vanish": "would be all zeros", "nan": "would hold NaN",
-                "error": "would be off", "source": "NaN in FP32 itself",
+                "error": "would be off", "input": "come in that way", "source": "NaN in FP32 itself",
             }  # fmt: skip
             counts = {kind: sum(o.kind == kind for o in found) for kind in words}
             told = [f"{n} {words[kind]}" for kind, n in counts.items() if n]

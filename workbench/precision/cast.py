@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -263,12 +263,36 @@ def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.M
 
 
 def densify(proto: onnx.ModelProto, folder: Path) -> None:
-    """Turn sparse initializers of the main graph into dense ones, in place: most readers of ONNX know no others.
+    """Turn sparse initializers and constants into dense ones, in place: most readers of ONNX know no others.
 
     Raises:
-        LimitError: one has more elements than `workbench.limits` allows.
-        ModelError: its indices do not fit its shape.
+        LimitError: one has more bytes than `workbench.limits` allows.
+        ModelError: its indices do not fit its shape (code ``bad-sparse``).
     """
+    from onnx import helper
+
+    def of_graph(graph: onnx.GraphProto) -> None:
+        graph.initializer.extend(_dense(sparse, folder) for sparse in graph.sparse_initializer)
+        del graph.sparse_initializer[:]
+        of_nodes(graph.node)
+
+    def of_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
+        for node in nodes:
+            for attribute in node.attribute:
+                if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor"):
+                    dense = _dense(attribute.sparse_tensor, folder)
+                    attribute.CopyFrom(helper.make_attribute("value", dense))
+                if attribute.HasField("g"):
+                    of_graph(attribute.g)
+                for body in attribute.graphs:
+                    of_graph(body)
+
+    of_graph(proto.graph)
+    for function in proto.functions:
+        of_nodes(function.node)
+
+
+def _dense(sparse: onnx.SparseTensorProto, folder: Path) -> onnx.TensorProto:
     import math
 
     import numpy as np
@@ -276,21 +300,18 @@ def densify(proto: onnx.ModelProto, folder: Path) -> None:
 
     from workbench import limits
 
-    for sparse in proto.graph.sparse_initializer:
-        dims, name = list(sparse.dims), sparse.values.name
-        values = numpy_helper.to_array(sparse.values, base_dir=str(folder))
-        limits.check("READER_BYTES", math.prod(dims) * values.itemsize, f"The sparse tensor {name}")
-        places = numpy_helper.to_array(sparse.indices, base_dir=str(folder))
-        dense = np.zeros(math.prod(dims), dtype=values.dtype)
-        try:
-            flat = places if places.ndim == 1 else np.ravel_multi_index(tuple(places.T), dims)
-            dense[flat] = values
-        except (ValueError, IndexError, TypeError) as error:
-            raise ModelError(
-                f"The sparse tensor {name} is damaged: {error}.", hint="Export the model again.", code="bad-sparse"
-            ) from None
-        proto.graph.initializer.append(numpy_helper.from_array(dense.reshape(dims), name))
-    del proto.graph.sparse_initializer[:]
+    dims, name = list(sparse.dims), sparse.values.name
+    values = numpy_helper.to_array(sparse.values, base_dir=str(folder))
+    limits.check("READER_BYTES", math.prod(dims) * values.itemsize, f"The sparse tensor {name}")
+    places = numpy_helper.to_array(sparse.indices, base_dir=str(folder))
+    dense = np.zeros(math.prod(dims), dtype=values.dtype)
+    try:
+        dense[places if places.ndim == 1 else np.ravel_multi_index(tuple(places.T), dims)] = values
+    except (ValueError, IndexError, TypeError) as error:
+        raise ModelError(
+            f"The sparse tensor {name} is damaged: {error}.", hint="Export the model again.", code="bad-sparse"
+        ) from None
+    return numpy_helper.from_array(dense.reshape(dims), name)
 
 
 def save_ir(model: ir.Model, out: Path) -> None:

@@ -271,6 +271,8 @@ class Guard:
         node = value.producer()
         if node is None or node.graph is not self.graph or (id(value), added, scaled) in self._seen:
             return
+        if value.is_graph_output():
+            return  # someone looks at its size
         self._seen.add((id(value), added, scaled))
         op = node.op_type
         if op == "ConstantOfShape":
@@ -321,7 +323,12 @@ class Guard:
             if op == "Cast":
                 source = node.inputs[0]
                 seed = source is not None and source.dtype is not None and source.dtype.is_integer()
-                if seed and source is not None and source.dtype.name not in EXACT_INTEGERS and self._float(node.outputs[0]):
+                if (
+                    seed
+                    and source is not None
+                    and source.dtype.name not in EXACT_INTEGERS
+                    and self._float(node.outputs[0])
+                ):
                     whole.add(id(node.outputs[0]))
                     self._keep(node, "positions")
                     continue
@@ -491,7 +498,9 @@ class Guard:
                         self._follow(reader.outputs[0], "exp", {"Div"})
             elif node.op_type == "Log" and self._float(node.inputs[0]):
                 self._keep(node, "exp")
-                self._back(node.inputs[0], "exp", POINTWISE | MOVES | {"Softmax", "Sigmoid", "ReduceSum", "ReduceMean"}, 6)
+                self._back(
+                    node.inputs[0], "exp", POINTWISE | MOVES | {"Softmax", "Sigmoid", "ReduceSum", "ReduceMean"}, 6
+                )
 
     def _constants(self) -> None:
         for node in self.nodes:
@@ -507,7 +516,7 @@ class Guard:
 
     def _constant(self, value: ir.Value, tensor: Any, node: ir.Node, place: int) -> bool:
         """Keep a node, and what follows, if the type changes a constant that it reads; whether it does."""
-        if (id(value), id(node)) in self.limits or not self._takes_low(node):
+        if (id(value), id(node)) in self.limits or not self._takes_low(node, place):
             return False
         op = node.op_type
         found = self._measured(tensor)
@@ -536,8 +545,8 @@ class Guard:
             self.changed.append(Changed(name, node.name or "", op, top, becomes, int(tensor.size)))
         return True
 
-    def _takes_low(self, node: ir.Node) -> bool:
-        """Whether the node would run in the low type at all: operations of FP32 alone change no constant."""
+    def _takes_low(self, node: ir.Node, place: int) -> bool:
+        """Whether an input of the node may have the low type at all: one that is always FP32 changes no constant."""
         import onnx
 
         version = self.graph.opset_imports.get("", 1)
@@ -546,7 +555,6 @@ class Guard:
         except onnx.defs.SchemaError:
             return False
         wanted = "tensor(float16)" if self.half else "tensor(bfloat16)"
-        place = {"QuantizeLinear": 1, "DequantizeLinear": 1}.get(node.op_type, 0)
         formal = schema.inputs[min(place, len(schema.inputs) - 1)].type_str
         return any(c.type_param_str == formal and wanted in c.allowed_type_strs for c in schema.type_constraints)
 

@@ -334,7 +334,11 @@ class Insertion:
             if choice.node in self.choices.folded:
                 sources = {str(v.name) for maker in chain for v in maker.inputs if v is not None and v.is_initializer()}
                 stored = folded(weight).size * (4 if self.to == "int4" else 8) // 8
-                self.again[choice.node] = {"weight": self.choices.folded[choice.node], "bytes": stored, "sources": sources}
+                self.again[choice.node] = {
+                    "weight": self.choices.folded[choice.node],
+                    "bytes": stored,
+                    "sources": sources,
+                }
             if choice.data is not None:
                 node.replace_input_with(0, self._pair(data))
             if self._behind(node):

@@ -36,8 +36,6 @@ VANISHING = 2.0**-25
 OFF = {"fp16": 0.02, "bf16": 0.1}
 """Outputs whose error (norm of the difference over the norm in FP32) is above this are named."""
 
-KINDS = ("overflow", "vanish", "nan", "error", "source")
-
 
 @dataclass(frozen=True)
 class Overflow:
@@ -45,10 +43,10 @@ class Overflow:
 
     Attributes:
         tensor: Its name.
-        node: The node that makes it.
+        node: The node that makes it; of an input of the model, one that reads it.
         op: That node's operation.
         amax: The largest finite magnitude that occurred in FP32.
-        kind: ``overflow`` (beyond the range), ``vanish`` (all zeros), ``nan`` (not finite for another reason), ``error``
+        kind: ``overflow`` (beyond the range), ``input`` (an input of the model is beyond the range, or all too small), ``vanish`` (all zeros), ``nan`` (not finite for another reason), ``error``
             (an output is off, and it begins here), ``source`` (the FP32 model itself gives NaN at this output).
         error: For ``error``: of the tensor, as a share.
         to: fp16 or bf16.
@@ -66,10 +64,19 @@ class Overflow:
     def text(self) -> str:
         """In words."""
         low, what = self.to.upper(), f"{self.op} {self.node}"
+        if self.kind == "input":
+            what = f"Input {self.tensor}, which {what} reads,"
+            if self.amax > (LARGEST if self.to == "fp16" else 1.0):
+                return f"{what} holds {self.amax:.4g}, beyond {self._limit}: it would be infinite."
+            return f"{what} holds at most {self.amax:.4g}, which {low} rounds to zero."
         if self.kind == "vanish":
-            return f"{what} gives at most {self.amax:.4g}, which {low} rounds to zero: {self.tensor} would be all zeros."
+            return (
+                f"{what} gives at most {self.amax:.4g}, which {low} rounds to zero: {self.tensor} would be all zeros."
+            )
         if self.kind == "nan":
-            return f"{what} would give NaN or infinite values in {low}; in FP32 {self.tensor} is at most {self.amax:.4g}."
+            return (
+                f"{what} would give NaN or infinite values in {low}; in FP32 {self.tensor} is at most {self.amax:.4g}."
+            )
         if self.kind == "error":
             return (
                 f"{what} would be off by {self.error or 0:.0%} in {low}, though what it reads is not; so would outputs. "
@@ -77,8 +84,11 @@ class Overflow:
             )
         if self.kind == "source":
             return f"The FP32 model itself gives NaN at output {self.tensor} ({what}) on these data: nothing is known of it."
-        limit = f"FP16's {LARGEST:g}" if self.to == "fp16" else f"{low}'s range"
-        return f"{what} gives {self.amax:.4g}, beyond {limit}: {self.tensor} would be infinite."
+        return f"{what} gives {self.amax:.4g}, beyond {self._limit}: {self.tensor} would be infinite."
+
+    @property
+    def _limit(self) -> str:
+        return f"FP16's {LARGEST:g}" if self.to == "fp16" else f"{self.to.upper()}'s range"
 
     @property
     def vanishes(self) -> bool:
@@ -202,6 +212,8 @@ class _Judge:
     """Which of the tensors that went wrong matter."""
 
     graph: Any
+    ends: set[str]
+    """Names of the model's outputs."""
     seen: Mapping[str, _Seen]
     off: float
     _harmless: dict[str, bool] = field(default_factory=dict)
@@ -218,7 +230,7 @@ class _Judge:
             uses = list(value.uses())
             self._harmless[name] = (
                 bool(uses)
-                and not value.is_graph_output()
+                and name not in self.ends
                 and all(node.graph is self.graph and all(map(self._fine, node.outputs)) for node, _ in uses)
             )
         return self._harmless[name]
@@ -246,12 +258,17 @@ def overflow_task(
     kind = ir.DataType.FLOAT16 if to == "fp16" else ir.DataType.BFLOAT16
     Casting(low, kind, reporter, Lists(**given)).run()
     simulate(low)
-    seen = _compare(exact, low, Path(batches), Path(folder), reporter)
-    return {"found": [asdict(one) for one in _found(exact.graph, seen, to)]}
+    ends = {str(value.name) for value in exact.graph.outputs}
+    seen = _compare(exact, low, kind, Path(batches), Path(folder), reporter)
+    return {"found": [asdict(one) for one in _found(exact.graph, ends, seen, to)]}
 
 
-def _compare(exact: Any, low: Any, batches: Path, folder: Path, reporter: Reporter) -> dict[str, _Seen]:
-    """Run both models on the batches, all tensors of the first that the second has shown."""
+def _compare(exact: Any, low: Any, kind: Any, batches: Path, folder: Path, reporter: Reporter) -> dict[str, _Seen]:
+    """Run both models on the batches and compare all tensors that both have; the models' outputs are changed.
+
+    Inputs of the model are compared with what the type `kind` makes of them.
+    """
+    import numpy as np
     import onnx_ir as ir
 
     from workbench.precision.accuracy import _open, _run
@@ -274,7 +291,6 @@ def _compare(exact: Any, low: Any, batches: Path, folder: Path, reporter: Report
             place = folder / f"range-{i}.onnx"
             save_ir(model, place)
             sessions.append(_open(place))
-            del model.graph.outputs[len(have) :]
         seen = {name: _Seen() for name in shared}
         total = len(list(batches.glob("*.npz")))
         reporter.progress("Comparing", 0, total)
@@ -282,6 +298,11 @@ def _compare(exact: Any, low: Any, batches: Path, folder: Path, reporter: Report
             wants, gots = (_run(session, shared, batch) for session in sessions)
             for name, want, got in zip(shared, wants, gots, strict=True):
                 seen[name].add(want, got)
+            for value in exact.graph.inputs:
+                if value.dtype == ir.DataType.FLOAT and value.name in batch:
+                    with np.errstate(over="ignore"):
+                        low_ = batch[value.name].astype(kind.numpy()).astype(np.float32)
+                    seen.setdefault(value.name, _Seen()).add(batch[value.name], low_)
             reporter.progress("Comparing", k + 1, total)
     except ModelError as error:
         raise CalibrationError(error.message, hint=error.hint, code=error.code) from None
@@ -293,25 +314,28 @@ def _compare(exact: Any, low: Any, batches: Path, folder: Path, reporter: Report
     return seen
 
 
-def _found(graph: Any, seen: Mapping[str, _Seen], to: str) -> list[Overflow]:
+def _found(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str) -> list[Overflow]:
     """What is to be named, in the graph's order."""
     import ml_dtypes
 
     most = LARGEST if to == "fp16" else float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
-    judge = _Judge(graph, seen, OFF[to])
+    judge = _Judge(graph, ends, seen, OFF[to])
     found = []
 
     def tell(value: Any, node: Any, kind: str, error: float | None = None) -> None:
         one = seen[str(value.name)]
         found.append(Overflow(str(value.name), str(node.name), node.op_type, one.amax, kind, error, to))
 
+    for value in graph.inputs:
+        if value.name in seen and judge.wrong(value.name) and not judge.harmless(value) and value.uses():
+            tell(value, next(iter(value.uses())).node, "input")
     for node in graph:
         inputs = [str(v.name) for v in node.inputs if v is not None and v.name]
         for value in node.outputs:
             if value.name not in seen:
                 continue
             one = seen[value.name]
-            if value.is_graph_output() and one.nan:
+            if value.name in ends and one.nan:
                 tell(value, node, "source")
             if not judge.wrong(value.name) or judge.harmless(value):
                 continue
@@ -323,14 +347,16 @@ def _found(graph: Any, seen: Mapping[str, _Seen], to: str) -> list[Overflow]:
             elif not any(map(judge.wrong, inputs)):
                 tell(value, node, "nan")
     if not found:
-        found += _off(graph, seen, to)
+        found += _off(graph, ends, seen, to)
     return found
 
 
-def _off(graph: Any, seen: Mapping[str, _Seen], to: str) -> list[Overflow]:
+def _off(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str) -> list[Overflow]:
     """Where the error of an output begins: the first node above the limit whose inputs are well below it."""
     limit = OFF[to]
-    floats = [v for v in graph.outputs if v.name in seen and v.dtype is not None and v.dtype.name == "FLOAT"]
+    floats = [
+        v for v in graph.outputs if v.name in ends & seen.keys() and v.dtype is not None and v.dtype.name == "FLOAT"
+    ]
     worst = max(floats, key=lambda v: seen[v.name].error, default=None)
     if worst is None or seen[worst.name].error <= limit:
         return []
@@ -346,5 +372,7 @@ def _off(graph: Any, seen: Mapping[str, _Seen], to: str) -> list[Overflow]:
         for value in node.outputs:
             if value.name in above and value.name in seen and seen[value.name].error > limit:
                 error = seen[value.name].error
-                return [Overflow(str(value.name), str(node.name), node.op_type, seen[value.name].amax, "error", error, to)]
+                return [
+                    Overflow(str(value.name), str(node.name), node.op_type, seen[value.name].amax, "error", error, to)
+                ]
     return []
