@@ -230,12 +230,12 @@ def audit(
     full: Annotated[bool, typer.Option("--full", help="Every layer.")] = False,
 ) -> None:  # fmt: skip
     """Show the precision that a build really has, where it is not what was asked, and what that costs."""
-    from workbench.precision.audit import audit, compare, known, verdict
+    from workbench.precision.audit import audit, compare, known, scheme_in, verdict
 
     known(asked)
     work = _session(session)
     engine = _engine(work, what, target, precision, shape)
-    found = audit(engine.plan, asked)
+    found = audit(engine.plan, asked, scheme_in(engine.source().path))
     others = {text: _engine(work, text, target, "fp32", shape).plan for text in against or ()}
     plans = {what: engine.plan, **others}
     if how is Output.JSON:
@@ -399,7 +399,14 @@ def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
 
 
 def _export(model: Model, output: Path) -> None:
-    """Copy the model out of the store. Weights beside it keep their name: the file refers to it."""
+    """Copy the model out of the store. Weights beside it keep their name: the file refers to it.
+
+    Raises:
+        ModelError: other weights of that name are in the way.
+        StoreError: the files can't be written; what was there stays (code ``not-written``).
+    """
+    from workbench.store import whole
+
     beside = {file: output.parent / file.relative_to(model.path.parent) for file in model.companions}
     for file, place in beside.items():
         if place.exists() and not filecmp.cmp(file, place, shallow=False):
@@ -407,10 +414,16 @@ def _export(model: Model, output: Path) -> None:
                 f"{place} holds the weights of another model, and those of this one must have that name.",
                 hint="Write it into a folder of its own: -o FOLDER/" + output.name,
             )
-    shutil.copyfile(model.path, output)
-    for file, place in beside.items():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, place)
+    try:
+        for file, place in (*beside.items(), (model.path, output)):  # the model last: whoever sees it finds its weights
+            with whole(place) as draft:
+                shutil.copyfile(file, draft)
+    except OSError as error:
+        raise StoreError(
+            f"{output} could not be written: {error.strerror or error}. What was there before is untouched.",
+            hint="Free some space, or write to a folder that you may write to.",
+            code="not-written",
+        ) from None
 
 
 def _report(how: Output, output: Path, info: dict[str, Any], rows: list[tuple[str, str]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -11,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from tests.models_small import INT64, constant, mlp, model, node, value, weights
+from tests.models_small import INT64, constant, mlp, model, node, save, value, weights
 from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.precision.audit import scheme_in
 from workbench.precision.fold import folded
 from workbench.precision.insert import LIMIT, Insertion, choose, kept, quantize_array, scale_of
 from workbench.precision.opset import upgrade
@@ -448,3 +451,12 @@ def test_no_scale_comes_of_a_range_that_is_none(bad: float) -> None:
         with pytest.raises(CalibrationError) as caught:
             scale_of(ends, "int8", "fp16")
         assert caught.value.code == "bad-range"
+
+
+def test_the_scheme_is_read_from_the_file(tmp_path: Path) -> None:
+    made = mlp()
+    assert scheme_in(save(made, tmp_path / "plain.onnx")) is None
+    for text, want in (('{"scheme": {"weights": "tensor"}}', {"weights": "tensor"}), ("no JSON", None), ("[1]", None), ('{"scheme": 3}', None)):
+        del made.metadata_props[:]
+        made.metadata_props.add(key="workbench.quantize", value=text)
+        assert scheme_in(save(made, tmp_path / "m.onnx")) == want
