@@ -118,17 +118,26 @@ def cast(
     if library is Library.ONNXRUNTIME:
         raise ConfigError("ONNX Runtime does not cast here.", hint="--library workbench or modelopt.")
     from workbench.config import ShapeProfile, sizes_of
+    from workbench.precision.cast import Lists, some
     from workbench.precision.cast import cast as convert
+    from workbench.precision.guard import REASONS
     from workbench.precision.modelopt import autocast
     from workbench.precision.overflow import warnings
 
     work = _session(session)
+    lists: dict[str, Any] = {
+        "keep_ops": tuple(keep_op or ()),
+        "only": tuple(only or ()),
+        "only_ops": tuple(only_op or ()),
+    }
+    kept = tuple(keep or ())
     if check is not None:
         exact, shapes = work.add(model), sizes_of(ShapeProfile.parse(shape) if shape else None)
-        for text in _watched(lambda on_job: warnings(exact, work.store, to.value, check, shapes=shapes, on_job=on_job)):
+        wanted = Lists(keep=kept, keep_io=keep_io, **lists)
+        for text in _watched(
+            lambda on_job: warnings(exact, work.store, to.value, check, shapes=shapes, lists=wanted, on_job=on_job)
+        ):
             warn(f"Warning: {text}")
-    lists = {"keep_ops": keep_op or (), "only": only or (), "only_ops": only_op or ()}
-    kept = tuple(keep or ())
     if library is Library.MODELOPT:
         if any(lists.values()) or not keep_io:
             raise ConfigError(
@@ -143,13 +152,12 @@ def cast(
         )
     _export(low, output)
     info = dict(low.origin)
-    if info["kept"] and sum(info["kept"].values()) + info["casts"] == len(low.graph.nodes):
-        warn(
-            f"Warning: Nothing was cast: ONNX defines none of these operations in {to.value.upper()} at this opset, or the "
-            "lists leave them all in FP32. Export with a later opset (in BF16 convolutions need 22)."
-        )
+    for text in info.get("warnings", ()):
+        warn(f"Warning: {text}")
     rows = [("precision", to.value), ("casts added", str(info["casts"]))]
     rows += [("left in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items()))] if info["kept"] else []
+    for rule, names in info.get("guarded", {}).items():
+        rows.append(("of these", f"{some(names, 4)}: {REASONS[rule]}"))
     rows += [("clipped", ", ".join(info["clipped"][:8]))] if info["clipped"] else []
     _report(how, output, info, rows)
 
@@ -223,12 +231,12 @@ def audit(
     full: Annotated[bool, typer.Option("--full", help="Every layer.")] = False,
 ) -> None:  # fmt: skip
     """Show the precision that a build really has, where it is not what was asked, and what that costs."""
-    from workbench.precision.audit import audit, compare, known, verdict
+    from workbench.precision.audit import audit, compare, known, scheme_in, verdict
 
     known(asked)
     work = looking(session)
     engine = _engine(work, what, target, precision, shape)
-    found = audit(engine.plan, asked)
+    found = audit(engine.plan, asked, scheme_in(engine.source().path))
     others = {text: _engine(work, text, target, "fp32", shape).plan for text in against or ()}
     plans = {what: engine.plan, **others}
     if how is Output.JSON:
@@ -394,7 +402,12 @@ def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
 
 
 def _export(model: Model, output: Path) -> None:
-    """Copy the model out of the store. Weights beside it keep their name: the file refers to it."""
+    """Copy the model out of the store. Weights beside it keep their name: the file refers to it.
+
+    Raises:
+        ModelError: other weights of that name are in the way.
+        StoreError: the files can't be written; what was there stays (code ``not-written``).
+    """
     beside = {file: output.parent / file.relative_to(model.path.parent) for file in model.companions}
     for file, place in beside.items():
         if place.exists() and not filecmp.cmp(file, place, shallow=False):

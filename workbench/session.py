@@ -176,8 +176,8 @@ class Session:
             model: A Model, the name of one in the session, or anything that `add` takes.
             to: "fp16" or "bf16".
             name: What to call it; the model's name with the precision behind it by default.
-            check: Data (as for calibration, or "sample") on which the FP32 model is run first; what is beyond FP16's
-                range is named in ``origin["warnings"]``.
+            check: Data (as for calibration, or "sample") on which the FP32 model and its cast are run first; what goes
+                wrong there is named in ``origin["warnings"]``, beside what the graph alone says.
             shapes: Sizes of dynamic inputs, for `check`.
             limit: At most this many batches of `check`.
             options: Arguments of `workbench.precision.cast`: ``keep``, ``keep_ops``, ``only``, ``only_ops``, ``keep_io``.
@@ -186,16 +186,26 @@ class Session:
             ModelError: the model can't be rewritten, or no node is what a list names.
             CalibrationError: the data of `check` do not fit.
         """
-        from workbench.precision.cast import cast
+        from workbench.precision.cast import cast, lists_of
         from workbench.precision.overflow import warnings as overflows
 
         found = self._resolve(model, BuildConfig(), options.get("on_job"))
         told: list[str] = []
         if check is not None:
             on_job = options.get("on_job")
-            told = overflows(found, self.store, to, check, shapes=sizes_of(shapes), limit=limit, on_job=on_job)
+            told = overflows(
+                found,
+                self.store,
+                to,
+                check,
+                shapes=sizes_of(shapes),
+                lists=lists_of(options),
+                limit=limit,
+                on_job=on_job,
+            )
         low = cast(found, to, self.store, **options)
-        return self.add(replace(low, name=name or f"{found.name}-{to}", origin={**low.origin, "warnings": told}))
+        origin = {**low.origin, "warnings": [*low.origin.get("warnings", ()), *told]}
+        return self.add(replace(low, name=name or f"{found.name}-{to}", origin=origin))
 
     def quantize(self, model: Any, data: Any = None, *, name: str | None = None, **options: Any) -> Model:
         """A quantized version of `model`, added to the session under a name of its own.

@@ -183,3 +183,23 @@ def test_an_unknown_precision_is_refused_and_equal_bytes_are_as_many() -> None:
     with pytest.raises(ConfigError, match="no precision 'foo'"):
         audit(OURS, "foo")
     assert verdict(OURS, OURS).startswith("INT8 and FP16 move as many bytes: ")
+
+
+def test_no_hint_asks_for_what_was_done_or_would_change_nothing() -> None:
+    scheme = {"weights": "channel-after", "placement": "tensorrt", "rest": "fp16"}
+
+    def hints(made: Plan, scheme: dict[str, str] | None) -> dict[str, str]:
+        return {f.kind: f.hint for f in audit(made, scheme=scheme).findings}
+
+    told = hints(DEFAULT, scheme)
+    assert "channel-after" not in told["wide-output"]
+    assert "placement" not in told["double-requantization"]
+    assert "weights='channel-after'" in hints(DEFAULT, scheme | {"weights": "channel"})["wide-output"]
+    assert "rest='fp16'" in hints(DEFAULT, scheme | {"rest": "fp32"})["wide-output"]
+    assert "placement='tensorrt'" in hints(DEFAULT, scheme | {"placement": "onnxruntime"})["double-requantization"]
+    half = plan(
+        layer("c", "correlation", "int8", "float32", "int8"), layer("__myl_Relu_myl0_1", "kgen", "float16", "float16")
+    )
+    assert "rest" not in hints(half, None)["wide-output"]  # it is FP16 already
+    fp8 = plan(layer("c", "correlation", "float8e4m3fn", "float32", "float8e4m3fn"))
+    assert "channel-after" not in hints(fp8, None)["wide-output"]  # FP8 convolutions never get it

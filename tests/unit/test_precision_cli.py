@@ -137,14 +137,14 @@ def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> Non
     assert "Mul blow gives" in done.stderr
     assert not overflows(Model("m", save(mlp(), tmp_path / "mlp.onnx")), session.store, data="random:8")
     tiny = model(
-        [node("Mul", ["x", "small"], ["h"], "fade"), node("Mul", ["h", "big"], ["y"], "back")],
-        [value("x", [1, 8])], [value("y", [1, 8])], [constant("big", 1e9), constant("small", 1e-10)],
+        [node("Mul", ["x", "small"], ["a"], "small"), node("Mul", ["a", "small"], ["h"], "fade"), node("Mul", ["h", "big"], ["y"], "back")],
+        [value("x", [1, 8])], [value("y", [1, 8])], [constant("big", 5e4), constant("small", 6.2e-5)],
     )  # fmt: skip
     (gone,) = overflows(Model("t", save(tiny, tmp_path / "tiny.onnx")), session.store, data="random:8")
     assert (gone.node, gone.vanishes) == ("fade", True)
     assert "h would be all zeros" in gone.text
     brain = cli("cast", path, "--to", "bf16", "--check", "random:4", "-o", tmp_path / "b.onnx")
-    assert "BF16 has the range of FP32" in brain.stderr
+    assert "Mul" not in brain.stderr  # BF16 has the range of FP32
 
 
 def test_a_check_of_a_model_with_an_open_shape(cli, tmp_path: Path, session: Session) -> None:
@@ -173,6 +173,55 @@ def test_weights_of_another_model_are_not_written_over(cli, tmp_path: Path, sess
         _export(model, place / "c.onnx")
     assert (place / "w.data").read_bytes() == b"of another model"
     assert not (place / "c.onnx").exists()
+
+
+def test_a_model_that_can_not_be_written_leaves_what_was_there(
+    tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workbench import cli_precision
+    from workbench.errors import StoreError
+
+    model = session.add(save(mlp(), tmp_path / "m.onnx"))
+    out = tmp_path / "out.onnx"
+    out.write_bytes(b"precious")
+
+    def full(_source: object, target: Path) -> None:
+        Path(target).write_bytes(b"half of")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli_precision.shutil, "copyfile", full)
+    with pytest.raises(StoreError) as caught:
+        cli_precision._export(model, out)
+    assert caught.value.code == "not-written"
+    assert out.read_bytes() == b"precious"
+    assert sorted(p.name for p in tmp_path.iterdir() if "onnx" in p.name) == ["m.onnx", "out.onnx"]
+
+
+def test_a_cast_tells_what_stays_in_fp32_and_why(cli, tmp_path: Path) -> None:
+    from tests.models_small import INT64, constant, model, node, value
+
+    made = model(
+        [node("Cast", ["pos"], ["pf"], "to_float", to=1), node("Mul", ["pf", "inv"], ["fr"], "freqs"), node("Cos", ["fr"], ["c"], "cos"),
+         node("Mul", ["c", "x"], ["h"], "turn"), node("Add", ["h", "eps"], ["e"], "epsilon"), node("Tanh", ["e"], ["y"], "tanh")],
+        [value("pos", [16, 1], INT64), value("x", [16, 32])], [value("y", None)],
+        [constant("inv", (1 / 10000 ** (np.arange(0, 64, 2) / 64))[None]), constant("eps", 1e-12)],
+    )  # fmt: skip
+    data = {"pos": np.stack([np.arange(4001, 4017)[:, None]] * 2).reshape(32, 1), "x": np.ones((32, 32), np.float32)}
+    np.savez(tmp_path / "d.npz", **data)  # twice the same batch, and a constant input: that does not matter to a check
+    done = cli(
+        "cast",
+        save(made, tmp_path / "m.onnx"),
+        "--to",
+        "fp16",
+        "-o",
+        tmp_path / "o.onnx",
+        "--check",
+        tmp_path / "d.npz",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "to_float, freqs, cos: computed from whole numbers" in " ".join(done.stdout.split())
+    assert "eps (1e-12, would be 0) in Add epsilon" in done.stderr
+    assert done.stderr.count("Warning") == 1
 
 
 @needs_rtx

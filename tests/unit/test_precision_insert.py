@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -9,9 +11,12 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
-from tests.models_small import INT64, constant, mlp, model, node, value, weights
-from workbench.errors import ConfigError, ModelError
+from tests.models_small import INT64, constant, mlp, model, node, save, value, weights
+from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.precision.audit import scheme_in
+from workbench.precision.fold import folded
 from workbench.precision.insert import LIMIT, Insertion, choose, kept, quantize_array, scale_of
 from workbench.precision.opset import upgrade
 from workbench.precision.quantize import Scheme
@@ -72,9 +77,10 @@ def test_what_is_left_is_listed_with_its_reason() -> None:
         [value("x", [4, 4])], [value(n, None) for n in "jdey"], [weights("w", 4, 4), constant("iw", np.eye(4), "int64")],
     )  # fmt: skip
     choices = choose(read(proto), "int8", keep=["want*"])
-    assert [c.node for c in choices.taken] == ["weighted"]
+    assert [c.node for c in choices.taken] == ["weighted", "computed"]
+    assert choices.folded == {"computed": "Transpose of w"}
     assert {k: v.split()[0] for k, v in choices.left.items()} == {
-        "attention": "both", "left": "its", "integers": "its", "computed": "its", "alpha": "a", "wanted": "kept",
+        "attention": "both", "left": "its", "integers": "its", "alpha": "a", "wanted": "kept",
     }  # fmt: skip
     assert choices.left["integers"] == "its inputs are not FP32"
     only = choose(read(proto), "int8", only=["wanted"])
@@ -352,3 +358,110 @@ def test_a_weight_that_no_scale_fits_is_refused(to: str, how: str, bad: float) -
             initializer.CopyFrom(onnx.numpy_helper.from_array(array, initializer.name))
     with pytest.raises(ModelError, match="holds 1 NaN or infinite value: no scale fits it"):
         inserted(made, to, weights=how)
+
+
+def every_reason() -> onnx.ModelProto:
+    """Products that are left, each for another reason, and some with weights that are computed from constants."""
+    then = helper.make_graph([node("MatMul", ["x", "w"], ["t"], "inner")], "then", [], [value("t", [4, 4])])
+    other = helper.make_graph([node("MatMul", ["x", "x"], ["e"])], "other", [], [value("e", [4, 4])])
+    return model(
+        [
+            node("Transpose", ["w"], ["wt"], "t", perm=[1, 0]), node("MatMul", ["x", "wt"], ["m1"], "tied"),
+            node("Identity", ["w"], ["wi"], "i"), node("MatMul", ["x", "wi"], ["m2"], "same"),
+            node("Reshape", ["flat", "shape"], ["wr"], "r"), node("Mul", ["wr", "half"], ["wh"], "h"),
+            node("Gemm", ["x", "wh"], ["m3"], "scaled"),
+            node("MatMul", ["x", "m1"], ["q"], "scores"), node("Softmax", ["q"], ["p"], "soft"), node("MatMul", ["p", "m2"], ["o"], "values"),
+            node("MatMul", ["m1", "m2"], ["both"], "both"), node("MatMul", ["w", "x"], ["l"], "left"), node("MatMul", ["w", "wt"], ["c"], "constant"),
+            node("RandomNormal", [], ["rn"], "rn", shape=[4, 4]), node("MatMul", ["x", "rn"], ["ra"], "chance"),
+            node("Exp", ["w"], ["we"], "exp"), node("MatMul", ["x", "we"], ["ex"], "exponential"), node("Gemm", ["x", "m1"], ["gc"], "computed"),
+            node("If", ["which"], ["y"], "if", then_branch=then, else_branch=other), node("Gather", ["w", "ids"], ["g"], "embed"),
+        ],
+        [value("x", [4, 4]), value("which", [], onnx.TensorProto.BOOL), value("ids", [2], INT64)],
+        [value(n, None) for n in ("o", "both", "l", "c", "ra", "ex", "gc", "y", "m3", "g")],
+        [weights("w", 4, 4), weights("flat", 16, seed=1), constant("shape", [4, 4], "int64"), constant("half", 0.5)],
+    )  # fmt: skip
+
+
+def test_every_reason_is_true() -> None:
+    proto = every_reason()
+    choices = choose(read(proto), "int8")
+    assert choices.folded == {
+        "tied": "Transpose of w", "same": "Identity of w", "scaled": "Mul of Reshape of flat and shape and half",
+    }  # fmt: skip
+    made = {o: n for n in proto.graph.node for o in n.output}
+    constants = {t.name for t in proto.graph.initializer}
+
+    def fixed(name: str) -> bool:
+        """Whether a tensor depends on constants alone; worked out on the file itself."""
+        if name in constants:
+            return True
+        maker = made.get(name)
+        return maker is not None and maker.op_type != "RandomNormal" and all(map(fixed, maker.input))
+
+    def near_softmax(item: onnx.NodeProto) -> bool:
+        readers = [n.op_type for n in proto.graph.node if item.output[0] in n.input]
+        return "Softmax" in readers or any(made[i].op_type == "Softmax" for i in item.input if i in made)
+
+    nodes = {n.name: n for n in proto.graph.node}
+    bodies = {"inner", "e"}
+    assert (
+        set(choices.left)
+        == {n.name for n in proto.graph.node if n.op_type in {"MatMul", "Gemm"}} - set(choices.folded) | bodies
+    )
+    for name, reason in choices.left.items():
+        if name in bodies:
+            assert reason == "it is in a body of If if: bodies are not quantized"
+            continue
+        data, weight = (fixed(i) for i in nodes[name].input[:2])
+        kinds = {
+            "both inputs are activations": (not data, not weight, not near_softmax(nodes[name])),
+            "both inputs are activations: an attention stays one kernel in the rest's precision": (
+                not data, not weight, near_softmax(nodes[name])
+            ),
+            "its weight is computed, not stored": (not data, not weight, nodes[name].op_type != "MatMul"),
+            "its constant is on the left": (data, not weight, True), "its data is constant": (data, weight, True),
+        }  # fmt: skip
+        if reason.startswith("its weight is computed from constants (Exp of w)"):
+            assert (data, weight) == (False, True)
+        else:
+            assert all(kinds[reason]), (name, reason)
+
+
+def test_a_folded_weight_is_the_one_that_the_graph_computes() -> None:
+    proto = every_reason()
+    made = read(proto)
+    values = {v.name: v for n in made.graph for v in n.outputs}
+    held = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    np.testing.assert_array_equal(folded(values["wt"]).numpy(), held["w"].T)
+    np.testing.assert_array_equal(folded(values["wh"]).numpy(), held["flat"].reshape(4, 4) * np.float32(0.5))
+    assert folded(values["rn"]) is None
+    assert folded(values["m1"]) is None
+    work = Insertion(made, choose(made, "int8"), {"x": 3.0}, to="int8")
+    work.run()
+    assert {k: v["shared"] for k, v in work.again.items()} == {"tied": ["w"], "same": ["w"], "scaled": []}
+    left = {n.name for n in made.graph}
+    assert {"t", "embed"} <= left  # the product of constants still reads the one
+    assert not {"i", "r", "h"} & left
+    onnx.checker.check_model(ir.serde.serialize_model(made), full_check=True)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1.0])
+def test_no_scale_comes_of_a_range_that_is_none(bad: float) -> None:
+    for ends in (bad, np.array([1.0, bad])):
+        with pytest.raises(CalibrationError) as caught:
+            scale_of(ends, "int8", "fp16")
+        assert caught.value.code == "bad-range"
+
+
+def test_the_scheme_is_read_from_the_file(tmp_path: Path) -> None:
+    made = mlp()
+    assert scheme_in(save(made, tmp_path / "plain.onnx")) is None
+    for text, want in (
+        ('{"scheme": {"weights": "tensor"}}', {"weights": "tensor"}),
+        ("no JSON", None),
+        ("[1]", None),
+        ('{"scheme": 3}', None),
+    ):
+        del made.metadata_props[:]
+        made.metadata_props.add(key="workbench.quantize", value=text)
+        assert scheme_in(save(made, tmp_path / "m.onnx")) == want

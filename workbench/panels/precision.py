@@ -259,10 +259,14 @@ class PrecisionPanel(Panel):
             keep.on_click(self.guard(kept))
             links = [self._link(o.text, "node", (o.node,)) for o in found[:12]]
             more = [w.HTML(f"<span class='wbp-quiet'>and {len(found) - 12} more</span>")] if len(found) > 12 else []
-            self._range.children = [w.HTML("<h4 class='wbp-part'>Beyond FP16's range</h4>"), *links, *more, keep]
-            small = sum(o.vanishes for o in found)
-            told = [f"{n} would be {what}" for n, what in ((len(found) - small, "infinite"), (small, "all zeros")) if n]
-            return f"<b>{len(found)} tensors</b> leave FP16's range: {', '.join(told)}."
+            self._range.children = [w.HTML("<h4 class='wbp-part'>What FP16 would break</h4>"), *links, *more, keep]
+            words = {
+                "overflow": "would be infinite", "vanish": "would be all zeros", "nan": "would hold NaN",
+                "error": "would be off", "input": "come in that way", "source": "NaN in FP32 itself",
+            }  # fmt: skip
+            counts = {kind: sum(o.kind == kind for o in found) for kind in words}
+            told = [f"{n} {words[kind]}" for kind, n in counts.items() if n]
+            return f"<b>{len(found)} tensor{'s'[: len(found) != 1]}</b> would go wrong in FP16: {', '.join(told)}."
 
         self.work.run(work, "<b>Running the FP32 model</b>")
 

@@ -7,10 +7,12 @@ compiler names what it fused, the words of the name. Bytes are those that kernel
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError
@@ -52,9 +54,6 @@ KINDS = {
 _HINTS = {
     "fp32-product": "Cast the model (`workbench cast`; rest='fp16' where it is quantized), or quantize these nodes: their "
     "names are in the table.",
-    "wide-output": "Quantize with weights='channel-after' (or 'tensor'): then the convolution stores FP16.",
-    "double-requantization": "Q/DQ stand between an operation and its activation: put them on inputs of convolutions "
-    "and matrix products only (placement='tensorrt').",
     "conversion-kernel": "A kernel of its own reads and writes all of it; see whether its neighbour can take the type.",
     "weights-dequantized": "The next kernel reads the wide copy: the narrow storage saves disk, not traffic.",
     "fp32-pointwise": "Cast the model; where it was cast, look at what the conversion lists as left in FP32.",
@@ -221,13 +220,15 @@ def known(asked: str | None) -> None:
         raise ConfigError(f"There is no precision {asked!r}.", hint=f"Precisions: {', '.join(NAMES)}.")
 
 
-def audit(plan: Plan, asked: str | None = None) -> Audit:
+def audit(plan: Plan, asked: str | None = None, scheme: Mapping[str, Any] | None = None) -> Audit:
     """Compare what was asked with what is in the plan.
 
     Args:
         plan: Of any compiler; without names of fused operations what follows from types is found.
         asked: fp32, fp16, bf16, int8, fp8 or int4. By default what the build was asked for, or the quantized
             type that most products read, where a graph was quantized before the build.
+        scheme: Fields of the `Scheme` that the model was quantized by, where that is known (`scheme_in`): then no hint
+            asks for what was done already.
 
     Raises:
         ConfigError: there is no such precision.
@@ -247,9 +248,56 @@ def audit(plan: Plan, asked: str | None = None) -> Audit:
         names = ", ".join(layer.nodes[0] if layer.nodes else layer.title for layer in layers[:3])
         more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
         text = f"{len(layers)} kernel{'s' if len(layers) != 1 else ''}: {KINDS[kind]} ({names}{more})"
-        findings.append(Finding(kind, tuple(layer.id for layer in layers), cost, text, _HINTS[kind]))
+        findings.append(
+            Finding(kind, tuple(layer.id for layer in layers), cost, text, _hint(kind, layers, launches, scheme))
+        )
     findings.sort(key=lambda f: -f.bytes)
     return Audit(plan, asked, tuple(findings))
+
+
+def scheme_in(path: Path) -> dict[str, Any] | None:
+    """The scheme that the workbench quantized the model at `path` by, as the file itself says; None for another model."""
+    from workbench.model.onnx_file import read_graph
+
+    for entry in read_graph(path).metadata_props:
+        if entry.key == "workbench.quantize":
+            try:
+                scheme = json.loads(entry.value)["scheme"]
+            except (ValueError, KeyError, TypeError):
+                return None  # someone else's note of the same name
+            return scheme if isinstance(scheme, dict) else None
+    return None
+
+
+def _hint(kind: str, layers: Sequence[Layer], launches: Sequence[Layer], scheme: Mapping[str, Any] | None) -> str:
+    """What to try against a finding; nothing that was done already, and nothing that would change nothing."""
+    if kind == "wide-output":
+        fp8 = [layer for layer in layers if (layer.precision or "").startswith("float8") and layer.kind == "conv"]
+        if len(fp8) == len(layers):
+            return (
+                "An FP8 convolution keeps a scale for each channel in its weight, and stores FP32 behind it; TensorRT for RTX "
+                "1.5 computes one with a single scale wrong. Leave these nodes in the rest's precision (keep=), or use INT8."
+            )
+        held = {t.dtype for layer in launches for t in (*layer.inputs, *layer.outputs)}
+        steps = []
+        if scheme is None or scheme.get("weights") == "channel" or scheme.get("placement") != "tensorrt":
+            steps.append("weights='channel-after' (or 'tensor')")
+        if not held & {"float16", "bfloat16"} and (scheme is None or scheme.get("rest") == "fp32"):
+            steps.append("rest='fp16'")
+        if steps:
+            return f"Quantize with {' and '.join(steps)}: then the product stores FP16."
+        return "The scheme asks for FP16 behind these already. Leave the nodes in the rest's precision (keep=), and compare."
+    if kind == "double-requantization":
+        if scheme is not None and scheme.get("placement") == "tensorrt":
+            return (
+                "The pairs are on inputs of products already. Leave the node behind in the rest's precision (keep=), or the "
+                "other branch of the addition (residual=False), and compare."
+            )
+        return (
+            "Q/DQ stand between an operation and its activation: `workbench placement MODEL` moves them, and quantizing the "
+            "FP32 model with placement='tensorrt' puts them on inputs of convolutions and matrix products only."
+        )
+    return _HINTS[kind]
 
 
 def compare(plans: Mapping[str, Plan], asked: Mapping[str, str] | None = None) -> pd.DataFrame:

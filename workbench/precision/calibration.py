@@ -151,6 +151,7 @@ def gather(
     limit: int | None = None,
     min_samples: int = MIN_SAMPLES,
     seed: int = 0,
+    varied: bool = True,
 ) -> Batches:
     """Read, check and store calibration data.
 
@@ -162,6 +163,7 @@ def gather(
         limit: At most this many batches.
         min_samples: Fewer samples are refused.
         seed: For ``random:N``.
+        varied: Whether they are to say something about ranges: constant, infinite and equal batches are refused then.
 
     Raises:
         CalibrationError: there are none or too few, or one is not a number, constant, or of the wrong shape or type.
@@ -191,7 +193,7 @@ def gather(
             if limit is not None and count >= limit:
                 break
             for item in inputs:
-                array = _checked(batch[item.name], item, number)
+                array = _checked(batch[item.name], item, number, infinite=not varied)
                 batch[item.name] = array
                 text = hashlib.sha256(str((array.dtype.str, array.shape)).encode() + array.tobytes()).hexdigest()
                 digest.update(f"{item.name}:{text}".encode())
@@ -215,13 +217,13 @@ def gather(
     flat = [
         item.name for item in inputs if item.dtype.startswith(("float", "bfloat")) and constant[item.name] is not None
     ]
-    if flat:
+    if flat and varied:
         raise CalibrationError(
             f"Input {flat[0]} is {float(constant[flat[0]]):g} in every element of every batch: {source} is constant.",
             hint="A constant says nothing about the range of a tensor; give real samples.",
         )
     _enough(samples, min_samples, source)
-    if repeated and count > 1:
+    if repeated and varied and count > 1:
         raise CalibrationError(
             f"All {count} batches of {source} are the same.",
             hint="A generator that yields one array again and again? Give samples that differ.",
@@ -519,8 +521,8 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def _checked(array: np.ndarray, item: Input, number: int) -> np.ndarray:
-    """The array in the input's own type, or the reason why it can't be."""
+def _checked(array: np.ndarray, item: Input, number: int, *, infinite: bool = False) -> np.ndarray:
+    """The array in the input's own type, or the reason why it can't be; `infinite` numbers may be meant (masks)."""
     import numpy as np
 
     where = f"Batch {number} of input {item.name}"
@@ -544,7 +546,7 @@ def _checked(array: np.ndarray, item: Input, number: int) -> np.ndarray:
             f"{where} is {array.dtype}; the model takes {want}.",
             hint="Images of whole numbers must be scaled as in training." if floating else "Convert it first.",
         )
-    if floating and not np.isfinite(array).all():
+    if floating and not (~np.isnan(array) if infinite else np.isfinite(array)).all():
         raise CalibrationError(
             f"{where} holds {int(np.isnan(array).sum())} NaN and {int(np.isinf(array).sum())} infinite values.",
             hint="Look at how the data were prepared: a division by zero, a missing value?",
@@ -553,7 +555,7 @@ def _checked(array: np.ndarray, item: Input, number: int) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         made = np.ascontiguousarray(array.astype(kind, copy=False))
     # A cast wraps integers around and makes large numbers infinite, without a word.
-    if not (np.isfinite(made).all() if floating else (made == array).all()):
+    if not ((np.isfinite(made) | np.isinf(array)).all() if floating else (made == array).all()):
         raise CalibrationError(
             f"{where} holds values from {array.min():.4g} to {array.max():.4g}, which {want} does not.",
             hint="Prepare the data exactly as for inference.",

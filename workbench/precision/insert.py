@@ -10,7 +10,7 @@ What is not quantized is listed with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from numbers import Real
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import CalibrationError, ModelError
 from workbench.precision.calibration import LARGEST
 from workbench.precision.cast import free_name, some
+from workbench.precision.fold import MOST_BYTES, described, folded, from_constants, makers
+from workbench.precision.guard import MOVES, POINTWISE, constant, has_body
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +63,8 @@ class Choices:
 
     taken: list[Choice] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    folded: dict[str, str] = field(default_factory=dict)
+    """For each node whose weight is computed from constants, how."""
 
     @property
     def tensors(self) -> list[str]:
@@ -103,28 +107,85 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
             reason = "its inputs are not FP32"
         elif to == "int4" and node.op_type not in {"Gemm", "MatMul"}:
             reason = "INT4 is for matrix products"
-        elif constant(weight) is None and constant(data) is not None:
-            reason = "its constant is on the left"
-        elif constant(weight) is None and node.op_type == "MatMul":
-            reason = "both inputs are activations: an attention stays one kernel in the rest's precision"
-        elif constant(weight) is None:
-            reason = "its weight is computed, not stored"
-        elif constant(data) is not None:
-            reason = "its data is constant"
+        elif from_constants(data):
+            reason = "its data is constant" if from_constants(weight) else "its constant is on the left"
+        elif not from_constants(weight):
+            reason = _activations(node)
+        elif folded(weight) is None:
+            reason = (
+                f"its weight is computed from constants ({described(weight)}) by an operation that is not folded, or is "
+                f"larger than {MOST_BYTES / 1e9:g} GB"
+            )
         elif node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1:
             reason = "a grouped transposed convolution has no single output-channel axis"
         elif node.op_type == "Gemm" and (_attribute(node, "transA", 0) or _attribute(node, "alpha", 1.0) != 1.0):
             reason = "a Gemm with transA or alpha"
-        elif node.op_type == "MatMul" and len(weight.shape or ()) != 2:
+        elif node.op_type == "MatMul" and len(folded(weight).shape) != 2:
             reason = "its weight is not a matrix"
         if reason is not None or data is None or weight is None:
             out.left[name] = reason or ""
             continue
+        if constant(weight) is None:
+            out.folded[name] = described(weight)
         axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}.get(node.op_type)
         if axis is None:
             axis = 0 if _attribute(node, "transB", 0) else 1
         out.taken.append(Choice(name, node.op_type, None if to == "int4" else str(data.name), str(weight.name), axis))
+    for owner in model.graph:
+        for inner in _bodies(owner):
+            if inner.op_type in HEAVY and inner.domain in {"", "ai.onnx"}:
+                name = inner.name or str(inner.outputs[0].name)
+                if name in out.left or any(choice.node == name for choice in out.taken):
+                    name = f"{owner.name}/{name}"
+                out.left[name] = f"it is in a body of {owner.op_type} {owner.name}: bodies are not quantized"
     return out
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes of the graphs that a node holds, theirs included."""
+    import onnx_ir as ir
+
+    if not has_body(node):
+        return
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for body in attribute.as_graphs():
+                yield from ir.traversal.RecursiveGraphIterator(body)
+
+
+def _activations(node: ir.Node) -> str:
+    """Why a product of two computed values is left."""
+    if node.op_type != "MatMul":
+        return "its weight is computed, not stored"
+    if _softmax(node):
+        return "both inputs are activations: an attention stays one kernel in the rest's precision"
+    return "both inputs are activations"
+
+
+def _softmax(node: ir.Node) -> bool:
+    """Whether a softmax is right behind a product or right before it, with arithmetic and moves in between."""
+    steps = MOVES | POINTWISE
+    ahead = [(node.outputs[0], 6)]
+    while ahead:
+        value, left = ahead.pop()
+        for reader, _ in value.uses():
+            if reader.op_type == "Softmax":
+                return True
+            if left and reader.op_type in steps:
+                ahead.append((reader.outputs[0], left - 1))
+    behind = [(v, 6) for v in node.inputs if v is not None]
+    while behind:
+        value, left = behind.pop()
+        maker = value.producer()
+        if maker is None:
+            continue
+        if maker.op_type == "Softmax":
+            return True
+        if left and maker.op_type in steps:
+            behind += [(v, left - 1) for v in maker.inputs if v is not None]
+    return False
 
 
 def kept(model: ir.Model, patterns: Collection[str]) -> list[str]:
@@ -153,16 +214,6 @@ def kept(model: ir.Model, patterns: Collection[str]) -> list[str]:
     return [name for name in titles if name in found]
 
 
-def constant(value: ir.Value) -> Any:
-    """The tensor that a value stands for: an initializer's or a Constant node's; None where it is computed."""
-    if value.is_initializer():
-        return value.const_value
-    producer = value.producer()
-    if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
-        return producer.attributes["value"].as_tensor()
-    return None
-
-
 def _attribute(node: ir.Node, name: str, default: Any) -> Any:
     return node.attributes[name].value if name in node.attributes else default
 
@@ -171,11 +222,21 @@ def scale_of(amax: Any, to: str, rest: str) -> Any:
     """Scales for magnitudes `amax`, as float32 that the rest's type holds exactly, rounded up.
 
     Rounded up, so that the largest value is not cut off; never zero, so that nothing is divided by it.
+
+    Raises:
+        CalibrationError: a magnitude is NaN, infinite or negative (code ``bad-range``): no scale comes of it.
     """
     import ml_dtypes
     import numpy as np
 
-    scale = np.asarray(amax, dtype=np.float64) / LIMIT[to]
+    ends = np.asarray(amax, dtype=np.float64)
+    if not (np.isfinite(ends) & (ends >= 0)).all():
+        raise CalibrationError(
+            f"A range ends at {float(ends[~(np.isfinite(ends) & (ends >= 0))].flat[0]):g}, which is no magnitude.",
+            hint="The calibration, or the cache that it came from, is damaged: calibrate again with data.",
+            code="bad-range",
+        )
+    scale = ends / LIMIT[to]
     kind: Any = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}[rest]
     smallest = float(np.finfo(kind).smallest_subnormal) if rest != "bf16" else 1e-38
     scale = np.clip(scale, smallest, float(np.finfo(kind).max if rest != "bf16" else 3e38))
@@ -265,16 +326,30 @@ class Insertion:
         self._weights: dict[tuple[str, int], ir.Value] = {}
         self._scaled: dict[tuple[str, int, float, tuple[int, ...]], tuple[ir.Value, ir.Value]] = {}
         self._zeros: ir.Value | None = None
+        self.again: dict[str, dict[str, Any]] = {}
+        """For each node whose weight was computed from constants: ``weight`` (how), ``bytes`` (of the quantized copy) and
+        ``shared`` (the constants among those that others still read, so that the copy comes on top)."""
         self._reach = self._reaches()
 
     def run(self) -> None:
         """Insert them all."""
         nodes = {node.name: node for node in self.graph}
+        chains: set[int] = set()
         for choice in self.choices.taken:
             node = nodes[choice.node]
             data, weight = node.inputs[0], node.inputs[1]
             assert data is not None
             assert weight is not None
+            chain = makers(weight)
+            chains.update(id(maker) for maker in chain)
+            if choice.node in self.choices.folded:
+                sources = {str(v.name) for maker in chain for v in maker.inputs if v is not None and v.is_initializer()}
+                stored = folded(weight).size * (4 if self.to == "int4" else 8) // 8
+                self.again[choice.node] = {
+                    "weight": self.choices.folded[choice.node],
+                    "bytes": stored,
+                    "sources": sources,
+                }
             if choice.data is not None:
                 node.replace_input_with(0, self._pair(data))
             if self._behind(node):
@@ -286,13 +361,15 @@ class Insertion:
                 if node.op_type == "Add":
                     self._one_branch(node)
         outputs = {id(v) for v in self.graph.outputs}
-        for node in list(self.graph):
+        for node in reversed(list(self.graph)):
             made = node.outputs[0]
-            if node.op_type == "Constant" and not made.uses() and id(made) not in outputs:
+            if (node.op_type == "Constant" or id(node) in chains) and not made.uses() and id(made) not in outputs:
                 self.graph.remove(node, safe=True)
         for name, value in list(self.graph.initializers.items()):
             if not value.uses() and id(value) not in outputs:
                 del self.graph.initializers[name]
+        for entry in self.again.values():
+            entry["shared"] = sorted(entry.pop("sources") & set(self.graph.initializers))
 
     def _reaches(self) -> dict[str, float]:
         """The largest magnitude in the weight of each node; for matrix products, in those of all that read one input."""
@@ -421,7 +498,7 @@ class Insertion:
 
         ir = self.ir
         shared = scale_of(self._reach[str(node.name)], self.to, self.rest)
-        shape = (1, -1, *[1] * (len(constant(weight).shape) - 2)) if node.op_type in CONVOLUTIONS else (-1,)
+        shape = (1, -1, *[1] * (len(folded(weight).shape) - 2)) if node.op_type in CONVOLUTIONS else (-1,)
         inside, factor = self._scaled_weight(weight, axis, shared, shape)
         node.replace_input_with(1, inside)
         out = node.outputs[0]
@@ -490,7 +567,7 @@ def _weights_of(value: ir.Value) -> Any:
     """
     import numpy as np
 
-    values = constant(value).numpy().astype(np.float32, copy=False)
+    values = folded(value).numpy().astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         bad = int(values.size - np.isfinite(values).sum())
         raise ModelError(

@@ -44,7 +44,7 @@ TENSORRT_CACHE = "calibration.cache"
 RANGES = "ranges.json"
 """Name of the ranges of another quantized version of the model, in a worker's folder."""
 
-VERSION = 8
+VERSION = 9
 """Raise it when the same request gives another graph, so that kept models are made anew."""
 
 
@@ -436,11 +436,13 @@ def quantize_task(
     """The work itself, in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
-        ``quantized`` (names of nodes), ``left`` (reasons by name), ``pairs`` (Q/DQ pairs on activations),
-        ``casts``, ``kept``, ``clipped`` (see `cast_task`), ``calibration`` (key of the cache).
+        ``quantized`` (names of nodes), ``left`` (reasons by name, for bodies too), ``folded`` (nodes whose weight is
+        computed from constants, see `Insertion.again`), ``pairs`` (Q/DQ pairs on activations), ``casts``, ``kept``,
+        ``clipped`` and the like (see `cast_task`), ``calibration`` (key of the cache).
     """
     from workbench.precision.cast import Casting, load_ir, save_ir
     from workbench.precision.insert import Insertion, choose, needed_opset
+    from workbench.precision.written import check_written
 
     how = Scheme(**scheme)
     if how.placement == "onnxruntime":
@@ -493,6 +495,7 @@ def quantize_task(
         if dead:
             warnings.append(f"Always zero on the calibration data: {', '.join(dead[:5])}. Their range is a guess.")
             ranges.update(dict.fromkeys(dead, 1.0))
+    warnings += _too_small(ranges, how)
     reporter.progress("Inserting Q/DQ", 0, 1)
     work = Insertion(
         model,
@@ -512,15 +515,31 @@ def quantize_task(
 
         casting = Casting(model, ir.DataType.FLOAT16 if how.rest == "fp16" else ir.DataType.BFLOAT16, reporter)
         casting.run()
-        report = {"casts": casting.casts, "kept": casting.kept, "clipped": casting.clipped}
+        report = casting.report
+        warnings += report["warnings"]
     reporter.progress("Writing", 0, 1)
     _add_metadata(model, how, about)
     save_ir(model, Path(folder) / "model.onnx")
     reporter.progress("Writing", 1, 1)
+    check_written(Path(folder) / "model.onnx", Path(path), reporter)
     return {
-        **report, "quantized": [c.node for c in choices.taken], "left": choices.left, "pairs": len(choices.tensors),
-        "calibration": name, "ranges": ranges, "warnings": warnings,
+        **report, "quantized": [c.node for c in choices.taken], "left": choices.left, "folded": work.again,
+        "pairs": len(choices.tensors), "calibration": name, "ranges": ranges, "warnings": warnings,
     }  # fmt: skip
+
+
+def _too_small(ranges: Mapping[str, float], how: Scheme) -> list[str]:
+    """A warning that names the tensors whose range is below what a scale of the rest's type can say."""
+    from workbench.precision.cast import some
+    from workbench.precision.insert import LIMIT, scale_of
+
+    small = [t for t, end in ranges.items() if float(scale_of(end, how.to, how.rest)) * LIMIT[how.to] > 2 * end]
+    if not small:
+        return []
+    return [
+        f"The values of {some(small)} are so small that {how.rest.upper()} has no scale for them: they are rounded to "
+        "zero, or nearly. Use rest='bf16' or rest='fp32', or keep the nodes that read them."
+    ]
 
 
 def _check_all(wanted: Sequence[str], known: Collection[str]) -> None:
@@ -598,6 +617,8 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
 
 def summary(model: Model) -> Sequence[tuple[str, str]]:
     """What a quantized model's `origin` says, as label and value, for people."""
+    from workbench.units import bytes_text
+
     info = model.origin
     if info.get("kind") != "quantize":
         return ()
@@ -609,6 +630,11 @@ def summary(model: Model) -> Sequence[tuple[str, str]]:
         ("quantized", f"{len(info['quantized'])} nodes, {info['pairs']} Q/DQ pairs on activations"),
         *(("left", f"{n} nodes: {reason}") for reason, n in left.items()),
     ]
+    for node, entry in info.get("folded", {}).items():
+        cost = f"{bytes_text(entry['bytes'])} quantized"
+        if entry["shared"]:
+            cost += f", beside {', '.join(entry['shared'])}, which other nodes still read"
+        out.append(("weight computed", f"{node}: {entry['weight']}, {cost}"))
     if info.get("kept"):
         out.append(("in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items())))
     if info.get("clipped"):

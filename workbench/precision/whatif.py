@@ -85,7 +85,8 @@ class Variant:
     @cached_property
     def audit(self) -> Audit | None:
         """What the plan really has, against what was asked."""
-        return None if self.engine is None else audit(self.engine.plan, self.to)
+        scheme = self.asked.to_dict() if isinstance(self.asked, Scheme) else None
+        return None if self.engine is None else audit(self.engine.plan, self.to, scheme)
 
     @cached_property
     def time(self) -> tuple[float | None, str, str]:

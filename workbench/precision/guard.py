@@ -1,0 +1,622 @@
+"""Which nodes of a graph must stay in FP32 when the rest is cast to FP16 or BF16, by rules on the graph.
+
+FP16 has 11 significant bits and ends at 65504; BF16 has 8. Most of a network does not mind. What does mind is found
+here before anything is cast, without data:
+
+- **Positions.** Whole numbers above 2,048 (256 in BF16) are rounded. Everything that is computed from integers and
+  constants alone stays in FP32 until a bounded function (sine, cosine, a comparison) ends it; so does an addition of
+  such numbers that feeds a softmax or a comparison.
+- **Phases.** The error of a sine's argument is absolute: what is computed right before a sine or cosine stays in FP32.
+- **Squares and sums.** A sum of squares (a variance, a norm), a long sum, and what follows until it divides.
+- **Exponentials and logarithms** that are written out: softplus, log of a softmax, log-sum-exp.
+- **Constants** that the type changes by more than `CHANGED`: an epsilon of 1e-12 becomes 0, a scale of 1e-9 too, and
+  1e6 is beyond FP16. The nodes that read them, and the divisions behind, stay in FP32, and the constants are named.
+- **Decisions on inputs.** Comparisons, ArgMax, TopK, rounding: of a model's own FP32 inputs they are made in FP32.
+
+Large negative constants in front of a softmax or a maximum are masks: their size means nothing, so they are brought
+into the type's range and nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+CHANGED = 0.01
+"""A constant is changed if the type moves it by more than this share (of its norm, for a tensor)."""
+
+LONG = 512
+"""A sum over at least this many elements is long; so is one whose length is not known."""
+
+LARGE = 16_384
+"""Tensors of more elements are weights: only their largest magnitude is looked at, where that is enough."""
+
+MOVES = frozenset({
+    "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Slice", "Gather",
+    "GatherElements", "GatherND", "Concat", "Split", "Pad", "Trilu",
+})  # fmt: skip
+"""Operations that only move values."""
+
+POINTWISE = frozenset({
+    "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Max", "Min", "Clip", "Mod",
+    "Floor", "Ceil", "Round", "Where", "Cast", "Sum",
+})  # fmt: skip
+"""Arithmetic that is followed through."""
+
+BOUNDED = frozenset({
+    "Sin", "Cos", "Tan", "Tanh", "Sigmoid", "HardSigmoid", "Softmax", "LogSoftmax", "Erf", "Sign", "Atan", "Asin", "Acos",
+    "LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization",
+})  # fmt: skip
+"""Operations whose result is small, or normalized: their errors are relative from there on."""
+
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
+
+DECISIONS = frozenset({
+    "ArgMax", "ArgMin", "TopK", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "NonZero", "Floor", "Ceil",
+    "Round", "Mod", "Unique", "NonMaxSuppression",
+})  # fmt: skip
+"""Operations whose result jumps where their input crosses a limit."""
+
+SUMS = frozenset({"ReduceSum", "ReduceL1", "CumSum"})
+SQUARES = frozenset({"ReduceSumSquare", "ReduceL2", "LpNormalization", "GlobalLpPool", "LpPool"})
+PRODUCTS_OF_ALL = frozenset({"ReduceProd", "ReduceLogSum", "ReduceLogSumExp"})
+
+SOFT = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+MASKED = SOFT | {"ReduceMax", "ReduceLogSumExp", "ArgMax", "TopK", "MaxPool", "GlobalMaxPool", "Sigmoid"}
+"""What makes nothing of a very negative value."""
+
+EXACT_INTEGERS = frozenset({"BOOL", "INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
+"""Whole numbers that both low types hold exactly."""
+
+REASONS = {
+    "positions": "computed from whole numbers (positions), which the type rounds",
+    "phase": "the argument of a sine or cosine, whose error is absolute",
+    "squares": "a sum of squares, and what it divides",
+    "sums": "a long sum, and what it divides",
+    "exp": "an exponential or a logarithm that is written out",
+    "constants": "reads a constant that the type changes by more than 1 percent",
+    "decision": "decides on the model's own FP32 inputs",
+    "upcast": "was brought to FP32 on purpose, by a Cast in the model",
+}
+"""Why a node stays in FP32, by rule."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A constant that the low type would change by more than `CHANGED`.
+
+    Attributes:
+        constant: Its name.
+        node: A node that reads it.
+        op: That node's operation.
+        value: The number; of a tensor the one of largest magnitude.
+        becomes: What the type makes of it; infinite where it is beyond the range.
+        size: How many elements it has.
+    """
+
+    constant: str
+    node: str
+    op: str
+    value: float
+    becomes: float
+    size: int = 1
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        what = f"{self.value:.4g}" if self.size == 1 else f"up to {self.value:.4g}"
+        return f"{self.constant} ({what}, would be {self.becomes:.4g}) in {self.op} {self.node}"
+
+
+def constant(value: ir.Value | None) -> Any:
+    """The tensor that a value stands for: an initializer's or a Constant node's; None where it is computed."""
+    import numpy as np
+    import onnx_ir as ir
+
+    if value is None:
+        return None
+    if value.is_initializer():
+        return value.const_value
+    producer = value.producer()
+    if producer is None or producer.op_type != "Constant" or producer.domain not in {"", "ai.onnx"}:
+        return None
+    if "value" in producer.attributes:
+        return producer.attributes["value"].as_tensor()
+    for name, kind in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):  # fmt: skip
+        if name in producer.attributes:
+            return ir.tensor(np.array(producer.attributes[name].value, dtype=kind), name=value.name)
+    return None
+
+
+def is_tensor(value: ir.Value | None, dtype: Any) -> bool:
+    """Whether a value is a tensor (no sequence, no optional) of this type."""
+    import onnx_ir as ir
+
+    return value is not None and value.dtype == dtype and (value.type is None or isinstance(value.type, ir.TensorType))
+
+
+def has_body(node: ir.Node) -> bool:
+    """Whether a node holds graphs of its own: If, Loop, Scan, SequenceMap."""
+    import onnx_ir as ir
+
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+
+
+def low_limit(low: ir.DataType) -> tuple[Any, float]:
+    """NumPy's type for FP16 or BF16, and its largest finite number."""
+    import ml_dtypes
+    import numpy as np
+
+    if low.name == "FLOAT16":
+        return np.float16, float(np.finfo(np.float16).max)
+    return ml_dtypes.bfloat16, float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
+
+
+class Guard:
+    """Applies the rules to the main graph of `model`; nothing is changed.
+
+    Args:
+        model: In FP32, with types inferred.
+        low: FLOAT16 or BFLOAT16.
+        free: Whether a node may be kept at all; those that the user wants cast may not.
+
+    Attributes:
+        kept: For each node (by ``id``) that stays in FP32, a key of `REASONS`.
+        changed: Constants that the type would change.
+        limits: For a constant (by ``id``) and a node that reads it (by ``id``), the magnitude to which the constant is
+            brought, whatever type the node runs in: masks and bounds.
+    """
+
+    def __init__(self, model: ir.Model, low: ir.DataType, free: Callable[[ir.Node], bool] | None = None) -> None:
+        import onnx_ir as ir
+
+        self.ir = ir
+        self.graph = model.graph
+        self.low = low
+        self.kind, self.largest = low_limit(low)
+        self.half = low == ir.DataType.FLOAT16
+        self.kept: dict[int, str] = {}
+        self.changed: list[Changed] = []
+        self.limits: dict[tuple[int, int], float] = {}
+        self._free = free or (lambda _node: True)
+        self._whole: set[int] = set()
+        self._seen: set[tuple[int, bool, bool]] = set()
+        self._norms: dict[int, tuple[Any, tuple[float, float, float, float] | None]] = {}
+        self.nodes = [n for n in self.graph if n.domain in {"", "ai.onnx"}]
+        self._masks()
+        self._upcasts()
+        self._positions()
+        self._phases()
+        self._reductions()
+        if self.half:
+            self._exponentials()
+        self._constants()
+        self._decisions()
+
+    # --- helpers --------------------------------------------------------------------------------------
+
+    def _float(self, value: ir.Value | None) -> bool:
+        return is_tensor(value, self.ir.DataType.FLOAT)
+
+    def _keep(self, node: ir.Node, reason: str) -> bool:
+        """Mark a node; whether it is new."""
+        if id(node) in self.kept or not self._free(node):
+            return False
+        self.kept[id(node)] = reason
+        return True
+
+    def _readers(self, value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
+        for node, place in value.uses():
+            if node.graph is self.graph and node.domain in {"", "ai.onnx"}:
+                yield node, place
+
+    def _computed(self, node: ir.Node, but: ir.Value | None = None) -> list[ir.Value]:
+        """The float inputs that are neither constants nor `but`."""
+        return [v for v in node.inputs if v is not None and v is not but and self._float(v) and constant(v) is None]
+
+    def _follow(self, value: ir.Value, reason: str, joins: Collection[str], left: int = 12) -> None:
+        """Keep what is computed from `value` and constants alone, and the first of `joins` with another value."""
+        if not left:
+            return
+        for node, _ in self._readers(value):
+            op, others = node.op_type, self._computed(node, value)
+            if others and op in joins:
+                self._keep(node, reason)
+            elif not others and (op in POINTWISE or op in MOVES or op in BOUNDED) and self._float(node.outputs[0]):
+                self._keep(node, reason)
+                if op not in BOUNDED and op != "Log":
+                    self._follow(node.outputs[0], reason, joins, left - 1)
+
+    def _back(self, value: ir.Value | None, reason: str, through: Collection[str], left: int) -> None:
+        """Keep what computes `value`, back through operations of `through`."""
+        node = value.producer() if value is not None else None
+        if node is None or not left or node.graph is not self.graph or node.op_type not in through:
+            return
+        if node.op_type == "Cast" and not self._float(node.inputs[0]):
+            return  # from integers: that is the rule of positions
+        self._keep(node, reason)
+        for each in node.inputs:
+            if self._float(each):
+                self._back(each, reason, through, left - 1)
+
+    # --- rules ----------------------------------------------------------------------------------------
+
+    def _masks(self) -> None:
+        """Very negative constants that a softmax or a maximum makes nothing of, and bounds that bound nothing."""
+        for node in self.nodes:
+            op = node.op_type
+            if op in MASKED and node.inputs:
+                self._mask(node.inputs[0], node, added=False, scaled=False, left=16)
+            elif op == "Attention" and len(node.inputs) > 3:
+                self._mask(node.inputs[3], node, added=True, scaled=False, left=16)
+            elif op in {"Clip", "Max", "Min"}:
+                for place, value in enumerate(node.inputs):
+                    low = op == "Max" or (op == "Clip" and place == 1)
+                    if (op != "Clip" or place) and self._beyond(value, negative=low, positive=not low):
+                        self.limits[id(value), id(node)] = self.largest
+
+    def _mask(self, value: ir.Value | None, reader: ir.Node, *, added: bool, scaled: bool, left: int) -> None:
+        if value is None or not left:
+            return
+        if constant(value) is not None:
+            if self._beyond(value, negative=True, positive=scaled):
+                # Half of the range where it is added: the sum with a score must not leave it.
+                self.limits[id(value), id(reader)] = self.largest / 2 if added else self.largest
+            return
+        node = value.producer()
+        if node is None or node.graph is not self.graph or (id(value), added, scaled) in self._seen:
+            return
+        if value.is_graph_output():
+            return  # someone looks at its size
+        self._seen.add((id(value), added, scaled))
+        op = node.op_type
+        if op == "ConstantOfShape":
+            if "value" in node.attributes and self._large(node.attributes["value"].as_tensor(), True, scaled):
+                self.limits[id(value), id(node)] = self.largest / 2 if added else self.largest
+        elif op in {"Add", "Sub"}:
+            for place, each in enumerate(node.inputs):
+                self._mask(each, node, added=True, scaled=scaled or (op == "Sub" and place == 1), left=left - 1)
+        elif op in {"Mul", "Div", "Neg"}:
+            for each in node.inputs[: 1 if op == "Div" else None]:
+                self._mask(each, node, added=added, scaled=True, left=left - 1)
+        elif op in MOVES or op in {"Where", "Cast", "Clip", "Max", "Min", "ScatterND", "ScatterElements", "CastLike"}:
+            for each in node.inputs:
+                if self._float(each):
+                    self._mask(each, node, added=added, scaled=scaled, left=left - 1)
+
+    def _beyond(self, value: ir.Value | None, *, negative: bool, positive: bool) -> bool:
+        tensor = constant(value)
+        return tensor is not None and self._float(value) and self._large(tensor, negative, positive)
+
+    def _large(self, tensor: Any, negative: bool, positive: bool) -> bool:
+        """Whether a tensor holds finite numbers beyond the type, all of them of the signs asked for."""
+        import numpy as np
+
+        if tensor.dtype != self.ir.DataType.FLOAT:
+            return False
+        values = tensor.numpy()
+        beyond = values[np.isfinite(values) & (np.abs(values) > self.largest)]
+        return bool(beyond.size) and bool((((beyond < 0) & negative) | ((beyond > 0) & positive)).all())
+
+    def _upcasts(self) -> None:
+        """FP32 islands of a model that is in FP16 or BF16 already: someone wanted them."""
+        low = {self.ir.DataType.FLOAT16, self.ir.DataType.BFLOAT16}
+        island: set[int] = set()
+        for node in self.nodes:
+            raised = node.op_type == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in low
+            if raised or any(v is not None and id(v) in island for v in node.inputs):
+                made = [v for v in node.outputs if self._float(v)]
+                island.update(id(v) for v in made)
+                if made or not raised:
+                    self._keep(node, "upcast")
+
+    def _positions(self) -> None:
+        """What is computed from integers and constants alone, and sums of it that a softmax or a decision reads."""
+        whole = self._whole
+        for node in self.nodes:
+            op = node.op_type
+            if op == "Cast":
+                source = node.inputs[0]
+                seed = source is not None and source.dtype is not None and source.dtype.is_integer()
+                if (
+                    seed
+                    and source is not None
+                    and source.dtype.name not in EXACT_INTEGERS
+                    and self._float(node.outputs[0])
+                ):
+                    whole.add(id(node.outputs[0]))
+                    self._keep(node, "positions")
+                    continue
+            if op == "Range" and self._float(node.outputs[0]):
+                whole.add(id(node.outputs[0]))
+                continue  # ONNX defines it in FP32 alone
+            floats = [v for v in node.inputs if self._float(v)]
+            if not any(id(v) in whole for v in floats) or has_body(node):
+                continue
+            if any(id(v) not in whole and constant(v) is None for v in floats):
+                self._joined(node)
+                continue
+            if op in PRODUCTS and not self._outer(node):
+                continue  # a layer: relative errors from here on
+            self._keep(node, "positions")
+            if op not in BOUNDED:
+                whole.update(id(v) for v in node.outputs if self._float(v))
+
+    def _outer(self, node: ir.Node) -> bool:
+        """Whether a product sums over one element only: positions times frequencies."""
+        left, right = node.inputs[0], node.inputs[1]
+        if node.op_type != "MatMul" or left is None or right is None:
+            return False
+        if right.shape is not None and len(right.shape) >= 2 and right.shape[-2] == 1:
+            return True
+        return left.shape is not None and len(left.shape) >= 2 and left.shape[-1] == 1
+
+    def _joined(self, node: ir.Node) -> None:
+        """An addition of positions to computed values, where a softmax, a sine or a decision reads the result."""
+        if node.op_type not in {"Add", "Sub", "Sum", "Mul"} or all(
+            self._masking(v) for v in node.inputs if v is not None and id(v) in self._whole
+        ):
+            return
+        if (path := self._reaches(node, 8)) is not None:
+            for each in path:
+                self._keep(each, "positions")
+
+    def _reaches(self, node: ir.Node, left: int) -> list[ir.Node] | None:
+        """The nodes from `node` to a softmax, a sine or a decision, through arithmetic; None where there is no such way."""
+        found: list[ir.Node] | None = None
+        for reader, _ in self._readers(node.outputs[0]):
+            if reader.op_type in SOFT or reader.op_type in {"Sin", "Cos"} or reader.op_type in DECISIONS:
+                found = [*(found or [node]), reader]
+            elif left and (reader.op_type in POINTWISE or reader.op_type in MOVES):
+                way = self._reaches(reader, left - 1)
+                if way is not None:
+                    found = [*(found or [node]), *way]
+        return found
+
+    def _masking(self, value: ir.Value, left: int = 8) -> bool:
+        """Whether a value is a mask: 0, or so negative that its size means nothing."""
+        import numpy as np
+
+        tensor = constant(value)
+        if tensor is not None:
+            values = tensor.numpy()
+            return bool(((values == 0) | (values <= -1e3)).all())
+        node = value.producer()
+        if node is None or not left:
+            return False
+        if node.op_type in {"Mul", "Div"}:
+            held = [t.numpy() for v in node.inputs if (t := constant(v)) is not None]
+            return any(t.dtype.kind == "f" and t.size and float(np.abs(t).min()) >= 1e3 for t in held)
+        if node.op_type in {"Add", "Max", "Min"}:
+            return all(self._masking(v, left - 1) for v in node.inputs if v is not None)
+        if node.op_type in MOVES or node.op_type in {"Where", "Cast"}:
+            floats = [v for v in node.inputs if v is not None and self._float(v)]
+            return bool(floats) and all(self._masking(v, left - 1) for v in floats)
+        return False
+
+    def _phases(self) -> None:
+        """Sines and cosines, and the arithmetic right before them."""
+        for node in self.nodes:
+            if node.op_type in {"Sin", "Cos", "Tan"} and self._float(node.inputs[0]):
+                self._keep(node, "phase")
+                self._argument(node.inputs[0], 6)
+
+    def _argument(self, value: ir.Value | None, left: int) -> None:
+        node = value.producer() if value is not None else None
+        if node is None or not left or node.graph is not self.graph:
+            return
+        if node.op_type in POINTWISE or node.op_type in MOVES or node.op_type == "Einsum" or self._outer_of(node):
+            if node.op_type == "Cast" and not self._float(node.inputs[0]):
+                return
+            self._keep(node, "phase")
+            for each in node.inputs:
+                if self._float(each):
+                    self._argument(each, left - 1)
+
+    def _outer_of(self, node: ir.Node) -> bool:
+        return node.op_type == "MatMul" and self._outer(node)
+
+    def _reductions(self) -> None:
+        """Sums of squares and long sums, with the root and the division behind them."""
+        for node in self.nodes:
+            op = node.op_type
+            if not node.inputs or not self._float(node.inputs[0]) or not self._float(node.outputs[0]):
+                continue
+            value = node.inputs[0]
+            square = value.producer() if value is not None else None
+            if op in SQUARES or (op in {"ReduceMean", "ReduceSum", "GlobalAveragePool"} and self._squares(square)):
+                self._keep(node, "squares")
+                base = value
+                if op not in SQUARES and square is not None:
+                    self._keep(square, "squares")
+                    base = square.inputs[0]
+                self._back(base, "squares", {"Sub"}, 1)
+                center = base.producer() if base is not None else None
+                if center is not None and center.op_type == "Sub":
+                    self._back(center.inputs[1], "squares", {"ReduceMean"}, 1)
+                self._variance(node.outputs[0])
+                self._follow(node.outputs[0], "squares", {"Div", "Mul"})
+            elif (op in SUMS and self.half and self._long(node)) or op == "CumSum" or op in PRODUCTS_OF_ALL:
+                self._keep(node, "sums")
+                self._follow(node.outputs[0], "sums", {"Div"})
+
+    def _squares(self, node: ir.Node | None) -> bool:
+        if node is None or node.graph is not self.graph:
+            return False
+        if node.op_type == "Mul":
+            return node.inputs[0] is node.inputs[1]
+        if node.op_type != "Pow" or (power := constant(node.inputs[1])) is None or power.size != 1:
+            return False
+        return float(power.numpy().reshape(-1)[0]) >= 2
+
+    def _variance(self, value: ir.Value) -> None:
+        """A mean of squares less the square of a mean: both, and the difference."""
+        for reader, _ in self._readers(value):
+            if reader.op_type == "Sub" and self._computed(reader, value):
+                self._keep(reader, "squares")
+                for other in self._computed(reader, value):
+                    self._back(other, "squares", {"Mul", "Pow", "ReduceMean"}, 2)
+                self._follow(reader.outputs[0], "squares", {"Div", "Mul"})
+
+    def _long(self, node: ir.Node) -> bool:
+        """Whether a reduction sums up `LONG` elements or more; yes where that is not known."""
+        value = node.inputs[0]
+        shape = value.shape if value is not None else None
+        if shape is None:
+            return True
+        axes: Any = None
+        if "axes" in node.attributes:
+            axes = list(node.attributes["axes"].value)
+        elif len(node.inputs) > 1 and node.inputs[1] is not None:
+            held = constant(node.inputs[1])
+            if held is None:
+                return True
+            axes = [int(a) for a in held.numpy().reshape(-1)]
+        rank = len(shape)
+        sizes = [shape[a] for a in (range(rank) if not axes else (a % rank for a in axes))] if rank else []
+        total = 1
+        for size in sizes:
+            if not isinstance(size, int):
+                return True
+            total *= size
+        return total >= LONG
+
+    def _exponentials(self) -> None:
+        """Exponentials with what sums or divides them, logarithms with what they are of."""
+        for node in self.nodes:
+            if node.op_type == "Exp" and self._float(node.inputs[0]):
+                self._keep(node, "exp")
+                self._follow(node.outputs[0], "exp", {"Div"})
+                for reader, _ in self._readers(node.outputs[0]):
+                    if reader.op_type in {"ReduceSum", "ReduceMean"}:
+                        self._keep(reader, "exp")
+                        self._follow(reader.outputs[0], "exp", {"Div"})
+            elif node.op_type == "Log" and self._float(node.inputs[0]):
+                self._keep(node, "exp")
+                self._back(
+                    node.inputs[0], "exp", POINTWISE | MOVES | {"Softmax", "Sigmoid", "ReduceSum", "ReduceMean"}, 6
+                )
+
+    def _constants(self) -> None:
+        for node in self.nodes:
+            for place, value in enumerate(node.inputs):
+                if value is not None and self._float(value) and constant(value) is not None:
+                    self._constant(value, constant(value), node, place)
+            if node.op_type == "ConstantOfShape" and "value" in node.attributes and self._float(node.outputs[0]):
+                made, tensor = node.outputs[0], node.attributes["value"].as_tensor()
+                if (id(made), id(node)) not in self.limits:
+                    for reader, where in list(self._readers(made)):
+                        if self._constant(made, tensor, reader, where):
+                            self._keep(node, "constants")
+
+    def _constant(self, value: ir.Value, tensor: Any, node: ir.Node, place: int) -> bool:
+        """Keep a node, and what follows, if the type changes a constant that it reads; whether it does."""
+        if (id(value), id(node)) in self.limits or not self._takes_low(node, place):
+            return False
+        op = node.op_type
+        found = self._measured(tensor)
+        if found is None:
+            return False
+        off, worst, top, becomes = found
+        divides = (op in {"Div", "QuantizeLinear", "DequantizeLinear", "Pow"} and place == 1) or op == "Reciprocal"
+        if op == "BatchNormalization" and place == 4:
+            changed = becomes == float("inf")  # its own epsilon is added in front of the root
+        else:
+            changed = off > CHANGED or (divides and worst > CHANGED)
+        infinite = becomes in (float("inf"), float("-inf"))
+        if not changed or (not infinite and self._minor(node, place, tensor)):
+            return False
+        if op in MOVES:  # the constant is read behind it
+            moved = [self._constant(out, tensor, *use) for out in node.outputs for use in list(self._readers(out))]
+            if any(moved):
+                self._keep(node, "constants")
+            return any(moved)
+        self._keep(node, "constants")
+        if id(node) not in self.kept:
+            return False  # the user wants it cast
+        self._follow(node.outputs[0], "constants", {"Div", "Mul"} if op != "Mul" else {"Div"})
+        name = str(value.name)
+        if not any(c.constant == name and c.node == (node.name or "") for c in self.changed):
+            self.changed.append(Changed(name, node.name or "", op, top, becomes, int(tensor.size)))
+        return True
+
+    def _takes_low(self, node: ir.Node, place: int) -> bool:
+        """Whether an input of the node may have the low type at all: one that is always FP32 changes no constant."""
+        import onnx
+
+        version = self.graph.opset_imports.get("", 1)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, version, "")
+        except onnx.defs.SchemaError:
+            return False
+        wanted = "tensor(float16)" if self.half else "tensor(bfloat16)"
+        formal = schema.inputs[min(place, len(schema.inputs) - 1)].type_str
+        return any(c.type_param_str == formal and wanted in c.allowed_type_strs for c in schema.type_constraints)
+
+    def _minor(self, node: ir.Node, place: int, tensor: Any) -> bool:
+        """Whether a constant that vanishes is a bias: next to nothing beside a layer's own values."""
+        if node.op_type in PRODUCTS or node.op_type in BOUNDED:
+            return place >= 2
+        if node.op_type != "Add" or tensor.size == 1:
+            return False
+        other = node.inputs[1 - place]
+        maker = other.producer() if other is not None else None
+        return maker is not None and maker.op_type in PRODUCTS
+
+    def _measured(self, tensor: Any) -> tuple[float, float, float, float] | None:
+        """Relative change of the norm and of the worst element, the element of largest magnitude and what it becomes."""
+        import numpy as np
+
+        if id(tensor) not in self._norms:
+            self._norms[id(tensor)] = tensor, self._change(np.asarray(tensor.numpy()))
+        return self._norms[id(tensor)][1]
+
+    def _change(self, values: np.ndarray) -> tuple[float, float, float, float] | None:
+        import numpy as np
+
+        values = values.reshape(-1)
+        if not values.size:
+            return None
+        if values.size > LARGE:
+            ends = float(values.max()), float(values.min())
+            amax = max(abs(e) for e in ends)
+            # A sum of squares of n numbers, each off by at most half of the smallest step, is small beside amax.
+            step = 2.0**-25 if self.half else 1e-40
+            if amax <= self.largest and (amax == 0.0 or amax >= step * values.size**0.5 / CHANGED):
+                return None
+        wide = values.astype(np.float64)
+        wide = wide[np.isfinite(wide) & (wide != 0)]
+        if not wide.size:
+            return None
+        with np.errstate(over="ignore"):
+            low = wide.astype(np.float32).astype(self.kind).astype(np.float64)
+        size, off = np.abs(wide), np.abs(low - wide)
+        top = int(size.argmax())
+        change = float(np.linalg.norm(off / size[top]) / np.linalg.norm(size / size[top]))
+        return change, float((off / size).max()), float(wide[top]), float(low[top])
+
+    def _decisions(self) -> None:
+        """Comparisons, ArgMax and rounding of the model's own inputs, with the arithmetic in between."""
+        for node in self.nodes:
+            cast_down = node.op_type == "Cast" and not any(self._float(v) for v in node.outputs)
+            if (node.op_type in DECISIONS or cast_down) and any(self._float(v) for v in node.inputs):
+                cone: list[ir.Node] = [node]
+                given = all(self._given(v, cone, 4) for v in node.inputs if v is not None and self._float(v))
+                if given and any(v is not None and v.is_graph_input() for each in cone for v in each.inputs):
+                    for each in cone:
+                        self._keep(each, "decision")
+
+    def _given(self, value: ir.Value, cone: list[ir.Node], left: int) -> bool:
+        """Whether a value is an input of the model, a constant, or computed from these by little; then in `cone`."""
+        node = value.producer()
+        if constant(value) is not None or node is None:
+            return True
+        if not left or node.graph is not self.graph or (node.op_type not in POINTWISE and node.op_type not in MOVES):
+            return id(node) in self.kept
+        cone.append(node)
+        return all(self._given(v, cone, left - 1) for v in node.inputs if v is not None and self._float(v))
