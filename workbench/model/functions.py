@@ -70,6 +70,7 @@ class _Opener:
         self.model, self.functions = model, functions
         self.opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
         self.left: list[str] = []
+        self.bytes = 0
         reasons = {key: self._reason(f) for key, f in functions.items()}
         for key, why in reasons.items():
             if why:
@@ -218,6 +219,8 @@ class _Opener:
             del node.input[:], node.output[:]
             node.input.extend(inputs)
             node.output.extend(outputs)
+            for graph in _graphs(node):
+                fit_graph(graph)
             if any(a.ref_attr_name for a in node.attribute):
                 resolved = []
                 for attribute in node.attribute:
@@ -231,8 +234,6 @@ class _Opener:
                 kept = [_copy(a) for a in resolved]
                 del node.attribute[:]
                 node.attribute.extend(kept)
-            for graph in _graphs(node):
-                fit_graph(graph)
             have = {entry.key for entry in node.metadata_props}
             for entry in call.metadata_props:  # where the function is called from, unless its nodes know better
                 if entry.key not in have:
@@ -241,7 +242,9 @@ class _Opener:
         nodes = [_copy(n) for n in function.node]
         for node in nodes:
             fit(node)
-        nodes += [helper.make_node("Identity", [a], [b], name=f"{prefix}Identity of {b}") for a, b in passed]
+        nodes += [helper.make_node("Identity", [a], [b], name=f"{prefix}Identity_{i}") for i, (a, b) in enumerate(passed)]
+        self.bytes += sum(n.ByteSize() for n in nodes)
+        limits.check("GRAPH_BYTES", self.bytes, "The model with its functions opened")
         return nodes
 
     def _prefix(self, call: onnx.NodeProto, inner: list[onnx.NodeProto], own: set[str]) -> str:
