@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.config import Shape, ShapeProfile
 from workbench.errors import CompilerUnavailableError, ModelError, WorkbenchError, first_lines
+from workbench.model.provenance import collect_sources, keep_sources
 
 if TYPE_CHECKING:
     import torch
@@ -93,6 +94,8 @@ def export_module(
             if root is not None:
                 _relative_paths(program.model, root)
             program.save(str(path), external_data=weights > EXTERNAL_ABOVE)
+            traces = (n.metadata_props.get("pkg.torch.onnx.stack_trace", "") for n in program.model.graph.all_nodes())
+            keep_sources(path, collect_sources(traces, root and root.parent))
             report: dict[str, Any] = {
                 "inputs": {name: list(t.shape) for name, t in examples.items() if hasattr(t, "shape")},
                 "dynamic": {name: {str(d): s for d, s in dims.items()} for name, dims in dynamic.items()},

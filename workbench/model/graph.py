@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench import limits
 from workbench.errors import ConfigError, ModelError
@@ -86,7 +86,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation. `parent` is the id of the If/Loop/Scan node whose body holds it."""
+    """One operation. `parent` is the id of the If/Loop/Scan node whose body holds it.
+
+    `inputs` and `outputs` have at least as many entries as the operator asks for: one that the file lacks is "", as one
+    that is left out on purpose.
+    """
 
     id: str
     op: str
@@ -127,8 +131,7 @@ class Problem:
 
     Attributes:
         code: What it is, in kebab-case: ``nodes-out-of-order``, ``function-kept``, ``shapes-unknown``,
-            ``undefined-tensor``, ``duplicate-tensor``, ``missing-input``, ``wrong-attribute``, ``bad-dimension``,
-            ``no-data`` or ``unknown-type``.
+            ``undefined-tensor``, ``duplicate-tensor``, ``missing-input``, ``wrong-attribute`` or ``bad-dimension``.
         text: In words.
         nodes: Ids of the nodes that it concerns.
     """
@@ -140,9 +143,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
-    """What an operator asks of a node, as its newest schema says."""
+    """What an operator asks of a node."""
 
-    least_inputs: int
+    least: tuple[int, int]
+    single: tuple[bool, ...]
     attributes: Mapping[str, int]
     required: frozenset[str]
 
@@ -161,7 +165,16 @@ def _schema(op: str, domain: str, version: int | None = None) -> _Schema | None:
         return None
     attributes = {name: int(a.type.value) for name, a in found.attributes.items()}
     required = frozenset(name for name, a in found.attributes.items() if a.required)
-    return _Schema(found.min_input, attributes, required)
+    single = tuple(i.option == onnx.defs.OpSchema.FormalParameterOption.Single for i in found.inputs)
+    return _Schema((found.min_input, found.min_output), single, attributes, required)
+
+
+def _padded(proto: Any, side: Literal[0, 1]) -> tuple[str, ...]:
+    """The node's inputs (0) or outputs (1), with "" for those that it lacks."""
+    names = tuple(proto.output if side else proto.input)
+    # An operator of another domain may be read as the one that it is named after.
+    schema = _schema(proto.op_type, proto.domain) or _schema(proto.op_type, "")
+    return names if schema is None else names + ("",) * (schema.least[side] - len(names))
 
 
 class Graph:
@@ -196,7 +209,7 @@ class Graph:
         self.nodes = [
             Node(
                 id=ids[i], op=proto.op_type, domain=proto.domain, index=i,
-                inputs=tuple(proto.input), outputs=tuple(proto.output),
+                inputs=_padded(proto, 0), outputs=_padded(proto, 1),
                 parent=None if parent is None else ids[parent], proto=proto,
             )
             for i, (proto, parent) in enumerate(found)
@@ -512,6 +525,8 @@ def _sort(graph: Any) -> None:
 
 def _validate(graph: Graph) -> Iterator[Problem]:
     """What the nodes and tensors of a graph prove to be wrong."""
+    from workbench.model.shapes import bad_equation
+
     model = graph.proto
     given = {v.name for g in _graphs_of(model.graph) for v in g.input} | graph.initializers
     unknown: dict[str, list[str]] = {}
@@ -524,11 +539,19 @@ def _validate(graph: Graph) -> Iterator[Problem]:
         schema = _schema(node.op, node.domain, version) if version is not None and 0 < version < 2**31 else None
         if schema is None:
             continue
-        have = sum(1 for name in node.inputs[: schema.least_inputs] if name)
-        if have < schema.least_inputs:
+        listed, least = node.proto.input, schema.least[0]
+        # Exporters leave out inputs of Resize that its schema asks for; everyone reads that.
+        empty = [i for i, name in enumerate(listed) if not name and i < len(schema.single) and schema.single[i]]
+        if len(listed) < least or (empty and node.op != "Resize"):
             yield Problem(
                 "missing-input",
-                f"{node.op} node {_short(node.id)} has {have} of the {schema.least_inputs} inputs that it needs.",
+                f"{node.op} node {_short(node.id)} has {sum(map(bool, listed))} of the {least} inputs that it needs.",
+                (node.id,),
+            )
+        if (equation := bad_equation(node.proto)) is not None:
+            yield Problem(
+                "wrong-attribute",
+                f"Einsum node {_short(node.id)} has no valid equation: {_short(equation)!r}. Its shape is unknown.",
                 (node.id,),
             )
         types = {a.name: a.type for a in node.proto.attribute}

@@ -38,7 +38,7 @@ _HIDDEN = "workbench.hidden"
 _LONG = frozenset({"Range", "ConstantOfShape", "Expand"})
 
 _TERM = r" *(?:[A-Za-z] *)*(?:\.\.\. *)?(?:[A-Za-z] *)*"
-# ONNX's shape inference never returns for some others, such as "abc,abc-".
+# For others, such as "abc,abc-", ONNX's shape inference may never return.
 _EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
 
 _PASSES = 8
@@ -130,15 +130,9 @@ def infer_task(*, model: str, values: bool) -> dict[str, Any]:
 def _infer(model: onnx.ModelProto, *, follow: bool) -> tuple[onnx.ModelProto, list[str]]:
     import onnx
 
-    notes = [
-        f"The shape of Einsum node {node.name or next(iter(node.output), '')} is unknown: {_equation(node)[:80]!r} is no "
-        "valid equation."
-        for node in nodes_of(model.graph)
-        if node.op_type == "Einsum" and not _EQUATION.fullmatch(_equation(node))
-    ]
     try:
         if not follow:
-            return _native(model, {}, values=False), notes
+            return _native(model, {}, values=False), []
         # First without ONNX's own propagation of values, which would hold each element of a long tensor.
         known: Values = {}
         shaped = _grown(_native(model, {}, values=False), known, values=False)
@@ -150,8 +144,8 @@ def _infer(model: onnx.ModelProto, *, follow: bool) -> tuple[onnx.ModelProto, li
         found = _grown(found, known, values=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         # The graph contradicts itself; the compiler says where.
-        return model, [*notes, f"Shapes are unknown: ONNX's shape inference refused the model ({first_lines(error)})."]
-    return found, notes
+        return model, [f"Shapes are unknown: ONNX's shape inference refused the model ({first_lines(error)})."]
+    return found, []
 
 
 def _grown(found: onnx.ModelProto, known: Values, *, values: bool) -> onnx.ModelProto:
@@ -176,8 +170,12 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from nodes_of(inner)
 
 
-def _equation(node: onnx.NodeProto) -> str:
-    return next((a.s.decode(errors="replace") for a in node.attribute if a.name == "equation"), "")
+def bad_equation(node: onnx.NodeProto) -> str | None:
+    """The equation of an Einsum node where it is not valid; ONNX's shape inference may never return for such a one."""
+    if node.op_type != "Einsum":
+        return None
+    equation = next((a.s.decode(errors="replace") for a in node.attribute if a.name == "equation"), "")
+    return None if _EQUATION.fullmatch(equation) else equation
 
 
 def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.ModelProto:
@@ -200,7 +198,7 @@ def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.Mode
         node.domain = _HIDDEN
 
     for node in nodes_of(graph):
-        if node.op_type == "Einsum" and not _EQUATION.fullmatch(_equation(node)):
+        if bad_equation(node) is not None:
             hide(node)
     made: set[str] = set()
     for node in graph.node:

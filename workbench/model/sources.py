@@ -18,7 +18,7 @@ from workbench.errors import CompilerUnavailableError, ModelError
 from workbench.jobs import Job
 from workbench.machine import REWRITERS, made_by
 from workbench.model.model import Model
-from workbench.model.onnx_file import fingerprint
+from workbench.model.onnx_file import fingerprint, read_graph
 from workbench.store import Store
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -72,7 +72,7 @@ def resolve(
     if isinstance(source, str | os.PathLike):
         text = os.fspath(source)
         path = Path(text).expanduser()
-        if path.is_file() or path.suffix == ".onnx":
+        if _is_there(path) or path.suffix == ".onnx":
             model = Model(name or path.stem, path, {"kind": "file", "path": str(path.resolve())})
             _ = model.graph  # a bad file is told here, not at its first use
             return model
@@ -81,9 +81,11 @@ def resolve(
         if _FACTORY.fullmatch(text):
             origin = {"kind": "factory", "spec": text, "folder": str(Path.cwd())}
             return _exported(origin, store, name or text.partition(":")[2], profile, None, on_job)
+        if _is_folder(path):
+            read_graph(path)  # says that it is a folder, and which models it holds
         near = difflib.get_close_matches(text, [*samples(), *(p.name for p in Path().glob("*.onnx"))], n=3)
         raise ModelError(
-            f"There is no model {text!r}: no file, no sample, no package.module:factory of that name.",
+            f"There is no model {text[:300]!r}: no file, no sample, no package.module:factory of that name.",
             hint=(f"Did you mean {' or '.join(near)}? " if near else "")
             + "`workbench samples` lists the sample models.",
         )
@@ -95,6 +97,21 @@ def resolve(
         f"A {type(source).__name__} is not a model that the workbench can take.",
         hint="Pass a path to an ONNX file, a torch module with inputs=, a sample's name or package.module:factory.",
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether `path` is something other than a folder: a file, or a pipe or device, which `read_graph` refuses."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):  # no possible path, such as one that is too long
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _sample(
