@@ -270,5 +270,5 @@ def _since(op: str, domain: str, version: int) -> int | None:
 
     try:
         return int(onnx.defs.get_schema(op, version, domain).since_version)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # TypeError: no number that an opset may have
         return None

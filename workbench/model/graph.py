@@ -219,6 +219,8 @@ class Graph:
         self.inputs = [name for name in inputs if name not in self.initializers]
         self.outputs = [value.name for value in model.graph.output]
         self.producer = {name: node for node in self.nodes for name in node.outputs if name}
+        # Names that were not UTF-8 in the file (see `onnx_file`): no compiler's answer could be read as text.
+        self.rewritten |= any("\\" in name for name in (*self.producer, *inputs, *self.initializers))
         self.consumers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):

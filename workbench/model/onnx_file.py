@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from workbench.errors import ModelError, first_lines
 from workbench.limits import check, limit
@@ -70,7 +70,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
     Raises:
         ModelError: the file can't be read as ONNX. Its code says why: ``no-file``, ``is-folder``, ``not-a-file``,
             ``no-permission``, ``empty-file``, ``git-lfs-pointer``, ``not-onnx``, ``cut-short``, ``no-graph``,
-            ``not-utf8``, ``too-deep``, ``external-data-outside``, ``external-data-missing``,
+            ``too-deep``, ``external-data-outside``, ``external-data-missing``,
             ``external-data-invalid``, ``external-data-short`` or ``tensor-short``.
         LimitError: the graph is larger than a limit of `workbench.limits`.
     """
@@ -98,14 +98,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise _not_onnx(path, error) from None
     if not model.HasField("graph") or (not model.graph.node and not model.graph.output):
         raise _not_onnx(path, None)
-    try:
-        _read_strings(model)
-    except UnicodeDecodeError as error:
-        raise ModelError(
-            f"{path} holds a name that is not UTF-8 text: {error.object[:80]!r}.",
-            hint="ONNX requires UTF-8 names. Export the model again with names in UTF-8.",
-            code="not-utf8",
-        ) from None
+    _read_strings(model)
     _check_data(model, path)
     return model
 
@@ -163,48 +156,66 @@ def _not_onnx(path: Path, error: Exception | None) -> ModelError:
 
 
 def _read_strings(model: onnx.ModelProto) -> None:
-    """Read every name once: protobuf decodes a string when it is read, and raises UnicodeDecodeError then."""
+    """Make text of names that are not UTF-8, as old exporters on other code pages wrote: ``\\xc4`` for a byte.
+
+    Protobuf gives such a name as bytes, which nothing else expects.
+    """
+
+    def text(message: Any, *fields: str) -> None:
+        for name in fields:
+            value: Any = getattr(message, name)
+            if isinstance(value, bytes):
+                setattr(message, name, value.decode("utf-8", "backslashreplace"))
+
+    def texts(values: Any) -> None:
+        for i, value in enumerate(values):
+            if isinstance(value, bytes):
+                values[i] = value.decode("utf-8", "backslashreplace")
 
     def of_value(value: onnx.ValueInfoProto) -> None:
-        _ = value.name
+        text(value, "name")
         if value.type.HasField("tensor_type"):
             for dim in value.type.tensor_type.shape.dim:
-                _ = dim.dim_param
+                text(dim, "dim_param")
 
     def of_nodes(nodes: Iterable[onnx.NodeProto]) -> None:
         for node in nodes:
-            _ = node.name, node.op_type, node.domain, node.overload, *node.input, *node.output
+            text(node, "name", "op_type", "domain", "overload")
+            texts(node.input)
+            texts(node.output)
             for attribute in node.attribute:
-                _ = attribute.name, attribute.ref_attr_name
+                text(attribute, "name", "ref_attr_name")
                 if attribute.HasField("g"):
                     of_graph(attribute.g)
                 for graph in attribute.graphs:
                     of_graph(graph)
             for entry in node.metadata_props:
-                _ = entry.key, entry.value
+                text(entry, "key", "value")
 
     def of_graph(graph: onnx.GraphProto) -> None:
-        _ = graph.name
+        text(graph, "name")
         for value in (*graph.input, *graph.output, *graph.value_info):
             of_value(value)
         of_nodes(graph.node)
 
     of_graph(model.graph)
     for entry in (*model.metadata_props, *model.graph.metadata_props):
-        _ = entry.key, entry.value
+        text(entry, "key", "value")
     for opset in model.opset_import:
-        _ = opset.domain
+        text(opset, "domain")
     for function in model.functions:
-        _ = function.name, function.domain, function.overload, *function.input, *function.output, *function.attribute
+        text(function, "name", "domain", "overload")
+        for values in (function.input, function.output, function.attribute):
+            texts(values)
         for attribute in function.attribute_proto:
-            _ = attribute.name
+            text(attribute, "name")
         for opset in function.opset_import:
-            _ = opset.domain
+            text(opset, "domain")
         of_nodes(function.node)
     for tensor in tensors_of(model):
-        _ = tensor.name
+        text(tensor, "name")
         for pair in tensor.external_data:
-            _ = pair.key, pair.value
+            text(pair, "key", "value")
 
 
 def _check_data(model: onnx.ModelProto, path: Path) -> None:

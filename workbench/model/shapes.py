@@ -259,8 +259,6 @@ def _is_long(shape: tuple[int | None, ...] | None) -> bool:
 
 def _values(model: onnx.ModelProto) -> Values:
     """Small values that nodes of unknown shape depend on, or are, as far as they can be computed from known shapes."""
-    from onnx import numpy_helper
-
     graph = model.graph
     shapes = _shapes(graph)
     makers = {name: node for node in graph.node for name in node.output if name}
@@ -281,11 +279,7 @@ def _values(model: onnx.ModelProto) -> Values:
                 queue.extend(node.input)
     if not wanted:
         return {}
-    values = {
-        t.name: numpy_helper.to_array(t)
-        for t in graph.initializer
-        if t.name in wanted and not t.external_data and math.prod(t.dims) <= LARGEST
-    }
+    values = {t.name: value for t in graph.initializer if t.name in wanted and (value := _array(t)) is not None}
     given = set(values)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     total = sum(value.size for value in values.values())
@@ -328,15 +322,27 @@ def _computed(
     return made if all(isinstance(value, np.ndarray) and value.size <= LARGEST for value in made) else []
 
 
+def _array(tensor: onnx.TensorProto) -> Any:
+    """The values of a small tensor that lies in the graph; None for others, and for those that onnx can't read."""
+    from onnx import numpy_helper
+
+    if tensor.external_data or not 0 <= math.prod(tensor.dims) <= LARGEST:
+        return None
+    try:
+        return numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError, AttributeError):  # no type that onnx knows, or too few values
+        return None
+
+
 def _constant(node: onnx.NodeProto) -> list[Any]:
     import numpy as np
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     tensor = attributes.get("value")
     if tensor is not None:
-        small = not tensor.external_data and math.prod(tensor.dims) <= LARGEST
-        return [numpy_helper.to_array(tensor)] if small else []
+        value = _array(tensor)
+        return [] if value is None else [value]
     plain = next(
         (attributes[k] for k in ("value_int", "value_ints", "value_float", "value_floats") if k in attributes), None
     )
