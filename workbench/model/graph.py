@@ -447,7 +447,7 @@ def ordered(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
         return model, []
     copy = type(model)()
     copy.CopyFrom(model)
-    for graph in list(_graphs_of(copy.graph)):
+    for graph in reversed(list(_graphs_of(copy.graph))):  # bodies first: sorting copies the nodes that hold them
         if _early(graph):
             _sort(graph)
     return copy, [next((o for o in node.output if o), "") for node in moved]
