@@ -595,7 +595,9 @@ class _Work:
         self.folder = scratch / "build"
         self.folder.mkdir()
         self.renamed = model.graph.needs_renaming()
-        self.file = _with_names(model, self.renamed, scratch) if self.renamed else model.path.resolve()
+        # A compiler opens functions and sorts nodes too, but names what it opens in its own way.
+        own = bool(self.renamed) or model.graph.rewritten
+        self.file = _with_names(model, self.renamed, scratch) if own else model.path.resolve()
 
 
 @dataclass

@@ -606,7 +606,7 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
             bytes_text(layer.bytes) if layer.bytes is not None else "?", *more,
         )  # fmt: skip
     out.print(table)
-    notes = []
+    notes = [text.removesuffix(".") for text in plan.facts.get("model_problems", [])[:8]]
     if hidden:
         notes.append(f"{hidden} layers that launch nothing (stream events, no-operations) are not shown (--full)")
     if device:
@@ -622,8 +622,8 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
         notes.append(f"{s['merged']} layers do sibling operations in one launch")
     if s["bytes_unknown"]:
         notes.append(f"bytes of {s['bytes_unknown']} nodes or layers are not known and not in the sums")
-    if not names:
-        notes.append("no layer names a node: this compiler does not report its fusions")
+    if not names and any(layer.kind != "sync" for layer in plan.layers):
+        notes.append("no layer carries the name of a node of the model, so which node runs where is not known")
     for note in notes:
         out.print(f"[dim]{escape(note)}[/]")
 

@@ -139,7 +139,7 @@ def of_model(model: Model, partition: Partition | None = None, unchecked: Sequen
     """
     graph = model.graph
     found = [
-        *(unsupported(partition) if partition else []), *file_size(model), *missing_profiles(graph),
+        *broken(graph), *(unsupported(partition) if partition else []), *file_size(model), *missing_profiles(graph),
         *large_constants(graph), *int64_casts(graph), *runtime_shapes(graph),
     ]  # fmt: skip
     return Gotchas(model.name, "", _sorted(found), tuple(unchecked), partition)
@@ -172,7 +172,7 @@ def of_engine(
     try:
         source = engine.source()
         graph = engine.graph()
-        found += [*file_size(source), *large_constants(graph, plan), *int64_casts(graph, plan)]
+        found += [*broken(graph), *file_size(source), *large_constants(graph, plan), *int64_casts(graph, plan)]
     except ModelError as error:
         unchecked.append(f"the graph: {error.message}")
     return Gotchas(engine.model, engine.id, _sorted(found), tuple(unchecked))
@@ -212,6 +212,34 @@ def unsupported(partition: Partition) -> list[Gotcha]:
             nodes=tuple(o.name for o in back),
         )
     ]  # fmt: skip
+
+
+_BROKEN: dict[str, tuple[str, Severity, str]] = {
+    "nodes-out-of-order": ("Nodes of the file are out of order", "note", "Save it with its nodes sorted: ONNX's checker refuses it as it is."),
+    "function-kept": ("A local function is shown as one node", "note", "Export the function and the model for the same opset."),
+    "shapes-unknown": ("Shapes of the model are unknown", "note", "Costs and bytes that depend on them are unknown too."),
+    "undefined-tensor": ("The model reads a tensor that nothing makes", "problem", "Export the model again: no compiler takes it."),
+    "duplicate-tensor": ("A tensor of the model is made more than once", "problem", "Export the model again: ONNX forbids it."),
+    "missing-input": ("A node lacks inputs", "problem", "Export the model again: no compiler takes it."),
+    "wrong-attribute": ("An attribute is missing or of the wrong type", "problem", "Export the model again: no compiler takes it."),
+    "bad-dimension": ("An input or output has an impossible dimension", "problem", "Declare the dimension as a number above 0 or as a name."),
+}  # fmt: skip
+"""Title, severity and way out for each code of `Graph.problems`."""
+
+
+def broken(graph: Graph) -> list[Gotcha]:
+    """What is wrong with the file itself."""
+    found: dict[str, list[Any]] = {}
+    for problem in graph.problems:
+        found.setdefault(problem.code, []).append(problem)
+    out = []
+    for code, problems in found.items():
+        title, severity, todo = _BROKEN[code]
+        more = f" And {len(problems) - 5} more." if len(problems) > 5 else ""
+        nodes = tuple(dict.fromkeys(n for p in problems for n in p.nodes))
+        words = " ".join(p.text for p in problems[:5]) + more
+        out.append(Gotcha(code, title, words, severity, "Read from the model's file.", todo, nodes=nodes))
+    return out
 
 
 def file_size(model: Model) -> list[Gotcha]:
@@ -280,7 +308,7 @@ def int64_casts(graph: Graph, plan: Plan | None = None) -> list[Gotcha]:
     """Casts to or from INT64 of tensors that are not known before an input arrives."""
     casts = [
         n for n in graph.nodes
-        if n.op == "Cast" and n.outputs and n.outputs[0] not in graph.constants
+        if n.op == "Cast" and n.inputs and n.outputs and n.outputs[0] not in graph.constants
         and (graph.tensor(n.inputs[0]).dtype in _INT64) != (graph.tensor(n.outputs[0]).dtype in _INT64)
         and graph.tensor(n.inputs[0]).dtype and graph.tensor(n.outputs[0]).dtype
     ]  # fmt: skip

@@ -51,16 +51,19 @@ try {{
 """
 
 
-def report(lens: Lens, path: str | Path) -> Path:
+def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
     """Write the report of one engine.
 
     Args:
         lens: What to report on; without its model only the plan is shown.
         path: The .html file to write.
+        sources: Whether lines of files in the folders that ``WORKBENCH_SOURCES`` names go into it. What the model's own
+            file holds, and what was kept when the workbench exported it, always does.
 
     Raises:
         StoreError: the file can't be written; what was there stays.
     """
+    lens = lens if sources else lens.for_report()
     plan = lens.plan
     # Details hold the raw record, which the report's reader can also have as JSON; without it they are small.
     records = {f"layer:{layer.id}": _slim(wire.details(lens, "layer", layer.id)) for layer in wire.shown(plan)}

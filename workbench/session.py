@@ -954,13 +954,17 @@ class Session:
 
         return all_panels(self)
 
-    def report(self, path: str | Path, engine: Engine | Plan | str | int | None = None, *, model: Any = None) -> Path:
+    def report(
+        self, path: str | Path, engine: Engine | Plan | str | int | None = None, *, model: Any = None,
+        sources: bool = False,
+    ) -> Path:  # fmt: skip
         """Write one HTML file with the map, tables and charts of an engine; it needs no kernel and no network.
 
         Args:
             path: The .html file to write.
             engine: Which engine (see `engine`), or a plan such as `inspect` gives; the current engine by default.
             model: The model that a plan was built from, where that is known, or anything that `add` takes.
+            sources: Whether source lines from the folders that ``WORKBENCH_SOURCES`` names go into it.
 
         Raises:
             StoreError: there is no such engine, or the file can't be written.
@@ -970,8 +974,8 @@ class Session:
 
         if isinstance(engine, Plan):
             found = None if model is None else self._resolve(model, BuildConfig())
-            return report(Lens.of_plan(engine, found), path)
-        return report(Lens.of(self._chosen(engine)), path)
+            return report(Lens.of_plan(engine, found), path, sources=sources)
+        return report(Lens.of(self._chosen(engine)), path, sources=sources)
 
     # --- selection ----------------------------------------------------------------------------------
 

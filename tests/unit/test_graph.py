@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from tests.models_small import chain, constant, mlp, model, node, value, weights
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, LimitError, ModelError
 from workbench.model.graph import Graph, nbytes
 from workbench.plan.assemble import _value_numbers
 
@@ -222,3 +222,104 @@ def test_one_name_for_different_tensors_in_two_branches_is_of_unknown_shape() ->
     assert graph.tensor("a").shape is None
     assert graph.tensor("c").shape == (1, 1)  # the same in both
     assert graph.tensor("x").shape == (2, 8)
+
+
+@pytest.mark.tiny
+def test_nodes_out_of_order_are_sorted_and_stay_alive() -> None:
+    made = mlp()
+    nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(reversed(nodes))
+    graph = Graph(made)
+    assert [n.id for n in graph.nodes] == [n.name for n in nodes]
+    assert graph.live == {n.name for n in nodes}
+    assert [p.code for p in graph.problems] == ["nodes-out-of-order"]
+    assert graph.rewritten
+    assert [n.name for n in made.graph.node] == [n.name for n in reversed(nodes)]  # the model itself is not changed
+    assert [p.code for p in graph.at({"x": (2, 8)}).problems] == ["nodes-out-of-order"]
+
+
+@pytest.mark.tiny
+def test_a_body_is_sorted_too_and_its_node_after_what_the_body_reads() -> None:
+    body = helper.make_graph(
+        [node("Neg", ["a"], ["b"], "late"), node("Relu", ["h"], ["a"], "early")], "g", [], [value("b", None)]
+    )
+    made = model(
+        [node("If", ["c"], ["y"], "if", then_branch=body, else_branch=body), node("Relu", ["x"], ["h"], "outer")],
+        [value("x", [4]), value("c", [], onnx.TensorProto.BOOL)], [value("y", [4])], infer=False,
+    )  # fmt: skip
+    graph = Graph(made)
+    assert [n.op for n in graph.nodes] == ["Relu", "If", "Relu", "Neg", "Relu", "Neg"]
+    assert graph.live == {n.id for n in graph.nodes}
+
+
+@pytest.mark.tiny
+def test_nodes_in_a_circle_are_named() -> None:
+    made = model(
+        [node("Add", ["x", "b"], ["a"], "one"), node("Neg", ["a"], ["b"], "two")],
+        [value("x", [4])],
+        [value("b", [4])],
+        infer=False,
+    )
+    with pytest.raises(ModelError) as info:
+        Graph(made)
+    assert info.value.code == "node-cycle"
+    assert set(info.value.details["nodes"]) == {"one", "two"}
+
+
+BROKEN = {
+    "undefined-tensor": [node("Add", ["x", "nowhere"], ["y"], "n")],
+    "duplicate-tensor": [node("Relu", ["x"], ["y"], "n"), node("Neg", ["x"], ["y"], "m")],
+    "missing-input": [node("MatMul", ["x"], ["y"], "n")],
+    "wrong-attribute": [node("Transpose", ["x"], ["y"], "n", perm=1.5)],
+}
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("code", BROKEN)
+def test_what_is_wrong_with_a_model_is_told(code: str) -> None:
+    from workbench.gotchas import broken
+
+    graph = Graph(model(BROKEN[code], [value("x", [2, 4])], [value("y", None)], infer=False))
+    (problem,) = graph.problems
+    assert (problem.code, problem.nodes[0]) == (code, "n")
+    (finding,) = broken(graph)
+    assert (finding.kind, finding.severity) == (code, "problem")
+    # Whoever reads the first input or an attribute of such a node finds nothing instead of failing.
+    assert all(len(n.inputs) >= 1 and n.attribute("perm") is None for n in graph.nodes)
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    ("nodes", "codes"),
+    [
+        ([node("Einsum", ["x", "x"], ["y"], "n", equation="ab,ab-")], ["wrong-attribute"]),
+        ([node("Cast", ["x"], ["y"], "n")], ["wrong-attribute"]),
+        ([node("Resize", ["x", "", "s"], ["y"], "n")], []),
+        ([node("Clip", ["x", "", "s0"], ["y"], "n")], []),
+        ([node("Whatever", [], ["y"], "n", domain="own")], []),
+    ],
+)
+def test_only_what_is_wrong_is_told(nodes: list[onnx.NodeProto], codes: list[str]) -> None:
+    made = model(
+        nodes, [value("x", [2, 4])], [value("y", None)], [constant("s", [1.0, 2.0]), constant("s0", 1.0)], infer=False
+    )
+    assert [p.code for p in Graph(made).problems] == codes
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("dim", [-1, 2**62])
+def test_impossible_dimensions_are_told(dim: int) -> None:
+    made = model([node("Relu", ["x"], ["y"], "n")], [value("x", [dim, 4])], [value("y", None)], infer=False)
+    graph = Graph(made)
+    assert [p.code for p in graph.problems] == ["bad-dimension"]
+    assert graph.at({}).tensor("y").bytes in (None, 2**62 * 16)
+    with pytest.raises(LimitError) as info:
+        Graph(mlp("n")).at({"x": (2**70, 8)})
+    assert info.value.code == "limit-tensor-elements"
+
+
+@pytest.mark.tiny
+def test_long_names_are_replaced_for_a_compiler() -> None:
+    graph = Graph(chain(["A" * 4000, "B" * 200]))
+    assert list(graph.needs_renaming().values()) == ["A" * 4000]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 
 from tests.models_small import constant, mlp, model, node, save, value, weights
-from workbench.errors import ModelError, WorkbenchError
+from workbench.errors import LimitError, ModelError, WorkbenchError
+from workbench.model.graph import Graph
 from workbench.model.onnx_file import INLINE_LIMIT, external_files, fingerprint, read_graph, tensors_of
 
 RELAXED = settings(
@@ -205,7 +207,6 @@ def test_random_bytes_are_refused(data: bytes, tmp_path: Path) -> None:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 400), byte=st.integers(0, 255))
 def test_a_flipped_byte_never_gives_another_kind_of_error(place: int, byte: int, tmp_path: Path) -> None:
-    from workbench.model.graph import Graph
     from workbench.model.model import Model
 
     data = bytearray(mlp().SerializeToString())
@@ -221,27 +222,46 @@ def test_a_flipped_byte_never_gives_another_kind_of_error(place: int, byte: int,
 
 
 WRONG = {
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "tf2onnx"),
-    "zip": (b"PK\x03\x04" + bytes(100), "torch.save"),
-    "tflite": (b"\x1c\0\0\0TFL3" + bytes(100), "TFLite"),
-    "html": (b"<!DOCTYPE html><html></html>", "web page"),
-    "engine": (b"ftrt" + bytes(100), "engine"),
-    "text": (b"hello, this is no model\n", ""),
-    "zeros": (bytes(4096), ""),
+    "git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    "hdf5": b"\x89HDF\r\n\x1a\n" + bytes(100),
+    "torch": b"PK\x03\x04" + bytes(22) + b"\x10\0\0\0archive/data.pkl" + bytes(100),
+    "npz": b"PK\x03\x04" + bytes(22) + b"\x05\0\0\0a.npy" + bytes(100),
+    "zip": b"PK\x03\x04" + bytes(22) + b"\x0a\0\0\0model.onnx" + bytes(100),
+    "tflite": b"\x1c\0\0\0TFL3" + bytes(100),
+    "html": b"\n<!DOCTYPE html><html></html>",
+    "engine": b"vtrt" + bytes(100),
+    "safetensors": (90).to_bytes(8, "little") + b'{"a": {}}' + bytes(100),
+    "pickle": b"\x80\x02}q\x00." + bytes(20),
+    "gguf": b"GGUF" + bytes(100),
+    "ort": b"\x18\0\0\0ORTM" + bytes(100),
+    "gzip": b"\x1f\x8b\x08" + bytes(100),
+    "tar": bytes(257) + b"ustar" + bytes(100),
+    "openvino": b"<?xml version='1.0'?><net name='a'></net>",
+    "text": b"hello, this is no model\n",
 }
 
 
 @pytest.mark.tiny
 @pytest.mark.parametrize("kind", WRONG)
 def test_what_else_a_file_is(tmp_path: Path, kind: str) -> None:
-    data, told = WRONG[kind]
     path = tmp_path / "m.onnx"
+    path.write_bytes(WRONG[kind])
+    with pytest.raises(ModelError) as info:
+        read_graph(path)
+    assert info.value.details == {"found": kind}
+    assert info.value.code == ("git-lfs-pointer" if kind == "git-lfs" else "not-onnx")
+    assert str(path) in info.value.message
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("data", [bytes(4096), b"\x12\x07pytorch", b"\x08\x0a\x3a\x00", b"\x0b\x0c"])
+def test_a_file_of_which_nothing_is_known_is_not_called_anything(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "m.engine"  # its name proves nothing
     path.write_bytes(data)
     with pytest.raises(ModelError) as info:
         read_graph(path)
-    assert told in (info.value.hint or "")
-    assert str(path) in info.value.message
+    assert info.value.code in {"not-onnx", "no-graph"}
+    assert "found" not in info.value.details
 
 
 @pytest.mark.tiny
@@ -255,8 +275,153 @@ def test_absent_empty_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no file") as info:
         read_graph(tmp_path / "nowhere" / "m.onnx")
     assert "no folder" in str(info.value.hint)
-    with pytest.raises(ModelError, match="folder"):
+    with pytest.raises(ModelError) as info:
         read_graph(tmp_path)
+    assert (info.value.code, info.value.details["files"]) == ("is-folder", ["resnet.onnx"])
+
+
+@pytest.mark.tiny
+def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for path in (tmp_path / "pipe.onnx", Path("/dev/zero"), tmp_path / ("long" * 2000)):
+        with pytest.raises(ModelError) as info:
+            read_graph(path)
+        assert info.value.code in {"not-a-file", "unreadable-file"}
+
+
+def external(folder: Path, entries: dict[str, str], data: bytes | None) -> Path:
+    """A model whose first weight, 8 x 8 floats, lies in another file by these entries."""
+    made = mlp()
+    tensor = made.graph.initializer[0]
+    needed = len(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, text in entries.items():
+        tensor.external_data.add(key=key, value=text.replace("NEEDED", str(needed)))
+    (folder / "m.onnx").write_bytes(made.SerializeToString())
+    if data is not None:
+        (folder / "d").write_bytes(data)
+    return folder / "m.onnx"
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    ("entries", "data", "code"),
+    [
+        ({"location": "d"}, bytes(4096), None),
+        ({"location": "d", "offset": "0", "length": "NEEDED"}, bytes(4096), None),
+        ({"location": "d", "offset": "4090"}, bytes(4096), "external-data-short"),
+        ({"location": "d", "offset": "0", "length": "NEEDED"}, bytes(3), "external-data-short"),
+        ({"location": "d", "offset": "0", "length": "8"}, bytes(4096), "external-data-short"),
+        ({"location": "d", "offset": "99999999", "length": "NEEDED"}, bytes(4096), "external-data-short"),
+        ({"location": "d"}, b"version https://git-lfs.github.com/spec/v1\n" + bytes(4096), "git-lfs-pointer"),
+        ({"location": "d"}, None, "external-data-missing"),
+        ({"location": ""}, None, "external-data-invalid"),
+        ({"location": "a\0b"}, None, "external-data-invalid"),
+        ({"location": "d", "offset": "-1"}, bytes(4096), "external-data-invalid"),
+        ({"location": "d", "offset": "9" * 5000}, bytes(4096), "external-data-invalid"),
+        ({"location": "d", "length": "many"}, bytes(4096), "external-data-invalid"),
+        ({"location": "..\\secret"}, None, "external-data-outside"),
+        ({"location": "C:\\secret"}, None, "external-data-outside"),
+    ],
+)
+def test_external_data_is_checked_when_the_graph_is_read(
+    tmp_path: Path, entries: dict[str, str], data: bytes | None, code: str | None
+) -> None:
+    path = external(tmp_path, entries, data)
+    if code is None:
+        assert read_graph(path).graph.node
+        return
+    with pytest.raises(ModelError) as info:
+        read_graph(path)
+    assert info.value.code == code
+
+
+@pytest.mark.tiny
+def test_a_tensor_shorter_than_its_shape_is_named(tmp_path: Path) -> None:
+    made = mlp()
+    made.graph.initializer[0].raw_data = made.graph.initializer[0].raw_data[:-4]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(made.SerializeToString())
+    with pytest.raises(ModelError) as info:
+        read_graph(path)
+    assert info.value.code == "tensor-short"
+    assert made.graph.initializer[0].name in info.value.message
+
+
+@pytest.mark.tiny
+def test_names_that_are_not_utf8_are_shown_with_their_bytes(tmp_path: Path) -> None:
+    data = mlp().SerializeToString().replace(b"mm1", b"\xc4\xe3\xba").replace(b"\x01h", b"\x01\xff")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data)
+    graph = Graph(read_graph(path))
+    assert graph.nodes[0].id == r"\xc4\xe3\xba"
+    assert graph.nodes[1].inputs == (r"\xff",)
+    assert graph.rewritten  # a compiler gets these names, not the bytes
+    assert all(isinstance(part, str) for n in graph.nodes for part in (n.id, n.op, *n.inputs, *n.outputs))
+
+
+def field(number: int, body: bytes) -> bytes:
+    def varint(value: int) -> bytes:
+        out = bytearray()
+        while value > 127:
+            out.append(value & 127 | 128)
+            value >>= 7
+        return bytes([*out, value])
+
+    return varint(number << 3 | 2) + varint(len(body)) + body
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize("depth", [40, 100, 3000])
+def test_graphs_nested_too_deep_are_refused(tmp_path: Path, depth: int) -> None:
+    body = field(5, field(9, bytes(20_000)))
+    for _ in range(depth):
+        body = field(1, field(5, field(6, body)))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\x08\x08" + field(7, body))
+    with pytest.raises(ModelError) as info:
+        read_graph(path)
+    assert info.value.code == "too-deep"
+
+
+def test_wide_and_deep_is_read_in_memory_of_its_size(tmp_path: Path) -> None:
+    body = field(5, b"".join(field(8, b"x" * 60_000) for _ in range(300)))
+    for _ in range(30):
+        body = field(1, field(5, field(6, body)))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\x08\x08" + field(7, body))
+    code = "import sys, resource; from pathlib import Path; from workbench.model.onnx_file import read_graph\n"
+    code += "import onnx; before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; read_graph(Path(sys.argv[1]))\n"
+    code += "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+    grown = int(subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout)
+    assert grown < 150  # the file has 18 MB
+
+
+@pytest.mark.tiny
+def test_fields_nodes_and_bytes_have_limits_that_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\x08\x08" + field(7, field(1, b"\x2a\x00" * 2_200_000)))
+    monkeypatch.setenv("WORKBENCH_LIMIT_GRAPH_FIELDS", "1e6")
+    with pytest.raises(LimitError) as info:
+        read_graph(path)
+    assert info.value.code == "limit-graph-fields"
+    # Small messages that are not walked while the file is read count as well.
+    node_body = b"".join(field(1, field(3, b"n") + b"\x2a\x00" * 5000) for _ in range(500))
+    path.write_bytes(b"\x08\x08" + field(7, node_body))
+    with pytest.raises(LimitError) as info:
+        read_graph(path)
+    assert info.value.code == "limit-graph-fields"
+    path.write_bytes(mlp().SerializeToString())
+    monkeypatch.setenv("WORKBENCH_LIMIT_GRAPH_BYTES", "100")
+    with pytest.raises(LimitError) as info:
+        read_graph(path)
+    assert info.value.code == "limit-graph-bytes"
+    monkeypatch.delenv("WORKBENCH_LIMIT_GRAPH_BYTES")
+    monkeypatch.setenv("WORKBENCH_LIMIT_GRAPH_NODES", "1")
+    with pytest.raises(LimitError) as info:
+        Graph(read_graph(path))
+    assert info.value.code == "limit-graph-nodes"
 
 
 @pytest.mark.tiny

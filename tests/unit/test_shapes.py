@@ -88,3 +88,67 @@ def test_a_graph_that_is_known_costs_no_second_look(monkeypatch: pytest.MonkeyPa
     graph = Graph(made([node("Relu", ["x"], ["y"])])).at({"x": (4, 8)})
     assert graph.tensor("y").shape == (4, 8)
     assert not seen
+
+
+LONG = 2**33
+BOMBS = {
+    "Range": [node("Range", ["zero", "many", "one"], ["r"]), node("Cast", ["r"], ["f"], to=1), node("Relu", ["f"], ["y"])],
+    "ConstantOfShape": [node("Unsqueeze", ["many", "axis"], ["s"]), node("ConstantOfShape", ["s"], ["y"])],
+    "Expand": [node("Unsqueeze", ["many", "axis"], ["s"]), node("Expand", ["one", "s"], ["e"]), node("Cast", ["e"], ["y"], to=1)],
+    "Tile": [node("Unsqueeze", ["many", "axis"], ["s"]), node("Tile", ["axis", "s"], ["t"]), node("Cast", ["t"], ["y"], to=1)],
+    "a Range of a dimension": [*BATCH, node("Range", ["zero", "batch", "one"], ["r"]), node("Cast", ["r"], ["y"], to=1)],
+    "a flat input": [node("Reshape", ["x", "minus"], ["f"]), node("Mul", ["f", "f"], ["g"]), node("Cast", ["g"], ["h"], to=7),
+                     node("Add", ["h", "one"], ["i"]), node("Cast", ["i"], ["y"], to=1)],
+    "an outer product": [node("Range", ["zero", "wide", "one"], ["r"]), node("Unsqueeze", ["r", "axis"], ["a"]),
+                         node("Unsqueeze", ["r", "one1"], ["b"]), node("Add", ["a", "b"], ["c"]), node("Cast", ["c"], ["y"], to=1)],
+    "a gather": [node("Range", ["zero", "wide", "one"], ["r"]), node("Unsqueeze", ["r", "axis"], ["a"]), node("Mul", ["r", "zero"], ["i"]),
+                 node("Gather", ["a", "i"], ["c"], axis=0), node("Cast", ["c"], ["y"], to=1)],
+}  # fmt: skip
+RESULTS = {
+    "Range": (LONG,), "ConstantOfShape": (LONG,), "Expand": (LONG,), "Tile": (LONG,), "a Range of a dimension": (LONG,),
+    "a flat input": (LONG * 8,), "an outer product": (16_000, 16_000), "a gather": (16_000, 16_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_values_that_would_fill_the_memory_are_not_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_LIMIT_SHAPE_BYTES", "1.5e9")  # of address space: the libraries alone take 1 GB
+    proto = model(
+        BOMBS[name], [value("x", ["n", 8])], [value("y", None)],
+        [*CONSTANTS, constant("many", LONG, "int64"), constant("wide", 16_000, "int64"), constant("one1", [1], "int64")], infer=False,
+    )  # fmt: skip
+    graph = Graph(proto).at({"x": (LONG, 8)})
+    assert graph.tensor("y").shape == RESULTS[name]
+    assert graph.problems == ()
+
+
+def test_an_equation_on_which_onnx_never_returns_is_not_given_to_it() -> None:
+    for equation in ("ab,ab-", "a.b,ab", "ab,ab-a"):
+        proto = model(
+            [node("Einsum", ["x", "x"], ["e"], "ein", equation=equation), node("Relu", ["x"], ["y"])],
+            [value("x", [2, 4])], [value("y", None), value("e", None)], infer=False,
+        )  # fmt: skip
+        graph = Graph(proto).at({})
+        assert graph.tensor("y").shape == (2, 4)
+        assert graph.tensor("e").shape is None
+        assert (graph.nodes[0].op, graph.nodes[0].domain, graph.nodes[0].outputs) == ("Einsum", "", ("e",))
+
+
+def test_a_limit_that_strikes_leaves_shapes_unknown_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_LIMIT_SHAPE_SECONDS", "0.000001")
+    proto = model([node("Relu", ["x"], ["y"], "r")], [value("x", [2, 4])], [value("y", None)], infer=False)
+    graph = Graph(proto).at({})
+    assert [n.id for n in graph.nodes] == ["r"]
+    assert graph.tensor("y").shape is None
+    assert {p.code for p in graph.problems} == {"shapes-unknown"}
+    assert all("WORKBENCH_LIMIT_SHAPE_SECONDS" in p.text for p in graph.problems)
+    monkeypatch.delenv("WORKBENCH_LIMIT_SHAPE_SECONDS")
+    assert Graph(proto).at({}).tensor("y").shape == (2, 4)
+
+
+def test_shapes_of_more_dimensions_than_any_compiler_knows_stay_unknown() -> None:
+    proto = model(
+        [node("Expand", ["x", "many"], ["e"]), node("Relu", ["e"], ["y"])], [value("x", [1])], [value("y", None)],
+        [constant("many", [1] * 10_000, "int64")], infer=False,
+    )  # fmt: skip
+    assert Graph(proto).at({}).tensor("y").shape is None

@@ -23,6 +23,7 @@ from workbench.config import Shape, ShapeProfile
 from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, WorkbenchError, first_lines
 from workbench.model.call import Call, Outputs, evaluation, of_library, outputs_of, place_of, plain, run, title_of
 from workbench.model.made_from import dependencies, reading
+from workbench.model.provenance import collect_sources, keep_sources
 from workbench.model.verify import TOLERANCE, Check, check_file, compare
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def export_module(
             if root is not None:
                 _relative_paths(program.model, root)
             program.save(str(path), external_data=weights > EXTERNAL_ABOVE)
+            traces = (n.metadata_props.get("pkg.torch.onnx.stack_trace", "") for n in program.model.graph.all_nodes())
+            keep_sources(path, collect_sources(traces, root and root.parent))
             del program
         check_file(path)
         report: dict[str, Any] = {

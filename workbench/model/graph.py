@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, lru_cache
+from graphlib import CycleError, TopologicalSorter
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.errors import ConfigError
+from workbench import limits
+from workbench.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import onnx
@@ -42,6 +45,9 @@ RANDOM = {
     "Multinomial",
     "Bernoulli",
 }
+LONGEST_NAME = 200
+"""Characters of a node's name up to which a compiler is given it: a log line holds the names of all fused nodes."""
+
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_./:;\-$@#()<>=*!?~|+& ]+")
 
 
@@ -80,7 +86,11 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation. `parent` is the id of the If/Loop/Scan node whose body holds it."""
+    """One operation. `parent` is the id of the If/Loop/Scan node whose body holds it.
+
+    `inputs` and `outputs` have at least as many entries as the operator asks for: one that the file lacks is "", as one
+    that is left out on purpose.
+    """
 
     id: str
     op: str
@@ -97,25 +107,97 @@ class Node:
         return {entry.key: entry.value for entry in self.proto.metadata_props}
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute's value as Python data (numbers, bytes decoded, lists), or `default`."""
+        """An attribute's value as Python data (numbers, bytes decoded, lists), or `default`.
+
+        An attribute of another type than the operator's schema asks for counts as absent; `Graph.problems` names it.
+        """
         import onnx
 
         for attribute in self.proto.attribute:
             if attribute.name == name:
+                if attribute.type == attribute.UNDEFINED or attribute.ref_attr_name:
+                    return default
+                schema = _schema(self.op, self.domain)
+                if schema is not None and schema.attributes.get(name, attribute.type) != attribute.type:
+                    return default
                 value = onnx.helper.get_attribute_value(attribute)
                 return value.decode(errors="replace") if isinstance(value, bytes) else value
         return default
 
 
-class Graph:
-    """Nodes and tensors of a model, indexed.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a model as its file describes it.
 
-    Args:
-        model: The weightless model; kept, never changed.
+    Attributes:
+        code: What it is, in kebab-case: ``nodes-out-of-order``, ``function-kept``, ``shapes-unknown``,
+            ``undefined-tensor``, ``duplicate-tensor``, ``missing-input``, ``wrong-attribute`` or ``bad-dimension``.
+        text: In words.
+        nodes: Ids of the nodes that it concerns.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.proto = model
+    code: str
+    text: str
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """What an operator asks of a node."""
+
+    least: tuple[int, int]
+    single: tuple[bool, ...]
+    attributes: Mapping[str, int]
+    required: frozenset[str]
+
+
+@lru_cache(maxsize=4096)
+def _schema(op: str, domain: str, version: int | None = None) -> _Schema | None:
+    """The schema of an operator at an opset (the newest without one); None where onnx does not know it."""
+    import onnx
+
+    domain = "" if domain == "ai.onnx" else domain
+    try:
+        found = onnx.defs.get_schema(op, domain) if version is None else onnx.defs.get_schema(op, version, domain)
+    except (onnx.defs.SchemaError, TypeError):
+        return None
+    attributes = {name: int(a.type.value) for name, a in found.attributes.items()}
+    required = frozenset(name for name, a in found.attributes.items() if a.required)
+    single = tuple(i.option == onnx.defs.OpSchema.FormalParameterOption.Single for i in found.inputs)
+    return _Schema((found.min_input, found.min_output), single, attributes, required)
+
+
+def _padded(proto: Any, side: Literal[0, 1]) -> tuple[str, ...]:
+    """The node's inputs (0) or outputs (1), with "" for those that it lacks."""
+    names = tuple(proto.output if side else proto.input)
+    # An operator of another domain may be read as the one that it is named after.
+    schema = _schema(proto.op_type, proto.domain) or _schema(proto.op_type, "")
+    return names if schema is None else names + ("",) * (schema.least[side] - len(names))
+
+
+class Graph:
+    """Nodes and tensors of a model, indexed. Calls of the model's local functions are opened, and nodes lie in order.
+
+    Args:
+        model: The weightless model; never changed.
+        problems: What is already known to be wrong with it.
+
+    Attributes:
+        proto: The model that the nodes belong to: `model`, or a copy of it where functions were opened or nodes moved.
+        rewritten: Whether it is such a copy; a compiler that is to name the same nodes must get it.
+
+    Raises:
+        ModelError: nodes or functions wait for each other in a circle (``node-cycle``, ``function-cycle``).
+        LimitError: there are more nodes than ``GRAPH_NODES`` of `workbench.limits`.
+    """
+
+    def __init__(self, model: onnx.ModelProto, problems: Iterable[Problem] = ()) -> None:
+        from workbench.model.functions import inlined
+
+        opened, kept = inlined(model)
+        self.proto, moved = ordered(opened)
+        self.rewritten = self.proto is not model
+        model = self.proto
         self.opset = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
         self.tensors: dict[str, Tensor] = {}
         self.initializers: set[str] = set()
@@ -126,7 +208,7 @@ class Graph:
         self.nodes = [
             Node(
                 id=ids[i], op=proto.op_type, domain=proto.domain, index=i,
-                inputs=tuple(proto.input), outputs=tuple(proto.output),
+                inputs=_padded(proto, 0), outputs=_padded(proto, 1),
                 parent=None if parent is None else ids[parent], proto=proto,
             )
             for i, (proto, parent) in enumerate(found)
@@ -136,12 +218,31 @@ class Graph:
         self.inputs = [name for name in inputs if name not in self.initializers]
         self.outputs = [value.name for value in model.graph.output]
         self.producer = {name: node for node in self.nodes for name in node.outputs if name}
+        # Names that were not UTF-8 in the file (see `onnx_file`): no compiler's answer could be read as text.
+        self.rewritten |= any("\\" in name for name in (*self.producer, *inputs, *self.initializers))
         self.consumers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
                 self.consumers.setdefault(name, []).append(node)
+        self._known = [*problems, *(Problem("function-kept", text) for text in kept)]
+        if moved:
+            self._known.append(
+                Problem(
+                    "nodes-out-of-order",
+                    f"{len(moved)} node{'s' if len(moved) > 1 else ''} in the file stood before a node that "
+                    f"{'they read' if len(moved) > 1 else 'it reads'} from. ONNX requires an order in which each node "
+                    "follows its inputs; the nodes were sorted.",
+                    tuple(self.producer[n].id for n in moved if n in self.producer),
+                )
+            )
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the model as its file describes it; empty for a good one."""
+        return (*self._known, *_validate(self))
 
     def _read(self, graph: Any, parent: int | None, found: list[tuple[Any, int | None]]) -> None:
+        limits.check("GRAPH_NODES", len(found) + len(graph.node), "The model")
         # Bodies beside each other, such as the branches of an If, may use one name for different tensors.
         mine = {v.name for v in graph.input} | {name for proto in graph.node for name in proto.output}
         shared = mine & self._defined
@@ -192,8 +293,8 @@ class Graph:
         for node in self.nodes:
             if node.parent is not None:
                 continue
-            if node.op in {"Shape", "Size"} and node.domain in {"", "ai.onnx"}:
-                folds = bool(node.inputs) and self.tensor(node.inputs[0]).elements is not None
+            if node.op in {"Shape", "Size"} and node.domain in {"", "ai.onnx"} and node.inputs:
+                folds = self.tensor(node.inputs[0]).elements is not None
             else:
                 # A body (If, Loop) may read any tensor of the graph around it.
                 folds = (
@@ -251,7 +352,7 @@ class Graph:
         """
         import onnx
 
-        from workbench.model.shapes import infer_shapes
+        from workbench.model.shapes import infer
 
         self.check_shapes(shapes)
         complete = all(t in self.tensors and self.tensors[t].elements is not None
@@ -272,7 +373,11 @@ class Graph:
         if shapes:
             for value in model.graph.output:
                 value.type.tensor_type.ClearField("shape")
-        return Graph(infer_shapes(model))
+        found, reasons = infer(model)
+        known = [p for p in self._known if p.code != "shapes-unknown"]
+        graph = Graph(found, [*known, *(Problem("shapes-unknown", text) for text in reasons)])
+        graph.rewritten = self.rewritten
+        return graph
 
     def with_shapes(self, known: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
         """Fill shapes that inference left open from what a compiler reported, by tensor name."""
@@ -282,14 +387,22 @@ class Graph:
                 self.tensors[name] = Tensor(name, tuple(shape), (have and have.dtype) or dtype)
 
     def check_shapes(self, shapes: Mapping[str, Shape]) -> None:
-        """Raise `ConfigError` where `shapes` names no input or does not fit the declared shape."""
+        """Refuse shapes that do not fit the model.
+
+        Raises:
+            ConfigError: a name is not an input (``not-an-input``), or a shape contradicts the declared one
+                (``shape-mismatch``).
+            LimitError: an input has more elements than ``TENSOR_ELEMENTS`` of `workbench.limits`.
+        """
         for name, shape in shapes.items():
             if name not in self.inputs:
                 raise ConfigError(
                     f"{name} is not an input of the model.",
                     hint="Its inputs are " + ", ".join(
                         f"{n} {list(self.tensor(n).shape or ())}" for n in self.inputs) + ".",
+                    code="not-an-input",
                 )  # fmt: skip
+            limits.check("TENSOR_ELEMENTS", math.prod(shape), f"Input {name}")
             declared = self.tensor(name).shape
             if declared is None:
                 continue
@@ -301,18 +414,20 @@ class Graph:
                     f"Shape {list(shape)} does not fit input {name}, which is declared as {list(declared)}.",
                     hint="Dimensions that are numbers are fixed in the model; export it with dynamic "
                     "dimensions to change them.",
+                    code="shape-mismatch",
                 )
 
     def needs_renaming(self) -> dict[str, str]:
         """New name -> node id, for each node whose own name a compiler's log could not carry safely.
 
         Unnamed and duplicate names say nothing in a log, and brackets, commas, control characters or
-        characters outside ASCII may be cut or altered in it.
+        characters outside ASCII may be cut or altered in it; so may names above `LONGEST_NAME`.
         """
         out = {}
         taken = set(self.by_id)
         for node in self.nodes:
-            if node.proto.name == node.id and _SAFE_NAME.fullmatch(node.id) and node.id == node.id.strip():
+            safe = len(node.id) <= LONGEST_NAME and _SAFE_NAME.fullmatch(node.id) and node.id == node.id.strip()
+            if node.proto.name == node.id and safe:
                 continue
             name = f"{node.op}_{node.index}"
             while name in taken:
@@ -341,6 +456,185 @@ def _tensor(value: Any) -> Tensor:
     if kind.HasField("shape"):
         shape = tuple(d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim)
     return Tensor(value.name, shape, dtype_name(kind.elem_type))
+
+
+def ordered(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
+    """The model with the nodes of each graph in an order in which each follows what it reads.
+
+    Returns:
+        The model itself where its nodes are in order, else a copy; and an output of each node that stood too early.
+
+    Raises:
+        ModelError: nodes wait for each other in a circle (``node-cycle``).
+    """
+    moved = [node for graph in _graphs_of(model.graph) for node in _early(graph)]
+    if not moved:
+        return model, []
+    copy = type(model)()
+    copy.CopyFrom(model)
+    for graph in reversed(list(_graphs_of(copy.graph))):  # bodies first: sorting copies the nodes that hold them
+        if _early(graph):
+            _sort(graph)
+    return copy, [next((o for o in node.output if o), "") for node in moved]
+
+
+def _graphs_of(graph: Any) -> Iterator[Any]:
+    """A graph and the bodies in it, outermost first."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs_of(attribute.g)
+            for inner in attribute.graphs:
+                yield from _graphs_of(inner)
+
+
+def _reads(node: Any) -> Iterator[str]:
+    """Names that a node reads, those that its bodies read too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+            for graph in _graphs_of(body):
+                yield from (value.name for value in graph.output)
+                for inner in graph.node:
+                    yield from inner.input
+
+
+def _makers(graph: Any) -> dict[str, int]:
+    """Which node makes a tensor, by name; the first where several do."""
+    makers: dict[str, int] = {}
+    given = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+    for i, node in enumerate(graph.node):
+        for name in node.output:
+            if name and name not in given:
+                makers.setdefault(name, i)
+    return makers
+
+
+def _early(graph: Any) -> list[Any]:
+    """Nodes that stand before a node that they read from."""
+    makers = _makers(graph)
+    return [node for i, node in enumerate(graph.node) if any(makers.get(name, -1) >= i for name in _reads(node))]
+
+
+def _sort(graph: Any) -> None:
+    """Put a graph's nodes in order, in place; those that may stand where they are keep their order."""
+    makers = _makers(graph)
+    before = [{makers[name] for name in _reads(node) if name in makers} for node in graph.node]
+    try:
+        sorter = TopologicalSorter({i: sorted(needed) for i, needed in enumerate(before)})
+        sorter.prepare()
+    except CycleError as error:
+        circle = [graph.node[i].name or next(iter(graph.node[i].output), "?") for i in error.args[1]]
+        raise ModelError(
+            f"Nodes of the model read from each other in a circle: {' -> '.join(c[:80] for c in circle[:8])}.",
+            hint="ONNX forbids that: export the model again.",
+            details={"nodes": circle},
+            code="node-cycle",
+        ) from None
+    order: list[int] = []
+    ready: list[int] = list(sorter.get_ready())
+    heapify(ready)
+    while ready:
+        place = heappop(ready)
+        order.append(place)
+        sorter.done(place)
+        for other in sorter.get_ready():
+            heappush(ready, other)
+    nodes = []
+    for i in order:
+        copy = type(graph.node[i])()
+        copy.CopyFrom(graph.node[i])
+        nodes.append(copy)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _validate(graph: Graph) -> Iterator[Problem]:
+    """What the nodes and tensors of a graph prove to be wrong."""
+    from workbench.model.shapes import bad_equation
+
+    model = graph.proto
+    given = {v.name for g in _graphs_of(model.graph) for v in g.input} | graph.initializers
+    unknown: dict[str, list[str]] = {}
+    made: Counter[str] = Counter(name for node in graph.nodes for name in node.outputs if name)
+    for node in graph.nodes:
+        for name in node.inputs:
+            if name and name not in made and name not in given:
+                unknown.setdefault(name, []).append(node.id)
+        version = graph.opset.get(node.domain or "ai.onnx")
+        schema = _schema(node.op, node.domain, version) if version is not None and 0 < version < 2**31 else None
+        if schema is None:
+            continue
+        listed, least = node.proto.input, schema.least[0]
+        # Exporters leave out inputs of Resize that its schema asks for; everyone reads that.
+        empty = [i for i, name in enumerate(listed) if not name and i < len(schema.single) and schema.single[i]]
+        if len(listed) < least or (empty and node.op != "Resize"):
+            yield Problem(
+                "missing-input",
+                f"{node.op} node {_short(node.id)} has {sum(map(bool, listed))} of the {least} inputs that it needs.",
+                (node.id,),
+            )
+        if (equation := bad_equation(node.proto)) is not None:
+            yield Problem(
+                "wrong-attribute",
+                f"Einsum node {_short(node.id)} has no valid equation: {_short(equation)!r}. Its shape is unknown.",
+                (node.id,),
+            )
+        types = {a.name: a.type for a in node.proto.attribute}
+        for name in sorted(schema.required - types.keys()):
+            yield Problem(
+                "wrong-attribute", f"{node.op} node {_short(node.id)} lacks its attribute {name}.", (node.id,)
+            )
+        for name, kind in types.items():
+            wanted = schema.attributes.get(name, kind)
+            if kind != wanted:
+                yield Problem(
+                    "wrong-attribute",
+                    f"Attribute {_short(name)} of {node.op} node {_short(node.id)} is {_attribute_type(kind)} and must be "
+                    f"{_attribute_type(wanted)}; it is not used.",
+                    (node.id,),
+                )
+    for name, nodes in unknown.items():
+        yield Problem(
+            "undefined-tensor", f"Node {_short(nodes[0])} reads {_short(name)}, which nothing makes.", tuple(nodes)
+        )
+    for name in graph.outputs:
+        if name not in made and name not in given:
+            yield Problem("undefined-tensor", f"Output {_short(name)} of the model is made by no node.")
+    for name, times in made.items():
+        if times > 1 or name in graph.initializers:
+            nodes = [n.id for n in graph.nodes if name in n.outputs]
+            if times > 1 and len({n.parent for n in graph.nodes if name in n.outputs}) > 1:
+                continue  # bodies of If and Loop may each make a tensor of this name
+            yield Problem("duplicate-tensor", f"Tensor {_short(name)} is made more than once.", tuple(nodes))
+    for name in (*graph.inputs, *graph.outputs):
+        tensor = graph.tensor(name)
+        for dim in tensor.shape or ():
+            if isinstance(dim, int) and dim < 0:
+                yield Problem(
+                    "bad-dimension", f"{_short(name)} is declared with dimension {dim}; it counts as unknown."
+                )
+                break
+        else:
+            if (tensor.elements or 0) > limits.limit("TENSOR_ELEMENTS"):
+                yield Problem(
+                    "bad-dimension",
+                    f"{_short(name)} is declared as {list(tensor.shape or ())[:8]}, {float(tensor.elements or 0):.3g} elements.",
+                )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 120 else f"{name[:80]}...{name[-30:]}"
+
+
+def _attribute_type(kind: int) -> str:
+    import onnx
+
+    try:
+        return str(onnx.AttributeProto.AttributeType.Name(kind))
+    except ValueError:
+        return f"type {kind}"
 
 
 def _unique_ids(nodes: list[Any]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import ModelError
 from workbench.model.graph import Graph, Node
 from workbench.model.onnx_file import external_files, fingerprint, read_graph
-from workbench.model.provenance import Source, source_of
+from workbench.model.provenance import Source, Sources, kept_sources, source_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +65,15 @@ class Model:
             own = {n.id: s for n in self.graph.nodes if n.id not in known and (s := source_of(n))}
             return {**own, **known}
         return {node.id: source for node in self.graph.nodes if (source := source_of(node)) is not None}
+
+    @cached_property
+    def sources(self) -> Sources:
+        """Where the text of the lines that its nodes come from may be read.
+
+        Raises:
+            ModelError: the text that was kept with the model is damaged.
+        """
+        return Sources(kept_sources((self.original or self).path), Sources.named())
 
     @property
     def bytes(self) -> int:

@@ -8,19 +8,29 @@ original model, by node name.
 from __future__ import annotations
 
 import ast
+import json
+import os
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ModelError
+from workbench.limits import check, limit
 
 if TYPE_CHECKING:
     from workbench.model.graph import Node
 
 _PREFIX = "pkg.torch.onnx."
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>[0-9]{1,9}), in (?P<function>\S+)\n?\s*(?P<code>[^\n]*)')
 _LONGEST = 100_000
-"""Characters of a list of scopes; the exporter writes some hundreds."""
+"""Characters of a stack trace or a list that are looked at; the exporter writes a few thousand."""
+
+_FRAME = re.compile(
+    r'File "(?P<file>[^"\n]{1,4096})", line (?P<line>\d{1,9}), in (?P<function>\S+)\n?[^\S\n]*(?P<code>[^\n]*)'
+)
 _TARGET = re.compile(r"target=([^\]]+)\]")
 # Frames of the library say how torch is written, not where the user asked for the operation.
 _LIBRARY = re.compile(
@@ -88,14 +98,180 @@ def source_of_fx(node: Any) -> Source:
     return Source(scope=scope, module=module, file=file, line=line, code=code, op=op)
 
 
+# --- the text of source lines -------------------------------------------------------------------------
+
+AROUND = 4
+"""Lines of source text that are kept before and after each line that a node comes from."""
+
+FOLDERS = "WORKBENCH_SOURCES"
+"""Environment variable: folders below which source files that a model names may be read, separated as in ``PATH``."""
+
+Lines = dict[str, dict[int, str]]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the text of source lines may be taken from. A model may name any file of this machine; few are read.
+
+    Attributes:
+        kept: Text that was kept when the workbench exported the model, by file and line.
+        folders: Folders that the user named: regular text files below them are read.
+        samples: Whether the files of the sample models may be read.
+    """
+
+    kept: Lines = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+    samples: bool = True
+
+    @staticmethod
+    def named() -> tuple[Path, ...]:
+        """The folders that ``WORKBENCH_SOURCES`` names."""
+        return tuple(Path(p).expanduser() for p in os.environ.get(FOLDERS, "").split(os.pathsep) if p)
+
+    def lines(self, source: Source, around: int = 2) -> tuple[str, int, list[str]] | None:
+        """File, number of the first line, and the lines around a source's line.
+
+        Where their text is not known, or is not what the exporter saw, the line that the exporter recorded stands alone.
+        None where that is not known either.
+        """
+        if not source.file or source.line < 1:
+            return None
+        wanted = range(max(1, source.line - around), source.line + around + 1)
+        kept = self.kept.get(source.file, {})
+        if source.line in kept:
+            first = source.line
+            while first > wanted[0] and first - 1 in kept:
+                first -= 1
+            last = source.line
+            while last < wanted[-1] and last + 1 in kept:
+                last += 1
+            return source.file, first, [kept[n] for n in range(first, last + 1)]
+        for path in self._places(source.file):
+            text = _text(path)
+            if text is None or source.line > len(text):
+                continue
+            if not source.code or text[source.line - 1].strip() == source.code:
+                return source.file, wanted[0], list(text[wanted[0] - 1 : wanted[-1]])
+        return (source.file, source.line, [source.code]) if source.code else None
+
+    def _places(self, file: str) -> Iterable[Path]:
+        """Files on this machine that `file` may stand for, links resolved; all lie below a folder that may be read."""
+        from workbench.model.sources import sample_folder
+
+        folders = [*self.folders, *([sample_folder()] if self.samples else [])]
+        if "\0" in file or len(file) > 4096:
+            return
+        parts = [part for part in re.split(r"[\\/]", file) if part not in {"", ".", ".."}]
+        for folder in folders:
+            try:
+                root = folder.resolve()
+            except (OSError, RuntimeError):
+                continue
+            # The file itself, or one of its name in the named folder where the model was exported on another machine.
+            for place in (Path(file), *(root.joinpath(*parts[i:]) for i in range(len(parts)))):
+                try:
+                    real = place.resolve() if place.is_absolute() else (root / place).resolve()
+                except (OSError, RuntimeError):
+                    continue
+                if real.is_relative_to(root):
+                    yield real
+
+
+def collect_sources(traces: Iterable[str], base: Path | None = None) -> Lines:
+    """The text around every line that the stack traces of an export name, to be kept with the model.
+
+    For models that are exported here and now: their files are the user's own.
+
+    Args:
+        traces: The nodes' ``pkg.torch.onnx.stack_trace``.
+        base: Folder that relative paths in them start at.
+    """
+    wanted: dict[str, set[int]] = {}
+    for trace in traces:
+        file, line, _ = _frame(trace)
+        if file and line:
+            wanted.setdefault(file, set()).update(range(max(1, line - AROUND), line + AROUND + 1))
+    found: Lines = {}
+    for file, numbers in wanted.items():
+        text = _text(base / file if base is not None else Path(file))
+        if text is not None:
+            found[file] = {n: text[n - 1] for n in sorted(numbers) if n <= len(text)}
+    return found
+
+
+def keep_sources(model: Path, lines: Lines) -> None:
+    """Write source text beside a model that was exported: ``model.onnx`` and ``model.sources.json``."""
+    if lines:
+        _beside(model).write_text(json.dumps(lines, ensure_ascii=False), encoding="utf-8")
+
+
+def kept_sources(model: Path) -> Lines:
+    """What `keep_sources` wrote; empty where there is nothing.
+
+    Raises:
+        ModelError: the file is damaged (``sources-damaged``).
+        LimitError: it is larger than ``DOCUMENT_BYTES`` of `workbench.limits`.
+    """
+    file = _beside(model)
+    try:
+        data = _bytes(file, limit("DOCUMENT_BYTES") + 1)
+    except OSError:
+        return {}
+    check("DOCUMENT_BYTES", len(data), f"{file.name}")
+    try:
+        found = json.loads(data)
+        return {str(name): {int(number): str(text) for number, text in lines.items()} for name, lines in found.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"{file} can't be read: {type(error).__name__}.",
+            hint="Remove it, or export the model again.",
+            code="sources-damaged",
+        ) from None
+
+
+def _beside(model: Path) -> Path:
+    return model.with_name(f"{model.stem}.sources.json")
+
+
+def _text(file: Path) -> tuple[str, ...] | None:
+    """The lines of a regular text file of up to ``SOURCE_BYTES``; None for anything else."""
+    try:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit("SOURCE_BYTES"):
+            return None
+        return _text_of(file, found.st_mtime_ns, found.st_size)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def _text_of(file: Path, _changed: int, size: int) -> tuple[str, ...] | None:
+    data = _bytes(file, size)
+    if b"\0" in data:
+        return None
+    try:
+        return tuple(data.decode("utf-8-sig").splitlines())
+    except UnicodeDecodeError:
+        return None
+
+
+def _bytes(file: Path, most: float) -> bytes:
+    """At most `most` bytes of a regular file; OSError for anything else. A pipe is not waited for."""
+    handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as data:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(f"{file} is not a regular file")
+        return data.read(int(most))
+
+
 @lru_cache(maxsize=4096)
 def _strings(text: str) -> tuple[str, ...]:
     """A Python list literal of strings, as the exporter writes it."""
-    if len(text) > _LONGEST:
+    if len(text) > _LONGEST or text.count("[") + text.count("(") + text.count("{") > 100:
         return ()
     try:
         value = ast.literal_eval(text) if text else []
-    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: brackets nested too deeply
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return ()
     return tuple(str(item) for item in value) if isinstance(value, list | tuple) else ()
 
@@ -103,6 +279,6 @@ def _strings(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=4096)
 def _frame(trace: str) -> tuple[str, int, str]:
     """The innermost frame that is not torch's own."""
-    frames = [(m["file"], int(m["line"]), m["code"].strip()) for m in _FRAME.finditer(trace)]
+    frames = [(m["file"], int(m["line"]), m["code"].strip()) for m in _FRAME.finditer(trace[-_LONGEST:])]
     mine = [frame for frame in frames if not _LIBRARY.search(frame[0])]
     return (mine or frames or [("", 0, "")])[-1]

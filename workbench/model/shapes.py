@@ -6,8 +6,15 @@ comes after unknown. Here such small values are computed as the compiler would, 
 
 from __future__ import annotations
 
+import base64
 import math
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from workbench.errors import LimitError, WorkbenchError, WorkerCrashedError, first_lines
+from workbench.jobs import guarded
+from workbench.limits import limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +24,22 @@ if TYPE_CHECKING:
 
 LARGEST = 16_384
 """Elements up to which a value is computed: shapes, positions and masks, not data."""
+
+MOST_DIMENSIONS = 64
+"""Dimensions up to which an inferred shape is kept; TensorRT knows 8."""
+
+_TOTAL = 50_000_000
+"""Elements of all computed values together."""
+
+_HIDDEN = "workbench.hidden"
+"""A domain of which ONNX knows no operator."""
+
+# ONNX's own propagation of values keeps about 140 bytes for each element of what these make, and of any long vector.
+_LONG = frozenset({"Range", "ConstantOfShape", "Expand"})
+
+_TERM = r" *(?:[A-Za-z] *)*(?:\.\.\. *)?(?:[A-Za-z] *)*"
+# For others, such as "abc,abc-", ONNX's shape inference may never return.
+_EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
 
 _PASSES = 8
 """How often shapes may lead to values and values to shapes."""
@@ -29,32 +52,196 @@ _ARITHMETIC = frozenset({
 })  # fmt: skip
 
 
-def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with the shapes that can be told; what can't be stays unknown, and is reported as such.
+# Their result is as large as their inputs are together, one dimension with the other.
+_BROADCASTING = frozenset({
+    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or", "Pow",
+    "Sub", "Where",
+})  # fmt: skip
 
-    Operators of a domain that the model forgot to import are skipped rather than an error.
+
+def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with the shapes that can be inferred; the others stay unknown. See `infer`."""
+    return infer(model)[0]
+
+
+def infer(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """`model` with the shapes that can be inferred, and in words why others are unknown.
+
+    ONNX's inference is native code that a model can keep busy without end, so it runs in a worker with limits of time
+    and memory (``SHAPE_SECONDS``, ``SHAPE_BYTES`` of `workbench.limits`). Where one strikes, shapes are inferred again
+    without the values of tensors; where it strikes again, `model` comes back as it is.
     """
     import onnx
 
-    imported = {entry.domain for entry in model.opset_import}
-    forgotten = {node.domain for node in model.graph.node} - imported - {"", "ai.onnx"}
-    if forgotten:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        copy.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(forgotten))
-        model = copy
+    from workbench.model.onnx_file import check_fields
+
+    data = base64.b64encode(model.SerializeToString()).decode()
+    reasons: list[str] = []
+    for values in (True, False):
+        try:
+            answer = guarded(
+                "workbench.model.shapes:infer_task",
+                {"model": data, "values": values},
+                title="shape inference",
+                seconds=limit("SHAPE_SECONDS"),
+                memory=limit("SHAPE_BYTES"),
+            )
+        except (LimitError, WorkerCrashedError) as error:
+            reasons.append(_reason(error, values=values))
+            continue
+        found = onnx.ModelProto()
+        inferred = base64.b64decode(answer["model"])
+        try:
+            check_fields(inferred, "The model with its inferred shapes")
+        except LimitError as error:
+            return model, (*reasons, f"Shapes are unknown: {error.message}")
+        found.ParseFromString(inferred)
+        return found, (*reasons, *answer["notes"])
+    return model, tuple(reasons)
+
+
+def _reason(error: WorkbenchError, *, values: bool) -> str:
+    what = "Shapes that depend on values are unknown" if values else "Shapes are unknown"
+    if isinstance(error, WorkerCrashedError):
+        return f"{what}: ONNX's shape inference crashed."
+    name = "SHAPE_SECONDS" if error.code == "limit-reader-seconds" else "SHAPE_BYTES"
+    amount = f"{limit(name):g} s" if name == "SHAPE_SECONDS" else f"{limit(name) / 1e9:g} GB of memory"
+    return f"{what}: ONNX's shape inference needs more than {amount} (WORKBENCH_LIMIT_{name})."
+
+
+def infer_task(*, model: str, values: bool) -> dict[str, Any]:
+    """The work of `infer`, in a worker.
+
+    Args:
+        model: The model, serialized, in base64.
+        values: Whether values that are known before anything runs are followed.
+
+    Returns:
+        ``model`` (as it was given) and ``notes`` (why shapes are unknown, in words).
+    """
+    import onnx
+
+    proto = onnx.ModelProto()
+    proto.ParseFromString(base64.b64decode(model))
+    found, notes = _infer(proto, follow=values)
+    return {"model": base64.b64encode(found.SerializeToString()).decode(), "notes": notes}
+
+
+def _infer(model: onnx.ModelProto, *, follow: bool) -> tuple[onnx.ModelProto, list[str]]:
+    import onnx
+
     try:
-        found = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        if not follow:
+            return _native(model, {}, values=False), []
+        # First without ONNX's own propagation of values, which would hold each element of a long tensor.
         known: Values = {}
-        for _ in range(_PASSES):
-            values = _values(found)
-            if not values.keys() - known.keys():
-                break
-            known |= values
-            _take_shapes(found, onnx.shape_inference.infer_shapes(_with_values(found, known), data_prop=True), known)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-        return model  # the graph contradicts itself; the compiler says where
+        shaped = _grown(_native(model, {}, values=False), known, values=False)
+        start = onnx.ModelProto()
+        start.CopyFrom(model)
+        _take_shapes(start, shaped, known)
+        found = _native(start, known, values=True)
+        _take_shapes(found, shaped, known)
+        found = _grown(found, known, values=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        # The graph contradicts itself; the compiler says where.
+        return model, [f"Shapes are unknown: ONNX's shape inference refused the model ({first_lines(error)})."]
+    return found, []
+
+
+def _grown(found: onnx.ModelProto, known: Values, *, values: bool) -> onnx.ModelProto:
+    """`found` with the shapes that follow from values, and values that follow from shapes; both are added to."""
+    for _ in range(_PASSES):
+        more = _values(found)
+        if not more.keys() - known.keys():
+            break
+        known |= more
+        _take_shapes(found, _native(_without_open(found), known, values=values), known)
     return found
+
+
+def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a graph, those of its bodies (If, Loop, Scan) too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes_of(attribute.g)
+            for inner in attribute.graphs:
+                yield from nodes_of(inner)
+
+
+def bad_equation(node: onnx.NodeProto) -> str | None:
+    """The equation of an Einsum node where it is not valid; ONNX's shape inference may never return for such a one."""
+    if node.op_type != "Einsum":
+        return None
+    equation = next((a.s.decode(errors="replace") for a in node.attribute if a.name == "equation"), "")
+    return None if _EQUATION.fullmatch(equation) else equation
+
+
+def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.ModelProto:
+    """ONNX's inference on `model` with `known` tensors as constants.
+
+    What it must not see is hidden from it: Einsum equations that it never finishes, and long tensors whose shapes are
+    known already.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    shapes = _shapes(graph)
+    hidden: list[tuple[onnx.NodeProto, str, list[str]]] = []
+
+    def hide(node: onnx.NodeProto) -> None:
+        hidden.append((node, node.domain, list(node.output)))
+        node.domain = _HIDDEN
+
+    for node in nodes_of(graph):
+        if bad_equation(node) is not None:
+            hide(node)
+    made: set[str] = set()
+    for node in graph.node:
+        outputs = {o for o in node.output if o}
+        if outputs and outputs <= known.keys():
+            hide(node)
+            del node.output[:]
+            made |= outputs
+        elif (
+            values
+            and not any(_is_open(shapes.get(o)) for o in outputs)
+            and (node.op_type in _LONG or any(_is_long(shapes.get(name)) for name in (*node.input, *node.output)))
+        ):
+            hide(node)
+    imported = {entry.domain for entry in copy.opset_import}
+    # Operators of a domain that the model forgot to import are skipped rather than an error.
+    forgotten = {node.domain for node in graph.node} - imported - {"", "ai.onnx"} | {_HIDDEN}
+    copy.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(forgotten))
+    closed = [v for v in graph.value_info if v.name not in made]
+    del graph.value_info[:]
+    graph.value_info.extend(closed)
+    count = len(graph.initializer)
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in known.items() if name in made)
+    order = [i for i, node in enumerate(nodes_of(graph)) if node.domain == _HIDDEN]
+    found = onnx.shape_inference.infer_shapes(copy, data_prop=values)
+    del found.graph.initializer[count:], found.opset_import[len(model.opset_import) :]
+    places = set(order)
+    again = [node for i, node in enumerate(nodes_of(found.graph)) if i in places]
+    originals = {id(node): (domain, outputs) for node, domain, outputs in hidden}
+    before = [originals[id(node)] for i, node in enumerate(nodes_of(graph)) if i in places]
+    for node, (domain, outputs) in zip(again, before, strict=True):
+        node.domain = domain
+        del node.output[:]
+        node.output.extend(outputs)
+    _drop_ranks(found.graph)
+    return found
+
+
+def _drop_ranks(graph: onnx.GraphProto) -> None:
+    """Take back shapes of more dimensions than any compiler knows: a chain of them would fill the memory."""
+    for value in (*graph.value_info, *graph.output):
+        if len(value.type.tensor_type.shape.dim) > MOST_DIMENSIONS:
+            value.type.tensor_type.ClearField("shape")
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | None, ...]]:
@@ -68,10 +255,12 @@ def _is_open(shape: tuple[int | None, ...] | None) -> bool:
     return shape is None or None in shape
 
 
+def _is_long(shape: tuple[int | None, ...] | None) -> bool:
+    return shape is not None and len(shape) == 1 and (shape[0] or 0) > LARGEST
+
+
 def _values(model: onnx.ModelProto) -> Values:
     """Small values that nodes of unknown shape depend on, or are, as far as they can be computed from known shapes."""
-    from onnx import numpy_helper
-
     graph = model.graph
     shapes = _shapes(graph)
     makers = {name: node for node in graph.node for name in node.output if name}
@@ -92,17 +281,18 @@ def _values(model: onnx.ModelProto) -> Values:
                 queue.extend(node.input)
     if not wanted:
         return {}
-    values = {
-        t.name: numpy_helper.to_array(t)
-        for t in graph.initializer
-        if t.name in wanted and not t.external_data and math.prod(t.dims) <= LARGEST
-    }
+    values = {t.name: value for t in graph.initializer if t.name in wanted and (value := _array(t)) is not None}
     given = set(values)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
+    total = sum(value.size for value in values.values())
     for node in graph.node:  # in topological order
+        if total > _TOTAL:
+            break
         if wanted.isdisjoint(node.output) or node.domain not in {"", "ai.onnx"}:
             continue
-        values.update(zip(node.output, _computed(node, values, shapes, opsets), strict=False))
+        made = _computed(node, values, shapes, opsets)
+        total += sum(getattr(value, "size", 0) for value in made)
+        values.update(zip(node.output, made, strict=False))
     values.pop("", None)  # an output that nobody wants
     return {name: value for name, value in values.items() if name not in given}
 
@@ -112,73 +302,101 @@ def _computed(
 ) -> list[Any]:
     """The outputs of a node whose inputs are known; empty where they are not, or where they are too large."""
     import numpy as np
-    from onnx import helper, numpy_helper
-    from onnx.reference import ReferenceEvaluator
 
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.op_type == "Constant":
-        tensor = attributes.get("value")
-        if tensor is not None:
-            small = not tensor.external_data and math.prod(tensor.dims) <= LARGEST
-            return [numpy_helper.to_array(tensor)] if small else []
-        plain = next(
-            (attributes[k] for k in ("value_int", "value_ints", "value_float", "value_floats") if k in attributes), None
-        )
-        return (
-            []
-            if plain is None
-            else [np.asarray(plain, np.int64 if isinstance(np.ravel(plain)[0].item(), int) else np.float32)]
-        )
-    if node.op_type in {"Shape", "Size"}:
-        shape = shapes.get(node.input[0])
-        if shape is None or None in shape:
-            return []
-        if node.op_type == "Size":
-            return [np.asarray(math.prod(d for d in shape if d is not None), np.int64)]
-        return [np.asarray(shape[attributes.get("start", 0) : attributes.get("end")], np.int64)]
     inputs = {name: values[name] for name in node.input if name in values}
-    if node.op_type not in _ARITHMETIC or len(inputs) < len({n for n in node.input if n}):
-        return []
-    if _elements(node.op_type, [inputs[n] for n in node.input if n]) > LARGEST:
+    if node.op_type not in {"Constant", "Shape", "Size"} and (
+        node.op_type not in _ARITHMETIC or len(inputs) < len({n for n in node.input if n})
+    ):
         return []
     try:
-        return list(ReferenceEvaluator(node, opsets=opsets).run(None, inputs))
-    except Exception:  # noqa: BLE001 - of whatever kind: then the value stays unknown, as it was
+        if node.op_type == "Constant":
+            return _constant(node)
+        if node.op_type in {"Shape", "Size"}:
+            return _shape_value(node, shapes)
+        if _elements(node.op_type, [inputs[n] for n in node.input if n]) > LARGEST:
+            return []
+        from onnx.reference import ReferenceEvaluator
+
+        with np.errstate(all="ignore"):
+            made = list(ReferenceEvaluator(node, opsets=opsets).run(None, inputs))
+    except Exception:  # noqa: BLE001 - a node that can't be evaluated, for whatever reason: its value stays unknown
         return []
+    return made if all(isinstance(value, np.ndarray) and value.size <= LARGEST for value in made) else []
+
+
+def _array(tensor: onnx.TensorProto) -> Any:
+    """The values of a small tensor that lies in the graph; None for others, and for those that onnx can't read."""
+    from onnx import numpy_helper
+
+    if tensor.external_data or not 0 <= math.prod(tensor.dims) <= LARGEST:
+        return None
+    try:
+        return numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError, AttributeError):  # no type that onnx knows, or too few values
+        return None
+
+
+def _constant(node: onnx.NodeProto) -> list[Any]:
+    import numpy as np
+    from onnx import helper
+
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    tensor = attributes.get("value")
+    if tensor is not None:
+        value = _array(tensor)
+        return [] if value is None else [value]
+    plain = next(
+        (attributes[k] for k in ("value_int", "value_ints", "value_float", "value_floats") if k in attributes), None
+    )
+    if plain is None or np.size(plain) > LARGEST:
+        return []
+    whole = any(k in attributes for k in ("value_int", "value_ints"))
+    return [np.asarray(plain, np.int64 if whole else np.float32)]
+
+
+def _shape_value(node: onnx.NodeProto, shapes: dict[str, tuple[int | None, ...]]) -> list[Any]:
+    import numpy as np
+    from onnx import helper
+
+    shape = shapes.get(node.input[0]) if node.input else None
+    if shape is None or None in shape:
+        return []
+    if node.op_type == "Size":
+        return [np.asarray(math.prod(d for d in shape if d is not None), np.int64)]
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    return [np.asarray(shape[attributes.get("start", 0) : attributes.get("end")], np.int64)]
 
 
 def _elements(op: str, inputs: list[Any]) -> float:
-    """About how many elements a result has, so that none is computed that would fill the memory."""
+    """At least as many elements as a result has, so that none is computed that would fill the memory."""
     import numpy as np
 
     if op == "ConstantOfShape":
         return float(np.prod(inputs[0], dtype=float))
-    if op == "Expand":
-        return float(inputs[0].size * np.prod(inputs[1], dtype=float))
-    if op == "Tile":
+    if op in {"Expand", "Tile"}:
         return float(inputs[0].size * np.prod(inputs[1], dtype=float))
     if op == "Range":
         start, limit, step = (float(x) for x in inputs)
         return abs((limit - start) / step) if step else math.inf
+    if op in {"Gather", "GatherND"}:
+        return float(max(inputs[0].size, 1) * max(inputs[1].size, 1)) if inputs[1].size > 1 else float(inputs[0].size)
+    if op in _BROADCASTING:
+        rank = max((x.ndim for x in inputs), default=0)
+        return float(
+            math.prod(max((x.shape[x.ndim - d] for x in inputs if x.ndim >= d), default=1) for d in range(1, rank + 1))
+        )
     return float(sum(x.size for x in inputs))
 
 
-def _with_values(model: onnx.ModelProto, values: Values) -> onnx.ModelProto:
-    """A copy in which the nodes that make `values` are constants."""
+def _without_open(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy without the inner shapes that are open: what is open is inferred again."""
     import onnx
-    from onnx import numpy_helper
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    graph = copy.graph
-    keep = [node for node in graph.node if not {o for o in node.output if o} <= values.keys()]
-    made = {o for node in keep for o in node.output}
-    # What is open in it is inferred anew.
-    closed = [v for v in graph.value_info if not _is_open(_shape_of(v)) and v.name not in values]
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(keep)
-    graph.value_info.extend(closed)
-    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items() if name not in made)
+    closed = [v for v in copy.graph.value_info if not _is_open(_shape_of(v))]
+    del copy.graph.value_info[:]
+    copy.graph.value_info.extend(closed)
     return copy
 
 

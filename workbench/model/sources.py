@@ -24,7 +24,7 @@ from workbench.model.call import title_of
 from workbench.model.export import check_of
 from workbench.model.made_from import unchanged
 from workbench.model.model import Model
-from workbench.model.onnx_file import fingerprint
+from workbench.model.onnx_file import fingerprint, read_graph
 from workbench.store import Store
 
 if TYPE_CHECKING:
@@ -97,9 +97,11 @@ def resolve(
             origin = {"kind": "factory", "spec": text, "folder": str(Path.cwd())}
             key = _factory_key(origin, profile, check)
             return _exported(origin, store, name or text.partition(":")[2], profile, key, on_job, check, renew=renew)
+        if _is_folder(path):
+            read_graph(path)  # says that it is a folder, and which models it holds
         near = difflib.get_close_matches(text, [*samples(), *(p.name for p in Path().glob("*.onnx"))], n=3)
         raise ModelError(
-            f"There is no model {text!r}: no file, no sample, no package.module:factory of that name.",
+            f"There is no model {text[:300]!r}: no file, no sample, no package.module:factory of that name.",
             hint=(f"Did you mean {' or '.join(near)}? " if near else "")
             + "`workbench samples` lists the sample models.",
         )
@@ -111,6 +113,21 @@ def resolve(
         f"A {type(source).__name__} is not a model that the workbench can take.",
         hint="Pass a path to an ONNX file, a torch module with inputs=, a sample's name or package.module:factory.",
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether `path` is something other than a folder: a file, or a pipe or device, which `read_graph` refuses."""
+    try:
+        return path.exists() and not path.is_dir()
+    except (OSError, ValueError):  # no possible path, such as one that is too long
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _sample(

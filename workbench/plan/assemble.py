@@ -119,7 +119,8 @@ def assemble(
         io=tuple(dict(entry) for entry in record["io"]),
         summary=summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]]),
         facts={**record.get("facts", {}), "warnings": record.get("warnings", []),
-               "engine_bytes": record.get("engine_bytes")},
+               "engine_bytes": record.get("engine_bytes"),
+               **({"model_problems": [p.text for p in graph.problems]} if graph.problems else {})},
     )  # fmt: skip
 
 

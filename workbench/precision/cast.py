@@ -227,8 +227,6 @@ def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.M
     Raises:
         ModelError: it can't be brought to that opset.
     """
-    import onnx
-    import onnx.inliner
     import onnx_ir as ir
 
     from workbench.model.graph import Graph
@@ -238,9 +236,9 @@ def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.M
     reporter.progress("Reading the graph", 0, 1)
     proto = read_graph(path)
     densify(proto, path.parent)
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
-    for node in Graph(proto).nodes:
+    graph = Graph(proto)  # functions are opened, nodes lie in order
+    proto = graph.proto
+    for node in graph.nodes:
         node.proto.name = node.id  # a node known by its output keeps its id when that output is renamed
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in weights]

@@ -5,14 +5,14 @@ Views ask a Lens instead of each working these out anew.
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ProfileError, WorkbenchError
 from workbench.model.cost import Cost, node_costs
+from workbench.model.provenance import Sources
 from workbench.plan import Plan
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Lens:
         errors: Errors against FP32 along the graph (`Engine.errors`); None where none were measured.
         times_missing: Why there are no times although something was measured.
         estimate: Estimated times, for views that show them beside what is known.
+        sources: Where the text of source lines may be taken from; by default the sample models, and the folders that
+            ``WORKBENCH_SOURCES`` names.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Lens:
         times_missing: str = "",
         estimate: LayerTimes | None = None,
         errors: Mapping[str, Any] | None = None,
+        sources: Sources | None = None,
     ) -> None:
+        self.sources = Sources(folders=Sources.named()) if sources is None else sources
         self.plan = plan
         self.graph = graph
         self.provenance = provenance or {}
@@ -71,7 +75,10 @@ class Lens:
             problem = error.message
         try:
             model = engine.source()
-            return Lens(plan, engine.graph(), model.provenance, times_missing=problem, errors=engine.errors)
+            return Lens(
+                plan, engine.graph(), model.provenance, times_missing=problem, errors=engine.errors,
+                sources=model.sources,
+            )  # fmt: skip
         except WorkbenchError as error:
             return Lens(plan, missing=error.message, times_missing=problem, errors=engine.errors)
 
@@ -87,7 +94,7 @@ class Lens:
 
         if model is None:
             return Lens(plan, missing="it was not given (--model, or model=)")
-        return Lens(plan, model.graph.at(input_shapes(plan.io)), model.provenance)
+        return Lens(plan, model.graph.at(input_shapes(plan.io)), model.provenance, sources=model.sources)
 
     @staticmethod
     def of_model(model: Model) -> Lens:
@@ -100,11 +107,27 @@ class Lens:
         head = {"name": model.name, "sha256": "", "nodes": len(graph.nodes)}
         nobody = {"name": "", "version": "", "target": "", "gpu": None}
         plan = Plan(model=head, compiler=nobody, config={}, seconds={}, layers=(), unclaimed=(), io=())
-        return Lens(plan, graph, model.provenance)
+        return Lens(plan, graph, model.provenance, sources=model.sources)
 
     def with_estimate(self, estimate: LayerTimes) -> Lens:
         """The same with estimated times beside it."""
-        return Lens(self.plan, self.graph, self.provenance, self.missing, self.times_missing, estimate, self.errors)
+        return Lens(
+            self.plan,
+            self.graph,
+            self.provenance,
+            self.missing,
+            self.times_missing,
+            estimate,
+            self.errors,
+            self.sources,
+        )
+
+    def for_report(self) -> Lens:
+        """The same without the text of files in folders that the user named: a report is passed on to others."""
+        return Lens(
+            self.plan, self.graph, self.provenance, self.missing, self.times_missing, self.estimate, self.errors,
+            replace(self.sources, folders=()),
+        )  # fmt: skip
 
     @property
     def compiled(self) -> bool:
@@ -174,28 +197,3 @@ class Lens:
             )
             common = common[:n]
         return ".".join(common)
-
-
-def source_lines(source: Source, around: int = 2) -> tuple[str, int, list[str]] | None:
-    """Path, number of the first line, and the lines around a source's line.
-
-    The file is read only if its line is still what the exporter saw; else the recorded line stands alone.
-    """
-    if not source.file or not source.line:
-        return None
-    for path in _places(source.file):
-        lines = linecache.getlines(str(path))
-        if 0 < source.line <= len(lines) and (not source.code or lines[source.line - 1].strip() == source.code):
-            first = max(1, source.line - around)
-            return source.file, first, [line.rstrip("\n") for line in lines[first - 1 : source.line + around]]
-    return (source.file, source.line, [source.code]) if source.code else None
-
-
-def _places(file: str) -> list[Path]:
-    path = Path(file)
-    if path.is_absolute():
-        return [path]
-    from workbench.model.sources import sample_folder
-
-    # Sample models record their paths relative to the folder that holds them, whatever it is called now.
-    return [Path.cwd() / path, sample_folder() / path.name]

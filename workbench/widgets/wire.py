@@ -18,7 +18,7 @@ from workbench.plan import Layer, Plan
 from workbench.plan.assemble import REASONS
 from workbench.plan.kinds import WORDS, kind_of_ops, words_of
 from workbench.units import bytes_text
-from workbench.widgets.lens import Lens, source_lines
+from workbench.widgets.lens import Lens
 
 Json = dict[str, Any]
 
@@ -376,7 +376,7 @@ def _layer_details(lens: Lens, layer: Layer) -> Json:
     if scopes:
         modules = [_fact(f"Module {i + 1}" if len(scopes) > 1 else "Module", s) for i, s in enumerate(scopes[:6])]
         sections.append({"type": "facts", "title": "PyTorch", "rows": modules})
-    sections += _code(layer.sources)
+    sections += _code(lens, layer.sources)
     rows = [
         [role, t.name, _shape(t.shape), _short(t.dtype), _layout(t.format), bytes_text(t.bytes)]
         for role, tensors in (("in", layer.inputs), ("constant", layer.constants), ("out", layer.outputs))
@@ -419,7 +419,7 @@ def _node_details(lens: Lens, node: Node) -> Json:
              "labels": [_capital(la.title) for la in owners]}
         )  # fmt: skip
     if source:
-        sections += _code((source,))
+        sections += _code(lens, (source,))
     rows: list[list[str]] = []
     for role, names in (("in", node.inputs), ("out", node.outputs)):
         for name in names:
@@ -479,12 +479,12 @@ def _node_ids(lens: Lens, title: str, ids: Iterable[str]) -> Json:
     return {"type": "ids", "title": title, "of": "node", "ids": names, "labels": labels}
 
 
-def _code(sources: Iterable[Any]) -> list[Json]:
+def _code(lens: Lens, sources: Iterable[Any]) -> list[Json]:
     """Code sections: sources whose lines lie near each other share one."""
     files: dict[str, dict[int, str]] = {}
     marks: dict[str, set[int]] = {}
     for source in sources:
-        found = source_lines(source)
+        found = lens.sources.lines(source)
         if found is None:
             continue
         path, first, lines = found
