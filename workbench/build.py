@@ -43,7 +43,7 @@ HASH_FIRST_BELOW = 32_000_000
 MOST_PLACES = 5
 """Nodes of a refused model whose place in the source is told in the message; all are in its details."""
 
-ANALYSIS = 5
+ANALYSIS = 6
 """Raise it when `workbench.plan.assemble` gives another plan for the same record: kept plans are renewed."""
 
 READING = 2

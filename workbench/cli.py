@@ -544,24 +544,23 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
     from rich.markup import escape
     from rich.table import Table
 
-    from workbench.plan import roofline
+    from workbench.plan import roofline, traffic
+    from workbench.plan.memory import disagreement
+    from workbench.plan.reasons import NO_KERNEL
     from workbench.units import bytes_text, flops_text
 
     out = _console()
     s = plan.summary
     names = {name for layer in plan.layers for name in layer.nodes}
     modelled = s["launches_before"] is not None
-    before = (f"{s['launches_before']} → ", f"{bytes_text(s['bytes_before'])} → ") if modelled else ("", "")
+    before = f"{s['launches_before']} → " if modelled else ""
     told = any(layer.bytes is not None for layer in plan.layers)
+    peak = traffic.at_least(s["peak_activation_bytes"], s.get("peak_unknown", 0))
     out.print(
-        f"[bold]{before[0]}{s['launches_after']}[/] kernel launches   "
-        + (f"[bold]{before[1]}{bytes_text(s['bytes_after'])}[/] moved   " if told else "")
+        f"[bold]{before}{s['launches_after']}[/] kernel launches   "
+        + (f"[bold]{escape(traffic.moved_text(s))}[/]   " if told else "")
         + (f"{flops_text(s['flops'], s.get('flops_unknown') or 0)}   " if modelled else "")
-        + (
-            f"peak activations {bytes_text(s['peak_activation_bytes'])}   weights {bytes_text(s['weight_bytes'])}"
-            if told
-            else ""
-        )
+        + (f"peak activations {peak}   weights {bytes_text(s['weight_bytes'])}" if told else "")
     )
     total = sum(layer.time_ms or 0.0 for layer in plan.layers)
     timed = any(layer.time_ms is not None for layer in plan.layers)
@@ -588,7 +587,7 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
             table.add_column("of peak", justify="right", style="italic")
     hidden = 0
     for i, layer in enumerate(plan.layers):
-        if layer.kind in {"sync", "noop"} and not full:
+        if layer.kind in {"sync", "noop", "control"} and not full:
             hidden += 1
             continue
         more = []
@@ -608,7 +607,9 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
     out.print(table)
     notes = [text.removesuffix(".") for text in plan.facts.get("model_problems", [])[:8]]
     if hidden:
-        notes.append(f"{hidden} layers that launch nothing (stream events, no-operations) are not shown (--full)")
+        notes.append(
+            f"{hidden} layers that launch nothing (stream events, jumps, no-operations) are not shown (--full)"
+        )
     if device:
         notes += roofline.notes(found, device)
     if not modelled:
@@ -616,8 +617,25 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
             "without the model (--model) nodes are the names that the compiler reports, and operations are not counted"
         )
     if plan.unclaimed:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in s["unclaimed"].items())
-        notes.append(f"{len(plan.unclaimed)} of {s['nodes']} nodes need no kernel of their own: {reasons}")
+        needless = {reason: n for reason, n in s["unclaimed"].items() if reason in NO_KERNEL}
+        rest = {reason: n for reason, n in s["unclaimed"].items() if reason not in NO_KERNEL}
+        if needless:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in needless.items())
+            notes.append(f"{sum(needless.values())} of {s['nodes']} nodes need no kernel of their own: {reasons}")
+        if rest:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in rest.items())
+            notes.append(f"which kernel runs {sum(rest.values())} of {s['nodes']} nodes is not known: {reasons}")
+    guessed = sum(len(layer.inferred) for layer in plan.layers)
+    if guessed:
+        notes.append(f"{guessed} places of nodes in kernels are inferred; the compiler does not name them there")
+    if s.get("other_branches"):
+        notes.append(
+            f"of each If one branch runs: {s['other_branches']} launches of the smaller branches are not in the sums"
+        )
+    if s.get("repeated"):
+        notes.append(f"{s['repeated']} kernels run at each turn of a loop and count as one launch each")
+    if wrong := disagreement(plan.facts):
+        notes.append(wrong)
     if s["merged"]:
         notes.append(f"{s['merged']} layers do sibling operations in one launch")
     if s["bytes_unknown"]:

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.plan import traffic
 from workbench.plan.memory import liveness
+from workbench.plan.traffic import at_least
 from workbench.safe_text import visible
 from workbench.units import bytes_text, count_text, flops_text, ms_text
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 KIND_COLOURS = {
     "conv": "#3b6fd4", "gemm": "#5b50c8", "attention": "#a3469e", "pointwise": "#2f9e6e", "norm": "#1f8a8a",
     "softmax": "#57a639", "reduction": "#7fae2e", "pooling": "#2d9cc4", "gather": "#8a6d3b", "layout": "#d9902f",
-    "cast": "#c9622e", "shape": "#9aa3ad", "sync": "#b9c0c7", "foreign": "#6b7280", "other": "#6b7280",
+    "cast": "#c9622e", "shape": "#9aa3ad", "sync": "#b9c0c7", "control": "#b9c0c7", "foreign": "#6b7280", "other": "#6b7280",
 }  # fmt: skip
 """One colour for each kind of layer, told apart in light and dark and by most colour-blind readers."""
 
@@ -97,17 +99,9 @@ def _beside_bars(figure: go.Figure, x: Sequence[float], y: Sequence[str], text: 
     )  # fmt: skip
 
 
-def at_least(size: int, unknown: int) -> str:
-    """A sum of bytes in words, where the sizes of `unknown` of its parts are not known."""
-    return bytes_text(size) if not unknown else f"at least {bytes_text(size)}" if size else "?"
-
-
 def moved(plan: Plan) -> tuple[str | None, str]:
     """Bytes moved before and after fusion in words; None before where the engine was read without its model."""
-    s = plan.summary
-    after = sum(layer.launches and layer.bytes is None for layer in plan.layers)
-    before = s.get("bytes_unknown", after) - after
-    return None if s["bytes_before"] is None else at_least(s["bytes_before"], before), at_least(s["bytes_after"], after)
+    return traffic.moved(plan.summary)
 
 
 def _whole(count: int) -> int | None:

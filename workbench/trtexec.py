@@ -474,7 +474,7 @@ def layers_document(plan: Plan) -> dict[str, Any]:
                 "Outputs": [_tensor(t) for t in layer.outputs], "TacticName": layer.tactic, "StreamId": layer.stream,
                 **({} if layer.event is None else {"EventId": layer.event}),
                 # Metadata is the compiler's own word: nodes that are known in another way are not passed off as that.
-                "Metadata": "\x1e".join(f"[ONNX Layer: {n}]" for n in layer.nodes if layer.evidence == "reported"),
+                "Metadata": "\x1e".join(f"[ONNX Layer: {n}]" for n in layer.nodes if layer.evidence == "reported" and n not in layer.inferred),
             }
             for layer in plan.layers
         ],

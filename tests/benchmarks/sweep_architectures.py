@@ -1,4 +1,5 @@
-"""What the workbench makes of many architectures: exported from transformers, built in three precisions, fixed and open batch.
+"""What the workbench makes of many architectures: exported from transformers, built in three precisions, with fixed shapes,
+an open batch, and batch and lengths open.
 
     python tests/benchmarks/sweep_architectures.py docs/results/architectures_rtx_1.7.json [NAME...]
 
@@ -43,6 +44,7 @@ WHISPER = {"d_model": 64, "encoder_layers": 2, "decoder_layers": 1, "encoder_att
 Made = tuple[torch.nn.Module, dict[str, torch.Tensor]]
 
 ARCHITECTURES: dict[str, Callable[[], Made]] = {
+    "bart": lambda: (Hidden(tf.BartModel(tf.BartConfig(d_model=64, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=128, decoder_ffn_dim=128, vocab_size=100, use_cache=False, max_position_embeddings=64))), IDS),
     "albert": lambda: (tf.AlbertModel(tf.AlbertConfig(**TEXT, embedding_size=32)), IDS),
     "bert": lambda: (tf.BertModel(tf.BertConfig(**TEXT)), IDS),
     "bloom": lambda: (tf.BloomModel(tf.BloomConfig(hidden_size=64, n_layer=2, n_head=4, vocab_size=100, use_cache=False)), IDS),
@@ -97,18 +99,41 @@ class Recurrent(torch.nn.Module):
         return self.layer(x)[0]
 
 
+class Hidden(torch.nn.Module):
+    """An encoder and decoder without its caches."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=input_ids, use_cache=False).last_hidden_state
+
+
+def open_shapes(inputs: dict[str, torch.Tensor], *, lengths: bool) -> dict[str, str]:
+    """Ranges for an open batch, and for open lengths or image sizes where asked; channels and features are fixed."""
+    out = {}
+    for name, x in inputs.items():
+        sizes = list(x.shape[1:])
+        fixed = {0} if len(sizes) == 3 or name == "input_features" else {1} if name == "x" else set()
+
+        def at(batch: int, factor: float, sizes: list[int] = sizes, fixed: set[int] = fixed) -> str:
+            dims = [d if k in fixed or not lengths else int(d * factor) for k, d in enumerate(sizes)]
+            return "x".join(map(str, [batch, *dims]))
+
+        out[name] = f"{at(1, 0.5 if len(sizes) < 3 else 1)}:{at(4, 1)}:{at(8, 2)}"
+    return out
+
+
 def refusal(error: WorkbenchError) -> str:
     """What was told, in a line, without paths of this machine."""
     return re.sub(r"/\S+/(?=\w+\.py)", "", " ".join(error.message.split()))[:240]
 
 
 def looked_at(session: Session, name: str, precision: str, shapes: dict[str, str] | None) -> dict[str, Any]:
-    """One row: what is known, and what not."""
-    row: dict[str, Any] = {
-        "model": name.partition("|")[0],
-        "batch": "open" if shapes else "fixed",
-        "precision": precision,
-    }
+    """One row: what is known, and what not. `name` is the architecture's, and what is open in it behind a bar."""
+    model, _, what = name.partition("|")
+    row: dict[str, Any] = {"model": model, "batch": what or "fixed", "precision": precision}
     try:
         plan = session.build(name, target="sm89", precision=precision, shapes=shapes).plan
     except WorkbenchError as error:
@@ -119,6 +144,7 @@ def looked_at(session: Session, name: str, precision: str, shapes: dict[str, str
         "unknown_nodes": sum(u.reason == "unknown" for u in plan.unclaimed),
         "kernels_without_nodes": sum(not la.nodes and la.kind in computes for la in plan.layers),
         "uncounted": plan.summary["bytes_unknown"] + plan.summary["flops_unknown"],
+        "peak": plan.summary["peak_activation_bytes"], "reserved": plan.facts["activation_memory_reported"],
     }  # fmt: skip
 
 
@@ -131,13 +157,16 @@ def main() -> None:
         for name in names:
             torch.manual_seed(0)
             module, inputs = ARCHITECTURES[name]()
-            sizes = {n: "x".join(map(str, x.shape[1:])) for n, x in inputs.items()}
-            for shapes in (None, {n: f"1x{s}:4x{s}:8x{s}" for n, s in sizes.items()}):
-                stored = f"{name}|open" if shapes else name
+            for what, shapes in (
+                ("", None),
+                ("open", open_shapes(inputs, lengths=False)),
+                ("open, and lengths", open_shapes(inputs, lengths=True)),
+            ):
+                stored = f"{name}|{what}" if what else name
                 try:
                     session.add(module.eval(), inputs, name=stored, shapes=shapes)
                 except WorkbenchError as error:
-                    rows.append({"model": name, "batch": "open" if shapes else "fixed", "refused": refusal(error)})
+                    rows.append({"model": name, "batch": what or "fixed", "refused": refusal(error)})
                 else:
                     rows += [looked_at(session, stored, p, shapes) for p in ("fp32", "fp16", "bf16")]
                 print(*rows[-3:], sep="\n", flush=True)

@@ -12,7 +12,7 @@ from tests.conftest import SAMPLES
 from workbench import Plan, Session, compilers
 from workbench.compilers.base import Ability, Compiler
 from workbench.errors import ConfigError
-from workbench.plan.assemble import REASONS
+from workbench.plan.reasons import REASONS
 from workbench.worker import Reporter
 
 BUILDERS = [n for n in compilers.compilers() if n != "tensorrt" and compilers.get(n).describe().available]
@@ -32,7 +32,10 @@ def check(plan: Plan, folder: Path, validate) -> None:
     assert all(u.reason in REASONS and u.text for u in plan.unclaimed)
     assert all((layer.evidence == "none") == (not layer.nodes) for layer in plan.layers)
     assert plan.summary["layers"] == len(plan.layers)
-    assert plan.summary["launches_after"] == sum(la.launches for la in plan.layers)
+    assert plan.summary["launches_after"] + plan.summary["other_branches"] == sum(la.launches for la in plan.layers)
+    assert not plan.facts["activation_memory_disagrees"], plan.facts["activation_memory_computed"]
+    products = [la for la in plan.layers if la.kind in {"conv", "gemm", "attention"}]
+    assert [la.name for la in products if la.flops == 0] == []  # unknown is None
     assert sum(plan.summary["kinds"].values()) == len(plan.layers)
     assert plan.summary["peak_activation_bytes"] >= 0
     validate(plan.to_dict())

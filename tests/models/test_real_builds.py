@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
 from tests.contract.test_compilers import check
-from tests.models_small import chain, model, node, save, value, weights
+from tests.models_small import chain, constant, model, node, save, value, weights
 from workbench import Plan, Session
 from workbench.errors import BuildError, CancelledError, ConfigError, ModelError, WorkerCrashedError
 from workbench.model import samples
@@ -145,6 +145,11 @@ def test_control_flow_and_functions(session: Session, tmp_path: Path, validate) 
     )  # fmt: skip
     engine = session.build(save(made, tmp_path / "if.onnx"), **SM89)
     check(engine.plan, engine.folder, validate)
+    assert claimed(engine.plan) == {"if", "in", "in2", "mm"}
+    assert engine.plan.unclaimed == ()
+    assert {la.branch for la in engine.plan.layers if la.launches} == {("if: then",), ("if: else",), ()}
+    s = engine.plan.summary
+    assert (s["launches_after"], s["other_branches"], s["kinds"]["control"]) == (2, 1, 5)
     function = helper.make_function(
         "own", "F", ["fx"], ["fy"], [node("Relu", ["fx"], ["fr"], "fn"), node("Exp", ["fr"], ["fy"], "fe")],
         [helper.make_opsetid("", 20)],
@@ -156,6 +161,77 @@ def test_control_flow_and_functions(session: Session, tmp_path: Path, validate) 
     engine = session.build(save(made, tmp_path / "fn.onnx"), **SM89)
     check(engine.plan, engine.folder, validate)
     assert "mm" in claimed(engine.plan)
+
+
+@pytest.mark.parametrize("turns", [None, 4])
+def test_a_loop(session: Session, tmp_path: Path, turns: int | None, validate) -> None:
+    body = helper.make_graph(
+        [node("Identity", ["go"], ["on"], "keep"), node("MatMul", ["s", "w"], ["m"], "mul"), node("Tanh", ["m"], ["n"], "act")],
+        "b", [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), value("s", [4, 8])], [value("on", [], TensorProto.BOOL), value("n", [4, 8])],
+    )  # fmt: skip
+    count = [] if turns is None else [constant("n_turns", turns, "int64")]
+    given = [value("n_turns", [], TensorProto.INT64)] if turns is None else []
+    made = model([node("Loop", ["n_turns", "true", "x"], ["y"], "loop", body=body)], [value("x", [4, 8]), *given], [value("y", [4, 8])],
+                 [weights("w", 8, 8), constant("true", True, "bool"), *count])  # fmt: skip
+    plan = session.build(save(made, tmp_path / "loop.onnx"), **SM89).plan
+    assert {"mul", "act"} <= claimed(plan)
+    products = [la for la in plan.layers if la.kind == "gemm"]
+    assert products
+    assert all("mul" in la.nodes for la in products)
+    assert all(la.kind == "control" for la in plan.layers if "hc_init" in la.name or la.type == "cjmp")
+    # Either its turns are laid out, or what runs at each turn says so.
+    assert all(la.repeated for la in products) or len(products) == turns
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_recurrences(session: Session, tmp_path: Path, op: str, direction: str, validate) -> None:
+    gates, ways = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1
+    made = model(
+        [node(op, ["x", "w1", "r1", "b"], ["y1"], "one", hidden_size=32, direction=direction), node("Transpose", ["y1"], ["t"], "turn", perm=[0, 2, 1, 3]),
+         node("Reshape", ["t", "s"], ["f"], "flat"), node(op, ["f", "w2", "r2"], ["y"], "two", hidden_size=32, direction=direction)],
+        [value("x", [4, 2, 16])], [value("y", None)],
+        [weights("w1", ways, gates * 32, 16), weights("r1", ways, gates * 32, 32), weights("b", ways, 2 * gates * 32),
+         weights("w2", ways, gates * 32, 32 * ways), weights("r2", ways, gates * 32, 32), constant("s", [4, 2, 32 * ways], "int64")],
+    )  # fmt: skip
+    engine = session.build(save(made, tmp_path / "m.onnx"), **SM89)
+    plan = engine.plan
+    check(plan, engine.folder, validate)
+    accounted(plan, op)
+    products = [la for la in plan.layers if la.kind == "gemm"]
+    assert {n for la in products for n in la.nodes} >= {"one", "two"}
+    assert all(la.flops for la in products)
+    assert not any("unroll" in la.name and not la.nodes for la in plan.layers)
+    assert sum(la.flops or 0 for la in plan.layers) == plan.summary["flops"]
+    assert all(not la.flops for la in plan.layers if la.kind == "reduction")  # sums of biases
+
+
+def test_an_operation_that_only_a_name_tells(session: Session, tmp_path: Path, validate) -> None:
+    made = chain(["elu"], ("Elu",))
+    engine = session.build(save(made, tmp_path / "m.onnx"), **SM89)
+    check(engine.plan, engine.folder, validate)
+    assert engine.plan.unclaimed == ()
+    assert engine.plan.layers[0].inferred == ("elu",)
+
+
+def test_an_image_of_open_size_is_counted_whole(session: Session, tmp_path: Path, validate) -> None:
+    made = model(
+        [node("Conv", ["x", "w1"], ["c1"], "stem", pads=[1] * 4, strides=[2, 2]), node("Conv", ["c1", "w2"], ["p5"], "down", pads=[1] * 4, strides=[2, 2]),
+         node("Shape", ["c1"], ["sh"], "sh"), node("Slice", ["sh", "i2", "i4"], ["hw"], "hw"), node("Shape", ["p5"], ["sh5"], "sh5"),
+         node("Slice", ["sh5", "i0", "i2"], ["nc"], "nc"), node("Concat", ["nc", "hw"], ["sz"], "cat", axis=0),
+         node("Resize", ["p5", "", "", "sz"], ["up"], "resize"), node("Concat", ["up", "c1"], ["cc"], "fpn", axis=1),
+         node("Conv", ["cc", "w3"], ["p4"], "lateral"), node("GlobalAveragePool", ["p5"], ["g"], "gap")],
+        [value("x", ["b", 3, "h", "w"])], [value("p4", ["b", 8, "h2", "w2"]), value("g", ["b", 16, 1, 1])],
+        [weights("w1", 8, 3, 3, 3), weights("w2", 16, 8, 3, 3), weights("w3", 8, 24, 1, 1), constant("i0", [0], "int64"),
+         constant("i2", [2], "int64"), constant("i4", [4], "int64")],
+    )  # fmt: skip
+    path = save(made, tmp_path / "m.onnx")
+    for precision in ("fp32", "fp16"):
+        engine = session.build(path, precision=precision, shapes={"x": "1x3x32x32:2x3x64x96:8x3x128x128"}, **SM89)
+        check(engine.plan, engine.folder, validate)
+        assert engine.plan.summary["bytes_unknown"] == 0
+        down = next(la for la in engine.plan.layers if "down" in la.nodes and la.kind == "conv")
+        assert down.outputs[0].shape == (2, 16, 16, 24)
 
 
 def test_cached_builds_need_no_worker(shared: Session) -> None:
@@ -283,6 +359,65 @@ def test_transformers_with_an_open_batch(shared: Session, kind: str, validate) -
     s = engine.plan.summary
     assert s["bytes_unknown"] == s["flops_unknown"] == 0
     assert all(la.bytes is not None for la in engine.plan.layers)
+
+
+def open_architecture(session: Session, name: str, precision: str) -> Plan:
+    """A small random model of an architecture, with its batch and lengths open."""
+    import torch
+
+    from tests.benchmarks import sweep_architectures as sweep
+
+    torch.manual_seed(0)
+    module, inputs = sweep.ARCHITECTURES[name]()
+    shapes = sweep.open_shapes(inputs, lengths=True)
+    if f"{name}-both" not in session.models:
+        session.add(module.eval(), inputs, name=f"{name}-both", shapes=shapes)
+    return session.build(f"{name}-both", precision=precision, shapes=shapes, **SM89).plan
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+def test_a_transformer_with_batch_and_length_open(shared: Session) -> None:
+    pytest.importorskip("transformers")
+    plan = open_architecture(shared, "bert", "fp16")
+    assert plan.summary["bytes_unknown"] == plan.summary["flops_unknown"] == 0
+    assert not plan.facts["activation_memory_disagrees"]
+
+
+# Tensors that two of the model's fit equally well: their bytes stay unknown, in so many nodes and kernels.
+AMBIGUOUS = {"bart": 2, "deberta-v2": 4, "dinov2": 2, "segformer": 8}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+@pytest.mark.parametrize(
+    "name",
+    ["albert", "bart", "bert", "bloom", "deberta-v2", "dinov2", "gemma", "gpt2", "llama", "lstm", "mixtral", "modernbert", "opt", "phi", "qwen2",
+     "segformer", "t5 (encoder)", "wav2vec2"],
+)  # fmt: skip
+def test_architectures_with_batch_and_lengths_open(shared: Session, name: str) -> None:
+    pytest.importorskip("transformers")
+    for precision in ("fp32", "fp16"):
+        plan = open_architecture(shared, name, precision)
+        accounted(plan, name)
+        assert plan.summary["bytes_unknown"] <= AMBIGUOUS.get(name, 0)
+        assert not plan.facts["activation_memory_disagrees"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
+def test_a_scan_of_an_open_batch(shared: Session) -> None:
+    tf = pytest.importorskip("transformers")
+    import torch
+
+    torch.manual_seed(0)
+    module = tf.MambaModel(tf.MambaConfig(hidden_size=256, num_hidden_layers=1, vocab_size=100, use_cache=False))
+    shapes = {"input_ids": "1x32:2x32:4x32"}
+    shared.add(module, {"input_ids": torch.arange(64).reshape(2, 32)}, name="mamba-open", shapes=shapes)
+    plan = shared.build("mamba-open", shapes=shapes, **SM89).plan
+    rows = [t.shape for la in plan.layers for t in la.outputs if t.dynamic and t.shape and t.shape[1:] == (512, 1, 16)]
+    assert rows
+    assert set(rows) == {(2, 512, 1, 16)}
+    assert plan.summary["peak_activation_bytes"] < plan.facts["activation_memory_reported"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from tests.models_small import chain, constant, mlp, model, node, value, weights
 from workbench.errors import ConfigError, LimitError, ModelError
 from workbench.model.graph import Graph, nbytes
-from workbench.plan.assemble import _value_numbers
+from workbench.plan.reasons import _value_numbers
 
 pytestmark = pytest.mark.tiny
 

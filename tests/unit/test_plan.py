@@ -12,8 +12,8 @@ from workbench.errors import StoreError
 from workbench.model.graph import Graph
 from workbench.model.provenance import Source
 from workbench.plan import Layer, Plan, PlanTensor, assemble, liveness
-from workbench.plan.assemble import REASONS
 from workbench.plan.kinds import kind_of, kind_of_ops, title_of, words_of
+from workbench.plan.reasons import REASONS
 
 pytestmark = pytest.mark.tiny
 
@@ -71,11 +71,14 @@ def raw(
             "constants": tensors(list(constants)), "tactic": "", "stream": 0, "event": None, "metadata": ""}  # fmt: skip
 
 
-def planned(graph: Graph, layers: list[dict], io: list[str], **more) -> Plan:
+def planned(
+    graph: Graph, layers: list[dict], io: list[str], profiles: dict | None = None, facts: dict | None = None, **more
+) -> Plan:
     record = {"compiler": {"name": "hand", "version": "1", "target": "sm89"}, "layers": layers,
               "seconds": {"load": 0.0, "parse": 0.0, "build": 0.0, "total": 0.0},
               "io": [{"name": n, "mode": "input" if n in graph.inputs else "output", "dtype": "float32",
-                      "shape": [d if isinstance(d, int) else -1 for d in graph.tensor(n).shape or ()], "profiles": []} for n in io]}  # fmt: skip
+                      "shape": [d if isinstance(d, int) else -1 for d in graph.tensor(n).shape or ()],
+                      "profiles": (profiles or {}).get(n, [])} for n in io], "facts": facts or {}}  # fmt: skip
     return assemble(graph, record, model={"name": "m", "sha256": "0" * 64}, config={}, evidence="reported", **more)
 
 
@@ -86,15 +89,18 @@ def planned(graph: Graph, layers: list[dict], io: list[str], **more) -> Plan:
         (["mm"], ["act"], (24, 8)),
         # The writer has [4, 6, 1] too, which would be [3, 8]; the reader decides.
         (["mm", "sum"], ["act"], (24, 8)),
-        # Both sides have both: it is not guessed.
-        (["mm", "sum"], ["act", "scale"], None),
+        # [4, 6, 1] can't be it: its batch would have to be split.
+        (["mm", "sum"], ["act", "scale"], (24, 8)),
+        # Both sides have [4, 6, 8] and [4, 12, 8]: it is not guessed.
+        (["mm", "twice"], ["act", "both"], None),
     ],
 )
 def test_a_flattened_tensor_of_an_open_shape(writes: list[str], reads: list[str], shape: tuple | None) -> None:
     made = model(
         [node("MatMul", ["x", "w"], ["h"], "mm"), node("ReduceSum", ["h", "last"], ["s"], "sum"), node("Relu", ["h"], ["r"], "act"),
-         node("Neg", ["s"], ["n"], "scale"), node("Add", ["r", "n"], ["y"], "add")],
-        [value("x", ["b", 6, 8])], [value("y", None)], [weights("w", 8, 8), constant("last", [-1], "int64")],
+         node("Neg", ["s"], ["n"], "scale"), node("Add", ["r", "n"], ["y"], "add"),
+         node("Concat", ["x", "x"], ["xx"], "twice", axis=1), node("Exp", ["xx"], ["z"], "both")],
+        [value("x", ["b", 6, 8])], [value("y", None), value("z", None)], [weights("w", 8, 8), constant("last", [-1], "int64")],
     )  # fmt: skip
     layers = [
         raw("a", "kgen", writes, [("x", (-1, 6, 8))], [("inner", (-1, 8))]),
@@ -280,7 +286,7 @@ def test_every_reason_has_words_and_is_in_the_schema() -> None:
     from workbench.plan import schema
 
     assert set(schema()["$defs"]["unclaimed"]["properties"]["reason"]["enum"]) == set(REASONS)
-    assert set(UNCLAIMED) | {"body", "unrolled"} == set(REASONS)
+    assert set(UNCLAIMED) | {"body", "unrolled", "scale"} == set(REASONS)
 
 
 def test_frame_and_look_ups() -> None:

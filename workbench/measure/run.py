@@ -399,14 +399,14 @@ def _kernels(
     except Exception as error:  # noqa: BLE001 - CUPTI may be refused to this user; the rest was measured
         notes.append(f"no kernel names: {first_lines(error)}")
         return None
-    from workbench.plan.kinds import kind_of
+    from workbench.plan.kinds import layer_kind
     from workbench.plan.plan import HOST
 
     named: dict[str, list[str]] = {}
     for layer in layers:
         for name in {layer["name"], layer.get("tactic") or ""} - {""}:
             named.setdefault(name, []).append(layer["name"])
-    starting = [la["name"] for la in layers if kind_of(la["type"], la["name"], ()) not in HOST]
+    starting = [la["name"] for la in layers if layer_kind(la) not in HOST]
     streams = {la.get("stream", 0) for la in layers if la["name"] in starting}
     if len(starting) == len(rows) and len(streams) == 1:
         known = [(row["name"], layer) for row, layer in zip(rows, starting, strict=True) if row["name"] in named]

@@ -19,6 +19,7 @@ from workbench.panels.base import NO_ENGINE, Charts, LogBox, Panel, _label, char
 from workbench.panels.fusions import build_line
 from workbench.plan import liveness
 from workbench.plan.difference import difference
+from workbench.plan.traffic import at_least
 from workbench.units import bytes_text, ms_text
 
 if TYPE_CHECKING:
@@ -403,7 +404,7 @@ def memory_rows(engine: Engine, plan: Plan) -> list[list[str]]:
     rows += [
         [
             "peak activations",
-            figures.at_least(live.peak, len(live.unknown)),
+            at_least(live.peak, len(live.unknown)),
             "computed",
             f"by liveness, at layer {live.peak_layer}",
         ],

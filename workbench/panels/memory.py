@@ -10,6 +10,7 @@ from workbench import figures
 from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row, table_html
 from workbench.panels.fusions import build_line
 from workbench.plan import liveness
+from workbench.plan.traffic import at_least
 from workbench.units import bytes_text
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class MemoryPanel(Panel):
         live = liveness(plan.layers, [entry["name"] for entry in plan.io])
         reported = plan.facts.get("memory", {})
         facts = [
-            {"name": "peak activations", "value": figures.at_least(live.peak, len(live.unknown)), "note": "computed by liveness"},
+            {"name": "peak activations", "value": at_least(live.peak, len(live.unknown)), "note": "computed by liveness"},
             {"name": "activations", "value": bytes_text(reported.get("Total Activation Memory")), "note": "reported by the compiler"},
             {"name": "weights", "value": bytes_text(plan.summary["weight_bytes"]), "note": "constants of the layers"},
             {"name": "engine file", "value": bytes_text(engine.bytes), "note": "on disk"},

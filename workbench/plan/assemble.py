@@ -9,51 +9,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.model.cost import SHAPES, VIEWS, Cost, node_costs
-from workbench.model.graph import RANDOM, Graph, Node, nbytes
+from workbench.model.cost import Cost, node_costs
+from workbench.model.graph import Graph
 from workbench.model.provenance import Source, source_of
-from workbench.plan.kinds import kind_of, kind_of_ops, title_of
-from workbench.plan.plan import Layer, Plan, PlanTensor, Unclaimed
-from workbench.plan.traffic import gathered, summarize
+from workbench.plan.flow import RECURRENT, STEP, flow
+from workbench.plan.kinds import kind_of_ops, layer_kind, title_of
+from workbench.plan.memory import against_reported
+from workbench.plan.plan import HOST, Layer, Plan
+from workbench.plan.reasons import explain, inferred
+from workbench.plan.sizes import Sizes, siblings
+from workbench.plan.traffic import gathered, read, summarize
 
 if TYPE_CHECKING:
-    import onnx
-
-    from workbench.compilers.base import LayerRecord, Record, TensorRecord
-
-REASONS = {
-    "constant": "computed at build time: it depends on weights alone",
-    "shape": "shape arithmetic: the host knows the result before the kernels run",
-    "dead": "no output of the model depends on it",
-    "view": "a view: the bytes stay where they are",
-    "layout": "a data movement that became part of its neighbours' memory layout",
-    "weights": "folded into the weights of its neighbour",
-    "quantization": "absorbed: its neighbour reads or writes the quantized type",
-    "cast": "a conversion that its neighbour does while it reads or writes",
-    "duplicate": "the same computation as another node, done once",
-    "identity": "nothing to do: at this size its output is its input",
-    "body": "inside a control-flow body that the compiler reports as a whole",
-    "unrolled": "a loop unrolled into kernels of which the compiler names no node",
-    "unknown": "the compiler does not say",
-}
-"""The codes of `Unclaimed.reason`, in words."""
-
-_MOVEMENT = {
-    "Transpose",
-    "Concat",
-    "Split",
-    "Slice",
-    "Expand",
-    "Pad",
-    "Tile",
-    "DepthToSpace",
-    "SpaceToDepth",
-}
-_LOOPS = {"LSTM", "GRU", "RNN"}
-_SCALES = {"BatchNormalization", "Mul", "Add", "Sub", "Div"}
+    from workbench.compilers.base import LayerRecord, Record
 
 
 def assemble(
@@ -79,17 +50,27 @@ def assemble(
     """
     graph.with_shapes({name: (tuple(shape), dtype) for name, (shape, dtype) in record.get("tensors", {}).items()})
     costs = node_costs(graph)
-    names = dict(renamed or {})
-    claims = [_claimed(graph, raw, names) for raw in record["layers"]]
-    share = _shares(graph, record["layers"], claims, costs)
+    found = flow(graph, record["layers"], dict(renamed or {}))
+    more, why = inferred(graph, record["layers"], found.claims)
+    why = {**dict.fromkeys((n for nodes in found.inferred for n in nodes), STEP), **why}
+    claims = [(*nodes, *extra) for nodes, extra in zip(found.claims, more, strict=True)]
+    share = _shares(graph, record["layers"], claims, costs, found.repeated)
     owners = Counter(node for nodes in claims for node in nodes)
-    shapes = _Shapes(graph, record, claims)
+    shapes = Sizes(graph, record, claims)
     sources = _Sources(graph, provenance)
     ids = layer_ids([raw["name"] for raw in record["layers"]])
+    largest: dict[str, int] = {}
+    for raw in record["layers"]:
+        for t in map(shapes.tensor, (*raw["inputs"], *raw["outputs"], *raw.get("constants", []))):
+            largest[t.name] = max(largest.get(t.name, 0), t.bytes or 0)
+
+    def turns(i: int, amount: int | None) -> int | None:
+        return _of_all_turns(costs, owners, claims[i], amount) if found.repeated[i] else amount
+
     layers = []
     for i, (raw, nodes) in enumerate(zip(record["layers"], claims, strict=True)):
         ops = [graph.by_id[n].op for n in nodes]
-        kind = kind_of(raw["type"], raw["name"], ops)
+        kind = layer_kind(raw, ops)
         inputs = tuple(shapes.tensor(t) for t in raw["inputs"])
         outputs = tuple(shapes.tensor(t) for t in raw["outputs"])
         constants = tuple(shapes.tensor(t) for t in raw.get("constants", []))
@@ -97,18 +78,23 @@ def assemble(
         layers.append(
             Layer(
                 id=ids[i], name=raw["name"], title=title_of(raw["type"], raw["name"], kind, ops), type=raw["type"],
-                kind=kind, nodes=nodes, evidence=raw.get("evidence", evidence) if nodes else "none",
+                kind=kind, nodes=nodes,
+                evidence=_evidence(found.evidence[i] or raw.get("evidence", evidence), found.claims[i], nodes),
                 inputs=inputs, outputs=outputs, constants=constants, tactic=raw.get("tactic", ""),
                 stream=raw.get("stream", 0), event=raw.get("event"), flops=share[i],
-                bytes_read=_often(costs, nodes, total({t.name: gathered(graph, nodes, t) for t in (*inputs, *constants)}))
-                if known else None,
-                bytes_written=_often(costs, nodes, total({t.name: t.bytes for t in outputs})) if known else None,
+                bytes_read=turns(i, read(((t, gathered(graph, nodes, t, outputs)) for t in (*inputs, *constants)), largest))
+                if known
+                else None,
+                bytes_written=turns(i, total({t.name: t.bytes for t in outputs})) if known else None,
                 sources=sources.of(nodes), merged=_merged(graph, nodes),
-                partial=tuple(n for n in nodes if owners[n] > 1),
+                partial=tuple(n for n in nodes if owners[n] > 1), inferred=(*found.inferred[i], *more[i]),
+                branch=tuple(f"{owner}: {('then', 'else')[side]}" for owner, side in found.branches[i]),
+                repeated=found.repeated[i],
             )
         )  # fmt: skip
-    unrolled = any("_unroll" in raw["name"] for raw, nodes in zip(record["layers"], claims, strict=True) if not nodes)
-    unclaimed = tuple(_unclaimed(graph, owners, unrolled=unrolled))
+    unclaimed = tuple(explain(graph, record["layers"], claims))
+    summary = summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]])
+    facts = record.get("facts", {})
     return Plan(
         model={**model, "nodes": len(graph.nodes)},
         compiler={"gpu": None, **record["compiler"]},
@@ -117,11 +103,16 @@ def assemble(
         layers=tuple(layers),
         unclaimed=unclaimed,
         io=tuple(dict(entry) for entry in record["io"]),
-        summary=summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]]),
-        facts={**record.get("facts", {}), "warnings": record.get("warnings", []),
-               "engine_bytes": record.get("engine_bytes"),
+        summary=summary,
+        facts={**facts, "warnings": record.get("warnings", []), "engine_bytes": record.get("engine_bytes"),
+               **against_reported(summary["peak_activation_bytes"], facts.get("memory")),
+               **({"inferred": why} if why else {}),
                **({"model_problems": [p.text for p in graph.problems]} if graph.problems else {})},
     )  # fmt: skip
+
+
+def _evidence(told: str, claimed: tuple[str, ...], nodes: tuple[str, ...]) -> str:
+    return told if claimed else "inferred" if nodes else "none"
 
 
 def layer_ids(names: list[str]) -> list[str]:
@@ -139,10 +130,7 @@ def layer_ids(names: list[str]) -> list[str]:
     return ids
 
 
-def _claimed(graph: Graph, raw: LayerRecord, renamed: Mapping[str, str]) -> tuple[str, ...]:
-    """Ids of the nodes that a layer names; names that are no node of the model stay in its raw record."""
-    ids = (renamed.get(name, name) for name in raw["nodes"])
-    return tuple(dict.fromkeys(i for i in ids if i in graph.by_id))
+_MOVES = {"layout", "cast", "gather", *HOST}
 
 
 def _shares(
@@ -150,144 +138,85 @@ def _shares(
     layers: list[LayerRecord],
     claims: list[tuple[str, ...]],
     costs: Mapping[str, Cost],
+    repeated: Sequence[bool],
 ) -> list[int | None]:
     """FLOPs of each layer: its nodes' FLOPs, a node in several layers counted in those that fit its kind.
 
     A convolution whose scaling was split off into a pointwise kernel has its FLOPs in the convolution
     kernel. Where several layers fit, each gets an equal part, so that the sum over layers is the sum
-    over claimed nodes.
+    over claimed nodes; the products of a recurrence each get a part by their sizes. A layer that computes
+    and of which no node is known has unknown FLOPs.
     """
     where: dict[str, list[int]] = {}
+    kinds = []
     for i, nodes in enumerate(claims):
+        kinds.append(layer_kind(layers[i], [graph.by_id[n].op for n in nodes]))
         for node in nodes:
             where.setdefault(node, []).append(i)
-    total: list[int | None] = [0] * len(layers)
+    total: list[int | None] = [
+        0 if nodes or kind in _MOVES else None for nodes, kind in zip(claims, kinds, strict=True)
+    ]  # fmt: skip
     for node, places in where.items():
         cost = costs[node].flops
         own = kind_of_ops([graph.by_id[node].op])
-        kinds = {
-            i: kind_of(layers[i]["type"], layers[i]["name"], [graph.by_id[n].op for n in claims[i]]) for i in places
-        }
         fitting = [i for i in places if kinds[i] == own]
         if not fitting and own in {"conv", "gemm"}:
             fitting = [i for i in places if kinds[i] in {"conv", "gemm", "attention"}]
         fitting = fitting or places
-        for k, i in enumerate(fitting):
-            if cost is None:
-                total[i] = None
-            elif (so_far := total[i]) is not None:
-                total[i] = so_far + cost // len(fitting) + (cost % len(fitting) if k == 0 else 0)
+        sizes = [_product(layers[i]) for i in fitting] if graph.by_id[node].op in RECURRENT else []
+        if sizes and None not in sizes:
+            parts = _divided(cost, sizes, [repeated[i] for i in fitting])
+        else:
+            parts = _divided(cost, [1] * len(fitting), [True] * len(fitting))
+        for i, part in zip(fitting, parts, strict=True):
+            so_far = total[i]
+            total[i] = None if part is None or so_far is None else so_far + part
     return total
 
 
-def _often(costs: Mapping[str, Cost], nodes: tuple[str, ...], amount: int | None) -> int | None:
-    """Bytes of all runs of a layer: its nodes may be in the body of a loop. None where they run differently often."""
-    runs = {costs[node].runs for node in nodes} or {1}
+def _divided(cost: int | None, sizes: Sequence[int | None], repeated: Sequence[bool]) -> list[int | None]:
+    """`cost` in parts as the multiplications in `sizes` are to each other, without loss.
+
+    Where some are repeated, the others have just their own operations, and those share what is left.
+    """
+    if cost is None:
+        return [None] * len(sizes)
+    known = [s or 0 for s in sizes]
+    fixed = [0 if again or not any(repeated) else 2 * s for s, again in zip(known, repeated, strict=True)]
+    rest = cost - sum(fixed)
+    if rest < 0:
+        fixed, rest = [0] * len(sizes), cost
+    weights = [0 if f else s for s, f in zip(known, fixed, strict=True)]
+    whole = sum(weights)
+    parts = [f + (rest * w // whole if whole else 0) for f, w in zip(fixed, weights, strict=True)]
+    parts[weights.index(max(weights))] += cost - sum(parts)
+    return list(parts)
+
+
+def _product(layer: LayerRecord) -> int | None:
+    """Multiplications of a product with constant weights, from its tensors; None where their shapes are open."""
+    weights = max(layer.get("constants", ()), key=lambda t: math.prod(t["shape"]), default=None)
+    out = layer["outputs"][0]["shape"] if layer["outputs"] else [-1]
+    if weights is None or len(weights["shape"]) < 2 or -1 in (*weights["shape"], *out):
+        return None
+    return math.prod(out) * int(weights["shape"][-2])
+
+
+def _of_all_turns(
+    costs: Mapping[str, Cost], owners: Mapping[str, int], nodes: tuple[str, ...], amount: int | None
+) -> int | None:
+    """Bytes of all runs of a layer in a loop; None where it is not known how often it runs.
+
+    The turns of its nodes are those of the loop, unless several layers share them: then some turns were laid out.
+    """
+    runs = {costs[node].runs if owners[node] == 1 else None for node in nodes} or {None}
     often = runs.pop() if len(runs) == 1 else None
     return None if amount is None or often is None else amount * often
 
 
 def _merged(graph: Graph, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """Groups of siblings in one layer: the same weighty operation on the same data with other weights."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for name in nodes:
-        node = graph.by_id[name]
-        if (
-            node.op in {"MatMul", "Gemm", "Conv", "ConvTranspose"}
-            and node.inputs
-            and node.inputs[0] not in graph.constants
-        ):
-            groups.setdefault((node.op, node.inputs[0]), []).append(name)
-    return tuple(tuple(g) for g in groups.values() if len(g) > 1)
-
-
-class _Shapes:
-    """Concrete shapes of a plan's tensors.
-
-    With dynamic inputs a compiler reports -1 for open dimensions. The model at its opt shapes knows the
-    concrete ones: a layer's tensor is some tensor on the border of the layer's nodes. Among those that
-    agree with the reported numbers, the size must be the same for all; else, and where the compiler reports
-    it flattened, the same for the layer that writes it and those that read it. Else it stays unknown.
-    """
-
-    def __init__(self, graph: Graph, record: Record, claims: list[tuple[str, ...]]) -> None:
-        self._known: dict[str, tuple[int, ...]] = {}
-        border: dict[str, list[set[str]]] = {}
-        for raw, nodes in zip(record["layers"], claims, strict=True):
-            open_in = [t["name"] for t in (*raw["inputs"], *raw.get("constants", [])) if -1 in t["shape"]]
-            open_out = [t["name"] for t in raw["outputs"] if -1 in t["shape"]]
-            if not open_in and not open_out:
-                continue
-            mine = [graph.by_id[n] for n in nodes]
-            for name in open_in:  # weights have no open dimension
-                border.setdefault(name, []).append({t for n in mine for t in n.inputs if t not in graph.initializers})
-            for name in open_out:
-                border.setdefault(name, []).append({t for n in mine for t in n.outputs})
-        self._border = border
-        self._graph = graph
-        opts = {entry["name"]: tuple(entry["profiles"][0]["opt"]) for entry in record["io"] if entry.get("profiles")}
-        self._io = {**{n: s for n in [*graph.inputs, *graph.outputs] if (s := self._of(n))}, **opts}
-        # One open dimension everywhere (a batch) has one value everywhere.
-        values = {
-            actual
-            for name in graph.inputs
-            for entry in record["io"]
-            if entry["name"] == name and name in self._io
-            for declared, actual in zip(entry["shape"], self._io[name], strict=False)
-            if declared == -1
-        }
-        self._batch = values.pop() if len(values) == 1 else None
-
-    def _of(self, name: str) -> tuple[int, ...] | None:
-        tensor = self._graph.tensor(name)
-        if tensor.shape is None or tensor.elements is None:
-            return None
-        return tuple(d for d in tensor.shape if isinstance(d, int))
-
-    def tensor(self, raw: TensorRecord) -> PlanTensor:
-        shape = tuple(raw["shape"])
-        dynamic = -1 in shape
-        concrete = self._concrete(raw["name"], shape) if dynamic else shape
-        strides = raw.get("strides")
-        return PlanTensor(
-            name=raw["name"], shape=concrete, dtype=raw["dtype"], format=raw.get("format", ""),
-            strides=None if strides is None or dynamic else tuple(strides),
-            bytes=nbytes(concrete, raw["dtype"]), dynamic=dynamic,
-        )  # fmt: skip
-
-    def _concrete(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        if name in self._io and _agree(shape, self._io[name]):
-            return self._io[name]
-        sides = [{s for t in side if (s := self._of(t))} for side in self._border.get(name, ())]
-        found = {s for side in sides for s in side if _agree(shape, s)}
-        if len(found) == 1:
-            return found.pop()
-        own = self._of(name)
-        if own is not None or len(sides) > 1:
-            sides = sides if own is None else [{own}]
-            common = set.intersection(*({f for s in side if (f := _filled(shape, s))} for side in sides))
-            if len(common) == 1:
-                return common.pop()
-        if shape.count(-1) == 1 and self._batch is not None and (not found or shape[0] == -1):
-            filled = tuple(self._batch if d == -1 else d for d in shape)
-            if not found or filled in found:
-                return filled
-        return None
-
-
-def _agree(reported: tuple[int, ...], actual: tuple[int, ...]) -> bool:
-    return len(reported) == len(actual) and all(r in (-1, a) for r, a in zip(reported, actual, strict=True))
-
-
-def _filled(reported: tuple[int, ...], actual: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The reported shape with as many elements as the actual one; None where that can't be."""
-    if _agree(reported, actual):
-        return actual
-    known = math.prod(d for d in reported if d != -1)
-    size = math.prod(actual)
-    if reported.count(-1) != 1 or not known or size % known:
-        return None
-    return tuple(size // known if d == -1 else d for d in reported)
+    return tuple(tuple(n.id for n in group) for group in siblings((graph.by_id[n] for n in nodes), graph))
 
 
 class _Sources:
@@ -306,122 +235,6 @@ class _Sources:
 
     def of(self, nodes: tuple[str, ...]) -> tuple[Source, ...]:
         return tuple(dict.fromkeys(s for n in nodes if (s := self._one(n)) is not None))
-
-
-def _unclaimed(graph: Graph, owners: Mapping[str, int], *, unrolled: bool) -> list[Unclaimed]:
-    shape_only = _shape_only(graph)
-    numbers = _value_numbers(graph)
-    twins: dict[int, str] = {}
-    for node in graph.nodes:
-        if node.id in owners:
-            twins.setdefault(numbers[node.id], node.id)
-    out = []
-    for node in graph.nodes:
-        if node.id not in owners:
-            twin = twins.get(numbers[node.id])
-            reason = _reason(graph, node, owners, shape_only, twin)
-            if reason == "unknown" and unrolled and node.op in _LOOPS:
-                reason = "unrolled"
-            text = f"the same computation as {twin}, done once" if reason == "duplicate" else REASONS[reason]
-            out.append(Unclaimed(node.id, reason, text))
-    return out
-
-
-def _reason(graph: Graph, node: Node, owners: Mapping[str, int], shape_only: set[str], twin: str | None) -> str:
-    if node.id not in graph.live:
-        return "dead"
-    if node.outputs and all(not o or o in graph.constants for o in node.outputs):
-        return "constant"
-    if node.op in SHAPES or node.id in shape_only:
-        return "shape"
-    if node.op in VIEWS:
-        return "view"
-    if node.parent is not None or node.op in {"If", "Loop", "Scan"}:
-        return "body"
-    if node.op in {"QuantizeLinear", "DequantizeLinear"}:
-        return "quantization"
-    if twin is not None:
-        return "duplicate"
-    if node.op == "Cast":
-        return "cast"
-    if node.op in _MOVEMENT or (node.op == "Gather" and node.inputs[1] in graph.constants):
-        return "layout"
-    if node.op in {"Resize", "Upsample"} and _same_size(graph, node):
-        return "identity"
-    data = [name for name in node.inputs if name and name not in graph.constants]
-    if node.op in _SCALES and len(data) == 1 and _behind_a_kernel(graph, data[0], owners):
-        return "weights"
-    return "unknown"
-
-
-def _same_size(graph: Graph, node: Node) -> bool:
-    """Whether a Resize gives what it gets: at the same size every mode does, but for one that also crops."""
-    before, after = (graph.tensor(name) for name in (node.inputs[0], node.outputs[0]))
-    crops = node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
-    return not crops and before.elements is not None and before.shape == after.shape
-
-
-def _behind_a_kernel(graph: Graph, name: str, owners: Mapping[str, int]) -> bool:
-    """Whether a kernel computes the tensor, seen through what has no kernel of its own."""
-    while (node := graph.producer.get(name)) is not None and node.id not in owners:
-        if node.op not in VIEWS | _MOVEMENT | _SCALES:
-            return False
-        name = next((i for i in node.inputs if i and i not in graph.constants), "")
-    return node is not None
-
-
-def _value_numbers(graph: Graph) -> dict[str, int]:
-    """A number for each node; two nodes with the same number compute the same values.
-
-    Classic value numbering: same operation, same attributes, same inputs by value. Small constants
-    count as equal by content.
-    """
-    contents = {t.name: (tuple(t.dims), t.data_type, t.raw_data, tuple(t.float_data), tuple(t.int64_data))
-                for t in graph.proto.graph.initializer if not t.external_data}  # fmt: skip
-    seen: dict[tuple[Any, ...], int] = {}
-    value: dict[str, Any] = {name: ("constant", *content) for name, content in contents.items()}
-    numbers = {}
-    for node in graph.nodes:
-        attributes = tuple(sorted(_unnamed(a).SerializeToString() for a in node.proto.attribute))
-        key: tuple[Any, ...] = (
-            node.op,
-            node.domain,
-            node.parent,
-            attributes,
-            tuple(value.get(i, i) for i in node.inputs),
-        )
-        if node.op in RANDOM:
-            key = (*key, node.id)  # two draws are two values
-        number = seen.setdefault(key, len(seen))
-        numbers[node.id] = number
-        value.update({name: (number, k) for k, name in enumerate(node.outputs)})
-    return numbers
-
-
-def _unnamed(attribute: onnx.AttributeProto) -> onnx.AttributeProto:
-    """The attribute with its tensor's name taken off, which is no part of the value."""
-    if not attribute.HasField("t") or not attribute.t.name:
-        return attribute
-    bare = type(attribute)()
-    bare.CopyFrom(attribute)
-    bare.t.ClearField("name")
-    return bare
-
-
-def _shape_only(graph: Graph) -> set[str]:
-    """Nodes that only shape arithmetic reads: from a Shape or Size on, small integers, no kernel."""
-    from_shape: set[str] = set()
-    nodes: set[str] = set()
-    for node in graph.nodes:
-        if node.op in {"Shape", "Size"}:
-            from_shape.update(node.outputs)
-            continue
-        known = [i for i in node.inputs if i and i not in graph.constants]
-        integer = all(graph.tensor(o).dtype in {"int64", "int32", "bool", "", "float32"} for o in node.outputs)
-        if known and integer and all(i in from_shape for i in known):
-            from_shape.update(node.outputs)
-            nodes.add(node.id)
-    return nodes
 
 
 def total(parts: Mapping[str, int | None]) -> int | None:

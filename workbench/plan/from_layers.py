@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import ProfileError
 from workbench.model.graph import nbytes
 from workbench.plan.assemble import assemble, layer_ids, total
-from workbench.plan.kinds import kind_of, title_of
+from workbench.plan.kinds import layer_kind, title_of
 from workbench.plan.plan import Layer, Plan, PlanTensor
 from workbench.plan.traffic import summarize
 
@@ -60,7 +60,7 @@ def from_layers(
             tuple(_tensor(t, opts) for t in tensors)
             for tensors in (raw["inputs"], raw["outputs"], raw.get("constants", []))
         )
-        kind = kind_of(raw["type"], raw["name"], ())
+        kind = layer_kind(raw)
         layers.append(
             Layer(
                 id=unique, name=raw["name"], title=title_of(raw["type"], raw["name"], kind, list(nodes)) or raw["name"],

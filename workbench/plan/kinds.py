@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 WORDS = {
     "Corr": "convolution", "Conv": "convolution", "Fc": "matrix product", "Gemm": "matrix product",
@@ -58,6 +59,33 @@ _BY_OP = (
     ("layout", {"Transpose", "Concat", "Split", "Slice", "Pad", "Expand", "Reshape", "Tile", "DepthToSpace", "SpaceToDepth"}),
     ("cast", {"Cast", "QuantizeLinear", "DequantizeLinear"}),
 )  # fmt: skip
+
+
+_JUMPS = {"cjmp", "jmp"}
+_HOST_STEPS = {"memset", "copy", "add", "sub", "mul", "div", "mod", "min", "max", "cast", "reshape"}
+"""Myelin's own types of steps between kernels. Kernels of the same operations are of type kgen."""
+
+
+def is_control(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer's record is a step of control flow rather than a kernel: a jump, or one number that decides one.
+
+    Such are counters and offsets of a loop (``init_hvar^``, ``adv_off^hvar^``), and copies of a condition to the host.
+    """
+    if layer["type"] in _JUMPS:
+        return True
+    tensors = [*layer["inputs"], *layer["outputs"]]
+    return layer["type"] in _HOST_STEPS and all(
+        t["dtype"] in {"int32", "int64", "bool"} and all(d == 1 for d in t["shape"]) for t in tensors
+    )
+
+
+def layer_kind(layer: Mapping[str, Any], ops: Collection[str] = ()) -> str:
+    """The kind of a layer from its record (`workbench.compilers.base.LayerRecord`) and the operations of its nodes."""
+    if is_control(layer):
+        return "control"
+    if layer["type"] in {"memset", "copy"}:
+        return "layout"
+    return kind_of(layer["type"], layer["name"], ops)
 
 
 def words_of(name: str) -> list[str]:
@@ -118,6 +146,10 @@ def title_of(layer_type: str, name: str, kind: str, node_labels: list[str]) -> s
     """A layer's name in words, for people."""
     if kind == "sync":
         return "signal a stream event" if layer_type == "signal" else "wait for a stream event"
+    if kind == "control":
+        return {"cjmp": "jump on a condition", "jmp": "jump", "copy": "copy a value that decides a jump"}.get(
+            layer_type, "a counter or offset of a loop"
+        )
     if "mha" in name.lower():
         return "fused multi-head attention"
     if reformat := _REFORMAT.fullmatch(name):

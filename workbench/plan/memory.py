@@ -4,17 +4,52 @@ A tensor lives from the layer that writes it to the last layer that reads it, in
 of the tensors alive at a layer is what a perfect allocator needs there; the largest sum is the peak.
 Inputs and outputs of the engine are the caller's memory and are counted apart; constants are weights.
 Layers on several streams may overlap, which can raise the true peak; alignment and scratch memory of
-kernels are not in it. Where the compiler reports its own total, it stands beside this one.
+kernels are not in it. Where the compiler reports its own total, it stands beside this one, and a peak above it is marked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from workbench.units import bytes_text
 
 if TYPE_CHECKING:
     from workbench.plan.plan import Layer
+
+FACTOR = 1.1
+"""How far a computed peak may lie above the compiler's own total before it is marked.
+
+The compiler's total is for its largest shapes and holds scratch memory too, so a peak lies below it in every plan of the
+samples, of the onnx package's models, and of 34 architectures (tests/benchmarks/sweep_architectures.py).
+"""
+
+
+def against_reported(peak: int, memory: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Facts on the computed peak beside the compiler's total.
+
+    Returns:
+        ``activation_memory_reported`` (bytes, None where the log has none) and ``activation_memory_disagrees``
+        (whether the computed peak is more than `FACTOR` times that, so that one of them is wrong).
+    """
+    reported = (memory or {}).get("Total Activation Memory")
+    return {
+        "activation_memory_reported": reported,
+        "activation_memory_disagrees": reported is not None and peak > FACTOR * reported,
+        "activation_memory_computed": peak,
+    }
+
+
+def disagreement(facts: Mapping[str, Any]) -> str | None:
+    """In words, where the computed peak is more than the compiler reports; None where it is not."""
+    if not facts.get("activation_memory_disagrees"):
+        return None
+    computed, reported = facts["activation_memory_computed"], facts["activation_memory_reported"]
+    return (
+        f"the computed peak of activations, {bytes_text(computed)}, is more than the {bytes_text(reported)} that the "
+        "compiler reserves: sizes in this plan are wrong"
+    )
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ SCHEMA = "workbench.plan/1"
 CONVERSIONS = ("layout", "cast")
 """Kinds of layers that only move or convert data."""
 
-HOST = ("sync", "shape", "noop")
-"""Kinds of layers that launch no kernel: stream events, shape arithmetic on the host, and layers that do nothing."""
+HOST = ("sync", "shape", "noop", "control")
+"""Kinds of layers that launch no kernel: stream events, shape arithmetic on the host, layers that do nothing, and jumps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Layer:
         title: The name in words.
         type: The compiler's own type.
         kind: conv, gemm, attention, pointwise, reduction, softmax, norm, pooling, gather, layout, cast,
-            shape, sync, noop, foreign, other.
+            shape, sync, noop, control, foreign, other.
         nodes: Ids of the ONNX nodes that it executes, wholly or in part, in the compiler's order.
         evidence: How `nodes` is known: reported, name, tensor-region, fx-join, module, inferred, or
             "none" where the layer owns no node.
@@ -97,6 +97,9 @@ class Layer:
         sources: Places in the user's program, one per distinct line.
         merged: Groups of sibling nodes that this layer does in one (horizontal merge).
         partial: Ids among `nodes` that other layers execute parts of.
+        inferred: Ids among `nodes` that the compiler does not name here: a rule of the workbench puts them here.
+        branch: The branches of If nodes that it is in, outermost first, as ``if_1: then``; empty: it always runs.
+        repeated: Whether it runs once for each turn of a loop; FLOPs and bytes are of all turns.
         time_ms: Measured milliseconds, where a profile was joined.
     """
 
@@ -119,6 +122,9 @@ class Layer:
     sources: tuple[Source, ...] = ()
     merged: tuple[tuple[str, ...], ...] = ()
     partial: tuple[str, ...] = ()
+    inferred: tuple[str, ...] = ()
+    branch: tuple[str, ...] = ()
+    repeated: bool = False
     time_ms: float | None = None
 
     @property
@@ -174,6 +180,12 @@ class Layer:
             "sources": [s.to_dict() for s in self.sources],
             "merged": [list(group) for group in self.merged], "partial": list(self.partial),
         }  # fmt: skip
+        if self.inferred:
+            out["inferred"] = list(self.inferred)
+        if self.branch:
+            out["branch"] = list(self.branch)
+        if self.repeated:
+            out["repeated"] = True
         if self.time_ms is not None:
             out["time_ms"] = self.time_ms
         return out
@@ -192,7 +204,8 @@ class Layer:
             stream=data["stream"], event=data.get("event"), flops=data["flops"], bytes_read=data["bytes_read"],
             bytes_written=data["bytes_written"], sources=tuple(Source(**s) for s in data["sources"]),
             merged=tuple(tuple(g) for g in data.get("merged", ())), partial=tuple(data.get("partial", ())),
-            time_ms=data.get("time_ms"),
+            inferred=tuple(data.get("inferred", ())), branch=tuple(data.get("branch", ())),
+            repeated=data.get("repeated", False), time_ms=data.get("time_ms"),
         )  # fmt: skip
 
 

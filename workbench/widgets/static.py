@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape as _escape
 from typing import Any
 
-from workbench.figures import KIND_COLOURS, PRECISION_COLOURS, at_least, bytes_by_kind, moved
+from workbench.figures import KIND_COLOURS, PRECISION_COLOURS, bytes_by_kind, moved
 from workbench.figures_time import WAYS, ways_of
 from workbench.plan import Plan, liveness
+from workbench.plan.memory import disagreement
 from workbench.plan.roofline import Device
 from workbench.plan.times import (
     LayerTimes,
@@ -25,6 +26,7 @@ from workbench.plan.times import (
     roofline_points,
     slowest,
 )
+from workbench.plan.traffic import at_least, moved_text
 from workbench.units import bytes_text, count_text, flops_text, ms_text
 from workbench.widgets.lens import Lens
 from workbench.widgets.wire import _capital, _short, shown, source_text
@@ -50,7 +52,7 @@ def html(lens: Lens, rows: int = ROWS) -> str:
         f"<p><b>{escape(str(plan.model['name']))}</b>{escape(target)} by "
         f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "
         f"{_change(s['launches_before'], s['launches_after'], str)} kernel launches, "
-        f"{' → '.join(filter(None, moved(plan)))} moved (computed).</p>"
+        f"{escape(moved_text(s))} (computed).</p>"
     )
     cells = "".join(
         "<tr>" + "".join(f"<td style='text-align:left;padding:2px 8px'>{escape(c)}</td>" for c in row) + "</tr>"
@@ -319,13 +321,17 @@ def facts(plan: Plan) -> list[dict[str, object]]:
     # Sums over what is known can't be compared where they do not hold the same.
     unknown = f"without {s['bytes_unknown']} nodes or layers that are not known" if s.get("bytes_unknown") else ""
     partly = f"without {s['flops_unknown']} nodes that are not known" if s.get("flops_unknown") else None
+    bytes_before, bytes_after = moved(plan)
+    whole = not unknown  # else an arrow would compare what does not compare
+    peak = at_least(s["peak_activation_bytes"], s.get("peak_unknown", 0))
     rows: list[tuple[str, object, str | None, str, str | None]] = [
         ("Kernel launches", _change(s["launches_before"], s["launches_after"], str), None, "computed",
          "one kernel a node → plan" if known else None),
-        ("Bytes moved", _change(s["bytes_before"], s["bytes_after"], bytes_text), None, "computed",
+        ("Bytes moved", _change(s["bytes_before"], s["bytes_after"], bytes_text) if whole else bytes_after, None, "computed",
          unknown or (change if known else None)),
+        *([("Bytes as written", bytes_before, None, "computed", "one kernel a node")] if known and not whole else []),
         *([("Operations", _operations(s), None, "computed", partly)] if known else []),
-        ("Peak activations", bytes_text(s["peak_activation_bytes"]), None, "computed", "by liveness"),
+        ("Peak activations", peak, None, "computed", disagreement(plan.facts) or "by liveness"),
         ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
         *([("Build", f"{plan.seconds['total']:.1f} s", None, "measured", None)] if "total" in plan.seconds else []),
     ]  # fmt: skip

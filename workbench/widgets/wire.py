@@ -15,8 +15,8 @@ from typing import Any
 from workbench.errors import StoreError
 from workbench.model.graph import Graph, Node
 from workbench.plan import Layer, Plan
-from workbench.plan.assemble import REASONS
 from workbench.plan.kinds import WORDS, kind_of_ops, words_of
+from workbench.plan.reasons import REASONS
 from workbench.units import bytes_text
 from workbench.widgets.lens import Lens
 
@@ -171,7 +171,10 @@ def fusion_data(lens: Lens) -> Json:
     """
     graph, layers = _need(lens), shown(lens.plan)
     at = {node.id: node.index for node in graph.nodes}
-    pairs = [(i, at[name], layer.evidence) for i, layer in enumerate(layers) for name in layer.nodes if name in at]
+    pairs = [
+        (i, at[name], "inferred" if name in layer.inferred else layer.evidence)
+        for i, layer in enumerate(layers) for name in layer.nodes if name in at
+    ]  # fmt: skip
     flag_of_reason = {"constant": "constant", "weights": "folded", "shape": "folded",
                       "unknown": "unknown", "unrolled": "unknown"}  # fmt: skip
     return {
@@ -367,6 +370,11 @@ def _layer_details(lens: Lens, layer: Layer) -> Json:
         _fact("Tactic", _tactic(layer.tactic)),
         _fact("Stream", layer.stream),
         _fact("Mapping", layer.evidence, None, None, _EVIDENCE.get(layer.evidence, "")),
+        _fact("Inferred", ", ".join(layer.inferred), None, None, _why(lens, layer)) if layer.inferred else None,
+        _fact("Runs", f"only in {', '.join(layer.branch)}") if layer.branch else None,
+        _fact("Runs", "at each turn of a loop", None, None, "operations and bytes are of all turns")
+        if layer.repeated
+        else None,
     ]
     sections: list[Json] = [{"type": "facts", "title": "Figures", "rows": [f for f in facts if f]}]
     if layer.nodes:
@@ -445,6 +453,12 @@ def _node_details(lens: Lens, node: Node) -> Json:
         "tags": [_fate(lens, node)],
         "sections": sections,
     }
+
+
+def _why(lens: Lens, layer: Layer) -> str:
+    """The rule by which nodes were put into a layer that does not name them."""
+    found = lens.plan.facts.get("inferred", {})
+    return "; ".join(dict.fromkeys(found[n] for n in layer.inferred if n in found))
 
 
 _EVIDENCE = {

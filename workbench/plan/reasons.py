@@ -1,0 +1,397 @@
+"""Why a node is in no layer, and which kernel computes a node that the compiler does not name.
+
+A generated kernel's name lists its operations (``__myl_FcAddSilu`` is a product, an addition and a SiLU). Where one is
+left over once the nodes that the compiler names are spelled in it, and a node of that operation comes right behind or
+before them, the node is computed there: that is inferred, and said so. Only where no kernel computes it, and arithmetic
+allows it, is a node called folded into the weights of a neighbor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.model.cost import SHAPES, VIEWS
+from workbench.model.graph import RANDOM, Graph, Node
+from workbench.plan.flow import RECURRENT
+from workbench.plan.kinds import layer_kind, words_of
+from workbench.plan.plan import Unclaimed
+
+if TYPE_CHECKING:
+    import onnx
+
+    from workbench.compilers.base import LayerRecord
+
+REASONS = {
+    "constant": "computed at build time: it depends on weights alone",
+    "shape": "shape arithmetic: the host knows the result before the kernels run",
+    "dead": "no output of the model depends on it",
+    "view": "a view: the bytes stay where they are",
+    "layout": "a data movement that became part of its neighbors' memory layout",
+    "weights": "folded into the weights of its neighbor",
+    "scale": "a scale by a number that the product beside it, or weights before that, take up",
+    "quantization": "absorbed: its neighbor reads or writes the quantized type",
+    "cast": "a conversion that its neighbor does while it reads or writes",
+    "duplicate": "the same computation as another node, done once",
+    "identity": "nothing to do: at this size its output is its input",
+    "body": "inside a control-flow body that the compiler reports as a whole",
+    "unrolled": "a loop unrolled into kernels of which the compiler names no node",
+    "unknown": "the compiler does not say",
+}
+"""The codes of `Unclaimed.reason`, in words."""
+
+NO_KERNEL = frozenset(REASONS) - {"body", "unrolled", "unknown"}
+"""The reasons that say that a node needs no kernel of its own. The others say that its kernel is not known."""
+
+_MOVEMENT = {
+    "Transpose",
+    "Concat",
+    "Split",
+    "Slice",
+    "Expand",
+    "Pad",
+    "Tile",
+    "DepthToSpace",
+    "SpaceToDepth",
+}
+_SCALES = {"BatchNormalization", "Mul", "Add", "Sub", "Div"}
+_PRODUCTS = {"Conv", "MatMul", "Gemm"}
+_WEIGHTED = {*_PRODUCTS, "ConvTranspose", "BatchNormalization", "LayerNormalization", "RMSNormalization", "InstanceNormalization",
+             "GroupNormalization"}  # fmt: skip
+
+_SPELLED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "Relu": (("Relu",),), "Elu": (("Elu",), ("Max", "Exp", "Add", "Min", "Add")), "Sigmoid": (("Sigm",), ("Silu",)),
+    "Tanh": (("Tanh",),), "Exp": (("Exp",),), "Log": (("Log",),), "Erf": (("Erf",),), "Abs": (("Abs",),), "Neg": (("Neg",),),
+    "Sqrt": (("Sqrt",),), "Reciprocal": (("Div",), ("Reci",)), "Sin": (("Sin",),), "Cos": (("Cos",),), "Tan": (("Tan",),),
+    "Floor": (("Floo",),), "Ceil": (("Ceil",),), "Round": (("Roun",),), "Sign": (("Sign",),), "Pow": (("Pow",), ("Mul",), ("Sqrt",)),
+    "Add": (("Add",),), "Sub": (("Sub",), ("Add",)), "Mul": (("Mul",),), "Div": (("Div",), ("Mul",)), "Max": (("Max",),),
+    "Min": (("Min",),), "Clip": (("Max", "Min"), ("Min", "Max"), ("Max",), ("Min",)), "Where": (("Sele",),),
+    "LeakyRelu": (("Mul", "Max"),), "HardSigmoid": (("Mul", "Add", "Min", "Max"),), "PRelu": (("Mul", "Lt", "Sele"),),
+    "HardSwish": (("Mul", "Add", "Min", "Max", "Mul"),), "Softsign": (("Abs", "Add", "Div"),), "Softplus": (("Exp", "Log1"),),
+    "Gelu": (("Gelu",), ("Div", "Erf", "Add", "Mul", "Mul")), "Mish": (("Exp", "Log1", "Tanh", "Mul"),),
+    "BatchNormalization": (("Mul", "Add"), ("Add",)), "Equal": (("Eql",),), "Greater": (("Gtr",),), "Less": (("Lt",),),
+    "Not": (("Not",),), "And": (("And",),), "Or": (("Or",),), "IsNaN": (("Isna",),), "IsInf": (("Isin",),),
+    "GreaterOrEqual": (("Eql", "Gtr", "Or"),), "LessOrEqual": (("Eql", "Lt", "Or"),), "Cast": (("Cast",),),
+    "Softmax": (("Maxr", "Sub", "Exp", "Sum", "Div"),), "LogSoftmax": (("Maxr", "Sub", "Exp", "Sum", "Div", "Log"),),
+    "LayerNormalization": (("Mean", "Sub", "Mul", "Mean", "Add", "Sqrt", "Div", "Mul", "Mul", "Add"),),
+    "RMSNormalization": (("Mul", "Mean", "Add", "Sqrt", "Div", "Mul", "Mul"),), "ReduceMean": (("Mean",),),
+    "ReduceSum": (("Sum",),), "ReduceMax": (("Maxr",),), "ReduceMin": (("Minr",),), "ReduceProd": (("Prod",),), "CumSum": (("Cums",),),
+    "Conv": (("Corr",), ("Conv",), ()), "MatMul": (("Fc",), ("Gemm",), ()), "Gemm": (("Fc", "Add"), ("Fc",), ()),
+    "MaxPool": ((),), "AveragePool": ((),), "GlobalAveragePool": (("Mean",), ()),
+}  # fmt: skip
+"""How Myelin spells ONNX's operations, in the names of its kernels (seen in builds of one operation at a time)."""
+
+_SILENT = (VIEWS | _MOVEMENT | SHAPES) - {"Pad"}
+"""Operations that may leave no arithmetic in a kernel's name."""
+
+
+def inferred(
+    graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]]
+) -> tuple[list[tuple[str, ...]], dict[str, str]]:
+    """Nodes that a kernel computes though the compiler does not name them there.
+
+    Args:
+        graph: The model at the plan's shapes.
+        layers: The compiler's layers.
+        claims: Ids of the nodes of each layer.
+
+    Returns:
+        Per layer the ids of such nodes, and for each node why.
+    """
+    search = _Search(graph, layers, claims)
+    changed = True
+    while changed:
+        changed = False
+        for node in search.open:
+            if node.id not in search.why and search.place(node):
+                changed = True
+    return [tuple(nodes) for nodes in search.found], search.why
+
+
+class _Search:
+    """Looks for the kernels of nodes that no layer claims."""
+
+    def __init__(self, graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]]) -> None:
+        self.graph, self.layers, self.claims = graph, layers, claims
+        self.found: list[list[str]] = [[] for _ in layers]
+        self.why: dict[str, str] = {}
+        self.of: dict[str, list[int]] = {}
+        for i, nodes in enumerate(claims):
+            for name in nodes:
+                self.of.setdefault(name, []).append(i)
+        owners = dict.fromkeys(self.of, 1)
+        shape_only, twins = _shape_only(graph), _twins(graph, owners)
+        self.open = [
+            node for node in graph.nodes
+            if node.id not in owners
+            and _reason(graph, node, shape_only, twins.get(node.id)) == "unknown"
+        ]  # fmt: skip
+
+    def place(self, node: Node) -> bool:
+        """Put `node` into the kernels that compute it, if that can be told."""
+        before = self._kernels(self._sources(node))
+        after = self._kernels(self._users(node))
+        for i in (*before, *after):
+            if self._spells(i, node):
+                return self._put(i, node, f"its operation is in the kernel's name, {self.layers[i]['name']}")
+        if _scales_by_a_number(self.graph, node):
+            for i in (*before, *after):
+                if layer_kind(self.layers[i]) == "attention":
+                    return self._put(i, node, "a fused attention scales by a number itself")
+        both = [i for i in before if i in after]
+        if both and not _is_linear(self.graph, node) and len(before) == len(after) == 1:
+            return self._put(both[0], node, "it lies between nodes of this one kernel")
+        return False
+
+    def alpha(self, node: Node) -> str | None:
+        """The product of two activations beside `node` that can scale by a number, as its alpha; None without one."""
+        if not _scales_by_a_number(self.graph, node):
+            return None
+        near = [i for other in (*self._sources(node), *self._users(node)) for i in self.of[other.id]]
+        return next((self.layers[i]["name"] for i in near if self._has_alpha(i)), None)
+
+    def _put(self, i: int, node: Node, why: str) -> bool:
+        self.found[i].append(node.id)
+        self.of.setdefault(node.id, []).append(i)
+        self.why[node.id] = why
+        return True
+
+    def _kernels(self, nodes: Iterable[Node]) -> list[int]:
+        """The layers of the nodes: of each the last, which writes its result."""
+        return list(dict.fromkeys(self.of[node.id][-1] for node in nodes))
+
+    def _sources(self, node: Node) -> list[Node]:
+        """Placed nodes that compute its data, seen through what moves it."""
+        out, queue, seen = [], [i for i in node.inputs if i and i not in self.graph.constants], set()
+        while queue:
+            maker = self.graph.producer.get(queue.pop())
+            if maker is None or maker.id in seen:
+                continue
+            seen.add(maker.id)
+            if maker.id in self.of:
+                out.append(maker)
+            elif maker.op in _SILENT:
+                queue += [i for i in maker.inputs if i and i not in self.graph.constants]
+        return out
+
+    def _users(self, node: Node) -> list[Node]:
+        """Placed nodes that read its result, seen through what moves it."""
+        out, queue, seen = [], [o for o in node.outputs if o], set()
+        while queue:
+            for user in self.graph.consumers.get(queue.pop(), ()):
+                if user.id in seen:
+                    continue
+                seen.add(user.id)
+                if user.id in self.of:
+                    out.append(user)
+                elif user.op in _SILENT:
+                    queue += [o for o in user.outputs if o]
+        return out
+
+    def _spells(self, i: int, node: Node) -> bool:
+        """Whether the kernel's name holds the node's operation beyond those of its other nodes."""
+        words = Counter(words_of(self.layers[i]["name"]))
+        if not words or node.op not in _SPELLED or node.domain not in {"", "ai.onnx"} or node.op == "Cast":
+            return False
+        mine = [self.graph.by_id[n] for n in (*self.claims[i], *self.found[i])]
+        if any(other.op not in _SPELLED and other.op not in _SILENT for other in mine):
+            return False  # how that is spelled is not known, so nothing is known to be left over
+        left = words.copy()
+        for other in mine:
+            self._spend(left, other, mine)
+        return self._spend(left, node, [*mine, node])
+
+    def _spend(self, left: Counter[str], node: Node, among: Sequence[Node]) -> bool:
+        """Take a node's words out of `left`; False where they are not there."""
+        if node.op == "Mul" and self._gate(node, among) and left["Silu (product)"] > 0:
+            left["Silu (product)"] -= 1
+            return True
+        for words in _SPELLED.get(node.op, ()):
+            need = Counter(words)
+            if words and all(left[w] >= n for w, n in need.items()):
+                left.subtract(need)
+                if node.op in {"Conv", "Gemm"} and len(node.inputs) > 2 and left["Add"] > 0 and "Add" not in words:
+                    left["Add"] -= 1  # its bias
+                left["Silu (product)"] += "Silu" in need  # the word stands for the product with the sigmoid, too
+                return True
+        return () in _SPELLED.get(node.op, ())
+
+    def _gate(self, node: Node, among: Sequence[Node]) -> bool:
+        """Whether it multiplies a sigmoid among these nodes with that sigmoid's input: a SiLU."""
+        return any(
+            other.op == "Sigmoid" and other.outputs[0] in node.inputs and other.inputs[0] in node.inputs
+            for other in among
+        )
+
+    def _has_alpha(self, i: int) -> bool:
+        layer = self.layers[i]
+        product = any(
+            n.op in {"MatMul", "Gemm"} and not self.graph.constants.intersection(n.inputs)
+            for n in (self.graph.by_id[name] for name in self.claims[i])
+        )
+        return product and any("_alpha_" in t["name"] for t in layer.get("constants", ()))
+
+
+def _is_linear(graph: Graph, node: Node) -> bool:
+    """Whether it only scales or shifts its data by constants, so that weights before or behind it can take it up."""
+    return node.op in _SCALES and sum(bool(i) and i not in graph.constants for i in node.inputs) == 1
+
+
+def _scales_by_a_number(graph: Graph, node: Node) -> bool:
+    numbers = [i for i in node.inputs if i in graph.constants]
+    return node.op in {"Mul", "Div"} and len(numbers) == 1 and graph.tensor(numbers[0]).elements == 1
+
+
+def explain(graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]]) -> list[Unclaimed]:
+    """Why each node that is in none of `claims` is in no layer."""
+    owners: dict[str, list[int]] = {}
+    for i, nodes in enumerate(claims):
+        for name in nodes:
+            owners.setdefault(name, []).append(i)
+    shape_only, twins = _shape_only(graph), _twins(graph, owners)
+    unrolled = any("_unroll" in raw["name"] for raw, nodes in zip(layers, claims, strict=True) if not nodes)
+    search = _Search(graph, layers, claims)
+    cut = {i for i, raw in enumerate(layers) if "Etc" in words_of(raw["name"])}
+    out = []
+    for node in graph.nodes:
+        if node.id in owners:
+            continue
+        reason = _reason(graph, node, shape_only, twins.get(node.id))
+        text = REASONS[reason]
+        if reason == "duplicate":
+            text = f"the same computation as {twins[node.id]}, done once"
+        elif reason == "unknown" and node.op in RECURRENT and unrolled:
+            reason, text = "unrolled", REASONS["unrolled"]
+        elif reason == "unknown" and (taker := _takes_up(graph, node, owners, cut)) is not None:
+            reason, text = "weights", f"folded into the weights of {taker}"
+        elif reason == "unknown" and (kernel := search.alpha(node)) is not None:
+            reason, text = "scale", f"a scale by a number: the alpha of {kernel} or weights before it take it up"
+        out.append(Unclaimed(node.id, reason, text))
+    return out
+
+
+def _takes_up(graph: Graph, node: Node, owners: Mapping[str, Sequence[int]], cut: set[int]) -> str | None:
+    """The node whose constants can hold this one's scale or shift: a product, a convolution or a normalization.
+
+    None where there is none, or where a kernel's name is too long for its operations to be all in it.
+    """
+    if not _is_linear(graph, node):
+        return None
+
+    def holds(other: Node) -> bool:
+        fits = other.op in _WEIGHTED and any(i in graph.constants for i in other.inputs[1:])
+        fits = fits or (other.op in {"MatMul", "Gemm"} and other.inputs[0] in graph.constants)
+        return fits and not cut.intersection(owners[other.id])
+
+    name = next((i for i in node.inputs if i and i not in graph.constants), "")
+    while (maker := graph.producer.get(name)) is not None and maker.id not in owners:
+        if maker.op not in VIEWS | _MOVEMENT and not _is_linear(graph, maker):
+            break
+        name = next((i for i in maker.inputs if i and i not in graph.constants), "")
+    if maker is not None and maker.id in owners and holds(maker):
+        return maker.id
+    if node.op not in {"Mul", "Div"} and any(
+        u.op not in {"MatMul", "Gemm"} for u in graph.consumers.get(node.outputs[0], ())
+    ):
+        return None  # a shift before a convolution is not the same at its padded edge
+    users = list(graph.consumers.get(node.outputs[0], ()))
+    fits = users and all(
+        u.id in owners and u.op in _PRODUCTS and holds(u) and u.inputs[0] == node.outputs[0] for u in users
+    )
+    return users[0].id if fits and node.outputs[0] not in graph.outputs else None
+
+
+def _reason(graph: Graph, node: Node, shape_only: set[str], twin: str | None) -> str:
+    if node.id not in graph.live:
+        return "dead"
+    if node.outputs and all(not o or o in graph.constants for o in node.outputs):
+        return "constant"
+    if node.op in SHAPES or node.id in shape_only:
+        return "shape"
+    if node.op in VIEWS:
+        return "view"
+    if node.parent is not None or node.op in {"If", "Loop", "Scan"}:
+        return "body"
+    if node.op in {"QuantizeLinear", "DequantizeLinear"}:
+        return "quantization"
+    if twin is not None:
+        return "duplicate"
+    if node.op == "Cast":
+        return "cast"
+    if node.op in _MOVEMENT or (node.op == "Gather" and node.inputs[1] in graph.constants):
+        return "layout"
+    if node.op in {"Resize", "Upsample"} and _same_size(graph, node):
+        return "identity"
+    return "unknown"
+
+
+def _same_size(graph: Graph, node: Node) -> bool:
+    """Whether a Resize gives what it gets: at the same size every mode does, but for one that also crops."""
+    before, after = (graph.tensor(name) for name in (node.inputs[0], node.outputs[0]))
+    crops = node.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
+    return not crops and before.elements is not None and before.shape == after.shape
+
+
+def _twins(graph: Graph, owners: Mapping[str, object]) -> dict[str, str]:
+    """For each node that no layer claims, one that a layer claims and that computes the same."""
+    numbers = _value_numbers(graph)
+    first: dict[int, str] = {}
+    for node in graph.nodes:
+        if node.id in owners:
+            first.setdefault(numbers[node.id], node.id)
+    return {n.id: first[numbers[n.id]] for n in graph.nodes if n.id not in owners and numbers[n.id] in first}
+
+
+def _value_numbers(graph: Graph) -> dict[str, int]:
+    """A number for each node; two nodes with the same number compute the same values.
+
+    Classic value numbering: same operation, same attributes, same inputs by value. Small constants
+    count as equal by content.
+    """
+    contents = {t.name: (tuple(t.dims), t.data_type, t.raw_data, tuple(t.float_data), tuple(t.int64_data))
+                for t in graph.proto.graph.initializer if not t.external_data}  # fmt: skip
+    seen: dict[tuple[Any, ...], int] = {}
+    value: dict[str, Any] = {name: ("constant", *content) for name, content in contents.items()}
+    numbers = {}
+    for node in graph.nodes:
+        attributes = tuple(sorted(_unnamed(a).SerializeToString() for a in node.proto.attribute))
+        key: tuple[Any, ...] = (
+            node.op,
+            node.domain,
+            node.parent,
+            attributes,
+            tuple(value.get(i, i) for i in node.inputs),
+        )
+        if node.op in RANDOM:
+            key = (*key, node.id)  # two draws are two values
+        number = seen.setdefault(key, len(seen))
+        numbers[node.id] = number
+        value.update({name: (number, k) for k, name in enumerate(node.outputs)})
+    return numbers
+
+
+def _unnamed(attribute: onnx.AttributeProto) -> onnx.AttributeProto:
+    """The attribute with its tensor's name taken off, which is no part of the value."""
+    if not attribute.HasField("t") or not attribute.t.name:
+        return attribute
+    bare = type(attribute)()
+    bare.CopyFrom(attribute)
+    bare.t.ClearField("name")
+    return bare
+
+
+def _shape_only(graph: Graph) -> set[str]:
+    """Nodes that only shape arithmetic reads: from a Shape or Size on, small integers, no kernel."""
+    from_shape: set[str] = set()
+    nodes: set[str] = set()
+    for node in graph.nodes:
+        if node.op in {"Shape", "Size"}:
+            from_shape.update(node.outputs)
+            continue
+        known = [i for i in node.inputs if i and i not in graph.constants]
+        integer = all(graph.tensor(o).dtype in {"int64", "int32", "bool", "", "float32"} for o in node.outputs)
+        if known and integer and all(i in from_shape for i in known):
+            from_shape.update(node.outputs)
+            nodes.add(node.id)
+    return nodes
