@@ -28,7 +28,7 @@ from workbench.model.trust import mark
 from workbench.plan import Plan
 from workbench.plan.check import SchemaError, checker
 from workbench.session import Session
-from workbench.store import IMPORTED, Store, written
+from workbench.store import IMPORTED, Store
 
 ARCHIVE = "workbench.session/1"
 
@@ -108,7 +108,10 @@ _check_any = checker({"type": "object"})
 def write(session: Session, path: Path) -> Path:
     """See `Session.export`."""
     files: dict[str, str] = {}
-    with written(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with (
+        session.store.writing(path) as draft,
+        zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
         models = {}
         stored: dict[str, str] = {}  # one model may have several names
         for name, model in session.models.items():

@@ -72,9 +72,11 @@ _FOLDERS = (
     "environments",
 )  # fmt: skip
 _FILES = ("format", "secret", "adopted", "index.db", "index.db-wal", "index.db-shm", "index.db-journal")
+_DRAFT = "draft"
 _SEALED = ("engine", "build.log", "record.json", "plan.json", "build.json")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM}
+_LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 UNWRITABLE = frozenset({"disk-full", "read-only", "not-permitted"})
 """Codes of the errors of a place that can't be written now, though nothing in it is wrong."""
 
@@ -373,6 +375,19 @@ class Store:
             raise
         finally:
             _discard(folder, held)
+
+    @contextlib.contextmanager
+    def writing(self, path: str | Path) -> Iterator[Path]:
+        """A draft of a file that the user named, as `written`.
+
+        If this process is killed, the next one that opens the store removes the draft.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        with self.scratch("write") as folder, written(path) as draft:
+            (folder / _DRAFT).write_text(str(draft))
+            yield draft
 
     @contextlib.contextmanager
     def lock(
@@ -698,6 +713,15 @@ def _folder(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def _chmod(path: Path, mode: int) -> None:
+    """Set a mode; some mounted file systems have none, and that is no reason not to work there."""
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, *_LOCKLESS}:
+            raise
+
+
 def _keep_private(place: Path) -> None:
     """Close an existing store to other users: its folders, and itself where it holds nothing but a store."""
     with os.scandir(place) as entries:
@@ -709,7 +733,7 @@ def _keep_private(place: Path) -> None:
         found = folder.lstat()
         own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
         if own and found.st_mode & 0o077:
-            folder.chmod(0o700)
+            _chmod(folder, 0o700)
 
 
 def _hold(path: Path, *, create: bool = True, mode: int = 0o600) -> int | None:
@@ -724,8 +748,10 @@ def _hold(path: Path, *, create: bool = True, mode: int = 0o600) -> int | None:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if create and error.errno in _LOCKLESS:
+                return held  # a file system without locks: what is left behind there stays
             os.close(held)
-            if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}:
+            if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, *_LOCKLESS}:
                 return None
             raise
         with contextlib.suppress(FileNotFoundError):
@@ -758,17 +784,28 @@ def _claim(place: Path, prefix: str) -> tuple[Path, int]:
 
 
 def _discard(folder: Path, held: int) -> None:
+    _discard_draft(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
     os.close(held)
     _scratches.pop(folder, None)
 
 
+def _discard_draft(folder: Path) -> None:
+    """Remove the draft beside a user's file that was not finished, if one is noted in `folder`."""
+    with contextlib.suppress(OSError):
+        draft = Path((folder / _DRAFT).read_text())
+        if re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}", draft.name) and (found := _hold(draft, create=False)) is not None:
+            draft.unlink(missing_ok=True)
+            os.close(found)
+
+
 @atexit.register
 def _discard_all() -> None:
     """Threads that are stopped with the interpreter do not clean up."""
     for folder, pid in list(_scratches.items()):
-        if pid == os.getpid():  # not of the process that this one was forked from
+        # Not of the process that this one was forked from; and a draft that is noted there is removed by the next.
+        if pid == os.getpid() and not (folder / _DRAFT).exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
 
@@ -880,10 +917,9 @@ def written(path: str | Path, *, parents: bool = False) -> Iterator[Path]:
 
 def _move(folder: Path, place: Path) -> None:
     _folder(place.parent)
-    for file in folder.rglob("*"):
+    for file in [folder, *folder.rglob("*")]:
         if not file.is_symlink():
-            file.chmod(0o700 if file.is_dir() else 0o600)
-    folder.chmod(0o700)
+            _chmod(file, 0o700 if file.is_dir() else 0o600)
     try:
         folder.rename(place)
     except OSError:

@@ -332,6 +332,56 @@ def test_a_draft_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert target.read_text() == "last"
 
 
+EXPORT = """
+import sys, zipfile
+from workbench import Session
+session = Session("export")
+session.build(sys.argv[1], compiler="fake")
+def stop(*_):
+    print("busy", flush=True)
+    sys.stdin.read()
+zipfile.ZipFile.writestr = stop
+session.export(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_archive_half_written_is_removed_by_the_next(home: Path, small: Path, tmp_path: Path, number: int) -> None:
+    place = tmp_path / "archives"
+    place.mkdir()
+    (place / "out.zip").write_text("precious")
+    process = subprocess.Popen(
+        [sys.executable, "-c", EXPORT, str(small), str(place / "out.zip")], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "busy\n"
+    assert len(list(place.iterdir())) == 2
+    Store()
+    assert len(list(place.iterdir())) == 2  # it lives
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    Store()
+    assert [p.name for p in place.iterdir()] == ["out.zip"]
+    assert (place / "out.zip").read_text() == "precious"
+    assert unfinished(home) == []
+
+
+def test_a_file_system_without_locks(home: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    monkeypatch.setattr(Path, "chmod", unsupported)
+    with contextlib.closing(Session("x")) as session:
+        assert session.build(small, **FAKE).plan.layers
+        session.export(tmp_path / "out.zip")
+        with session.store.scratch("other"):
+            Store()
+            assert len(unfinished(home)) == 2  # a folder and its lock: whether its process lives can't be told
+    assert (tmp_path / "out.zip").is_file()
+
+
 def test_a_folder_that_another_user_made_look_like_ours_is_left_alone(home: Path, tmp_path: Path) -> None:
     store = Store()
     (tmp_path / "precious").mkdir()
