@@ -270,7 +270,7 @@ def _values(model: onnx.ModelProto) -> Values:
                 queue.extend(node.input)
     if not wanted:
         return {}
-    values = {t.name: value for t in graph.initializer if t.name in wanted and (value := _array(t)) is not None}
+    values = {t.name: value for t in graph.initializer if t.name in wanted and (value := small_array(t)) is not None}
     given = set(values)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     total = sum(value.size for value in values.values())
@@ -313,7 +313,7 @@ def _computed(
     return made if all(isinstance(value, np.ndarray) and value.size <= LARGEST for value in made) else []
 
 
-def _array(tensor: onnx.TensorProto) -> Any:
+def small_array(tensor: onnx.TensorProto) -> Any:
     """The values of a small tensor that lies in the graph; None for others, and for those that onnx can't read."""
     from onnx import numpy_helper
 
@@ -332,7 +332,7 @@ def _constant(node: onnx.NodeProto) -> list[Any]:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     tensor = attributes.get("value")
     if tensor is not None:
-        value = _array(tensor)
+        value = small_array(tensor)
         return [] if value is None else [value]
     plain = next(
         (attributes[k] for k in ("value_int", "value_ints", "value_float", "value_floats") if k in attributes), None
