@@ -35,6 +35,7 @@ ODD = {
     "control": ["a\tb", "c\nd", "\x1e", "e\x1ff"],
     "spaces": [" lead", "trail ", "in side", "  "],
     "shadow": ["Sigmoid_2", "t1", "", "Relu_1"],
+    "long": ["A" * 4000, "B" * 4000, "layer/" * 2000, "C"],
     "metadata": ["[ONNX Layer: x]", "Name: n, LayerType: t", "a]\x1e[ONNX Layer: b", "^"],
 }
 
@@ -160,7 +161,51 @@ def test_control_flow_and_functions(session: Session, tmp_path: Path, validate) 
     )  # fmt: skip
     engine = session.build(save(made, tmp_path / "fn.onnx"), **SM89)
     check(engine.plan, engine.folder, validate)
-    assert "mm" in claimed(engine.plan)
+    assert claimed(engine.plan) == {"call/fn", "call/fe", "mm"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_function_called_twice_has_its_nodes_twice(
+    session: Session, tmp_path: Path, precision: str, validate
+) -> None:
+    opset = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+    slope = node("LeakyRelu", ["A"], ["B"], "leaky")
+    slope.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    inner = helper.make_function("own", "Act", ["A"], ["B"], [slope], opset)
+    inner.attribute_proto.append(helper.make_attribute("slope", 0.25))
+    outer = helper.make_function(
+        "own", "Linear", ["X", "W"], ["Y"],
+        [node("MatMul", ["X", "W"], ["m"], "mm"), node("Act", ["m"], ["Y"], "act", domain="own")], opset,
+    )  # fmt: skip
+    made = model(
+        [node("Linear", ["x", "w"], ["h"], "one", domain="own"), node("Linear", ["h", "w"], ["y"], "two", domain="own")],
+        [value("x", [8, 64])], [value("y", [8, 64])], [weights("w", 64, 64)], functions=[inner, outer], domains=["own"], infer=False,
+    )  # fmt: skip
+    engine = session.build(save(made, tmp_path / "fn.onnx"), **SM89, precision=precision)
+    check(engine.plan, engine.folder, validate)
+    names = {f"{call}/{n}" for call in ("one", "two") for n in ("mm", "act/leaky")}
+    assert names <= claimed(engine.plan)
+    products = sum(layer.flops or 0 for layer in engine.plan.layers if any(n.endswith("/mm") for n in layer.nodes))
+    assert products >= 2 * (2 * 8 * 64 * 64)
+
+
+def test_nodes_out_of_order_and_names_that_are_not_utf8(session: Session, tmp_path: Path) -> None:
+    made = chain(["relu", "sigmoid", "tanh"])
+    nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(reversed(nodes))
+    engine = session.build(save(made, tmp_path / "order.onnx"), **SM89)
+    assert claimed(engine.plan) == {"mm", "relu", "sigmoid", "tanh"}
+    assert "order" in engine.plan.facts["model_problems"][0]
+    data = (
+        chain(["relu", "NODE", "tanh"])
+        .SerializeToString()
+        .replace(b"NODE", b"\xc4\xe3\xba\xff")
+        .replace(b"\x02t1", b"\x02\xc4\xe3")
+    )
+    (tmp_path / "bytes.onnx").write_bytes(data)
+    engine = session.build(tmp_path / "bytes.onnx", **SM89)
+    assert claimed(engine.plan) == {"mm", "relu", r"\xc4\xe3\xba\xff", "tanh"}
 
 
 @pytest.mark.parametrize("turns", [None, 4])

@@ -204,26 +204,6 @@ def test_metadata_and_attributes() -> None:
     assert isinstance(graph.proto, onnx.ModelProto)
 
 
-def test_one_name_for_different_tensors_in_two_branches_is_of_unknown_shape() -> None:
-    def branch(columns: int, op: str) -> onnx.GraphProto:
-        return helper.make_graph(
-            [node("Slice", ["x", "zero", f"n{columns}", "one"], ["a"], f"cut{columns}"), node(op, ["a"], ["b"], op),
-             node("ReduceSum", ["b"], ["c"], f"sum{columns}")],
-            "b", [], [value("c", [1, 1])], value_info=[value("a", [2, columns]), value("b", [2, columns])],
-        )  # fmt: skip
-
-    made = model(
-        [node("If", ["t"], ["y"], "if", then_branch=branch(3, "Relu"), else_branch=branch(5, "Exp"))],
-        [value("x", [2, 8]), value("t", [], TensorProto.BOOL)], [value("y", [1, 1])],
-        [constant(f"n{k}", [k], "int64") for k in (3, 5)] + [constant("zero", [0], "int64"), constant("one", [1], "int64")],
-        infer=False,
-    )  # fmt: skip
-    graph = Graph(made)
-    assert graph.tensor("a").shape is None
-    assert graph.tensor("c").shape == (1, 1)  # the same in both
-    assert graph.tensor("x").shape == (2, 8)
-
-
 @pytest.mark.tiny
 def test_nodes_out_of_order_are_sorted_and_stay_alive() -> None:
     made = mlp()
@@ -289,6 +269,9 @@ def test_what_is_wrong_with_a_model_is_told(code: str) -> None:
     assert all(len(n.inputs) >= 1 and n.attribute("perm") is None for n in graph.nodes)
 
 
+SAME = helper.make_graph([node("Relu", ["x"], ["o"], "r")], "g", [], [value("o", None)])
+
+
 @pytest.mark.tiny
 @pytest.mark.parametrize(
     ("nodes", "codes"),
@@ -298,11 +281,16 @@ def test_what_is_wrong_with_a_model_is_told(code: str) -> None:
         ([node("Resize", ["x", "", "s"], ["y"], "n")], []),
         ([node("Clip", ["x", "", "s0"], ["y"], "n")], []),
         ([node("Whatever", [], ["y"], "n", domain="own")], []),
+        ([node("If", ["b"], ["y"], "n", then_branch=SAME, else_branch=SAME)], []),
     ],
 )
 def test_only_what_is_wrong_is_told(nodes: list[onnx.NodeProto], codes: list[str]) -> None:
     made = model(
-        nodes, [value("x", [2, 4])], [value("y", None)], [constant("s", [1.0, 2.0]), constant("s0", 1.0)], infer=False
+        nodes,
+        [value("x", [2, 4])],
+        [value("y", None)],
+        [constant("s", [1.0, 2.0]), constant("s0", 1.0), constant("b", True, "bool")],
+        infer=False,
     )
     assert [p.code for p in Graph(made).problems] == codes
 

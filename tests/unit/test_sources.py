@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import needs_torch
 from tests.models_small import mlp, save
 from workbench import Session
 from workbench.errors import ModelError
@@ -114,6 +115,31 @@ def test_damaged_text_is_told(tmp_path: Path, text: str) -> None:
     with pytest.raises(ModelError) as info:
         kept_sources(tmp_path / "m.onnx")
     assert info.value.code == "sources-damaged"
+
+
+@needs_torch
+def test_a_module_shows_its_lines_after_its_file_is_gone(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib
+
+    import torch
+
+    (tmp_path / "net_of_sources.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        y = x * 2\n"
+        "        return torch.relu(y)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("net_of_sources").Net()
+    model = session.add(module, inputs=(torch.ones(2, 3),), name="net")
+    (tmp_path / "net_of_sources.py").unlink()
+    assert (model.path.parent / "model.sources.json").is_file()
+    lens = Lens.of_model(session.model("net"))
+    assert lens.graph is not None
+    (node,) = [n.id for n in lens.graph.nodes if n.op == "Relu"]
+    for each in (lens, lens.for_report()):  # it is the user's own, and was kept on purpose
+        (code,) = [s for s in wire.details(each, "node", node)["sections"] if s["type"] == "code"]
+        assert code["lines"][-2:] == ["        y = x * 2", "        return torch.relu(y)"]
 
 
 def test_a_sample_shows_its_own_lines() -> None:

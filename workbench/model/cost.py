@@ -218,7 +218,7 @@ def _trips(graph: Graph, container: Node) -> int | None:
 
 def _loop_trips(graph: Graph, loop: Node) -> int | None:
     most = _scalar(graph, _input(loop, 0))
-    if most is None:
+    if not isinstance(most, int):
         return None
     if most <= 0:
         return 0
@@ -258,14 +258,11 @@ def _scalar(graph: Graph, name: str) -> float | int | bool | None:
 
 def _value(graph: Graph, name: str, depth: int) -> Any:
     """A small array that follows from constants and known shapes, or None."""
-    from onnx import numpy_helper
-
-    from workbench.model.shapes import LARGEST, _computed
+    from workbench.model.shapes import _computed, small_array
 
     if name in graph.initializers:
         found = next((t for t in _initializers(graph.proto.graph) if t.name == name), None)
-        small = found is not None and not found.external_data and math.prod(found.dims) <= LARGEST
-        return numpy_helper.to_array(found) if small else None
+        return None if found is None else small_array(found)
     node = graph.producer.get(name)
     if node is None or depth == 0 or not _standard(node):
         return None

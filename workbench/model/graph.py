@@ -557,7 +557,7 @@ def _validate(graph: Graph) -> Iterator[Problem]:
     model = graph.proto
     given = {v.name for g in _graphs_of(model.graph) for v in g.input} | graph.initializers
     unknown: dict[str, list[str]] = {}
-    made: Counter[str] = Counter(name for node in graph.nodes for name in node.outputs if name)
+    made = {name for node in graph.nodes for name in node.outputs if name}
     for node in graph.nodes:
         for name in node.inputs:
             if name and name not in made and name not in given:
@@ -602,12 +602,12 @@ def _validate(graph: Graph) -> Iterator[Problem]:
     for name in graph.outputs:
         if name not in made and name not in given:
             yield Problem("undefined-tensor", f"Output {_short(name)} of the model is made by no node.")
-    for name, times in made.items():
-        if times > 1 or name in graph.initializers:
-            nodes = [n.id for n in graph.nodes if name in n.outputs]
-            if times > 1 and len({n.parent for n in graph.nodes if name in n.outputs}) > 1:
-                continue  # bodies of If and Loop may each make a tensor of this name
-            yield Problem("duplicate-tensor", f"Tensor {_short(name)} is made more than once.", tuple(nodes))
+    for each in _graphs_of(model.graph):  # bodies of If and Loop may each make a tensor of the same name
+        times = Counter(o for n in each.node for o in n.output if o)
+        times.update({v.name for v in each.input} | {t.name for t in each.initializer})
+        for name in (name for name, count in times.items() if count > 1):
+            makers = tuple(n.id for n in graph.nodes if name in n.outputs)
+            yield Problem("duplicate-tensor", f"Tensor {_short(name)} is made more than once.", makers)
     for name in (*graph.inputs, *graph.outputs):
         tensor = graph.tensor(name)
         for dim in tensor.shape or ():

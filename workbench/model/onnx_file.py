@@ -158,7 +158,7 @@ def _not_onnx(path: Path, error: Exception | None) -> ModelError:
 
 
 def _read_strings(model: onnx.ModelProto) -> None:
-    """Make text of names that are not UTF-8, as old exporters on other code pages wrote: ``\\xc4`` for a byte.
+    r"""Make text of names that are not UTF-8, as old exporters on other code pages wrote: ``\xc4`` for a byte.
 
     Protobuf gives such a name as bytes, which nothing else expects.
     """
@@ -458,7 +458,7 @@ def _skeleton(file: BinaryIO, size: int, location: bytes) -> bytes:
                     stop = body + length
             elif wire == _VARINT:
                 body = stop = base + _varint(data, used)[1]
-            elif wire == _FIXED64 or wire == _FIXED32:
+            elif wire in (_FIXED64, _FIXED32):
                 body = stop = base + used + (8 if wire == _FIXED64 else 4)
             else:
                 raise _WireError(f"unknown field at byte {position}")

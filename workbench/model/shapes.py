@@ -191,28 +191,21 @@ def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.Mode
     copy.CopyFrom(model)
     graph = copy.graph
     shapes = _shapes(graph)
-    hidden: list[tuple[onnx.NodeProto, str, list[str]]] = []
-
-    def hide(node: onnx.NodeProto) -> None:
-        hidden.append((node, node.domain, list(node.output)))
-        node.domain = _HIDDEN
-
-    for node in nodes_of(graph):
-        if bad_equation(node) is not None:
-            hide(node)
+    hidden: dict[int, tuple[str, list[str]]] = {}  # by place among all nodes: domain and outputs
+    nodes = list(graph.node)  # kept: an id means a node only as long as its object lives
+    top = {id(node) for node in nodes}
     made: set[str] = set()
-    for node in graph.node:
+    for i, node in enumerate(nodes_of(graph)):
         outputs = {o for o in node.output if o}
-        if outputs and outputs <= known.keys():
-            hide(node)
-            del node.output[:]
+        fixed = id(node) in top and bool(outputs) and outputs <= known.keys()
+        long = node.op_type in _LONG or any(_is_long(shapes.get(name)) for name in (*node.input, *node.output))
+        shaped = id(node) in top and values and not any(_is_open(shapes.get(o)) for o in outputs)
+        if fixed or (long and shaped) or bad_equation(node) is not None:
+            hidden[i] = node.domain, list(node.output)
+            node.domain = _HIDDEN
+        if fixed:
             made |= outputs
-        elif (
-            values
-            and not any(_is_open(shapes.get(o)) for o in outputs)
-            and (node.op_type in _LONG or any(_is_long(shapes.get(name)) for name in (*node.input, *node.output)))
-        ):
-            hide(node)
+            del node.output[:]
     imported = {entry.domain for entry in copy.opset_import}
     # Operators of a domain that the model forgot to import are skipped rather than an error.
     forgotten = {node.domain for node in graph.node} - imported - {"", "ai.onnx"} | {_HIDDEN}
@@ -222,17 +215,13 @@ def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.Mode
     graph.value_info.extend(closed)
     count = len(graph.initializer)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in known.items() if name in made)
-    order = [i for i, node in enumerate(nodes_of(graph)) if node.domain == _HIDDEN]
     found = onnx.shape_inference.infer_shapes(copy, data_prop=values)
     del found.graph.initializer[count:], found.opset_import[len(model.opset_import) :]
-    places = set(order)
-    again = [node for i, node in enumerate(nodes_of(found.graph)) if i in places]
-    originals = {id(node): (domain, outputs) for node, domain, outputs in hidden}
-    before = [originals[id(node)] for i, node in enumerate(nodes_of(graph)) if i in places]
-    for node, (domain, outputs) in zip(again, before, strict=True):
-        node.domain = domain
-        del node.output[:]
-        node.output.extend(outputs)
+    for i, node in enumerate(nodes_of(found.graph)):
+        if i in hidden:
+            node.domain, names = hidden[i]
+            del node.output[:]
+            node.output.extend(names)
     _drop_ranks(found.graph)
     return found
 
@@ -281,7 +270,7 @@ def _values(model: onnx.ModelProto) -> Values:
                 queue.extend(node.input)
     if not wanted:
         return {}
-    values = {t.name: value for t in graph.initializer if t.name in wanted and (value := _array(t)) is not None}
+    values = {t.name: value for t in graph.initializer if t.name in wanted and (value := small_array(t)) is not None}
     given = set(values)
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     total = sum(value.size for value in values.values())
@@ -324,7 +313,7 @@ def _computed(
     return made if all(isinstance(value, np.ndarray) and value.size <= LARGEST for value in made) else []
 
 
-def _array(tensor: onnx.TensorProto) -> Any:
+def small_array(tensor: onnx.TensorProto) -> Any:
     """The values of a small tensor that lies in the graph; None for others, and for those that onnx can't read."""
     from onnx import numpy_helper
 
@@ -343,7 +332,7 @@ def _constant(node: onnx.NodeProto) -> list[Any]:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     tensor = attributes.get("value")
     if tensor is not None:
-        value = _array(tensor)
+        value = small_array(tensor)
         return [] if value is None else [value]
     plain = next(
         (attributes[k] for k in ("value_int", "value_ints", "value_float", "value_floats") if k in attributes), None
