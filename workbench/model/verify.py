@@ -138,7 +138,7 @@ def compare(
     return errors, warnings
 
 
-_KEEP = 'To keep it with a warning: session.add(..., check="warn"), or WORKBENCH_EXPORT_CHECK=warn in the shell.'
+_KEEP = 'To keep it with a warning: session.add(..., check="warn"), or workbench --check warn ... in the shell.'
 
 
 def difference(one: Any, other: Any) -> float:
