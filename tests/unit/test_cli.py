@@ -228,8 +228,6 @@ def test_ctrl_c_ends_the_worker_and_is_no_traceback(home: Path) -> None:
 
 
 def test_how_exports_are_checked_is_an_option_of_all_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     from typer.testing import CliRunner
 
     from workbench.cli import app

@@ -99,7 +99,7 @@ def export_module(
         step("Running the module")
         call, outputs, told = _usable(module, call, run(module, call))
         step("Exporting to ONNX")
-        if isinstance(module, torch.jit.ScriptModule):
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             names = _export_scripted(torch, module, call, dynamic, opset, path)
             told.append(
                 "A traced or scripted module has no source lines: the Python class itself, not torch.jit's, has them."
