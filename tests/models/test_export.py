@@ -488,6 +488,8 @@ def test_a_wrong_export_is_refused_and_can_be_kept(session: Session, monkeypatch
         session.add(Mlp(), (X8,))
     assert info.value.code == "export-differs"
     assert 'check="warn"' in info.value.hint
+    assert "aten.linear.default" in info.value.message  # the first of the two
+    assert f"test_export.py:{line_of(Mlp, 'return self.net(x)')}" in info.value.message
     assert session.models == {}
     with pytest.warns(ExportWarning, match="differs from PyTorch in FP64"):
         kept = session.add(Mlp(), (X8,), check="warn")
