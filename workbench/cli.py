@@ -47,6 +47,26 @@ app = typer.Typer(
 )  # fmt: skip
 
 
+class CheckName(str, Enum):
+    """What becomes of a model exported from PyTorch that differs from its module."""
+
+    ERROR = "error"
+    WARN = "warn"
+    OFF = "off"
+
+
+@app.callback(help="See what an inference compiler makes of your model.")
+def _for_all(
+    check: Annotated[
+        CheckName | None,
+        typer.Option(help="What is exported from PyTorch is compared with it: refuse what differs (error, the default), "
+                          "keep it with a warning (warn), or compare nothing (off)."),
+    ] = None,
+) -> None:  # fmt: skip
+    if check is not None:
+        os.environ["WORKBENCH_EXPORT_CHECK"] = check.value
+
+
 class Format(str, Enum):
     """How a result is written, where it is a table that a spreadsheet may want."""
 

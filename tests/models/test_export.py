@@ -235,6 +235,18 @@ class Twice(nn.Module):
         return y, y, x, x
 
 
+class Same(nn.Module):
+    """Returns its input, and under the input's name something else."""
+
+    def forward(self, x: torch.Tensor) -> dict:
+        return {"x": x * 2, "odd name": x}
+
+
+class OnlyByKeyword(nn.Module):
+    def forward(self, x: torch.Tensor, mask=None, y=None, *, scale) -> torch.Tensor:
+        return x * scale + y
+
+
 class Unused(nn.Module):
     def forward(self, x: torch.Tensor, y: torch.Tensor, mask=None) -> torch.Tensor:
         return x * 2
@@ -282,6 +294,9 @@ X8 = torch.randn(2, 8) if HAS_TORCH else None
         (ReturnsNamed, (X8,), ["x"], ["first", "second"]),
         (lambda: torch.jit.trace(net(), X8), (X8,), ["input"], None),
         (lambda: torch.jit.script(net()), (X8,), ["input"], None),
+        (lambda: nn.Sequential(torch.jit.script(nn.Linear(8, 8)), nn.ReLU()), (X8,), ["input"], None),
+        (Same, (X8,), ["x"], ["x_2", "odd name"]),
+        (OnlyByKeyword, {"x": X8, "scale": 2.0, "y": X8}, ["x", "y"], None),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::workbench.errors.ExportWarning")
@@ -473,6 +488,8 @@ def test_a_wrong_export_is_refused_and_can_be_kept(session: Session, monkeypatch
         session.add(Mlp(), (X8,))
     assert info.value.code == "export-differs"
     assert 'check="warn"' in info.value.hint
+    assert "aten.linear.default" in info.value.message  # the first of the two
+    assert f"test_export.py:{line_of(Mlp, 'return self.net(x)')}" in info.value.message
     assert session.models == {}
     with pytest.warns(ExportWarning, match="differs from PyTorch in FP64"):
         kept = session.add(Mlp(), (X8,), check="warn")
@@ -556,11 +573,25 @@ def test_a_factory_is_exported_once_until_something_that_it_came_from_changes(
 
 
 def test_inputs_that_no_graph_can_take_are_said(session: Session) -> None:
-    for given in (Opaque(X8), X8.numpy()):
+    for given in (Opaque(X8), X8.numpy(), torch.float16):
         with pytest.raises(ModelError) as info:
             session.add(Mlp(), (given,))
         assert info.value.code == "export-inputs"
         assert "Input x" in info.value.message
+
+
+class Spectrum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft(x)
+
+
+def test_complex_outputs_are_compared_as_the_exporter_writes_them(session: Session) -> None:
+    assert session.add(Spectrum(), (X8,)).origin["error"]["example"] < 1e-4
+
+
+def test_the_module_of_an_exported_program_is_a_module(session: Session) -> None:
+    exported = torch.export.export(Mlp(), (X8,)).module()
+    assert session.add(exported, (X8,), name="m").origin["error"]["example"] < 1e-4
 
 
 def test_what_is_done_is_told_on_the_way(session: Session) -> None:

@@ -225,3 +225,14 @@ def test_ctrl_c_ends_the_worker_and_is_no_traceback(home: Path) -> None:
         time.sleep(0.02)
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def test_how_exports_are_checked_is_an_option_of_all_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from workbench.cli import app
+
+    monkeypatch.setenv("WORKBENCH_EXPORT_CHECK", "error")
+    assert CliRunner().invoke(app, ["--check", "warn", "samples"]).exit_code == 0
+    assert os.environ["WORKBENCH_EXPORT_CHECK"] == "warn"
+    assert CliRunner().invoke(app, ["--check", "maybe", "samples"]).exit_code == 2

@@ -214,8 +214,15 @@ def test_examples_and_open_dimensions() -> None:
     # By name, in another order than forward's.
     named, _ = prepare(Two(), {"mask": inputs[1], "ids": inputs[0]}, None)
     assert list(named) == ["ids", "mask"]
-    with pytest.raises(ConfigError, match="not the first arguments"):
+    with pytest.raises(ModelError, match="missing a required argument: 'ids'"):
         prepare(Two(), {"mask": inputs[1]}, None)
+
+    class Skips(Two):
+        def forward(self, ids: Any, flag: bool = True, mask: Any = None) -> Any:
+            return super().forward(ids, mask)
+
+    with pytest.raises(ConfigError, match="not the first arguments"):
+        prepare(Skips(), {"ids": inputs[0], "mask": inputs[1]}, None)
     with pytest.raises(ConfigError, match="not an input"):
         prepare(Two(), inputs, ShapeProfile.parse({"x": "1x2"}))
     with pytest.raises(ConfigError, match="no precision"):

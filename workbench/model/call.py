@@ -12,7 +12,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ class Call:
             ) from None
         signature, arguments = _spelled(signature, dict(bound.arguments))
         for place, leaf in _paths(arguments):
-            if not (_is_tensor(leaf) or isinstance(leaf, _CONSTANTS) or type(leaf).__module__ == "torch"):
+            if not (_is_tensor(leaf) or isinstance(leaf, _CONSTANTS)):
                 raise ModelError(
                     f"Input {place} is a {type(leaf).__module__}.{type(leaf).__qualname__}, which can't be an input of an "
                     "ONNX model.",
@@ -168,7 +168,8 @@ def evaluation(module: Any) -> Iterator[None]:
         for name, child in parent.named_children()
         if plain(child) is not child
     ]
-    module.eval()
+    with suppress(NotImplementedError):  # an exported program's module has one mode only
+        module.eval()
     for parent, name, child in swapped:
         setattr(parent, name, plain(child))
     try:

@@ -99,7 +99,8 @@ def export_module(
         step("Running the module")
         call, outputs, told = _usable(module, call, run(module, call))
         step("Exporting to ONNX")
-        if isinstance(module, torch.jit.ScriptModule):
+        program = None
+        if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             names = _export_scripted(torch, module, call, dynamic, opset, path)
             told.append(
                 "A traced or scripted module has no source lines: the Python class itself, not torch.jit's, has them."
@@ -116,7 +117,7 @@ def export_module(
             program.save(str(path), external_data=weights > EXTERNAL_ABOVE)
             traces = (n.metadata_props.get("pkg.torch.onnx.stack_trace", "") for n in program.model.graph.all_nodes())
             keep_sources(path, collect_sources(traces, root and root.parent))
-            del program
+            program = program.exported_program
         check_file(path)
         report: dict[str, Any] = {
             "inputs": {name: list(t.shape) for name, t in call.tensors.items()},
@@ -126,7 +127,9 @@ def export_module(
         if check != "off":
             step("Comparing with PyTorch")
             calls = {"example": call, **({"second shape": _second(call, dynamic, profile)} if dynamic else {})}
-            report["error"], more = compare(module, path, calls, dynamic=dynamic, names=names, check=check)
+            report["error"], more = compare(
+                module, path, calls, dynamic=dynamic, names=names, check=check, program=program
+            )
             told += more
     if told:
         report["warnings"] = told

@@ -8,8 +8,10 @@ comparison: that is no fault of the export, and is said.
 from __future__ import annotations
 
 import copy
+import re
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +30,9 @@ _ROUNDING = 1e-6
 """Relative change of the weights and inputs that shows whether results hang on rounding: some 8 roundings of FP32."""
 
 _TRIES = 3
+
+_LARGEST = 1_500_000_000
+"""Bytes of a file up to which its inner results are looked at."""
 
 
 def check_file(path: Path) -> None:
@@ -56,6 +61,7 @@ def compare(
     dynamic: Mapping[str, Mapping[int, str]],
     names: Sequence[str],
     check: Check = "error",
+    program: Any = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Run the file in ONNX Runtime and compare its outputs with the module's.
 
@@ -66,6 +72,7 @@ def compare(
         dynamic: Open dimensions by input.
         names: Of the outputs.
         check: "warn" keeps what differs, with a warning.
+        program: What was exported (``torch.export.ExportedProgram``), to find the first operation that differs.
 
     Returns:
         The largest relative difference for each of `calls`, or why nothing was compared; and warnings.
@@ -95,11 +102,11 @@ def compare(
     for label, call in calls.items():
         example = label == "example"
         try:
-            feeds = {n: t.detach().cpu().numpy() for n, t in call.tensors.items() if n in wanted}
+            feeds = {n: _real(t.detach()).cpu().numpy() for n, t in call.tensors.items() if n in wanted}
         except TypeError as error:  # a data type that numpy lacks
             return _unchecked(first_lines(error))
         try:
-            expected = [t for _, t in outputs_of(call(module)).tensors]
+            expected = _outputs(module, call)
         except Exception as error:
             if example:
                 raise
@@ -131,14 +138,18 @@ def compare(
                 what = f"output {name} has shape {list(theirs.shape)} instead of {list(ours.shape)}"
                 if not example:
                     raise _fixed(call, calls["example"], dynamic, what)
+                if check == "warn":
+                    return {**errors, label: float("inf")}, [*warnings, f"In the exported model, {what}."]
                 raise ModelError(f"In the exported model, {what}.", hint=_KEEP, code="export-differs")
         errors[label] = max((difference(a, b) for a, b in zip(expected, got, strict=True)), default=0.0)
         if errors[label] > TOLERANCE:
-            warnings.append(_judged(module, call, label, names, expected, got, check))
+            warnings.append(
+                _judged(module, call, label, names, expected, got, check, partial(_first, program, path, call))
+            )
     return errors, warnings
 
 
-_KEEP = 'To keep it with a warning: session.add(..., check="warn"), or WORKBENCH_EXPORT_CHECK=warn in the shell.'
+_KEEP = 'To keep it with a warning: session.add(..., check="warn"), or workbench --check warn ... in the shell.'
 
 
 def difference(one: Any, other: Any) -> float:
@@ -155,6 +166,17 @@ def difference(one: Any, other: Any) -> float:
     with np.errstate(invalid="ignore"):
         apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
     return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0)) / scale
+
+
+def _outputs(module: Any, call: Call) -> list[Any]:
+    return [_real(t) for _, t in outputs_of(call(module)).tensors]
+
+
+def _real(tensor: Any) -> Any:
+    """A complex tensor as the exporter writes it: with a last dimension of real and imaginary part."""
+    import torch
+
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def _array(value: Any) -> np.ndarray:
@@ -178,9 +200,10 @@ def _judged(
     expected: Sequence[Any],
     got: Sequence[Any],
     check: Check,
+    first: Callable[[], str],
 ) -> str:
     """What a difference means, as a warning; an error where the export is wrong."""
-    again = [t for _, t in outputs_of(call(module)).tensors]
+    again = _outputs(module, call)
     if any(difference(a, b) > TOLERANCE for a, b in zip(expected, again, strict=True)):
         return (
             "The module itself gives other results at each run (it draws random numbers, or keeps a state), "
@@ -213,6 +236,7 @@ def _judged(
         f"The exported model's output {name} differs from {'PyTorch in FP64' if exact is not None else 'PyTorch'} by "
         f"{wrong[name]:.2g} of the largest value ({label}); PyTorch's own FP32 result is stable to {unstable[name]:.2g}."
         + (f" (FP64 could not be asked: {reason}.)" if exact is None else "")
+        + first()
     )
     if check == "warn":
         return told
@@ -228,8 +252,7 @@ def _in_fp64(module: Any, call: Call) -> tuple[list[Any] | None, str]:
     """The module's outputs in FP64, or None and why they can't be had."""
     try:
         wide = copy.deepcopy(module).double()
-        made = _doubled(call)(wide)
-        return [t for _, t in outputs_of(made).tensors], ""
+        return _outputs(wide, _doubled(call)), ""
     except Exception as error:  # noqa: BLE001 - it may be written for FP32 only; the reason is told
         return None, f"{type(error).__name__}: {first_lines(error)}"
 
@@ -240,7 +263,7 @@ def _doubled(call: Call) -> Call:
 
 def _jittered(module: Any, call: Call) -> list[list[Any]]:
     """Outputs after changes of the weights and inputs as small as rounding."""
-    return [[t for _, t in outputs_of(run(*_jitter(module, call, seed))).tensors] for seed in range(_TRIES)]
+    return [_outputs(*_jitter(module, call, seed)) for seed in range(_TRIES)]
 
 
 def _jitter(module: Any, call: Call, seed: int) -> tuple[Any, Call]:
@@ -280,6 +303,46 @@ def _deciding(module: Any, call: Call, *, wide: bool) -> str:
     # The places of a maximum are often computed and not used, so another operation is the likelier one.
     best = next((f for f in found if f[0] not in {"aten.max.dim", "aten.min.dim"}), found[0] if found else None)
     return f" The first operation that decides otherwise then: {best[0]}{best[1]}." if best else ""
+
+
+def _first(program: Any, path: Path, call: Call) -> str:
+    """The first operation of the program whose result is another one in the exported file, as a sentence."""
+    import onnx
+    import onnxruntime as ort
+    import torch
+    from torch.utils import _pytree as pytree
+
+    if program is None or path.stat().st_size > _LARGEST:
+        return ""
+    seen: dict[str, tuple[Any, Any]] = {}
+
+    class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
+        def run_node(self, n: Any) -> Any:
+            made = super().run_node(n)
+            if n.op == "call_function" and isinstance(made, torch.Tensor) and made.is_floating_point():
+                seen[n.name] = (n, made.clone())
+            return made
+
+    try:
+        leaves = pytree.tree_leaves((call.args, call.kwargs))
+        Recorder(program.module()).run(*leaves, enable_io_processing=False)
+        model = onnx.load(str(path))
+        outputs = {v.name for v in model.graph.output}
+        made = [o for node in model.graph.node for o in node.output if o in seen]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made if name not in outputs)
+        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        wanted = {i.name for i in session.get_inputs()}
+        feeds = {n: _real(t.detach()).cpu().numpy() for n, t in call.tensors.items() if n in wanted}
+        got = dict(zip(made, session.run(made, feeds), strict=True))
+    except Exception:  # noqa: BLE001 - only a help for the message, which then lacks this sentence
+        return ""
+    for name, (node, result) in seen.items():
+        if name in got and difference(_real(result), got[name]) > TOLERANCE:
+            frames = re.findall(r'File "([^"]+)", line (\d+), in', node.meta.get("stack_trace") or "")
+            frames = [f for f in frames if not of_library(f[0])]
+            place = f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""
+            return f" The first operation whose result differs: {node.target}{place}."
+    return ""
 
 
 def _decisions(module: Any, call: Call) -> list[tuple[str, str, Any]]:

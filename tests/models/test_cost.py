@@ -1,10 +1,14 @@
-"""FLOPs of exported modules against torch's own counter, which counts what convolutions and matrix products do."""
+"""FLOPs of exported modules against torch's own counter, and of layers that TensorRT built from a loop."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from tests.conftest import HAS_TORCH
+import pytest
+from onnx import TensorProto, helper
+
+from tests.conftest import HAS_TORCH, needs_rtx
+from tests.models_small import constant, model, node, save, value, weights
 from workbench import Session
 from workbench.model.cost import node_costs, totals
 
@@ -56,3 +60,20 @@ def test_products_agree_with_torchs_counter(session: Session, module: nn.Module,
     assert None not in products
     assert sum(products) == counter.get_total_flops() > 0
     assert totals(graph, costs)[1] == 0
+
+
+@needs_rtx
+def test_layers_in_a_loop_count_all_its_iterations(session: Session, tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [node("MatMul", ["s", "w"], ["m"], "mm"), node("Tanh", ["m"], ["s2"], "tanh"), node("Identity", ["c"], ["c2"], "id")],
+        "body", [value("i", [], TensorProto.INT64), value("c", [], TensorProto.BOOL), value("s", [4, 16])],
+        [value("c2", [], TensorProto.BOOL), value("s2", [4, 16])],
+    )  # fmt: skip
+    made = model([node("Loop", ["n", "t", "x"], ["y"], "loop", body=body)], [value("x", [4, 16])], [value("y", [4, 16])],
+                 [weights("w", 16, 16), constant("n", 5, "int64"), constant("t", True, "bool")])  # fmt: skip
+    plan = session.build(save(made, tmp_path / "loop.onnx"), targets="sm89").plan
+    assert (plan.summary["flops"], plan.summary["flops_unknown"]) == (5 * (2 * 4 * 16 * 16 + 64), 0)
+    product = next(layer for layer in plan.layers if layer.nodes == ("mm",))
+    assert product.flops == 5 * 2 * 4 * 16 * 16
+    assert product.bytes >= 5 * 4 * (64 + 256 + 64)  # the kernel also reads what the loop counts by
+    assert product.bytes % 5 == 0
