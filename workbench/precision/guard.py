@@ -576,6 +576,10 @@ class Guard:
             self._norms[id(tensor)] = tensor, self._change(np.asarray(tensor.numpy()))
         return self._norms[id(tensor)][1]
 
+    def fits(self, tensor: Any) -> bool:
+        """Whether a tensor was looked at and holds no finite number beyond the type."""
+        return self._norms.get(id(tensor), (None, (0.0,)))[1] is None
+
     def _change(self, values: np.ndarray) -> tuple[float, float, float, float] | None:
         import numpy as np
 
