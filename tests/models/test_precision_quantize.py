@@ -309,8 +309,12 @@ def tied() -> onnx.ModelProto:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [{"to": "int8"}, {"to": "int8", "weights": "channel"}, {"to": "fp8"}, {"to": "int4", "block": 16}])
-def test_a_tied_head_is_quantized_and_its_cost_told(session: Session, tmp_path: Path, options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "options", [{"to": "int8"}, {"to": "int8", "weights": "channel"}, {"to": "fp8"}, {"to": "int4", "block": 16}]
+)
+def test_a_tied_head_is_quantized_and_its_cost_told(
+    session: Session, tmp_path: Path, options: dict[str, object]
+) -> None:
     exact = Model("tied", save(tied(), tmp_path / "tied.onnx"))
     data = {"ids": np.random.default_rng(0).integers(0, 64, (16, 8))}
     low = quantize(exact, session.store, data=data, min_samples=1, **options)
