@@ -21,7 +21,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from tests.conftest import needs_rtx
 from tests.models_small import INT64, constant, model, node, save, value, weights
+from workbench import Session
 from workbench.precision.cast import cast_task, load_ir, save_ir
 from workbench.precision.overflow import overflow_task
 from workbench.precision.simulate import simulate
@@ -838,3 +840,16 @@ def test_right_within_the_type_or_named_and_no_false_alarm(tmp_path: Path, name:
             assert not named, f"{case}: a false alarm, the error is {error:.2g}: {found}"
         else:
             assert named, f"{case}: an error of {error:.2g} that nothing names; kept {report['guarded']}"
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    "name",
+    ["rotary_positions", "rms_norm_written_out", "attention_with_an_added_mask", "alibi", "layer_norm_written_out", "softplus_written_out", "l2_norm"],
+)  # fmt: skip
+def test_what_is_left_in_fp32_builds(session: Session, tmp_path: Path, name: str) -> None:
+    """TensorRT takes the casts around what stays in FP32."""
+    made, _ = FAMILIES[name](np.random.default_rng(7))
+    plan = session.build(save(made, tmp_path / f"{name}.onnx"), target="sm89", precision="fp16").plan
+    assert plan.layers
+    assert all(layer.precision != "float32" for layer in plan.layers if layer.kind in {"gemm", "attention"})

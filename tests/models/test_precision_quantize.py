@@ -9,13 +9,14 @@ import onnx
 import pytest
 
 from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
-from tests.models_small import FLOAT, constant, mlp, model, node, save, value, weights
+from tests.models_small import FLOAT, INT64, constant, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Plan, Session
 from workbench.errors import CalibrationError, ModelError
 from workbench.precision import cast, quantize
+from workbench.precision.accuracy import accuracy
 from workbench.precision.calibration import Calibration, inputs_of, random_batches
-from workbench.precision.quantize import calibration
+from workbench.precision.quantize import Ranges, Scheme, calibration, summary
 
 needs_big = pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
 
@@ -297,3 +298,53 @@ def test_a_target_without_the_type_is_named(session: Session, tmp_path: Path) ->
     with pytest.raises(BuildError, match="sm86 has no hardware for fp8") as raised:
         session.build(low, target="sm86")
     assert "sm89" in (raised.value.hint or "")
+
+
+def tied() -> onnx.ModelProto:
+    """An embedding, a layer, and a head that multiplies by the transposed embedding."""
+    return model(
+        [node("Gather", ["e", "ids"], ["h"], "embed"), node("MatMul", ["h", "w"], ["b"], "body"), node("Transpose", ["e"], ["et"], "turn", perm=[1, 0]),
+         node("MatMul", ["b", "et"], ["y"], "head")],
+        [value("ids", [1, 8], INT64)], [value("y", [1, 8, 64])], [weights("e", 64, 32, scale=1), weights("w", 32, 32)],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options", [{"to": "int8"}, {"to": "int8", "weights": "channel"}, {"to": "fp8"}, {"to": "int4", "block": 16}]
+)
+def test_a_tied_head_is_quantized_and_its_cost_told(
+    session: Session, tmp_path: Path, options: dict[str, object]
+) -> None:
+    exact = Model("tied", save(tied(), tmp_path / "tied.onnx"))
+    data = {"ids": np.random.default_rng(0).integers(0, 64, (16, 8))}
+    low = quantize(exact, session.store, data=data, min_samples=1, **options)
+    onnx.checker.check_model(str(low.path), full_check=True)
+    assert low.origin["quantized"] == ["body", "head"]
+    assert low.origin["left"] == {}
+    stored = 64 * 32 // (2 if options["to"] == "int4" else 1)
+    assert low.origin["folded"] == {"head": {"weight": "Transpose of e", "bytes": stored, "shared": ["e"]}}
+    text = dict(summary(low))["weight computed"]
+    assert text.startswith("head: Transpose of e, ")
+    assert text.endswith("beside e, which other nodes still read")
+    assert "turn" not in low.graph.by_id
+    found = accuracy(exact, {"low": low}, session.store, data=data)
+    assert float(found.models["low"]["relative_l2"] or 0) < (0.2 if options["to"] == "int4" else 0.06)
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf"), -1.0])
+def test_a_range_that_is_no_magnitude_is_refused(session: Session, tmp_path: Path, end: float) -> None:
+    exact = Model("net", save(wide(), tmp_path / "net.onnx"))
+    good = quantize(exact, session.store, data="random:16")
+    ends = {**good.origin["ranges"], next(iter(good.origin["ranges"])): end}
+    with pytest.raises(CalibrationError) as caught:
+        quantize(exact, session.store, data=Ranges(exact.sha256(session.store), Scheme(), ends))
+    assert caught.value.code == "bad-range"
+
+
+def test_values_too_small_for_a_scale_are_told(session: Session, tmp_path: Path) -> None:
+    exact = Model("net", save(wide(), tmp_path / "net.onnx"))
+    data = np.random.default_rng(0).standard_normal((16, 32, 16, 16)).astype(np.float32) * np.float32(1e-8)
+    low = quantize(exact, session.store, data=data)
+    (told,) = [w for w in low.origin["warnings"] if "so small" in w]
+    assert "x" in told
+    assert not [w for w in quantize(exact, session.store, data=data, rest="fp32").origin["warnings"] if "so small" in w]

@@ -710,10 +710,12 @@ class Casting:
         if limit is not None and name not in self.clipped:
             self.clipped.append(name)
 
+        fits = limit is None and self.guard.fits(tensor)
+
         def make() -> Any:
             values = tensor.numpy().astype(np.float32, copy=False)
             # An infinity is meant; a finite number beyond the range is not, and would become one.
-            if values.size and bool((np.isfinite(values) & (np.abs(values) > most)).any()):
+            if not fits and values.size and bool((np.isfinite(values) & (np.abs(values) > most)).any()):
                 if name not in self.clipped:
                     self.clipped.append(name)
                 values = np.where(np.isfinite(values), np.clip(values, -most, most), values)

@@ -29,6 +29,10 @@ MOST_BYTES = 4_000_000_000
 """Results above this are left to be computed where they are."""
 
 
+MOST_NODES = 64
+"""A chain of more nodes than this is left as well."""
+
+
 def from_constants(value: ir.Value | None) -> bool:
     """Whether a value depends on nothing but constants: neither on an input nor on chance."""
     seen: set[int] = set()
@@ -50,28 +54,30 @@ def folded(value: ir.Value | None) -> Any:
     if value is None or (held := constant(value)) is not None:
         return None if value is None else held
     if "workbench.folded" not in value.meta:
-        value.meta["workbench.folded"] = _compute(value) if from_constants(value) else None
+        fits = from_constants(value) and len(makers(value)) <= MOST_NODES
+        value.meta["workbench.folded"] = _compute(value) if fits else None
     return value.meta["workbench.folded"]
 
 
 def makers(value: ir.Value) -> list[ir.Node]:
     """The nodes that compute a folded value from constants, the last one first."""
-    node = value.producer()
-    if node is None:
-        return []
-    out = [node]
-    for each in node.inputs:
-        if each is not None:
-            out += [n for n in makers(each) if n not in out]
-    return out
+    out: dict[int, ir.Node] = {}
+    pending: list[ir.Value | None] = [value]
+    while pending:
+        each = pending.pop()
+        node = each.producer() if each is not None else None
+        if node is not None and id(node) not in out:
+            out[id(node)] = node
+            pending += node.inputs
+    return list(out.values())
 
 
-def described(value: ir.Value) -> str:
+def described(value: ir.Value, depth: int = 3) -> str:
     """How a value is computed from constants, in a few words: "Transpose of E"."""
     node = value.producer()
-    if node is None or node.op_type == "Constant":
+    if node is None or node.op_type == "Constant" or not depth:
         return str(value.name)
-    return f"{node.op_type} of {' and '.join(described(v) for v in node.inputs[:2] if v is not None)}"
+    return f"{node.op_type} of {' and '.join(described(v, depth - 1) for v in node.inputs[:2] if v is not None)}"
 
 
 def _compute(value: ir.Value) -> Any:

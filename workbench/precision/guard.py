@@ -185,6 +185,8 @@ class Guard:
         self.limits: dict[tuple[int, int], float] = {}
         self._free = free or (lambda _node: True)
         self._whole: set[int] = set()
+        self._moved: set[tuple[int, int]] = set()
+        self._masks_known: dict[tuple[int, int], bool] = {}
         self._seen: set[tuple[int, bool, bool]] = set()
         self._norms: dict[int, tuple[Any, tuple[float, float, float, float] | None]] = {}
         self.nodes = [n for n in self.graph if n.domain in {"", "ai.onnx"}]
@@ -219,30 +221,44 @@ class Guard:
         """The float inputs that are neither constants nor `but`."""
         return [v for v in node.inputs if v is not None and v is not but and self._float(v) and constant(v) is None]
 
-    def _follow(self, value: ir.Value, reason: str, joins: Collection[str], left: int = 12) -> None:
+    def _follow(self, value: ir.Value, reason: str, joins: Collection[str]) -> None:
         """Keep what is computed from `value` and constants alone, and the first of `joins` with another value."""
-        if not left:
-            return
-        for node, _ in self._readers(value):
-            op, others = node.op_type, self._computed(node, value)
-            if others and op in joins:
-                self._keep(node, reason)
-            elif not others and (op in POINTWISE or op in MOVES or op in BOUNDED) and self._float(node.outputs[0]):
-                self._keep(node, reason)
-                if op not in BOUNDED and op != "Log":
-                    self._follow(node.outputs[0], reason, joins, left - 1)
+        seen: set[int] = set()
+        values = [value]
+        for _ in range(12):
+            ahead = []
+            for each in values:
+                for node, _place in self._readers(each):
+                    if id(node) in seen:
+                        continue
+                    seen.add(id(node))
+                    op, others = node.op_type, self._computed(node, each)
+                    if others and op in joins:
+                        self._keep(node, reason)
+                    elif not others and op in POINTWISE | MOVES | BOUNDED and self._float(node.outputs[0]):
+                        self._keep(node, reason)
+                        if op not in BOUNDED and op != "Log":
+                            ahead.append(node.outputs[0])
+            values = ahead
 
-    def _back(self, value: ir.Value | None, reason: str, through: Collection[str], left: int) -> None:
+    def _back(self, value: ir.Value | None, reason: str, through: Collection[str], steps: int) -> None:
         """Keep what computes `value`, back through operations of `through`."""
-        node = value.producer() if value is not None else None
-        if node is None or not left or node.graph is not self.graph or node.op_type not in through:
-            return
-        if node.op_type == "Cast" and not self._float(node.inputs[0]):
-            return  # from integers: that is the rule of positions
-        self._keep(node, reason)
-        for each in node.inputs:
-            if self._float(each):
-                self._back(each, reason, through, left - 1)
+        seen: set[int] = set()
+        values = [value]
+        for _ in range(steps):
+            behind: list[ir.Value | None] = []
+            for each in values:
+                node = each.producer() if each is not None else None
+                if node is None or id(node) in seen or node.graph is not self.graph:
+                    continue
+                seen.add(id(node))
+                if node.op_type not in through and not ("Einsum" in through and self._outer(node)):
+                    continue
+                if node.op_type == "Cast" and not self._float(node.inputs[0]):
+                    continue  # from integers: that is the rule of positions
+                self._keep(node, reason)
+                behind += [v for v in node.inputs if self._float(v)]
+            values = behind
 
     # --- rules ----------------------------------------------------------------------------------------
 
@@ -348,9 +364,11 @@ class Guard:
                 whole.update(id(v) for v in node.outputs if self._float(v))
 
     def _outer(self, node: ir.Node) -> bool:
-        """Whether a product sums over one element only: positions times frequencies."""
+        """Whether a node is a product that sums over one element only: positions times frequencies."""
+        if node.op_type != "MatMul":
+            return False
         left, right = node.inputs[0], node.inputs[1]
-        if node.op_type != "MatMul" or left is None or right is None:
+        if left is None or right is None:
             return False
         if right.shape is not None and len(right.shape) >= 2 and right.shape[-2] == 1:
             return True
@@ -362,24 +380,40 @@ class Guard:
             self._masking(v) for v in node.inputs if v is not None and id(v) in self._whole
         ):
             return
-        if (path := self._reaches(node, 8)) is not None:
-            for each in path:
-                self._keep(each, "positions")
+        for each in self._path(node):
+            self._keep(each, "positions")
 
-    def _reaches(self, node: ir.Node, left: int) -> list[ir.Node] | None:
-        """The nodes from `node` to a softmax, a sine or a decision, through arithmetic; None where there is no such way."""
-        found: list[ir.Node] | None = None
-        for reader, _ in self._readers(node.outputs[0]):
-            if reader.op_type in SOFT or reader.op_type in {"Sin", "Cos"} or reader.op_type in DECISIONS:
-                found = [*(found or [node]), reader]
-            elif left and (reader.op_type in POINTWISE or reader.op_type in MOVES):
-                way = self._reaches(reader, left - 1)
-                if way is not None:
-                    found = [*(found or [node]), *way]
-        return found
+    def _path(self, start: ir.Node) -> list[ir.Node]:
+        """The nodes from `start` to a softmax, a sine or a decision, through arithmetic; empty where there is no such way."""
+        came: dict[int, ir.Node | None] = {id(start): None}
+        ends, nodes = [], [start]
+        for _ in range(9):
+            ahead = []
+            for node in nodes:
+                for reader, _place in self._readers(node.outputs[0]):
+                    if id(reader) in came:
+                        continue
+                    end = reader.op_type in SOFT | DECISIONS or reader.op_type in {"Sin", "Cos"}
+                    if end or reader.op_type in POINTWISE or reader.op_type in MOVES:
+                        came[id(reader)] = node
+                        (ends if end else ahead).append(reader)
+            nodes = ahead
+        path: dict[int, ir.Node] = {}
+        for end_ in ends:
+            step: ir.Node | None = end_
+            while step is not None and id(step) not in path:
+                path[id(step)] = step
+                step = came[id(step)]
+        return list(path.values())
 
     def _masking(self, value: ir.Value, left: int = 8) -> bool:
         """Whether a value is a mask: 0, or so negative that its size means nothing."""
+        key = id(value), left
+        if key not in self._masks_known:
+            self._masks_known[key] = self._is_mask(value, left)
+        return self._masks_known[key]
+
+    def _is_mask(self, value: ir.Value, left: int) -> bool:
         import numpy as np
 
         tensor = constant(value)
@@ -404,22 +438,7 @@ class Guard:
         for node in self.nodes:
             if node.op_type in {"Sin", "Cos", "Tan"} and self._float(node.inputs[0]):
                 self._keep(node, "phase")
-                self._argument(node.inputs[0], 6)
-
-    def _argument(self, value: ir.Value | None, left: int) -> None:
-        node = value.producer() if value is not None else None
-        if node is None or not left or node.graph is not self.graph:
-            return
-        if node.op_type in POINTWISE or node.op_type in MOVES or node.op_type == "Einsum" or self._outer_of(node):
-            if node.op_type == "Cast" and not self._float(node.inputs[0]):
-                return
-            self._keep(node, "phase")
-            for each in node.inputs:
-                if self._float(each):
-                    self._argument(each, left - 1)
-
-    def _outer_of(self, node: ir.Node) -> bool:
-        return node.op_type == "MatMul" and self._outer(node)
+                self._back(node.inputs[0], "phase", POINTWISE | MOVES | {"Einsum"}, 6)
 
     def _reductions(self) -> None:
         """Sums of squares and long sums, with the root and the division behind them."""
@@ -514,7 +533,7 @@ class Guard:
                         if self._constant(made, tensor, reader, where):
                             self._keep(node, "constants")
 
-    def _constant(self, value: ir.Value, tensor: Any, node: ir.Node, place: int) -> bool:
+    def _constant(self, value: ir.Value, tensor: Any, node: ir.Node, place: int, left: int = 16) -> bool:
         """Keep a node, and what follows, if the type changes a constant that it reads; whether it does."""
         if (id(value), id(node)) in self.limits or not self._takes_low(node, place):
             return False
@@ -532,7 +551,11 @@ class Guard:
         if not changed or (not infinite and self._minor(node, place, tensor)):
             return False
         if op in MOVES:  # the constant is read behind it
-            moved = [self._constant(out, tensor, *use) for out in node.outputs for use in list(self._readers(out))]
+            if not left or (id(tensor), id(node)) in self._moved:
+                return False
+            self._moved.add((id(tensor), id(node)))
+            uses = [(out, *use) for out in node.outputs for use in self._readers(out)]
+            moved = [self._constant(out, tensor, reader, where, left - 1) for out, reader, where in uses]
             if any(moved):
                 self._keep(node, "constants")
             return any(moved)
@@ -576,6 +599,10 @@ class Guard:
             self._norms[id(tensor)] = tensor, self._change(np.asarray(tensor.numpy()))
         return self._norms[id(tensor)][1]
 
+    def fits(self, tensor: Any) -> bool:
+        """Whether a tensor was looked at and holds no finite number beyond the type."""
+        return self._norms.get(id(tensor), (None, (0.0,)))[1] is None
+
     def _change(self, values: np.ndarray) -> tuple[float, float, float, float] | None:
         import numpy as np
 
@@ -616,7 +643,12 @@ class Guard:
         node = value.producer()
         if constant(value) is not None or node is None:
             return True
-        if not left or node.graph is not self.graph or (node.op_type not in POINTWISE and node.op_type not in MOVES):
+        if any(each is node for each in cone):
+            return True
+        if (
+            not left or len(cone) > 32 or node.graph is not self.graph
+            or (node.op_type not in POINTWISE and node.op_type not in MOVES)
+        ):  # fmt: skip
             return id(node) in self.kept
         cone.append(node)
         return all(self._given(v, cone, left - 1) for v in node.inputs if v is not None and self._float(v))

@@ -167,24 +167,18 @@ def _activations(node: ir.Node) -> str:
 def _softmax(node: ir.Node) -> bool:
     """Whether a softmax is right behind a product or right before it, with arithmetic and moves in between."""
     steps = MOVES | POINTWISE
-    ahead = [(node.outputs[0], 6)]
-    while ahead:
-        value, left = ahead.pop()
-        for reader, _ in value.uses():
-            if reader.op_type == "Softmax":
-                return True
-            if left and reader.op_type in steps:
-                ahead.append((reader.outputs[0], left - 1))
-    behind = [(v, 6) for v in node.inputs if v is not None]
-    while behind:
-        value, left = behind.pop()
-        maker = value.producer()
-        if maker is None:
-            continue
-        if maker.op_type == "Softmax":
+    seen = {id(node)}
+    ahead, behind = list(node.outputs), list(node.inputs)
+    for _ in range(7):  # steps away from the product
+        near = [reader for value in ahead for reader, _ in value.uses()]
+        near += [maker for value in behind if value is not None and (maker := value.producer()) is not None]
+        if any(each.op_type == "Softmax" for each in near):
             return True
-        if left and maker.op_type in steps:
-            behind += [(v, left - 1) for v in maker.inputs if v is not None]
+        readers = {id(reader) for value in ahead for reader, _ in value.uses()}
+        new = {id(each): each for each in near if id(each) not in seen and each.op_type in steps}
+        seen |= new.keys()
+        ahead = [value for key, each in new.items() if key in readers for value in each.outputs]
+        behind = [value for key, each in new.items() if key not in readers for value in each.inputs]
     return False
 
 

@@ -9,7 +9,7 @@ begins is named.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,7 @@ class _Seen:
     """Not finite in the low type, though in FP32."""
     alive: bool = False
     """Whether the low type has a value other than zero."""
+    floating: bool = False
     off: float = 0.0
     size: float = 0.0
 
@@ -181,6 +182,7 @@ class _Seen:
         if exact.shape != low.shape:  # of a length that depends on values
             self.bad += 1
             return
+        self.floating |= exact.dtype.kind == "f"
         want, got = (np.asarray(v, dtype=np.float64).ravel() for v in (exact, low))
         fine = np.isfinite(want)
         self.nan += int(np.isnan(want).sum())
@@ -196,7 +198,7 @@ class _Seen:
 
     @property
     def gone(self) -> bool:
-        return self.amax > 0 and not self.alive
+        return self.floating and self.amax > 0 and not self.alive
 
     @property
     def error(self) -> float:
@@ -207,33 +209,40 @@ class _Seen:
         return (self.off / self.size) ** 0.5
 
 
-@dataclass
 class _Judge:
-    """Which of the tensors that went wrong matter."""
+    """Which of the tensors that went wrong matter.
 
-    graph: Any
-    ends: set[str]
-    """Names of the model's outputs."""
-    seen: Mapping[str, _Seen]
-    off: float
-    _harmless: dict[str, bool] = field(default_factory=dict)
+    Args:
+        graph: Of the FP32 model.
+        ends: Names of the model's outputs.
+        seen: What was compared, by name.
+        off: The error up to which a tensor is right.
+    """
+
+    def __init__(self, graph: Any, ends: set[str], seen: Mapping[str, _Seen], off: float) -> None:
+        self.graph, self.ends, self.seen, self.off = graph, ends, seen, off
+        self._harmless: dict[str, bool] = {}
+        values = [v for node in graph for v in node.outputs]
+        for value in [*reversed(values), *graph.inputs]:  # readers first
+            if value.name and self.wrong(value.name):
+                self._harmless[value.name] = self._harms_nobody(value)
 
     def wrong(self, name: str) -> bool:
+        """Whether a tensor is not finite, or all zeros, where it is otherwise in FP32."""
         one = self.seen.get(name)
         return one is not None and bool(one.bad or one.gone)
 
     def harmless(self, value: ir.Value) -> bool:
         """Whether all that reads a wrong value is right all the same; an output of the model is read by someone."""
-        name = str(value.name)
-        if name not in self._harmless:
-            self._harmless[name] = False
-            uses = list(value.uses())
-            self._harmless[name] = (
-                bool(uses)
-                and name not in self.ends
-                and all(node.graph is self.graph and all(map(self._fine, node.outputs)) for node, _ in uses)
-            )
-        return self._harmless[name]
+        return self._harmless.get(str(value.name), False)
+
+    def _harms_nobody(self, value: ir.Value) -> bool:
+        uses = list(value.uses())
+        return (
+            bool(uses)
+            and value.name not in self.ends
+            and all(node.graph is self.graph and all(map(self._fine, node.outputs)) for node, _ in uses)
+        )
 
     def _fine(self, value: ir.Value) -> bool:
         if not value.name:
@@ -254,7 +263,7 @@ def overflow_task(
     from workbench.precision.simulate import simulate
 
     exact, low = load_ir(Path(path), reporter), load_ir(Path(path), reporter)
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in lists.items()}
+    given: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in lists.items()}
     kind = ir.DataType.FLOAT16 if to == "fp16" else ir.DataType.BFLOAT16
     Casting(low, kind, reporter, Lists(**given)).run()
     simulate(low)

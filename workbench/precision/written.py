@@ -40,7 +40,10 @@ def check_written(path: Path, source: Path | None, reporter: Reporter) -> None:
             hint="Look at the calibration: a range that is NaN, infinite or negative gives such a scale.",
             code="bad-scale",
         )
-    if (fault := problem(path)) is not None and (source is None or problem(source) is None):
+    for look in (checked, loaded):
+        fault = look(path)
+        if fault is None or (source is not None and look(source) is not None):
+            continue
         raise ModelError(
             f"The result is not a valid ONNX model and was not kept: {fault}",
             hint="The source is valid, so this is a fault of the workbench: please report it with the model. Leaving the "
@@ -50,27 +53,29 @@ def check_written(path: Path, source: Path | None, reporter: Reporter) -> None:
     reporter.progress("Checking the result", 1, 1)
 
 
-def problem(path: Path) -> str | None:
-    """What is wrong with the model at `path`, in ONNX's or ONNX Runtime's words; None where nothing is found."""
+def checked(path: Path) -> str | None:
+    """What ONNX's checker, with types and shapes, finds wrong with the model at `path`; None where nothing is."""
     import onnx
 
     from workbench.model.onnx_file import read_graph
 
-    model = _without_weights(read_graph(path))
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(_without_weights(read_graph(path)), full_check=True)
     except Exception as error:  # noqa: BLE001 - the checker's C++ raises several kinds
         return first_lines(error, 3)
-    return _loads(model)
+    return None
 
 
-def _loads(model: onnx.ModelProto) -> str | None:
-    """ONNX Runtime's complaint about the graph; operations that it has no kernel for are none."""
+def loaded(path: Path) -> str | None:
+    """ONNX Runtime's complaint about the graph at `path`; operations that it has no kernel for are none."""
+    from workbench.model.onnx_file import read_graph
+
     try:
         import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as state
     except ImportError:
         return None
+    model = _without_weights(read_graph(path))
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
