@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import warnings
@@ -421,7 +422,7 @@ def bench(
     from workbench.measure.bench import WAYS, Bench, table
     from workbench.session import Session
 
-    if not batch.replace(",", "").isdecimal():
+    if not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6})*", batch):
         raise typer.BadParameter("batch sizes are whole numbers with commas between", param_hint="--batch")
     sizes = [int(b) for b in batch.split(",") if b]
     work = Bench(Session(session), models, sizes, precision.split(","), results, ways.split(",") if ways else WAYS)

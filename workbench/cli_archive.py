@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from workbench.cli_options import Output, SessionOption, check_written, console, looking
+from workbench.cli_options import Output, SessionOption, check_written, console, looking, write, write_json
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The archive.")]
 
@@ -22,9 +20,7 @@ def export(file: FileArgument, session: SessionOption = "default") -> None:
 
     work = looking(session)
     work.export(file)
-    sys.stdout.write(
-        f"{file}: {len(work.models)} models, {len(work.engines)} engines, {bytes_text(file.stat().st_size)}\n"
-    )
+    write(f"{file}: {len(work.models)} models, {len(work.engines)} engines, {bytes_text(file.stat().st_size)}\n")
 
 
 def import_(
@@ -38,11 +34,11 @@ def import_(
     from workbench.session import Session
 
     work = Session.import_(file, name, trust=trust)
-    sys.stdout.write(f"session {work.name}: {len(work.models)} models, {len(work.engines)} engines\n")
+    write(f"session {work.name}: {len(work.models)} models, {len(work.engines)} engines\n")
     for model in work.models.values():
-        sys.stdout.write(f"model {ascii(model.name)[1:-1]}\n")
+        write(f"model {model.name}\n")
     for engine in work.engines:
-        sys.stdout.write(f"engine {engine.id} of {ascii(engine.model)[1:-1]}\n")
+        write(f"engine {engine.id} of {engine.model}\n")
 
 
 def trust(
@@ -65,7 +61,7 @@ def failures(
     if log is not None:
         if not 0 <= log < len(found):
             raise typer.BadParameter(f"there are {len(found)} failed builds, from 0", param_hint="--log")
-        sys.stdout.write(found[log].log)
+        write(found[log].log)
         return
     if output is Output.JSON:
         rows = [
@@ -75,7 +71,7 @@ def failures(
             }
             for f in found
         ]  # fmt: skip
-        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        write_json(rows, indent=1)
         return
     from rich.markup import escape
     from rich.table import Table

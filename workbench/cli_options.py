@@ -100,7 +100,7 @@ def looking(name: str) -> Session:
 
     work = Session(name, reading=True)
     if (why := work.store.unwritable) is not None:
-        sys.stderr.write(f"{why.message} Nothing of this is kept.\n")
+        warn(f"{why.message} Nothing of this is kept.")
     return work
 
 

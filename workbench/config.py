@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from workbench import limits
 from workbench.errors import ConfigError
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Shape = tuple[int, ...]
+
+_DIGITS = re.compile("[0-9]{1,19}")
 
 
 class _Frozen(BaseModel):
@@ -59,6 +64,11 @@ class ShapeRange(_Frozen):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _possible(self) -> ShapeRange:
+        limits.check("TENSOR_ELEMENTS", math.prod(self.max), "The largest shape")
+        return self
+
     @property
     def fixed(self) -> bool:
         """Whether there is only one shape, so that the network can be built static."""
@@ -88,7 +98,7 @@ class ShapeProfile(_Frozen):
         inputs: dict[str, ShapeRange] = {}
         for name, text in pairs:
             try:
-                shapes = [tuple(int(n) for n in part.split("x")) for part in text.split(":")]
+                shapes = [tuple(_whole(n) for n in part.split("x")) for part in text.split(":")]
             except ValueError:
                 shapes = []
             if len(shapes) not in (1, 3):
@@ -121,6 +131,13 @@ def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Shape
         return None if shapes is None else shapes.sizes
     texts = ShapeProfile.parse({name: shape for name, shape in shapes.items() if isinstance(shape, str)}).sizes
     return {name: texts[name] if name in texts else tuple(shape) for name, shape in shapes.items()}
+
+
+def _whole(text: str) -> int:
+    """A whole number in plain digits; `int` takes underscores, blanks and the digits of other scripts as well."""
+    if not _DIGITS.fullmatch(text):
+        raise ValueError("not a whole number")
+    return int(text)
 
 
 def _pair(text: str) -> tuple[str, str]:

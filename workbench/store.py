@@ -45,6 +45,7 @@ import psutil
 from platformdirs import user_data_dir
 
 from workbench.errors import CancelledError, StoreError
+from workbench.safe_text import visible
 
 FORMAT = 1
 """Version of the layout; a store of a later version is refused, not damaged."""
@@ -185,6 +186,8 @@ class Database:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
+            except UnicodeEncodeError as error:
+                raise _unstorable(error) from None
             except sqlite3.ProgrammingError as error:  # closed
                 raise StoreError(f"{self._path.name} can't be read: {error}.", hint="Open the session again.") from None
             except sqlite3.Error as error:
@@ -212,6 +215,8 @@ class Database:
                         self._db.execute("ROLLBACK")
                     raise
                 self._db.execute("COMMIT")
+            except UnicodeEncodeError as error:
+                raise _unstorable(error) from None
             except sqlite3.Error as error:
                 with contextlib.suppress(sqlite3.Error):  # of a closed file, or one that can't be written at all
                     if self._db.in_transaction:
@@ -226,6 +231,12 @@ class Database:
         """Close the file; later calls raise `StoreError`."""
         with self._lock:
             self._db.close()
+
+
+def _unstorable(error: UnicodeEncodeError) -> StoreError:
+    return StoreError(
+        f"The name {visible(error.object)} can't be stored: it is not UTF-8.", hint="Rename the file.", code="not-utf8"
+    )
 
 
 class Store:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +25,8 @@ def run_in_process(arguments: Sequence[str]) -> Ended:
     from workbench.cli import main
 
     out, err = io.StringIO(), io.StringIO()
-    before = sys.argv
+    before, shown = sys.argv, warnings.showwarning
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     sys.argv = ["workbench", *arguments]
     code: object = 0
     try:
@@ -33,5 +36,7 @@ def run_in_process(arguments: Sequence[str]) -> Ended:
             except SystemExit as end:
                 code = end.code
     finally:
-        sys.argv = before
+        sys.argv, warnings.showwarning = before, shown
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return Ended(code if isinstance(code, int) else 0 if code is None else 1, out.getvalue(), err.getvalue())

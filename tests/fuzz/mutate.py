@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from random import Random
@@ -110,7 +111,7 @@ def of_json(rng: Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
         node[str(_strange(rng))] = node.pop(key)
     elif how == 6 and isinstance(node[key], int | float) and not isinstance(node[key], bool):
         node[key] = rng.choice(
-            (node[key] * -1, node[key] + 1, node[key] * 10**6, node[key] / 3, str(node[key]), node[key] - 1)
+            (node[key] * -1, node[key] + 1, node[key] * 10**6, node[key] // 3, str(node[key]), node[key] - 1)
         )
     elif how == 6 and isinstance(node[key], str):
         node[key] = of_bytes(rng, node[key].encode("utf-8", "surrogatepass"), [b"x"]).decode("utf-8", "replace")
@@ -273,7 +274,9 @@ def of_zip(rng: Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
     else:
         entries.append((rng.choice(entries)[0], inside))
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+    packing = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", packing) as archive:
+        warnings.simplefilter("ignore")  # names that occur twice
         for entry, content in entries:
             try:
                 archive.writestr(entry, content)

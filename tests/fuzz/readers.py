@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -68,7 +69,9 @@ def shown(plan: Any) -> None:
     csv_text(again.to_frame())
     trtexec.explain(again)
     trtexec.layers_document(again)
-    if len(again.layers) < 50:
+    if (
+        len(again.layers) < 50 and zlib.crc32(repr(document["layers"][:1]).encode("utf-8", "replace")) % 16 == 0
+    ):  # charts take long
         figures.precisions(again)
         figures.memory(again)
 
@@ -559,7 +562,7 @@ def _error(data: bytes, _folder: Path) -> Any:
 @reader(
     "bench-results",
     lambda: [
-        b'{"schema": "workbench.bench/1", "rows": [{"model": "digits", "batch": 1, "precision": "fp32", "ways": {"eager": {"median_ms": 1.0}}, "missing": {}}]}'
+        b'{"schema": "workbench.bench/1", "rows": [{"model": "digits", "batch": 1, "precision": "fp32", "ways": {"eager": {"median_ms": 1.0, "error": {"ok": true, "relative_l2": 0.0}}}, "missing": {}}]}'
     ],
     of_json,
     of_bytes,

@@ -30,7 +30,7 @@ from tests.fuzz.readers import READERS, ROOT
 
 SECONDS = 5.0
 BYTES = 10**9
-CHUNK = 2000
+CHUNK = 4000
 
 
 def input_of(seed: int, name: str, number: int) -> bytes:

@@ -61,6 +61,14 @@ _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 9, 13, 14
 _TENSOR_PAYLOAD = {_RAW_DATA, 4, 10}
 
 
+def _check_name(path: Path) -> None:
+    """Refuse a file whose name is not UTF-8: in ONNX files it could not be written down."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"The name of {path} is not UTF-8.", hint="Rename the file.", code="not-utf8") from None
+
+
 def read_graph(path: Path) -> onnx.ModelProto:
     """The model at `path` with every tensor above `INLINE_LIMIT` left on disk.
 
@@ -78,6 +86,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     path = Path(path)
+    _check_name(path)
     try:
         _check_kind(path)
         with path.open("rb") as file:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import limits
 from workbench.documents import DocumentError, expanded, kind_of, parse_json, read_text
 from workbench.errors import CalibrationError, WorkbenchError, first_lines
 from workbench.machine import made_by
@@ -287,7 +290,7 @@ def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, 
         )
     if isinstance(data, str):
         number = data.partition(":")[2]
-        if not number.isdecimal() or int(number) == 0:
+        if not re.fullmatch("[0-9]{1,12}", number) or int(number) == 0:
             raise CalibrationError(f"{data!r} names no number of batches.", hint="Write random:32.")
         return data, random_batches(inputs, int(number), seed)
     if isinstance(data, Mapping):
@@ -314,6 +317,7 @@ def random_batches(inputs: Sequence[Input], count: int, seed: int = 0) -> Iterat
 
     Raises:
         CalibrationError: a dimension other than the first is dynamic.
+        LimitError: they would take more than ``SAMPLE_BYTES``.
     """
     import numpy as np
 
@@ -325,6 +329,8 @@ def random_batches(inputs: Sequence[Input], count: int, seed: int = 0) -> Iterat
                 f"Input {item.name} [{', '.join(map(str, item.shape))}] has dynamic axes, so there is no size for random data.",
                 hint=f"Give one: --shape {item.name}={text.replace('?', '64')}.",
             )
+    elements = sum(math.prod(d for d in item.shape if isinstance(d, int) and d > 0) for item in inputs)
+    limits.check("SAMPLE_BYTES", 4 * elements * count, f"random:{count}")
     for _ in range(count):
         batch = {}
         for item in inputs:
