@@ -12,7 +12,7 @@ import pytest
 
 from tests.models_small import mlp, save
 from tests.unit import test_adapter
-from tests.unit.test_adapter import API, VERSIONS, Shaped, Silent, State, fake_module
+from tests.unit.test_adapter import VERSIONS, Shaped, Silent, State, fake_module
 from tests.unit.test_measure import Pretended
 from workbench import Session, compilers
 from workbench.compilers.tensorrt import calibrators
@@ -89,8 +89,6 @@ def test_digits_are_eight_of_hexadecimal(text: str) -> None:
 def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A module with exactly the real names whose builder asks the calibrator as TensorRT does."""
     version = request.param
-    if not (API / VERSIONS[version]).is_file():
-        pytest.skip(f"{API / VERSIONS[version]} is not here")
     state, device = State(""), Pretended()
     state.seen = []
 
