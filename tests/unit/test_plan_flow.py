@@ -104,6 +104,17 @@ def test_one_branch_is_counted_and_jumps_are_no_launches(branched: Plan) -> None
     assert s["bytes_after"] == 2 * (one + 256 + one) + 2 * one
 
 
+def test_weights_of_both_branches_are_there() -> None:
+    plan = planned(Graph(branches()), [
+        step("cjmp", "__mye2cbr_myl0_1", ["if"], dtype="bool"),
+        raw("__myl_Relu_myl0_2", "kgen", ["if", in_branch("tm", "then")], [("x", (4, 8))], [("i", (4, 8))], [("w1", (8, 8))]),
+        step("jmp", "jmp__mye3_myl0_4", ["if"]),
+        raw("__myl_Exp_myl0_5", "kgen", ["if", in_branch("exp", "else")], [("x", (4, 8))], [("i", (4, 8))], [("w2", (8, 4))]),
+        step("jmp", "jmp__mye4_myl0_6", ["if"]),
+    ], ["c", "x", "y"])  # fmt: skip
+    assert plan.summary["weight_bytes"] == (64 + 32) * 4
+
+
 def test_jumps_that_do_not_fit_say_nothing() -> None:
     plan = planned(Graph(branches()), [
         step("cjmp", "__mye2cbr_myl0_1", ["if"], dtype="bool"),
