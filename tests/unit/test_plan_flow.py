@@ -98,10 +98,21 @@ def test_one_branch_is_counted_and_jumps_are_no_launches(branched: Plan) -> None
         3,
         1,
     )  # then, and the product behind it
-    assert s["flops"] == 2 * (2 * 4 * 8 * 8) + 2 * 32
+    assert (s["flops"], s["flops_unknown"]) == (2 * 4 * 8 * 8 + 32, 1)  # at least those of the cheaper branch
     one = 4 * 8 * 4  # bytes of a tensor; the weights are twice that
     assert s["bytes_before"] == 2 * (one + 256 + one) + 2 * 2 * one
     assert s["bytes_after"] == 2 * (one + 256 + one) + 2 * one
+
+
+def test_weights_of_both_branches_are_there() -> None:
+    plan = planned(Graph(branches()), [
+        step("cjmp", "__mye2cbr_myl0_1", ["if"], dtype="bool"),
+        raw("__myl_Relu_myl0_2", "kgen", ["if", in_branch("tm", "then")], [("x", (4, 8))], [("i", (4, 8))], [("w1", (8, 8))]),
+        step("jmp", "jmp__mye3_myl0_4", ["if"]),
+        raw("__myl_Exp_myl0_5", "kgen", ["if", in_branch("exp", "else")], [("x", (4, 8))], [("i", (4, 8))], [("w2", (8, 4))]),
+        step("jmp", "jmp__mye4_myl0_6", ["if"]),
+    ], ["c", "x", "y"])  # fmt: skip
+    assert plan.summary["weight_bytes"] == (64 + 32) * 4
 
 
 def test_jumps_that_do_not_fit_say_nothing() -> None:
@@ -219,5 +230,22 @@ def test_what_runs_at_each_turn_is_marked() -> None:
     ], ["x", "y"])  # fmt: skip
     assert [la.repeated for la in plan.layers] == [False, False, False, True, False, False]
     assert plan.summary["repeated"] == 1
+    assert plan.layers[3].bytes is None  # how many turns are laid out in it is not known
     assert moved(plan.summary)[1].startswith("at least ")
     assert "→" not in moved_text(plan.summary)
+
+
+@pytest.mark.parametrize(("turns", "known"), [(5, True), (None, False)])
+def test_bytes_of_a_loop_are_of_all_turns_where_their_number_is_known(turns: int | None, known: bool) -> None:
+    body = helper.make_graph([node("Identity", ["go"], ["on"], "keep"), node("Tanh", ["s"], ["n"], "act")], "b",
+                             [value("i", [], 7), value("go", [], 9), value("s", [4, 8])], [value("on", [], 9), value("n", [4, 8])])  # fmt: skip
+    given = [value("turns", [], 7)] if turns is None else []
+    made = model([node("Loop", ["turns", "true", "x"], ["y"], "loop", body=body)], [value("x", [4, 8]), *given], [value("y", [4, 8])],
+                 [constant("true", True, "bool"), *([] if turns is None else [constant("turns", turns, "int64")])])  # fmt: skip
+    counter = [("n", (1,), "int32", "")]
+    plan = planned(Graph(made), [
+        raw("init", "memset", [], [], counter), raw("incr", "add", [], counter, counter),
+        raw("__myl_Tanh_myl0_2", "kgen", ["act"], [("s", (4, 8))], [("s", (4, 8))]), step("cjmp", "cbr___mye95_myl0_8"),
+    ], ["x", "y"])  # fmt: skip
+    assert plan.layers[2].repeated
+    assert plan.layers[2].bytes == (5 * 2 * 128 if known else None)

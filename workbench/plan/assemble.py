@@ -65,7 +65,7 @@ def assemble(
             largest[t.name] = max(largest.get(t.name, 0), t.bytes or 0)
 
     def turns(i: int, amount: int | None) -> int | None:
-        return _of_all_turns(costs, owners, claims[i], amount) if found.repeated[i] else amount
+        return _of_all_turns(graph, costs, owners, claims[i], amount) if found.repeated[i] else amount
 
     layers = []
     for i, (raw, nodes) in enumerate(zip(record["layers"], claims, strict=True)):
@@ -203,13 +203,14 @@ def _product(layer: LayerRecord) -> int | None:
 
 
 def _of_all_turns(
-    costs: Mapping[str, Cost], owners: Mapping[str, int], nodes: tuple[str, ...], amount: int | None
+    graph: Graph, costs: Mapping[str, Cost], owners: Mapping[str, int], nodes: tuple[str, ...], amount: int | None
 ) -> int | None:
     """Bytes of all runs of a layer in a loop; None where it is not known how often it runs.
 
-    The turns of its nodes are those of the loop, unless several layers share them: then some turns were laid out.
+    The turns of nodes in a body are those of the loop, unless several layers share them: then some turns were laid out.
     """
-    runs = {costs[node].runs if owners[node] == 1 else None for node in nodes} or {None}
+    body = [node for node in nodes if graph.by_id[node].parent is not None and owners[node] == 1]
+    runs = {costs[node].runs for node in body} if len(body) == len(nodes) > 0 else {None}
     often = runs.pop() if len(runs) == 1 else None
     return None if amount is None or often is None else amount * often
 

@@ -163,7 +163,7 @@ def summarize(
     ]
     known_after = [layer.bytes for layer in after if layer.bytes is not None]
     weights: dict[str, int] = {}
-    for layer in after:
+    for layer in launched:  # the weights of all branches are there
         weights.update({t.name: t.bytes for t in layer.constants if t.bytes is not None})
     memory = liveness(layers, io)
     flops, flops_unknown = (None, None) if graph is None else totals(graph, costs)
