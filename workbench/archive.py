@@ -427,17 +427,20 @@ def _take(
             model = Model(title, _keep_model(folder, entry, store), entry["origin"])
             if not own or trust:
                 model = mark(model, archive, trust=trust)
-            if title in before and not _same(before[title], entry["sha256"], store):
-                other = next(
-                    n for n in _others(title) if n not in taken or _same(before.get(n), entry["sha256"], store)
+            wanted = title if own else _plain(title)
+            if (wanted in before and not _same(before[wanted], entry["sha256"], store)) or wanted != title:
+                wanted = next(
+                    n
+                    for n in _others(wanted, first=wanted != title)
+                    if n not in taken or _same(before.get(n), entry["sha256"], store)
                 )
-                taken.add(other)
-                model = Model(other, model.path, model.origin)
+                taken.add(wanted)
+            model = Model(wanted, model.path, model.origin)
             titles[title] = model.name
             models.append(model)
         engines = []
         for engine in head["engines"]:
-            title = titles.get(engine["model"], engine["model"])
+            title = titles.get(engine["model"]) or (engine["model"] if own else _plain(engine["model"]))
             engines.append((_keep_build(folder, engine, head, store, archive, own, trust), title))
         session.take_in(models, engines)
         if fresh:
@@ -496,5 +499,13 @@ def _same(model: Model | None, sha256: str, store: Store) -> bool:
     return model is not None and model.path.is_file() and model.sha256(store) == sha256
 
 
-def _others(title: str) -> Iterator[str]:
-    return (f"{title}-{number}" for number in count(2))
+def _plain(title: str) -> str:
+    """The name, unless it reads as ``package.module:factory``: a name that a session does not know is looked for there."""
+    return title.replace(":", "-")
+
+
+def _others(title: str, *, first: bool) -> Iterator[str]:
+    """Names to give instead; `first` says whether the name itself is among them."""
+    if first:
+        yield title
+    yield from (f"{title}-{number}" for number in count(2))

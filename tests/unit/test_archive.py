@@ -156,6 +156,27 @@ def test_code_of_an_archive_is_run_once_it_is_trusted(
     assert payload.exists()
 
 
+def test_a_name_in_an_archive_is_not_taken_for_code(
+    archive: Path, victim: Store, tmp_path: Path, payload: Path
+) -> None:
+    """A name that the session does not know is looked for as a file, a sample, a factory."""
+
+    def name(head: dict[str, Any]) -> None:
+        head["models"] = {"payload_of_test:go": head["models"].pop("m")}
+        head["engines"][0]["model"] = "payload_of_test:go"
+
+    bad = rewritten(archive, tmp_path / "bad.zip", head=name)
+    with contextlib.closing(Session.import_(bad, store=victim)) as session:
+        assert list(session.models) == ["payload_of_test-go"] == [e.model for e in session.engines]
+        session.remove("payload_of_test-go")
+        with pytest.raises(WorkbenchError):
+            session.build(session.engines[0].model, **FAKE)
+    alone = rewritten(archive, tmp_path / "alone.zip", head=lambda h: (name(h), h.update(models={})))
+    with contextlib.closing(Session.import_(alone, "alone", store=victim)) as session:
+        assert [e.model for e in session.engines] == ["payload_of_test-go"]
+    assert not payload.exists()
+
+
 def test_an_engine_of_an_archive_is_not_run(archive: Path, victim: Store, able: None) -> None:
     with contextlib.closing(Session.import_(archive, store=victim)) as session:
         [engine] = session.engines
