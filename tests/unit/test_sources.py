@@ -115,6 +115,9 @@ def test_damaged_text_is_told(tmp_path: Path, text: str) -> None:
     with pytest.raises(ModelError) as info:
         kept_sources(tmp_path / "m.onnx")
     assert info.value.code == "sources-damaged"
+    path = naming(tmp_path / "m.onnx", "net.py", 5, "the line")
+    assert "m.sources.json can't be read" in shown(path)  # the model is shown all the same
+    assert "the line" in shown(path)
 
 
 @needs_torch

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ModelError
+from workbench.errors import ModelError, WorkbenchError
 from workbench.model.graph import Graph, Node
 from workbench.model.onnx_file import external_files, fingerprint, read_graph
 from workbench.model.provenance import Source, Sources, kept_sources, source_of
@@ -68,12 +68,11 @@ class Model:
 
     @cached_property
     def sources(self) -> Sources:
-        """Where the text of the lines that its nodes come from may be read.
-
-        Raises:
-            ModelError: the text that was kept with the model is damaged.
-        """
-        return Sources(kept_sources((self.original or self).path), Sources.named())
+        """Where the text of the lines that its nodes come from may be read."""
+        try:
+            return Sources(kept_sources((self.original or self).path), Sources.named())
+        except WorkbenchError as error:  # the model is whole; its details say this
+            return Sources(folders=Sources.named(), missing=error.message)
 
     @property
     def bytes(self) -> int:

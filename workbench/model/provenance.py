@@ -117,11 +117,13 @@ class Sources:
         kept: Text that was kept when the workbench exported the model, by file and line.
         folders: Folders that the user named: regular text files below them are read.
         samples: Whether the files of the sample models may be read.
+        missing: Why the text that was kept can't be read; "" where it can, or where none was kept.
     """
 
     kept: Lines = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
     samples: bool = True
+    missing: str = ""
 
     @staticmethod
     def named() -> tuple[Path, ...]:

@@ -495,6 +495,11 @@ def _node_ids(lens: Lens, title: str, ids: Iterable[str]) -> Json:
 
 def _code(lens: Lens, sources: Iterable[Any]) -> list[Json]:
     """Code sections: sources whose lines lie near each other share one."""
+    sources = list(sources)
+    problem = lens.sources.missing if sources else ""
+    told: list[Json] = (
+        [{"type": "facts", "title": "Source text", "rows": [_fact("Not shown", problem)]}] if problem else []
+    )
     files: dict[str, dict[int, str]] = {}
     marks: dict[str, set[int]] = {}
     for source in sources:
@@ -514,7 +519,7 @@ def _code(lens: Lens, sources: Iterable[Any]) -> list[Json]:
                 out.append({"type": "code", "title": Path(path).name, "path": path, "first": block[0],
                             "lines": [numbered[n] for n in block], "mark": sorted(marks[path].intersection(block))})  # fmt: skip
                 start = i
-    return out[:6]
+    return told + out[:6]
 
 
 # --- small pieces -------------------------------------------------------------------------------------
