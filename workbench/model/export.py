@@ -349,6 +349,11 @@ def _export_scripted(
     import onnx
 
     try:
+        if not isinstance(module, torch.jit.ScriptModule):  # only a part of it is one
+            module = torch.jit.trace(
+                module, **({"example_kwarg_inputs": call.kwargs} if call.kwargs else {"example_inputs": call.args}),
+                check_trace=False, strict=False,
+            )  # fmt: skip
         torch.onnx.export(
             module, call.args, str(path), kwargs=call.kwargs, dynamo=False, verbose=False, input_names=list(call.names),
             dynamic_axes={name: dict(dims) for name, dims in dynamic.items()}, opset_version=opset,

@@ -87,7 +87,7 @@ def unchanged(noted: Mapping[str, Any]) -> bool:
             and all(_stamp(file) == stamp for file, stamp in noted["files"].items())
             and all(_weights(folder) == was for folder, was in noted["folders"].items())
         )
-    except OSError:
+    except (OSError, KeyError, TypeError, AttributeError):  # gone, or noted in another form
         return False
 
 
