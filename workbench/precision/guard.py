@@ -386,9 +386,10 @@ class Guard:
     def _path(self, start: ir.Node) -> list[ir.Node]:
         """The nodes from `start` to a softmax, a sine or a decision, through arithmetic; empty where there is no such way."""
         came: dict[int, ir.Node | None] = {id(start): None}
-        ends, nodes = [], [start]
+        ends: list[ir.Node] = []
+        nodes = [start]
         for _ in range(9):
-            ahead = []
+            ahead: list[ir.Node] = []
             for node in nodes:
                 for reader, _place in self._readers(node.outputs[0]):
                     if id(reader) in came:
