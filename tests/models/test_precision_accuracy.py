@@ -158,12 +158,12 @@ def test_a_layer_that_breaks_the_output_ranks_first_and_is_kept(session: Session
     exact = session.add(save(mlp(8), tmp_path / "net.onnx"))
     low = quantize(exact, session.store, data="random:8", weights="tensor")
     ranges = dict(low.origin["ranges"])
-    ranges["r"] = float("nan")  # so that this layer gives NaN
+    ranges["r"] = 1e-30  # so that this layer gives next to nothing
     broken = Model(low.name, low.path, {**low.origin, "ranges": ranges}, original=exact)
     data = np.random.default_rng(1).standard_normal((16, 8), dtype=np.float32)
     ranking = sensitivity(exact, broken, session.store, data=data).layers
     assert [row["node"] for row in ranking] == ["mm2", "mm1"]
-    assert (ranking[0]["relative_l2"], ranking[0]["top1"]) == (np.inf, 0)
+    assert ranking[0]["relative_l2"] > 0.9 > 0.1 > ranking[1]["relative_l2"]
     chosen = mixed(exact, broken, session.store, data=data, budget=0.5, metric="relative_l2")
     assert chosen.keep == ("mm2",)
     assert chosen.met

@@ -21,7 +21,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import needs_rtx
+from tests.conftest import SAMPLES, needs_rtx
+from tests.models.test_cast import random_inputs
 from tests.models_small import INT64, constant, model, node, save, value, weights
 from workbench import Session
 from workbench.precision.cast import cast_task, load_ir, save_ir
@@ -825,7 +826,9 @@ def test_right_within_the_type_or_named_and_no_false_alarm(tmp_path: Path, name:
     for constant_ in report["changed"]:  # what is named is changed
         with np.errstate(over="ignore"):
             value_ = KIND[to](np.float32(constant_["value"]))
-        assert not np.isfinite(value_) or constant_["size"] > 1 or abs(float(value_) / constant_["value"] - 1) > 0.01
+        adds = constant_["op"] in {"Add", "Sub", "Max", "Min", "Clip"}
+        least = 0.05 if adds else 0.01
+        assert not np.isfinite(value_) or constant_["size"] > 1 or abs(float(value_) / constant_["value"] - 1) > least
     nodes = {n.name for n in made.graph.node}
     for case, feed in cases.items():
         error = off(outputs(path, feed), outputs(tmp_path / "simulated.onnx", feed))
@@ -840,6 +843,26 @@ def test_right_within_the_type_or_named_and_no_false_alarm(tmp_path: Path, name:
             assert not named, f"{case}: a false alarm, the error is {error:.2g}: {found}"
         else:
             assert named, f"{case}: an error of {error:.2g} that nothing names; kept {report['guarded']}"
+
+
+@pytest.mark.parametrize("to", ["fp16", "bf16"])
+@pytest.mark.parametrize("name", [p.stem for p in sorted(SAMPLES.glob("*.onnx")) if p.stem != "unsupported"])
+def test_samples_are_right_and_nothing_is_named(tmp_path: Path, name: str, to: str) -> None:
+    path, quiet = SAMPLES / f"{name}.onnx", Reporter(io.BytesIO())
+    (tmp_path / "low").mkdir()
+    report = cast_task(quiet, path=str(path), precision=to, folder=str(tmp_path / "low"))
+    assert report["warnings"] == []
+    low = load_ir(tmp_path / "low" / "model.onnx", quiet)
+    simulate(low)
+    save_ir(low, tmp_path / "simulated.onnx")
+    feed = random_inputs(path)
+    # A value that is rounded in front of a QuantizeLinear may be quantized one step further; a sum of top-k is as good as k.
+    most = 0.05 if "qdq" in name else 0.03 if name == "unfusable" else TOLERANCE[to]
+    assert off(outputs(path, feed), outputs(tmp_path / "simulated.onnx", feed)) <= most
+    place = tmp_path / "batches"
+    place.mkdir()
+    np.savez(place / "000000.npz", **{f"input:{k}": v for k, v in feed.items()})
+    assert overflow_task(quiet, path=str(path), batches=str(place), folder=str(place), to=to, lists={}) == {"found": []}
 
 
 @needs_rtx

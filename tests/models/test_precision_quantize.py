@@ -338,7 +338,7 @@ def test_a_range_that_is_no_magnitude_is_refused(session: Session, tmp_path: Pat
     ends = {**good.origin["ranges"], next(iter(good.origin["ranges"])): end}
     with pytest.raises(CalibrationError) as caught:
         quantize(exact, session.store, data=Ranges(exact.sha256(session.store), Scheme(), ends))
-    assert caught.value.code == "bad-range"
+    assert caught.value.code == "calibration-range"
 
 
 def test_values_too_small_for_a_scale_are_told(session: Session, tmp_path: Path) -> None:

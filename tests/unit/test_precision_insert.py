@@ -450,7 +450,7 @@ def test_no_scale_comes_of_a_range_that_is_none(bad: float) -> None:
     for ends in (bad, np.array([1.0, bad])):
         with pytest.raises(CalibrationError) as caught:
             scale_of(ends, "int8", "fp16")
-        assert caught.value.code == "bad-range"
+        assert caught.value.code == "calibration-range"
 
 
 def test_the_scheme_is_read_from_the_file(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_session_without_an_fp16_row_gets_one(small: Session, data: Path) -> N
 def test_what_leaves_fp16s_range_is_named_and_can_be_kept(session: Session, tmp_path: Path) -> None:
     proto = model(
         [node("MatMul", ["x", "w"], ["big"], "grow"), node("Relu", ["big"], ["y"], "act")],
-        [value("x", [4, 8])], [value("y", [4, 8])], [weights("w", 8, 8, scale=1e6)],
+        [value("x", [4, 8])], [value("y", [4, 8])], [weights("w", 8, 8, scale=15000.0)],
     )  # fmt: skip
     session.add(save(proto, tmp_path / "big.onnx"))
     panel = session.panel("precision")
@@ -660,7 +660,7 @@ def test_times_of_two_kinds_are_told_apart_by_their_headings() -> None:
 def test_any_name_can_be_kept(session: Session, tmp_path: Path, name: str) -> None:
     proto = model(
         [node("MatMul", ["x", "w"], ["big"], name)], [value("x", [4, 8])], [value("big", [4, 8])],
-        [weights("w", 8, 8, scale=1e6)],
+        [weights("w", 8, 8, scale=15000.0)],
     )  # fmt: skip
     session.add(save(proto, tmp_path / "big.onnx"))
     panel = session.panel("precision")

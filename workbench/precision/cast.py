@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from workbench.worker import Reporter
 
-VERSION = 4
+VERSION = 5
 """Raise it when the same model is cast differently, so that kept models are made anew."""
 
 EXTERNAL_ABOVE = 1_800_000_000
@@ -419,8 +419,8 @@ class Casting:
         if changed := self.guard.changed:
             told = some([one.text for one in changed], 8)
             out.append(
-                f"{name} would change {len(changed)} constant{'s'[: len(changed) != 1]} by more than 1 percent, so the nodes "
-                f"that read them stay in FP32: {told}."
+                f"{name} would change {len(changed)} constant{'s'[: len(changed) != 1]} too much (by more than 1 percent, 5 "
+                f"for an epsilon), so the nodes that read them stay in FP32: {told}."
             )
         return out
 

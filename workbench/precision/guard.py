@@ -9,7 +9,7 @@ here before anything is cast, without data:
 - **Phases.** The error of a sine's argument is absolute: what is computed right before a sine or cosine stays in FP32.
 - **Squares and sums.** A sum of squares (a variance, a norm), a long sum, and what follows until it divides.
 - **Exponentials and logarithms** that are written out: softplus, log of a softmax, log-sum-exp.
-- **Constants** that the type changes by more than `CHANGED`: an epsilon of 1e-12 becomes 0, a scale of 1e-9 too, and
+- **Constants** that the type changes by more than `CHANGED` (`EPSILON`): an epsilon of 1e-12 becomes 0, a scale of 1e-9 too, and
   1e6 is beyond FP16. The nodes that read them, and the divisions behind, stay in FP32, and the constants are named.
 - **Decisions on inputs.** Comparisons, ArgMax, TopK, rounding: of a model's own FP32 inputs they are made in FP32.
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 CHANGED = 0.01
 """A constant is changed if the type moves it by more than this share (of its norm, for a tensor)."""
+
+EPSILON = 0.05
+"""The same for a single number that is added, or that bounds: an epsilon is there to be small, not to be exact."""
 
 LONG = 512
 """A sum over at least this many elements is long; so is one whose length is not known."""
@@ -79,7 +82,7 @@ REASONS = {
     "squares": "a sum of squares, and what it divides",
     "sums": "a long sum, and what it divides",
     "exp": "an exponential or a logarithm that is written out",
-    "constants": "reads a constant that the type changes by more than 1 percent",
+    "constants": "reads a constant that the type changes by more than 1 percent (5 for an epsilon)",
     "decision": "decides on the model's own FP32 inputs",
     "upcast": "was brought to FP32 on purpose, by a Cast in the model",
 }
@@ -88,7 +91,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Changed:
-    """A constant that the low type would change by more than `CHANGED`.
+    """A constant that the low type would change by more than `CHANGED`, or `EPSILON`.
 
     Attributes:
         constant: Its name.
@@ -386,9 +389,10 @@ class Guard:
     def _path(self, start: ir.Node) -> list[ir.Node]:
         """The nodes from `start` to a softmax, a sine or a decision, through arithmetic; empty where there is no such way."""
         came: dict[int, ir.Node | None] = {id(start): None}
-        ends, nodes = [], [start]
+        ends: list[ir.Node] = []
+        nodes = [start]
         for _ in range(9):
-            ahead = []
+            ahead: list[ir.Node] = []
             for node in nodes:
                 for reader, _place in self._readers(node.outputs[0]):
                     if id(reader) in came:
@@ -546,7 +550,8 @@ class Guard:
         if op == "BatchNormalization" and place == 4:
             changed = becomes == float("inf")  # its own epsilon is added in front of the root
         else:
-            changed = off > CHANGED or (divides and worst > CHANGED)
+            small = tensor.size == 1 and op in {"Add", "Sub", "Max", "Min", "Clip"}
+            changed = off > (EPSILON if small else CHANGED) or (divides and worst > CHANGED)
         infinite = becomes in (float("inf"), float("-inf"))
         if not changed or (not infinite and self._minor(node, place, tensor)):
             return False

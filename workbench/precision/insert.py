@@ -218,7 +218,7 @@ def scale_of(amax: Any, to: str, rest: str) -> Any:
     Rounded up, so that the largest value is not cut off; never zero, so that nothing is divided by it.
 
     Raises:
-        CalibrationError: a magnitude is NaN, infinite or negative (code ``bad-range``): no scale comes of it.
+        CalibrationError: a magnitude is NaN, infinite or negative (code ``calibration-range``): no scale comes of it.
     """
     import ml_dtypes
     import numpy as np
@@ -228,7 +228,7 @@ def scale_of(amax: Any, to: str, rest: str) -> Any:
         raise CalibrationError(
             f"A range ends at {float(ends[~(np.isfinite(ends) & (ends >= 0))].flat[0]):g}, which is no magnitude.",
             hint="The calibration, or the cache that it came from, is damaged: calibrate again with data.",
-            code="bad-range",
+            code="calibration-range",
         )
     scale = ends / LIMIT[to]
     kind: Any = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}[rest]

@@ -36,6 +36,9 @@ VANISHING = 2.0**-25
 OFF = {"fp16": 0.02, "bf16": 0.1}
 """Outputs whose error (norm of the difference over the norm in FP32) is above this are named."""
 
+OFF_QUANTIZED = 0.1
+"""The same for a model with QuantizeLinear: what is rounded in front of it may be quantized one step further."""
+
 
 @dataclass(frozen=True)
 class Overflow:
@@ -328,7 +331,8 @@ def _found(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str) -> li
     import ml_dtypes
 
     most = LARGEST if to == "fp16" else float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
-    judge = _Judge(graph, ends, seen, OFF[to])
+    off = max(OFF[to], OFF_QUANTIZED if any(n.op_type == "QuantizeLinear" for n in graph) else 0.0)
+    judge = _Judge(graph, ends, seen, off)
     found = []
 
     def tell(value: Any, node: Any, kind: str, error: float | None = None) -> None:
@@ -356,13 +360,12 @@ def _found(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str) -> li
             elif not any(map(judge.wrong, inputs)):
                 tell(value, node, "nan")
     if not found:
-        found += _off(graph, ends, seen, to)
+        found += _off(graph, ends, seen, to, off)
     return found
 
 
-def _off(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str) -> list[Overflow]:
-    """Where the error of an output begins: the first node above the limit whose inputs are well below it."""
-    limit = OFF[to]
+def _off(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str, limit: float) -> list[Overflow]:
+    """Where the error of an output begins: the first node above the limit among those that it is computed from."""
     floats = [
         v for v in graph.outputs if v.name in ends & seen.keys() and v.dtype is not None and v.dtype.name == "FLOAT"
     ]
