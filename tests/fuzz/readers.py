@@ -573,7 +573,9 @@ def _bench(data: bytes, folder: Path) -> Any:
     return table(work.document)
 
 
-@reader("environment", lambda: [b'{"packages": ["a==1"], "created": 1.0, "pins": ["a==1"]}'], of_json, of_bytes, weight=0.1)
+@reader(
+    "environment", lambda: [b'{"packages": ["a==1"], "created": 1.0, "pins": ["a==1"]}'], of_json, of_bytes, weight=0.1
+)
 def _environment(data: bytes, folder: Path) -> Any:
     from workbench.environments import MARKER, look
     from workbench.store import Store
