@@ -43,12 +43,10 @@ def main() -> int:
         waiting = [pool.submit(run_chunk, asked.seed, [name], first, last, Path(place)) for name, first, last in pieces]
         for (name, first, last), one in zip(pieces, waiting, strict=True):
             results.append(one.result())
-            if results[-1].failures:
-                sites = {f.site for f in results[-1].failures}
-                print(
-                    f"{time.monotonic() - begin:7.0f} s  {name} {first}..{last}: {len(results[-1].failures)} failed: {sorted(sites)[:5]}",
-                    flush=True,
-                )
+            sites = sorted({f.site for f in results[-1].failures})
+            said = f": {len(results[-1].failures)} failed: {sites[:5]}" if sites else ""
+            tried = sum(sum(each.tried.values()) for each in results)
+            print(f"{time.monotonic() - begin:7.0f} s {tried:8d} inputs  {name} {first}..{last}{said}", flush=True)
     whole = merged(results)
     print(
         f"{sum(whole.tried.values())} inputs, {len(whole.tried)} readers, {time.monotonic() - begin:.0f} s, seed {asked.seed}"

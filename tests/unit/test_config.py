@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import BuildConfig, ShapeProfile, ShapeRange
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, LimitError
 
 pytestmark = pytest.mark.tiny
 
@@ -91,3 +91,22 @@ def test_any_profile_survives_the_trip(shapes: dict) -> None:
     config = BuildConfig(profiles=profile)
     assert BuildConfig.from_dict(config.to_dict()) == config
     assert {n: list(r.opt) for n, r in profile.inputs.items()} == shapes
+
+
+@pytest.mark.parametrize(
+    "text", ["x=1_0x8", "x=\uff11x8", "x=\u0663x8", "x= 1x8", "x=+1x8", "x=-1x8", "x=" + "9" * 400]
+)
+def test_dimensions_are_plain_digits(text: str) -> None:
+    with pytest.raises(ConfigError, match="not understood"):
+        ShapeProfile.parse([text])
+
+
+def test_shapes_larger_than_any_tensor_are_refused() -> None:
+    with pytest.raises(LimitError) as caught:
+        ShapeProfile.parse([f"x={2**40}x2"])
+    assert caught.value.code == "limit-tensor-elements"
+
+
+def test_targets_of_another_kind_are_refused() -> None:
+    with pytest.raises(ConfigError, match="names such as sm89"):
+        BuildConfig.from_dict({"targets": 5})

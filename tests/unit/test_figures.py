@@ -173,4 +173,4 @@ def test_no_name_becomes_a_link_in_any_chart(plan: Plan) -> None:
 def test_numbers_that_no_unit_can_say_are_unknown(value: float) -> None:
     from workbench.units import bytes_text, count_text, ms_text
 
-    assert [count_text(value), bytes_text(value), ms_text(value)] == ["?"] * 3
+    assert [text.strip() for text in (count_text(value), bytes_text(value), ms_text(value))] == ["?"] * 3

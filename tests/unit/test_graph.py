@@ -311,3 +311,12 @@ def test_impossible_dimensions_are_told(dim: int) -> None:
 def test_long_names_are_replaced_for_a_compiler() -> None:
     graph = Graph(chain(["A" * 4000, "B" * 200]))
     assert list(graph.needs_renaming().values()) == ["A" * 4000]
+
+
+def test_bytes_that_no_tensor_has_are_unknown() -> None:
+    from workbench.model.graph import nbytes
+
+    assert nbytes([3, 3], "int4") == 5
+    assert nbytes([2**20, 2**20], "float32") == 2**42
+    assert nbytes([2**62, 2**62], "float32") is None
+    assert nbytes([2**62] * 30, "int4") is None

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import time_limit
 from workbench.compilers.tensorrt.inspector import kind_of_file, nodes_in, parse_inspection, read_json, read_layers
 from workbench.compilers.tensorrt.listing import parse_listing
 from workbench.errors import LimitError, ListingError, ProfileError
@@ -140,6 +141,44 @@ def test_bare_names_are_layers_whose_tensors_are_unknown() -> None:
 )
 def test_nodes_by_name(name: str, nodes: list[str]) -> None:
     assert nodes_in(name) == nodes
+
+
+LONG = {
+    "PWN nested": ("PWN(" * 50_000 + "a" + ")" * 50_000, ["a"]), "PWN pairs": ("PWN(" * 20_000 + "a, b)" + ", c)" * 19_999, ["a", "b", "c"]),
+    "PWN open": ("PWN(" * 50_000, None), "parentheses": ("(" * 50_000 + " + " * 50_000, None), "sums": (" + " * 100_000, []),
+    "regions": ("{ForeignNode[" * 30_000 + "a" + "]}" * 30_000, None), "bars": ("PWN(" * 30 + "a || " * 50_000 + "b" + ")" * 30, ["a", "b"]),
+    "region begun": ("{ForeignNode[" * 50_000, None), "scales": ("_quantize_scale_node" * 50_000, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_names_made_to_take_long_take_as_long_as_others(what: str) -> None:
+    name, wanted = LONG[what]
+    with time_limit(20):
+        found = nodes_in(name, {"x"})
+    assert wanted is None or found == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("Layers.1.LayerType=[1]", "listing"), ("Layers.1.TacticName={}", "listing"), ("Layers.1.Inputs.0.Format/Datatype=3", "listing"),
+        ("Layers.1.Inputs.0.Dimensions=[-2]", "listing"), ("Layers.1.Inputs.0.Dimensions=[9223372036854775808]", "listing"), ("Layers.1.StreamId=true", "listing"),
+        ("Layers.1.Inputs.0.Dimensions=[2000000000,2000000000]", "limit-tensor-elements"), ("Layers.1.Weights.Count=9000000000000000", "limit-tensor-elements"),
+        ("Layers.1.Inputs.0.Dimensions=" + json.dumps([1] * 65), "listing"), ("Layers.1.Weights.Type=3", "listing"),
+    ],
+)  # fmt: skip
+def test_values_of_other_kinds_are_refused(change: str, code: str) -> None:
+    with pytest.raises((ListingError, LimitError)) as caught:
+        parse_inspection(without(change), "layers.json")
+    assert caught.value.code == code
+
+
+def test_owners_that_can_not_be_told_apart_are_an_error() -> None:
+    data = sample("trt10")
+    data["Layers"][1]["Metadata"] = "[ONNX Layer: a] [ONNX Layer: b"
+    with pytest.raises(ListingError, match="can't be told apart"):
+        parse_inspection(data)
 
 
 def test_a_name_that_the_model_knows_is_taken_whole() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import needs_rtx
+from tests.conftest import needs_rtx, time_limit
 from workbench import Session
 from workbench.compilers.tensorrt.tactics import parse_tactics
 
@@ -103,3 +103,22 @@ def test_rtx_tells_of_none(session: Session) -> None:
     engine = session.build("residual_block", target="sm89")
     assert "Chose Runner Type" in engine.log
     assert engine.tactics == []
+
+
+@pytest.mark.parametrize("time", ["1.2.3", "e", "-", "1e999", "..", "+"])
+def test_a_time_that_is_no_number_is_passed_over(time: str) -> None:
+    rows = parse_tactics(MODERN.replace("Time: 0.0521752", f"Time: {time}").splitlines(keepends=True))
+    assert [r["tactic"][-2:] for r in rows] == ["bb", "01", "cc", "01", "07"]
+
+
+LONG = [
+    "*****" * 50_000 + " Autotuning Reformat: " + "*****" * 50_000 + " tactic", "=Computing costs for" * 50_000 + " actic" + "=" * 50_000, "[V] " * 100_000 + "actic",
+    ("[V]" + " " * 20) * 20_000 + "actic", "a (b) Set Tactic Name: " * 50_000, "------ Timing Runner: " + " (" * 100_000, "Tactic: 1" * 100_000 + " Time",
+    ">>>>> Chose Runner Type: " + "a Tactic: " * 100_000, "Name: " + ", LayerType" * 50_000 + " actic", "Tactic Name: " * 50_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LONG, ids=range(len(LONG)))
+def test_lines_made_to_take_long_take_as_long_as_others(line: str) -> None:
+    with time_limit(20):
+        assert len(parse_tactics([*MODERN.splitlines(keepends=True)[:5], line])) == 1

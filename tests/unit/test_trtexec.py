@@ -644,3 +644,48 @@ def test_a_report_needs_no_model(
     text = report.report(Lens(plan, missing="it was not given"), tmp_path / "report.html").read_text()
     assert "3 kernel launches" in text
     assert "None" not in text.split("<noscript>")[1].split("</noscript>")[0]
+
+
+@pytest.mark.parametrize("read", [trtexec.read_profile, trtexec.read_times])
+def test_files_cut_off_anywhere_are_refused(tmp_path: Path, read: Any) -> None:
+    rows = rows_of("a", "b") if read is trtexec.read_profile else [{"latencyMs": 1.5, "computeMs": 1.25}] * 2
+    text = json.dumps([{"count": 2}, *rows] if read is trtexec.read_profile else rows)
+    path = tmp_path / "cut.json"
+    path.write_text(text)
+    assert read(path)
+    for end in range(len(text)):
+        path.write_text(text[:end])
+        with pytest.raises(ProfileError) as caught:
+            read(path)
+        assert caught.value.code in {"file-cut", "file-empty"}
+
+
+@pytest.mark.parametrize("value", [1e13, 10**30, "1", True, None, [1]])
+@pytest.mark.parametrize("key", ["startH2dMs", "endD2hMs", "latencyMs"])
+def test_times_that_can_not_be_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    row = {"startH2dMs": 1.0, "endD2hMs": 2.0, "latencyMs": 1.0, key: value}
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps([row]))
+    if value is None and key != "latencyMs":
+        assert trtexec.read_times(path).wall_ms is None  # not told
+        return
+    with pytest.raises(ProfileError):
+        trtexec.read_times(path)
+
+
+def test_metadata_can_not_pass_for_what_it_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(
+        json.dumps(
+            {
+                "build_options": {},
+                "kind": "device-metadata",
+                "device": 5,
+                "device_information": {"Selected Device": [1]},
+            }
+        )
+    )
+    found = trtexec.read_metadata(path)
+    assert (found["kind"], found["device"]) == ("build-metadata", {"name": None, "sm": None})
+    path.write_text(json.dumps([{"ComputeCapability": [8, 0], "Name": "A100", "sm": 5, "name": []}]))
+    assert trtexec.read_metadata(path)["device"]["sm"] == "sm80"

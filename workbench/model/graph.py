@@ -52,7 +52,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_./:;\-$@#()<>=*!?~|+& ]+")
 
 
 def nbytes(shape: Iterable[Dim] | None, dtype: str) -> int | None:
-    """Bytes of a dense tensor, or None where a dimension or the type is unknown."""
+    """Bytes of a dense tensor, or None where a dimension or the type is unknown, or no 64 bits hold the number."""
     if shape is None or dtype not in BITS:
         return None
     elements = 1
@@ -60,7 +60,8 @@ def nbytes(shape: Iterable[Dim] | None, dtype: str) -> int | None:
         if not isinstance(dim, int) or dim < 0:
             return None
         elements *= dim
-    return math.ceil(elements * BITS[dtype] / 8)
+    size = -(-elements * BITS[dtype] // 8)
+    return size if size < 2**63 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ _REGION = ("{ForeignNode[", "]}")
 _FURTHER = re.compile(r" \[profile [0-9]+\]$")
 _MARK = re.compile(r"\(| \+ | \|\| ")
 _MARK_OR_COMMA = re.compile(r"\(| \+ | \|\| |, |,")
+_PIECE = re.compile(r"[-+.0-9eE]{1,3}|t|tr|tru|f|fa|fal|fals|n|nu|nul")
+"""What may be left of a number or word where a file was cut."""
 _MARKS = re.compile(r"[\x1d-\x1f]+")
 
 
@@ -96,7 +98,8 @@ def read_json(path: str | Path) -> Any:
     try:
         return parse_json(text, str(place), strict=False)
     except json.JSONDecodeError as error:
-        if text[error.pos :].strip() and not error.msg.startswith("Unterminated"):
+        rest = text[error.pos :].strip()
+        if rest and not error.msg.startswith("Unterminated") and not (error.pos and _PIECE.fullmatch(rest)):
             raise ProfileError(
                 f"{place} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.",
                 hint="Files of --exportLayerInfo, --exportProfile and --exportTimes are meant.",
