@@ -518,6 +518,7 @@ PARSER = (
 
 # --- targets, kernels and the machine -----------------------------------------------------------------
 
+_LESS_MEMORY = "Use smaller shapes or a smaller batch, or a lower workspace limit, and end other programs that use it."
 _WEIGHTS = {
     "fp8": ("float8e4m3fn", "float8e5m2"),
     "int4": ("int4", "uint4"),
@@ -672,6 +673,17 @@ def _workspace(m: re.Match[str], case: Case) -> Told:
     )
 
 
+@rule("out-of-memory", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
+def _no_memory_for(m: re.Match[str], case: Case) -> Told | None:
+    """The builder reports memory that is out for each kernel that it tries, goes on, and at last has none left."""
+    if not any(_memory.pattern.search(text) for text in case.said):
+        return None
+    nodes = case.nodes_in(m["layer"].strip())
+    named = _and(map(label, nodes)) or m["layer"].strip("'{} ")
+    message = f"TensorRT found no kernel for {named}, and reported that memory was out while it tried kernels."
+    return Told(message, _LESS_MEMORY, ids(*nodes) or [named])
+
+
 @rule("no-kernel", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
 def _no_implementation(m: re.Match[str], case: Case) -> Told:
     nodes, layer = case.nodes_in(m["layer"].strip()), m["layer"].strip().strip("'{}")
@@ -714,7 +726,7 @@ def _memory(m: re.Match[str], _case: Case) -> Told:
     where = "The machine's memory" if "bad_alloc" in m[0] else "The GPU's memory"
     return Told(
         f"{where} was out{asked}.",
-        "Use smaller shapes or a smaller batch, or a lower workspace limit, and end other programs that use it.",
+        _LESS_MEMORY,
     )
 
 
@@ -753,7 +765,7 @@ def _library(m: re.Match[str], case: Case) -> Told:
 
 
 BUILDER = (
-    _memory, _gpu, _target_type, _target_operation, _refit, _library, _attention, _no_runners, _no_int8, _no_int8_named, _workspace,
+    _memory, _gpu, _target_type, _target_operation, _refit, _library, _attention, _no_runners, _no_int8, _no_int8_named, _workspace, _no_memory_for,
     _no_implementation, *TYPES, *LIMITS, *SHAPES, _generator,
 )  # fmt: skip
 """Rules for what the builder says, the first that holds."""
