@@ -255,7 +255,9 @@ def _differ_inside(m: re.Match[str], case: Case) -> Told | None:
         query, mask = (_ONNX_TYPE.get(case.graph.tensor(node.inputs[i]).dtype, "") for i in (0, 3))
         if query != mask and {query, mask} == types:
             message = f"{label(node)} gets queries in {query} and a mask in {mask}; TensorRT needs one type."
-            return Told(message, f"Cast the mask ({node.inputs[3]}) to {query}, or give it as BOOL.", [node.id])
+            return Told(
+                message, f"Cast the mask ({node.inputs[3]}) to {query}, or give it as BOOL.", [node.id], quote=False
+            )
     return None
 
 
@@ -377,7 +379,7 @@ _NMS = (
 _QDQ = "Quantize in the QDQ format: quant_format=QuantFormat.QDQ. " + _ORT
 _SEQUENCE = "TensorRT has no sequences: write the model with Concat, Split or Stack instead of lists of tensors."
 _EVAL = "Call module.eval() before the export."
-_OPSET = "Export with opset 22 or earlier (opset= in Python), which writes attention as MatMul and Softmax."
+_OPSET = "Export with opset 22 or earlier (opset_version= of torch.onnx.export), which writes attention as MatMul and Softmax."
 REPLACE = "Replace the operation in the model, write a plugin for it, or cut the graph around it (`workbench partition MODEL` shows the parts)."
 
 WAYS_OUT: Mapping[str, str] = {
@@ -599,8 +601,9 @@ def _attention(_m: re.Match[str], case: Case) -> Told | None:
             message,
             f"It has kernels in FP16 and BF16 for heads of {HEADS[0]} to {HEADS[1]} values. {_OPSET}",
             list(odd),
+            quote=False,
         )
-    return Told(message, _OPSET, list(kinds))
+    return Told(message, _OPSET, list(kinds), quote=False)
 
 
 def _head(node: Node, graph: Graph) -> int | None:
