@@ -383,7 +383,7 @@ OTHER_CAUSES = {
     "driver": {"plugin-needs-driver", "refit-needs-driver", "no-driver", "needs-driver"},
     "cudaError": set(), "memory": {"out-of-memory"}, "workspace": {"workspace"}, "insufficient": set(), "compute capability": set(),
     "no kernel": {"no-kernel", "no-attention-kernel"}, "does not know this operation": {"unsupported-operator"}, "#-1": set(),
-    "would still build": set(), "build log": set(), "has no BF16": {"target-type"}, "has no FP": {"target-type"},
+    "would still build": set(), "log has the details": set(), "has no BF16": {"target-type"}, "has no FP": {"target-type"},
     "can't combine": {"shape-mismatch"}, "Add a Cast": {"type-mismatch", "if-branches"}, "is not valid ONNX": {"missing-tensor"},
 }  # fmt: skip
 """Words of a cause, and the codes whose messages may hold them."""
