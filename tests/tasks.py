@@ -97,6 +97,21 @@ def place(reporter: Any) -> dict[str, Any]:
     return {"folder": str(Path.cwd()), "path": sys.path, "modules": sorted(sys.modules)}
 
 
+def build_each(reporter: Any, *, models: list[dict[str, Any]], folder: str) -> dict[str, Any]:
+    """Build several models in this one worker: the error of each as a dict, None where it was built."""
+    from workbench.compilers.tensorrt.build import build
+    from workbench.errors import WorkbenchError
+
+    found: dict[str, Any] = {}
+    for each in models:
+        try:
+            build(reporter, module="tensorrt_rtx", model=each["model"], config=each["config"], folder=folder)
+            found[each["name"]] = None
+        except WorkbenchError as error:
+            found[each["name"]] = error.to_dict()
+    return {"errors": found}
+
+
 # Tasks of `jobs.guarded`, which get no reporter.
 
 

@@ -126,7 +126,7 @@ SPECIAL = {
     ("INetworkDefinition", "get_input"): lambda m, s, n, i: Shaped("x", (-1, 8)),
     ("INetworkDefinition", "get_layer"): lambda m, s, n, i: None,
 }
-DEFAULTS: dict[str, Any] = {"num_inputs": 1, "num_layers": 0, "num_errors": 0, "num_subgraphs": 1, "num_outputs": 0}
+DEFAULTS: dict[str, Any] = {"num_inputs": 1, "num_outputs": 0, "num_layers": 0, "num_errors": 0, "num_subgraphs": 1}
 
 
 @pytest.fixture(params=VERSIONS)

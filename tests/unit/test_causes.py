@@ -131,7 +131,7 @@ def test_a_missing_driver_is_the_cause_only_where_nothing_else_was_said_and_no_t
             error = told(file, *said, **asked)
             assert (type(error), error.code) == (ConfigError, "no-driver")
             assert "there is no NVIDIA driver here" in error.message
-            assert "--target sm121" in str(error.hint)
+            assert "--target sm89" in str(error.hint)
     old = told(file, CURRENT, targets="current", gpus=["T4 (sm75)"])
     assert "the driver of T4 (sm75) is too old" in old.message
     assert old.hint == "Update the driver."
@@ -141,6 +141,24 @@ def test_a_missing_driver_is_the_cause_only_where_nothing_else_was_said_and_no_t
     other = told(file, "Error Code 4: API Usage Error (relu1: something odd)", NO_DRIVER, targets="current")
     assert other.code == "build-failed"
     assert "driver" not in str(other)
+
+
+def test_errors_before_the_last_are_no_causes(file: Path) -> None:
+    """The builder logs what went wrong with kernels that it tried and left."""
+    full = "[virtualMemoryBuffer.cpp::resizePhysical::140] Error Code 2: OutOfMemory (Requested size was 4966055936 bytes.)"
+    odd = "Error Code 4: Internal Error (relu1: something odd In f at /_src/a.cpp:12)"
+    none = "[optimizer.cpp::computeCosts::3728] Error Code 10: Internal Error (Could not find any implementation for node conv2.)"
+    assert told(file, full, odd).code == "build-failed"
+    assert "memory" not in str(told(file, full, odd))
+    assert told(file, none).code == "no-kernel"
+    both = told(file, full, none)
+    assert (both.code, both.details["nodes"]) == ("out-of-memory", ["conv2"])
+    assert "reported that memory was out while it tried kernels" in both.message
+    detail = "ITensor::getDimensions: Error Code 4: Shape Error (reshape changes volume. Reshaping [4,3] to [3]. In o at /_src/s.cpp:4)"
+    follows = "IBuilder::buildSerializedNetwork: Error Code 4: API Usage Error (Output shape can not be computed for node relu1. In n at /_src/g.cpp:3)"
+    assert told(file, detail, NO_DRIVER, follows).details["nodes"] == ["relu1"]
+    assert told(file, detail, NO_DRIVER, follows).code == "shape-mismatch"
+    assert told(file, detail, odd).code == "build-failed"
 
 
 def test_nothing_said_is_no_cause(file: Path) -> None:

@@ -139,9 +139,10 @@ def test_bad_files(cli, tmp_path: Path) -> None:
 
 
 @needs_rtx
-def test_an_unsupported_operator_names_the_nodes_and_what_would_build(cli) -> None:
+def test_an_unsupported_operator_names_the_nodes_and_how_to_see_the_parts(cli) -> None:
     told = refused(cli("fusions", "unsupported", "-t", "sm89", "-f", "json"), "node_Det_6", "Det")
-    assert "10 of 11" in told
+    assert "workbench partition" in told
+    assert "would still build" not in told
 
 
 @needs_rtx

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.tensorrt.build import _logger, _monitor, builder_refused, load, parser_refused
+from workbench.compilers.tensorrt.case import words
 from workbench.config import BuildConfig
 from workbench.errors import CalibrationError, ConfigError
 from workbench.store import whole
@@ -94,7 +95,8 @@ def calibrate(
     logger.close()
     if not Path(cache).is_file():
         raise CalibrationError(
-            f"{CALIBRATORS[method]} wrote no calibration cache.",
+            f"{CALIBRATORS[method]} wrote no calibration cache"
+            + (f". TensorRT's last error: {words(logger.errors[-1])}" if logger.errors else "."),
             hint="The workbench's own methods need no calibrator: entropy, minmax.",
         )
     return {"batches": made.done, "read": known}

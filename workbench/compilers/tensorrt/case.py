@@ -25,7 +25,7 @@ _WRAPPED = re.compile(
 )
 _SUFFIX = re.compile(r"_[\w.]*")
 _BARE = re.compile(r"\AError Code:? \d+: (?P<words>.*)\Z", re.DOTALL)
-_PLACE = re.compile(r"\s*In \w+ at /\S{1,200}:\d+\.?")
+_PLACE = re.compile(r"\s*In \S{1,80} at /\S{1,200}:\d+\.?")
 _MYELIN = re.compile(r"\A\[\w+\.\w+:\d+: \w+\] (?:MyelinCheckException: )?")
 DRIVER = re.compile(r"cudaError 35\b|failure with error: 35\b|CUDA driver version is insufficient")
 """What TensorRT also says of any API error on a machine without a driver: no cause unless nothing else was said."""

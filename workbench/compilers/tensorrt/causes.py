@@ -255,7 +255,9 @@ def _differ_inside(m: re.Match[str], case: Case) -> Told | None:
         query, mask = (_ONNX_TYPE.get(case.graph.tensor(node.inputs[i]).dtype, "") for i in (0, 3))
         if query != mask and {query, mask} == types:
             message = f"{label(node)} gets queries in {query} and a mask in {mask}; TensorRT needs one type."
-            return Told(message, f"Cast the mask ({node.inputs[3]}) to {query}, or give it as BOOL.", [node.id])
+            return Told(
+                message, f"Cast the mask ({node.inputs[3]}) to {query}, or give it as BOOL.", [node.id], quote=False
+            )
     return None
 
 
@@ -377,7 +379,7 @@ _NMS = (
 _QDQ = "Quantize in the QDQ format: quant_format=QuantFormat.QDQ. " + _ORT
 _SEQUENCE = "TensorRT has no sequences: write the model with Concat, Split or Stack instead of lists of tensors."
 _EVAL = "Call module.eval() before the export."
-_OPSET = "Export with opset 22 or earlier (opset= in Python), which writes attention as MatMul and Softmax."
+_OPSET = "Export with opset 22 or earlier (opset_version= of torch.onnx.export), which writes attention as MatMul and Softmax."
 REPLACE = "Replace the operation in the model, write a plugin for it, or cut the graph around it (`workbench partition MODEL` shows the parts)."
 
 WAYS_OUT: Mapping[str, str] = {
@@ -518,6 +520,7 @@ PARSER = (
 
 # --- targets, kernels and the machine -----------------------------------------------------------------
 
+_LESS_MEMORY = "Use smaller shapes or a smaller batch, or a lower workspace limit, and end other programs that use it."
 _WEIGHTS = {
     "fp8": ("float8e4m3fn", "float8e5m2"),
     "int4": ("int4", "uint4"),
@@ -598,8 +601,9 @@ def _attention(_m: re.Match[str], case: Case) -> Told | None:
             message,
             f"It has kernels in FP16 and BF16 for heads of {HEADS[0]} to {HEADS[1]} values. {_OPSET}",
             list(odd),
+            quote=False,
         )
-    return Told(message, _OPSET, list(kinds))
+    return Told(message, _OPSET, list(kinds), quote=False)
 
 
 def _head(node: Node, graph: Graph) -> int | None:
@@ -672,6 +676,17 @@ def _workspace(m: re.Match[str], case: Case) -> Told:
     )
 
 
+@rule("out-of-memory", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
+def _no_memory_for(m: re.Match[str], case: Case) -> Told | None:
+    """The builder reports memory that is out for each kernel that it tries, goes on, and at last has none left."""
+    if not any(_memory.pattern.search(text) for text in case.said):
+        return None
+    nodes = case.nodes_in(m["layer"].strip())
+    named = _and(map(label, nodes)) or m["layer"].strip("'{} ")
+    message = f"TensorRT found no kernel for {named}, and reported that memory was out while it tried kernels."
+    return Told(message, _LESS_MEMORY, ids(*nodes) or [named])
+
+
 @rule("no-kernel", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
 def _no_implementation(m: re.Match[str], case: Case) -> Told:
     nodes, layer = case.nodes_in(m["layer"].strip()), m["layer"].strip().strip("'{}")
@@ -714,7 +729,7 @@ def _memory(m: re.Match[str], _case: Case) -> Told:
     where = "The machine's memory" if "bad_alloc" in m[0] else "The GPU's memory"
     return Told(
         f"{where} was out{asked}.",
-        "Use smaller shapes or a smaller batch, or a lower workspace limit, and end other programs that use it.",
+        _LESS_MEMORY,
     )
 
 
@@ -753,7 +768,7 @@ def _library(m: re.Match[str], case: Case) -> Told:
 
 
 BUILDER = (
-    _memory, _gpu, _target_type, _target_operation, _refit, _library, _attention, _no_runners, _no_int8, _no_int8_named, _workspace,
+    _memory, _gpu, _target_type, _target_operation, _refit, _library, _attention, _no_runners, _no_int8, _no_int8_named, _workspace, _no_memory_for,
     _no_implementation, *TYPES, *LIMITS, *SHAPES, _generator,
 )  # fmt: skip
 """Rules for what the builder says, the first that holds."""

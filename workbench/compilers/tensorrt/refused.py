@@ -9,8 +9,15 @@ from typing import Any
 
 from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Rule, Told, words
 from workbench.compilers.tensorrt.causes import BUILDER, PARSER, REPLACE, ids, label
+from workbench.compilers.tensorrt.flavour import DEFAULT_TARGET
 from workbench.errors import BuildError, ConfigError, UnsupportedNodesError
 from workbench.model.graph import Graph, Node
+
+_FOLLOWS = re.compile(
+    r"Output shape can not be computed for node |Error while computing output extent of node |"
+    r"check IErrorRecorder for details|Assertion std::all_of\(d\.d, |Assertion getWindowSize\(\) == windowSize failed"
+)
+"""Messages that only follow from the one before."""
 
 
 def _first(rules: Sequence[Rule], texts: Sequence[str], case: Case) -> tuple[str, Told, str] | None:
@@ -23,23 +30,27 @@ def _first(rules: Sequence[Rule], texts: Sequence[str], case: Case) -> tuple[str
 
 
 def builder_error(case: Case) -> BuildError | ConfigError:
-    """What the builder's messages mean; without a rule that holds, TensorRT's last message as it is."""
+    """What the builder's last message means; without a rule that holds, the message as it is.
+
+    Errors before the last one are no causes: the builder logs errors of kernels that it tries and leaves.
+    """
     raw = [e.strip() for e in case.said]
     details: dict[str, Any] = {"errors": [r[:LONGEST] for r in raw[-10:]]}
     if not case.words:
         return _without_words(case, raw, details)
-    for text in case.words:
+    said = [e for e in reversed(raw) if words(e) in case.words]
+    last = next((i for i, e in enumerate(said) if not _FOLLOWS.search(e)), 0)
+    for text in case.words[: last + 1]:
         if (at := re.search(r"Output shape can not be computed for node (.+?)\.\s*\Z", text)) is not None:
             case.blamed = case.blamed or case.node_of(at[1])
     # The kind of an error ("OutOfMemory") is part of the wrapping, so some rules need the raw message.
-    whole = [*case.words, *(r[:LONGEST] for r in reversed(raw) if not DRIVER.search(r))]
-    found = _first(BUILDER, whole, case)
+    found = _first(BUILDER, [words(said[last]), said[last][:LONGEST]], case)
     if found is None:
-        node = case.subject(case.words[0])
+        node = case.subject(words(said[last]))
         about = f" at {label(node)}" if node is not None else ""
         details |= {"nodes": ids(node)} if node is not None else {}
         return BuildError(
-            f"TensorRT could not build the engine{about}: {case.words[0]}", details=details, code="build-failed"
+            f"TensorRT could not build the engine{about}: {words(said[last])}", details=details, code="build-failed"
         )
     code, told, text = found
     details |= {"nodes": list(told.nodes)} if told.nodes else {}
@@ -58,7 +69,7 @@ def _without_words(case: Case, raw: Sequence[str], details: dict[str, Any]) -> B
     if not case.config.targets or "current" in case.config.targets:
         return ConfigError(
             f"Target {case.targets if case.config.targets else 'current'} means the GPU of this machine, and {here}.",
-            hint=f"Name the GPU to build for, such as --target {case.offered[-1] if case.offered else 'sm89'} "
+            hint=f"Name the GPU to build for, such as --target {DEFAULT_TARGET if DEFAULT_TARGET in case.offered or not case.offered else case.offered[-1]} "
             "(`workbench doctor` lists them)." if not case.gpus else "Update the driver.",
             details=details, code="no-driver",
         )  # fmt: skip
