@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 
 from tests.models_small import constant, mlp, model, node, save, value, weights
+from workbench import Session
 from workbench.errors import LimitError, ModelError, WorkbenchError
 from workbench.model.graph import Graph
 from workbench.model.onnx_file import INLINE_LIMIT, external_files, fingerprint, read_graph, tensors_of
@@ -484,3 +485,15 @@ def test_a_file_over_2_gb_is_read_in_little_memory(tmp_path: Path) -> None:
     megabytes, nodes, first = map(int, out.split())
     assert (nodes, first) == (6, 500_000_000)
     assert megabytes < 100
+
+
+def test_a_folder_or_an_impossible_path_given_as_a_model(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "a.onnx").write_bytes(mlp().SerializeToString())
+    with pytest.raises(ModelError) as info:
+        session.add(tmp_path / "exports")
+    assert (info.value.code, info.value.details["files"]) == ("is-folder", ["a.onnx"])
+    for text in ("x" * 5000, "a\0b", "x" * 5000 + ".onnx"):
+        with pytest.raises(ModelError) as info:
+            session.add(text)
+        assert len(info.value.message) < 1000
