@@ -135,3 +135,20 @@ def crash() -> dict[str, Any]:
 
 def complain() -> dict[str, Any]:
     raise ModelError("It is no good.", code="no-good")
+
+
+def shape_tensors(_reporter: Any, *, module: str, files: list[str]) -> dict[str, Any]:
+    """Which inputs TensorRT's network reads as shapes, by file; None where its parser refuses the file."""
+    from workbench.compilers.tensorrt.build import load
+
+    trt = load(module)
+    found: dict[str, Any] = {}
+    logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
+    for file in files:
+        builder = trt.Builder(logger)
+        network = builder.create_network(0)
+        parser = trt.OnnxParser(network, logger)
+        taken = parser.parse_from_file(file)
+        tensors = [network.get_input(i) for i in range(network.num_inputs)]
+        found[Path(file).stem] = sorted(t.name for t in tensors if t.is_shape_tensor) if taken else None
+    return found

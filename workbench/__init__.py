@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.build import Build, Engine
-    from workbench.config import BuildConfig, ShapeProfile, ShapeRange
+    from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange
     from workbench.errors import WorkbenchError
     from workbench.events import Event, Selection
     from workbench.model import Model, samples
@@ -31,12 +31,13 @@ _PLACES = {
     "Build": "workbench.build", "BuildConfig": "workbench.config", "Engine": "workbench.build",
     "Event": "workbench.events", "Layer": "workbench.plan", "Model": "workbench.model", "Plan": "workbench.plan",
     "Selection": "workbench.events", "Session": "workbench.session", "ShapeProfile": "workbench.config",
-    "ShapeRange": "workbench.config", "WorkbenchError": "workbench.errors", "samples": "workbench.model",
+    "ShapeRange": "workbench.config", "ValueRange": "workbench.config", "WorkbenchError": "workbench.errors",
+    "samples": "workbench.model",
 }  # fmt: skip
 
 __all__ = [
     "Build", "BuildConfig", "Engine", "Event", "Layer", "Model", "Plan", "Selection", "Session", "ShapeProfile",
-    "ShapeRange", "WorkbenchError", "samples",
+    "ShapeRange", "ValueRange", "WorkbenchError", "samples",
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from workbench import compilers
 from workbench.compatibility import Finding, compatibility, this_platform
 from workbench.config import BuildConfig, Shape
-from workbench.errors import BuildError, CancelledError, ConfigError, ProfileError, StoreError, WorkbenchError
+from workbench.errors import BuildError, CancelledError, ProfileError, StoreError, WorkbenchError
 from workbench.events import call
 from workbench.jobs import Job, Progress, Status
 from workbench.machine import gpus
@@ -168,7 +168,7 @@ class Engine:
         Raises:
             ModelError: the model's file is gone.
         """
-        return self.source().graph.at(opt_shapes(self.config))
+        return self.source().graph.at(opt_shapes(self.config), opt_values(self.config))
 
     @property
     def log(self) -> str:
@@ -460,7 +460,7 @@ def assembled(
     except FileNotFoundError as error:
         raise _damaged(folder, "record.json", error) from None
     return assemble(
-        model.graph.at(opt_shapes(config)), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
+        model.graph.at(opt_shapes(config), opt_values(config)), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
         config=note["config"], evidence=compilers.get(config.compiler).evidence, renamed=note["renamed"],
         provenance=model.provenance,
     )  # fmt: skip
@@ -613,6 +613,7 @@ class Build:
     store: Store
     time_limit: float | None = None
     keep: Callable[[Engine], object] | None = None
+    on_job: Callable[[Job], object] | None = None
     status: Status = field(default="running", init=False)
     message: str = field(default="", init=False)
     failure: str | None = field(default=None, init=False)
@@ -724,6 +725,8 @@ class Build:
 
     def _use(self, job: Job) -> Job:
         self._job = job
+        if self.on_job is not None:
+            self.on_job(job)
         job.on_change(lambda _job: self._tell())
         if self._cancelled.is_set():
             job.cancel()
@@ -856,7 +859,7 @@ class Build:
     def _finish(self, task: Job, work: _Work, sha256: str, key: str) -> Engine:
         model, config = work.model, work.config
         # While the worker builds: shapes, costs and provenance need only the graph.
-        graph = model.graph.at(opt_shapes(config))
+        graph = model.graph.at(opt_shapes(config), opt_values(config))
         _ = graph.constants, graph.live, model.provenance
         try:
             task.result()
@@ -919,30 +922,37 @@ def opt_shapes(config: BuildConfig) -> dict[str, Shape]:
     return config.profiles[0].sizes if config.profiles else {}
 
 
-def check_profiles(model: Model, config: BuildConfig) -> None:
-    """Tell wrong or missing shapes before a worker is asked.
+def opt_values(config: BuildConfig) -> dict[str, Shape]:
+    """Values of inputs that are read as a shape, at which costs are counted: the opt values of the first profile."""
+    return config.profiles[0].usual if config.profiles else {}
+
+
+def check_profiles(model: Model, config: BuildConfig, *, values: bool = False) -> None:
+    """Refuse wrong or missing shapes and values before a worker is asked.
+
+    Args:
+        model: The model.
+        config: With the profiles.
+        values: Whether values that are missing are reason enough. A build leaves them to TensorRT, which knows which
+            inputs it reads as a shape; here that is followed through the graph.
 
     Raises:
-        ConfigError: a profile names no input or does not fit it; a dynamic input has no shape.
+        ConfigError: a profile names no input or does not fit it; a dynamic input has no shape; an input that the model
+            reads as a shape has no values. ``details["shapes"]`` then holds a suggestion for all of them.
     """
+    from workbench.model.suggest import missing_shapes
+
     graph: Graph = model.graph
     for profile in config.profiles:
         for which in ("min", "opt", "max"):
             graph.check_shapes({name: getattr(r, which) for name, r in profile.inputs.items()})
-    given = set().union(*(p.inputs for p in config.profiles)) if config.profiles else set()
-    missing = {n: s for n, s in graph.dynamic_inputs.items() if n not in given}
-    if missing:
-        listed = ", ".join(
-            f"{n} [{', '.join(str(d if d is not None else '?') for d in s)}]" for n, s in missing.items()
-        )
-        name, shape = next(iter(missing.items()))
-        example = "x".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in shape)
-        raise ConfigError(
-            f"{'Inputs' if len(missing) > 1 else 'Input'} {listed} of {model.name} "
-            f"{'are' if len(missing) > 1 else 'is'} dynamic and {'have' if len(missing) > 1 else 'has'} no shape.",
-            hint=f"Give a shape, --shape {name}={example}, or a range, --shape {name}=MIN:OPT:MAX.",
-            details={"inputs": list(missing)},
-        )
+            graph.check_values({name: getattr(r, which) for name, r in profile.values.items()})
+    given = {name for p in config.profiles for name in (*p.inputs, *p.values)}
+    valued = {name for p in config.profiles for name in p.values}
+    read = [n for n, each in graph.shape_inputs.items() if n not in valued and not each.constant]
+    missing = [n for n in graph.dynamic_inputs if n not in given and n not in read]
+    if missing or (values and read):
+        raise missing_shapes(model.name, graph, missing, read)
 
 
 def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:

@@ -25,7 +25,9 @@ from workbench.cli_options import (
     ModelArgument,
     Output,
     SessionOption,
+    ShapeOption,
     check_written,
+    in_shell,
     looking,
     write,
     write_csv,
@@ -105,15 +107,7 @@ def fusions(
     model: ModelArgument,
     target: TargetOption = None,
     precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--shape",
-            "-s",
-            metavar="NAME=SHAPE",
-            help="1x3x224x224, or min:opt:max. Repeat for more inputs.",
-        ),
-    ] = None,
+    shape: ShapeOption = None,
     output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
     session: SessionOption = "default",
     compiler: Annotated[str, typer.Option(help="Which compiler (see doctor).")] = "tensorrt",
@@ -204,7 +198,7 @@ def trtexec_command(
     model: ModelArgument,
     version: Annotated[int, typer.Option("--for", help="trtexec's version: 10 or 11.")] = 11,
     precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
-    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", metavar="NAME=SHAPE")] = None,
+    shape: ShapeOption = None,
     session: SessionOption = "default",
     optimization_level: Annotated[int | None, typer.Option(help="Builder effort, 0 to 5.")] = None,
     workspace: Annotated[int | None, typer.Option(help="Scratch memory limit, bytes.")] = None,
@@ -223,7 +217,7 @@ def trtexec_command(
     )
     work = looking(session)
     found = work.add(model, shapes=profiles[0] if profiles else None)
-    check_profiles(found, config)
+    check_profiles(found, config, values=True)
     if config.precision != "fp32":
         from workbench.precision import cast
 
@@ -242,24 +236,39 @@ def trtexec_command(
         _console(stderr=True).print(f"[dim]{escape(note)}[/]", soft_wrap=True)
 
 
+class Method(str, Enum):
+    """Who is asked for a partition."""
+
+    TORCH_TENSORRT = "torch_tensorrt"
+    PARSER = "parser"
+    BUILDER = "builder"
+
+
 @app.command()
 def partition(
     model: ModelArgument,
-    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", metavar="NAME=SHAPE")] = None,
+    shape: ShapeOption = None,
     method: Annotated[
-        str | None, typer.Option(help="torch_tensorrt (its own partitioner) or parser (TensorRT's ONNX parser).")
+        Method | None,
+        typer.Option(
+            help="Who is asked: torch_tensorrt (its own partitioner), parser (TensorRT's ONNX parser), or builder, which "
+            "refuses some of what the parser takes. By default the builder where the model is small.",
+        ),
     ] = None,
     min_block_size: Annotated[int | None, typer.Option(help="Operators that make an engine (torch_tensorrt).")] = None,
     target: TargetOption = None,
+    precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
     output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
     session: SessionOption = "default",
 ) -> None:
     """Show which operators of MODEL run in TensorRT, which fall back, and how many engines that makes."""
     from workbench.config import ShapeProfile
 
-    given: dict[str, Any] = {"min_block_size": min_block_size, "target": target}
+    given: dict[str, Any] = {
+        "min_block_size": min_block_size, "target": target, "precision": precision.value,
+    }  # fmt: skip
     found = looking(session).partition(
-        model, shapes=ShapeProfile.parse(shape) if shape else None, method=method,  # type: ignore[arg-type]
+        model, shapes=ShapeProfile.parse(shape) if shape else None, method=method.value if method else None,
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
     if output is Format.JSON:
@@ -278,10 +287,8 @@ def _print_partition(found: Partition) -> None:
     from rich.table import Table
 
     out = _console()
-    total, back = len(found.operators), len(found.fallbacks)
-    engines = f"{found.engines} engine{'s' if found.engines != 1 else ''}"
     out.print(f"\n[bold]{escape(found.model)}[/] {escape(found.title)}")
-    out.print(f"[bold]{total - back} of {total}[/] operators in TensorRT   [bold]{engines}[/]   {back} fall back")
+    out.print(f"[bold]{escape(found.head)}[/]   {len(found.fallbacks)} fall back")
     table = Table(box=None, pad_edge=False, header_style="bold dim")
     for heading, justify in (
         ("#", "right"),
@@ -297,6 +304,8 @@ def _print_partition(found: Partition) -> None:
             f"{o.op}{_at(o.source)}: {o.reason}" for o in segment.operators if o.reason
         )  # fmt: skip
         side = "[green]TensorRT[/]" if segment.runs_on == "tensorrt" else "[yellow]fallback[/]"
+        if segment.runs_on == "tensorrt" and (found.method == "parser" or not found.proven):
+            side = "[green]TensorRT?[/]"
         more = [f"and {len(why) - 4} more"] if len(why) > 4 else []
         table.add_row(
             str(i), side, str(len(segment.operators)), escape(kinds), escape("\n".join([*list(why)[:4], *more]))
@@ -310,30 +319,42 @@ def _at(source: Source) -> str:
     return f" at {Path(source.file).name}:{source.line}" if source.file else ""
 
 
+class Asked(str, Enum):
+    """Who of TensorRT is asked which nodes it takes."""
+
+    PARSER = "parser"
+    BUILDER = "builder"
+
+
 @app.command()
 def gotchas(
     model: ModelArgument,
     target: TargetOption = None,
     precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
-    shape: Annotated[list[str] | None, typer.Option("--shape", "-s", metavar="NAME=SHAPE")] = None,
+    shape: ShapeOption = None,
+    ask: Annotated[
+        Asked | None,
+        typer.Option(
+            help="Who is asked which nodes TensorRT takes: its parser, or its builder, which refuses some of what the parser "
+            "takes. By default the builder where the model is small.",
+        ),
+    ] = None,
     build: Annotated[bool, typer.Option("--build", help="Also build it, and look at the engine.")] = False,
     output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
     session: SessionOption = "default",
 ) -> None:
     """Say what is likely to surprise about MODEL, and with --build about its engine: only what its data prove."""
-    from dataclasses import replace
-
-    from workbench.build import check_profiles
-    from workbench.config import BuildConfig, ShapeProfile
+    from workbench.config import ShapeProfile
 
     work = looking(session)
     profile = ShapeProfile.parse(shape) if shape else None
     source = work.add(model, shapes=profile)
-    if profile:
-        check_profiles(source, BuildConfig(profiles=(profile,)))
-    found = [work.gotchas(source)]
-    if profile:  # every open input has its shape, though the file does not say it
-        found[0] = replace(found[0], findings=tuple(f for f in found[0] if f.kind != "no-profile"))
+    found = [
+        work.gotchas(
+            source, ask=ask.value if ask else None, shapes=profile, precision=precision.value,
+            target=None if ask is Asked.PARSER else target,
+        )
+    ]  # fmt: skip
     if build:
         engine = work.build(
             found[0].name, targets=target or (), precision=precision.value, profiles=(profile,) if profile else ()
@@ -358,7 +379,7 @@ def gotchas(
         out.print(f"\n[bold]{escape(each.name)}[/]" + (f", engine {each.engine}" if each.engine else ", the model"))
         for one in each:
             out.print(f"[bold {colours[one.severity]}]{one.severity}[/]  [bold]{escape(one.title)}[/]")
-            for line in (one.words, one.evidence, one.todo):
+            for line in (one.words, one.evidence, in_shell(one.todo, one.shapes) or ""):
                 out.print(f"    {escape(line)}", style=None if line is one.words else "dim")
         if not each.findings:
             out.print("Nothing found.")
@@ -772,8 +793,8 @@ def _fail(error: WorkbenchError) -> Any:
 
     console = _console(stderr=True)
     console.print(f"[bold red]Error:[/] {escape(error.message)}", soft_wrap=True)
-    if error.hint:
-        console.print(f"[cyan]{escape(error.hint)}[/]", soft_wrap=True)
+    if hint := in_shell(error.hint, error.details.get("shapes")):
+        console.print(f"[cyan]{escape(hint)}[/]", soft_wrap=True)
     sys.exit(1)
 
 

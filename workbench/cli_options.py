@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,6 +67,21 @@ def warn(text: str) -> None:
     sys.stderr.write(visible(text) + "\n")
 
 
+def in_shell(text: str | None, shapes: object) -> str | None:
+    """A text that suggests shapes as Python, with options of a command instead.
+
+    Args:
+        text: What to do; it may hold ``shapes={...}`` as `workbench.model.suggest.Suggestion.python` writes it.
+        shapes: The suggested shapes by input; anything else leaves the text as it is.
+    """
+    if not text or not isinstance(shapes, Mapping) or not shapes:
+        return text
+    from workbench.model.suggest import Suggestion
+
+    told = Suggestion({str(n): str(t) for n, t in shapes.items()}, tried=True)
+    return text.replace(told.python, told.flags)
+
+
 def check_written(files: dict[str, Path | None], read: list[Path | str | None]) -> None:
     """Refuse, before any work is done, a file to write that can't be written or that the command reads.
 
@@ -107,4 +123,12 @@ def looking(name: str) -> Session:
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="An ONNX file, a sample's name, or package.module:factory.")
 ]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", "-s", metavar="NAME=SHAPE",
+        help="1x3x224x224, or min:opt:max. Repeat for more inputs. Values of an input that the model reads as a shape have two "
+        "equals signs: NAME==8, NAME==1:8:32, and commas where there are several.",
+    ),
+]  # fmt: skip
 SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]

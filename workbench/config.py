@@ -46,7 +46,10 @@ def _as_config_error(what: str, error: ValidationError) -> ConfigError:
 
 
 class ShapeRange(_Frozen):
-    """The smallest, the usual and the largest shape of one input; the plan is tuned for `opt`."""
+    """The smallest, the usual and the largest shape of one input; the plan is tuned for `opt`.
+
+    A dimension may be 0: an empty key-value cache has no entries before the first token.
+    """
 
     min: Shape
     opt: Shape
@@ -57,16 +60,16 @@ class ShapeRange(_Frozen):
         if not len(self.min) == len(self.opt) == len(self.max):
             raise ValueError(f"min {_x(self.min)}, opt {_x(self.opt)} and max {_x(self.max)} differ in rank")
         for low, usual, high in zip(self.min, self.opt, self.max, strict=True):
-            if not 0 < low <= usual <= high:
+            if not 0 <= low <= usual <= high:
                 raise ValueError(
                     f"min {_x(self.min)}, opt {_x(self.opt)}, max {_x(self.max)}: each dimension "
-                    "needs 0 < min <= opt <= max"
+                    "needs 0 <= min <= opt <= max"
                 )
         return self
 
     @model_validator(mode="after")
     def _possible(self) -> ShapeRange:
-        limits.check("TENSOR_ELEMENTS", math.prod(self.max), "The largest shape")
+        limits.check("TENSOR_ELEMENTS", math.prod(max(d, 1) for d in self.max), "The largest shape")
         return self
 
     @property
@@ -82,21 +85,68 @@ def _x(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
+class ValueRange(_Frozen):
+    """The smallest, the usual and the largest values of one input that the model reads as a shape.
+
+    TensorRT reads such an input on the host before it runs: it holds how far to slice, how often to repeat, or a
+    new shape. Its elements are given in order; a scalar has one.
+    """
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ValueRange:
+        if not len(self.min) == len(self.opt) == len(self.max):
+            raise ValueError(f"values {self} differ in how many they are")
+        if not all(low <= usual <= high for low, usual, high in zip(self.min, self.opt, self.max, strict=True)):
+            raise ValueError(f"values {self}: each needs min <= opt <= max")
+        if any(not -(2**63) <= number < 2**63 for number in (*self.min, *self.max)):
+            raise ValueError("a value does not fit into INT64")
+        return self
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is only one value."""
+        return self.min == self.max
+
+    def __str__(self) -> str:
+        parts = (self.opt,) if self.fixed else (self.min, self.opt, self.max)
+        return "=" + ":".join(",".join(map(str, part)) for part in parts)
+
+
 class ShapeProfile(_Frozen):
-    """TensorRT's optimization profile: a `ShapeRange` for each dynamic input, by name."""
+    """TensorRT's optimization profile.
+
+    Attributes:
+        inputs: A `ShapeRange` for each dynamic input, by name.
+        values: A `ValueRange` for each input whose values the model reads as a shape, by name.
+    """
 
     inputs: dict[str, ShapeRange]
+    values: dict[str, ValueRange] = Field(default_factory=dict)
 
     @staticmethod
     def parse(texts: Mapping[str, str] | list[str]) -> ShapeProfile:
-        """Read ``x=1x3x224x224`` or ``x=1x3x224x224:8x3x224x224:32x3x224x224`` (min:opt:max).
+        """Read shapes and values, each one or min:opt:max.
+
+        A shape is written ``x=1x3x224x224`` or ``x=1x3x224x224:8x3x224x224:32x3x224x224``. Values of an input that the
+        model reads as a shape stand behind two equals signs, with commas: ``n==8``, ``n==1:8:32`` or
+        ``size==8,8:64,64:512,512``. In a mapping the text of values begins with one: ``{"n": "=1:8:32"}``.
 
         Raises:
-            ConfigError: a text is not of that form, or not 0 < min <= opt <= max.
+            ConfigError: a text is not of that form, or not 0 <= min <= opt <= max.
         """
         pairs = list(texts.items()) if isinstance(texts, Mapping) else [_pair(t) for t in texts]
         inputs: dict[str, ShapeRange] = {}
+        values: dict[str, ValueRange] = {}
         for name, text in pairs:
+            if text.startswith("="):
+                if name in values:
+                    raise ConfigError(f"Input {name} has values twice.")
+                values[name] = _values(name, text)
+                continue
             try:
                 shapes = [tuple(_whole(n) for n in part.split("x")) for part in text.split(":")]
             except ValueError:
@@ -110,15 +160,40 @@ class ShapeProfile(_Frozen):
                 raise ConfigError(f"Input {name} has two shapes.")
             low, usual, high = shapes * 3 if len(shapes) == 1 else shapes
             inputs[name] = ShapeRange(min=low, opt=usual, max=high)
-        return ShapeProfile(inputs=inputs)
+        return ShapeProfile(inputs=inputs, values=values)
 
     @property
     def sizes(self) -> dict[str, Shape]:
         """The opt shape of each input."""
         return {name: each.opt for name, each in self.inputs.items()}
 
+    @property
+    def usual(self) -> dict[str, tuple[int, ...]]:
+        """The opt values of each input that is read as a shape."""
+        return {name: each.opt for name, each in self.values.items()}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Shapes and values as `parse` reads them, by input."""
+        return {name: str(each) for name, each in (*self.inputs.items(), *self.values.items())}
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is only one shape, and one value, of each input."""
+        return all(r.fixed for r in self.inputs.values()) and all(v.fixed for v in self.values.values())
+
+    @model_validator(mode="after")
+    def _apart(self) -> ShapeProfile:
+        both = sorted(self.inputs.keys() & self.values.keys())
+        if both:
+            raise ValueError(f"{', '.join(both)}: has a shape and values; the values say how many there are")
+        return self
+
     def __hash__(self) -> int:
-        return hash(tuple(sorted(self.inputs.items(), key=lambda item: item[0])))
+        def ordered(items: Mapping[str, Any]) -> tuple[Any, ...]:
+            return tuple(sorted(items.items(), key=lambda item: item[0]))
+
+        return hash((ordered(self.inputs), ordered(self.values)))
 
 
 def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Shape] | None:
@@ -129,8 +204,9 @@ def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Shape
     """
     if shapes is None or isinstance(shapes, ShapeProfile):
         return None if shapes is None else shapes.sizes
-    texts = ShapeProfile.parse({name: shape for name, shape in shapes.items() if isinstance(shape, str)}).sizes
-    return {name: texts[name] if name in texts else tuple(shape) for name, shape in shapes.items()}
+    read = ShapeProfile.parse({name: shape for name, shape in shapes.items() if isinstance(shape, str)})
+    given = {name: shape for name, shape in shapes.items() if name not in read.values}
+    return {name: read.sizes[name] if name in read.inputs else tuple(shape) for name, shape in given.items()}
 
 
 def _whole(text: str) -> int:
@@ -141,10 +217,32 @@ def _whole(text: str) -> int:
 
 
 def _pair(text: str) -> tuple[str, str]:
+    """Name and shape of ``NAME=SHAPE``, or name and values, with the second equals sign, of ``NAME==VALUES``.
+
+    A name may hold equals signs; that of an input given here can't end with one.
+    """
     name, sign, shape = text.rpartition("=")
+    if name.endswith("=") and len(name) > 1:
+        return name[:-1], f"={shape}"
     if not sign or not name:
         raise ConfigError(f"Shape {text!r} has no input name.", hint="Write NAME=1x3x224x224.")
     return name, shape
+
+
+def _values(name: str, text: str) -> ValueRange:
+    """``=1:8:32`` or ``=4,8`` as values."""
+    try:
+        parts = [tuple(int(n) for n in part.split(",")) for part in text[1:].split(":")]
+    except ValueError:
+        parts = []
+    if len(parts) not in (1, 3):
+        raise ConfigError(
+            f"Values {name}={text} are not understood.",
+            hint=f"Write whole numbers: {name}==8, min:opt:max as {name}==1:8:32, or with commas where there are "
+            f"several: {name}==1,1:8,8:32,32.",
+        )
+    low, usual, high = parts * 3 if len(parts) == 1 else parts
+    return ValueRange(min=low, opt=usual, max=high)
 
 
 class BuildConfig(_Frozen):

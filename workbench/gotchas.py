@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from workbench.build import Engine
+    from workbench.config import ShapeProfile
     from workbench.machine import Gpu
     from workbench.torch_paths import Partition
 
@@ -53,9 +54,10 @@ class Gotcha:
         words: What it means here.
         severity: problem (it does not work), cost (time or memory), note.
         evidence: What proves it, and whether that was measured, computed or reported.
-        todo: What to do.
+        todo: What to do, as Python where it is a call.
         layers: Ids of the plan's layers that it concerns.
         nodes: Ids of the graph's nodes that it concerns.
+        shapes: Shapes and values to build with, by input, in the form that `workbench.ShapeProfile.parse` takes.
     """
 
     kind: str
@@ -66,10 +68,11 @@ class Gotcha:
     todo: str
     layers: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    shapes: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return {**asdict(self), "layers": list(self.layers), "nodes": list(self.nodes)}
+        return {**asdict(self), "layers": list(self.layers), "nodes": list(self.nodes), "shapes": dict(self.shapes)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Gotchas:
         engine: Id of the engine; "" where there is none.
         findings: What was found.
         unchecked: What could not be looked at, with the reason.
-        partition: What TensorRT's parser takes of the model; None where it was not asked.
+        partition: What TensorRT's parser or builder takes of the model; None where neither was asked.
     """
 
     name: str
@@ -129,18 +132,25 @@ class Gotchas:
         return "\n".join(lines) + ">"
 
 
-def of_model(model: Model, partition: Partition | None = None, unchecked: Sequence[str] = ()) -> Gotchas:
-    """What the graph alone proves, with what TensorRT's parser said of it.
+def of_model(
+    model: Model, partition: Partition | None = None, unchecked: Sequence[str] = (), profile: ShapeProfile | None = None,
+    precision: str = "fp32",
+) -> Gotchas:  # fmt: skip
+    """What the graph alone proves, with what TensorRT's parser or builder said of it.
 
     Args:
         model: The model.
-        partition: By TensorRT's parser (`Session.partition`); None where it was not asked.
+        partition: By TensorRT's parser or builder (`Session.partition`); None where neither was asked.
         unchecked: What could not be looked at.
+        profile: Shapes and values that it is to be built with.
+        precision: That it is to be built in; fp32 leaves the graph as it is.
     """
     graph = model.graph
+    at = graph if profile is None else graph.at(profile.sizes, profile.usual)
     found = [
-        *broken(graph), *(unsupported(partition) if partition else []), *file_size(model), *missing_profiles(graph),
-        *large_constants(graph), *int64_casts(graph), *runtime_shapes(graph),
+        *broken(graph), *(unsupported(partition) if partition else []), *file_size(model), *missing_profiles(graph, profile),
+        *shape_inputs(graph, profile), *(full_attention(at) if precision == "fp32" else []), *int32_quantization(graph),
+        *zero_points(graph), *branch_ranks(at), *large_constants(graph), *int64_casts(graph), *runtime_shapes(graph),
     ]  # fmt: skip
     return Gotchas(model.name, "", _sorted(found), tuple(unchecked), partition)
 
@@ -186,30 +196,48 @@ def _sorted(found: Iterable[Gotcha]) -> tuple[Gotcha, ...]:
 
 
 def unsupported(partition: Partition) -> list[Gotcha]:
-    """Operators that TensorRT does not take: the whole model won't build, and the parts around them would."""
+    """Operators that TensorRT does not take, as its parser or its builder says."""
     back = partition.fallbacks
-    if not back:
+    if not back and not partition.refusals:
         return []
+    builder = partition.method == "builder"
+    named = not builder or any(r["nodes"] for r in partition.refusals)
     ops = Counter(o.op for o in back if o.reason)
-    named = ", ".join(f"{op}{f' ({n} times)' if n > 1 else ''}" for op, n in ops.most_common(5))
+    listed = ", ".join(f"{op}{f' ({n} times)' if n > 1 else ''}" for op, n in ops.most_common(5))
     places = list(dict.fromkeys(_place(o.source) for o in back if o.source.file))
     where = f", from {', '.join(places[:3])}" if places else ""
     sizes = [len(s.operators) for s in partition.segments if s.runs_on == "tensorrt"]
-    rest = (
-        f"The other {sum(sizes)} nodes would make {len(sizes)} engine{'s' if len(sizes) > 1 else ''} "
-        f"of {_and(map(str, sizes))} nodes, with {partition.crossings} change{'s' if partition.crossings != 1 else ''} "
-        "between TensorRT and the fallback on the way."
-        if sizes
-        else "No node is left for TensorRT."
+    least = "" if partition.proven else "At least "
+    words = f"{least}{len(back)} of {len(partition.operators)} nodes fall back{where}. As one engine the model does not build."
+    engines = f"{len(sizes)} engine{'s' if len(sizes) > 1 else ''} of {_and(map(str, sizes))} nodes"
+    crossings = (
+        f"{partition.crossings} change{'s' if partition.crossings != 1 else ''} between TensorRT and the fallback"
     )
-    reasons = "; ".join(dict.fromkeys(f"{o.op} {o.name}: {o.reason}" for o in back[:5]))
+    if not named:
+        words = f"The model does not build, and the error names none of its {len(back)} nodes: {partition.refusals[0]['message']}"
+    elif not sizes:
+        words += " No node is left for TensorRT."
+    elif builder and partition.proven:
+        words += f" The other {sum(sizes)} nodes were built without them: {engines}, with {crossings} on the way."
+    elif builder:
+        words += f" Whether the other {sum(sizes)} nodes build without them is not known."
+    else:
+        words += (
+            f" The parser takes the other {sum(sizes)} nodes, for {engines}, with {crossings} on the way; whether they "
+            "build, only the builder can say."
+        )
+    if builder and partition.refusals:
+        reasons = " ".join(dict.fromkeys(str(r["message"]).strip() for r in partition.refusals[:3]))
+        ways = list(dict.fromkeys(str(r["hint"]) for r in partition.refusals if r["hint"]))
+    else:
+        reasons, ways = "; ".join(dict.fromkeys(f"{o.op} {o.name}: {o.reason}" for o in back[:5])), []
+    todo = " ".join(ways[:3]) or (
+        "Replace the operation in the model, write a plugin, or let Torch-TensorRT or ONNX Runtime run it between engines."
+    )
     return [
         Gotcha(
-            "unsupported", f"TensorRT does not take {named}",
-            f"{len(back)} of {len(partition.operators)} nodes fall back{where}. As one engine the model does not build. {rest}",
-            "problem", f"Reported {_by(partition)}: {reasons}.",
-            "Replace the operation in the model, write a plugin, or let Torch-TensorRT or ONNX Runtime run it between engines.",
-            nodes=tuple(o.name for o in back),
+            "unsupported", f"TensorRT does not take {listed}" if named else "TensorRT's builder refuses the model", words, "problem",
+            f"Reported {_by(partition)}: {reasons}", todo, nodes=tuple(o.name for o in back) if named else (),
         )
     ]  # fmt: skip
 
@@ -261,24 +289,187 @@ def file_size(model: Model) -> list[Gotcha]:
     ]  # fmt: skip
 
 
-def missing_profiles(graph: Graph) -> list[Gotcha]:
-    """Dynamic inputs: no engine can be built before their shapes are given."""
-    open_inputs = graph.dynamic_inputs
+def missing_profiles(graph: Graph, profile: ShapeProfile | None = None) -> list[Gotcha]:
+    """Dynamic inputs without a shape: no engine can be built before their shapes are given."""
+    given = set() if profile is None else {*profile.inputs, *profile.values}
+    open_inputs = {n: s for n, s in graph.dynamic_inputs.items() if n not in given and n not in graph.shape_inputs}
     if not open_inputs:
         return []
     shown = _and(f"{n} [{', '.join(str(d) if d is not None else '?' for d in s)}]" for n, s in open_inputs.items())
-    name, shape = next(iter(open_inputs.items()))
-
-    def sized(size: int) -> str:
-        return "x".join(str(d) if isinstance(d, int) and d > 0 else str(size) for d in shape)
-
+    told = graph.suggestion
+    many = len(open_inputs) > 1
     return [
         Gotcha(
-            "no-profile", f"{len(open_inputs)} input{'s are' if len(open_inputs) > 1 else ' is'} dynamic and {'have' if len(open_inputs) > 1 else 'has'} no shape yet",
+            "no-profile", f"{len(open_inputs)} input{'s are' if many else ' is'} dynamic and {'have' if many else 'has'} no shape yet",
             f"{shown}. TensorRT needs a shape, or the smallest, usual and largest one, for each before it builds.",
             "problem", "Read from the model's inputs.",
-            f'shapes={{"{name}": "{sized(1)}:{sized(8)}:{sized(32)}"}}, or one shape where it never changes.',
-            nodes=tuple(dict.fromkeys(n.id for i in open_inputs for n in graph.consumers.get(i, []))),
+            told.words,
+            nodes=tuple(dict.fromkeys(n.id for i in open_inputs for n in graph.consumers.get(i, []))), shapes=dict(told.texts),
+        )
+    ]  # fmt: skip
+
+
+def shape_inputs(graph: Graph, profile: ShapeProfile | None = None) -> list[Gotcha]:
+    """Inputs whose values the model reads as a shape: TensorRT wants a range of values for each."""
+    from workbench.model.shape_inputs import INTEGERS
+
+    found = []
+    for each in graph.shape_inputs.values():
+        valued = profile is not None and each.name in profile.values
+        readers = [graph.by_id[i] for i in each.readers]
+        by = _and(f"{n.op} {n.id}" for n in readers[:3]) + (" and more" if len(readers) > 3 else "")
+        shapes: dict[str, str] = {}
+        if each.constant:
+            title, severity = f"{each.name} is read as axes, which must be constants", "problem"
+            words = f"{by} reads its values; TensorRT takes axes only where they are known before it builds."
+            todo = f"Make {each.name} a constant of the model."
+        elif each.dtype and each.dtype not in INTEGERS:
+            title, severity = f"{each.name} is read as a shape and is {each.dtype}", "problem"
+            words = f"{by} reads its values as sizes; TensorRT takes INT32 and INT64 for such an input only."
+            todo = f"Make {each.name} a constant of the model, or an integer."
+        else:
+            title, severity = f"{each.name} is read as a shape", "note" if valued else "problem"
+            words = (
+                f"{by} reads its values as sizes or positions, so TensorRT needs them before it runs: their smallest, usual "
+                "and largest, as the engine is built, and the values themselves on the host."
+            )
+            told = graph.suggestion
+            shapes = {} if valued else dict(told.texts)
+            todo = (
+                f"Make {each.name} a constant of the model where it never changes." if valued else
+                f"{told.words} Or make {each.name} a constant of the model."
+            )  # fmt: skip
+        found.append(
+            Gotcha(
+                "shape-input", title, words, severity,  # type: ignore[arg-type]
+                "Computed: followed from the input through the graph.", todo, nodes=each.readers, shapes=shapes,
+            )
+        )  # fmt: skip
+    return found
+
+
+def full_attention(graph: Graph) -> list[Gotcha]:
+    """Attention of opset 23 in FP32: there is no kernel for it, and there is one in FP16 and BF16."""
+    found = []
+    for node in graph.nodes:
+        if node.op != "Attention" or node.domain not in {"", "ai.onnx"} or node.id not in graph.live:
+            continue
+        query = graph.tensor(node.inputs[0])
+        # One query a step, and three dimensions, were seen to build.
+        steps = query.shape[2] if query.shape is not None and len(query.shape) == 4 else None
+        if query.dtype == "float32" and isinstance(steps, int) and steps > 1:
+            found.append(node)
+    if not found:
+        return []
+    return [
+        Gotcha(
+            "fp32-attention", f"{_count(len(found), 'Attention node')} in FP32, for which there is no kernel",
+            f"{_and(n.id for n in found[:3])}{' and more' if len(found) > 3 else ''}. The parser takes "
+            f"{'it' if len(found) == 1 else 'them'}, the builder does not. The same in FP16 and BF16 builds.",
+            "problem",
+            "Types and shapes read from the graph. Measured: TensorRT for RTX 1.7.1 refused each of 15 FP32 Attention nodes of "
+            "4 dimensions with more than one query, and built those that were tried in FP16 and BF16.",
+            'precision="fp16" or precision="bf16" (--precision), or export with opset 22 or earlier, which writes MatMul and Softmax.',
+            nodes=tuple(n.id for n in found),
+        )
+    ]  # fmt: skip
+
+
+def int32_quantization(graph: Graph) -> list[Gotcha]:
+    """DequantizeLinear of INT32, as ONNX Runtime's quantizer writes for biases."""
+    found = [
+        n for n in graph.nodes
+        if n.op == "DequantizeLinear" and n.domain in {"", "ai.onnx"} and n.id in graph.live
+        and graph.tensor(n.inputs[0]).dtype == "int32"
+    ]  # fmt: skip
+    if not found:
+        return []
+    biased = [
+        n.id for n in found
+        for reader in graph.consumers.get(n.outputs[0], [])
+        if reader.op in {"Conv", "ConvTranspose", "Gemm"} and n.outputs[0] in reader.inputs[2:3]
+    ]  # fmt: skip
+    what = "of biases " if len(biased) == len(found) else ""
+    return [
+        Gotcha(
+            "int32-quantization", f"{_count(len(found), 'DequantizeLinear node')} {what}{'reads' if len(found) == 1 else 'read'} INT32",
+            f"{_and(n.id for n in found[:3])}{' and more' if len(found) > 3 else ''}. TensorRT dequantizes 8-bit and 4-bit "
+            "types only, so the model does not build.",
+            "problem",
+            "Types read from the graph. TensorRT's own words: input has type Int32 but must have type FP8, FP4, Int4, Int8, or UInt8.",
+            "Quantize without biases: in ONNX Runtime extra_options={'QuantizeBias': False, 'ActivationSymmetric': True, "
+            "'WeightSymmetric': True}, or with session.quantize, which leaves biases as they are.",
+            nodes=tuple(n.id for n in found),
+        )
+    ]  # fmt: skip
+
+
+def zero_points(graph: Graph) -> list[Gotcha]:
+    """Q/DQ nodes with a zero point other than 0: TensorRT's quantization is symmetric."""
+    values = _small_constants(graph)
+    found = [
+        n for n in graph.nodes
+        if n.op in {"QuantizeLinear", "DequantizeLinear"} and n.domain in {"", "ai.onnx"} and n.id in graph.live
+        and len(n.inputs) > 2 and n.inputs[2] in values and values[n.inputs[2]].any()
+        and graph.tensor(n.inputs[2]).dtype in {"int8", "uint8"}
+    ]  # fmt: skip
+    if not found:
+        return []
+    return [
+        Gotcha(
+            "zero-points", f"{_count(len(found), 'Q/DQ node')} with a zero point other than 0",
+            f"{_and(n.id for n in found[:3])}{' and more' if len(found) > 3 else ''}. TensorRT quantizes symmetrically, around 0.",
+            "problem", "Zero points read from the graph. TensorRT's own words: Non-zero zero point is not supported.",
+            "Quantize symmetrically: in ONNX Runtime activation_type=QuantType.QInt8 and extra_options={'ActivationSymmetric': True, "
+            "'WeightSymmetric': True}, or with session.quantize.",
+            nodes=tuple(n.id for n in found),
+        )
+    ]  # fmt: skip
+
+
+def _small_constants(graph: Graph) -> dict[str, Any]:
+    """Values of constants that lie in the graph itself, by tensor."""
+    from onnx import numpy_helper
+
+    wanted = {n.inputs[2] for n in graph.nodes if n.op in {"QuantizeLinear", "DequantizeLinear"} and len(n.inputs) > 2}
+    tensors = {t.name: t for t in graph.proto.graph.initializer if t.name in wanted}
+    for node in graph.nodes:
+        if node.op == "Constant" and node.outputs[0] in wanted:
+            tensors.update((node.outputs[0], a.t) for a in node.proto.attribute if a.name == "value")
+    return {name: numpy_helper.to_array(t) for name, t in tensors.items() if not t.external_data}
+
+
+def branch_ranks(graph: Graph) -> list[Gotcha]:
+    """If whose branches give tensors of other ranks, chosen at run time."""
+    found = []
+    for node in graph.nodes:
+        if (
+            node.op != "If"
+            or node.domain not in {"", "ai.onnx"}
+            or node.inputs[0] in graph.constants
+            or node.id not in graph.live
+        ):
+            continue
+        bodies = {a.name: a.g for a in node.proto.attribute if a.HasField("g")}
+        if set(bodies) != {"then_branch", "else_branch"}:
+            continue
+        for yes, no in zip(bodies["then_branch"].output, bodies["else_branch"].output, strict=False):
+            ranks = [None if (t := graph.tensor(v.name)).shape is None else len(t.shape) for v in (yes, no)]
+            if None not in ranks and ranks[0] != ranks[1]:
+                found.append((node.id, ranks))
+                break
+    if not found:
+        return []
+    return [
+        Gotcha(
+            "branch-ranks", f"{_count(len(found), 'If node')} whose branches give other ranks",
+            f"{_and(f'{i} ({a} and {b} dimensions)' for i, (a, b) in found[:3])}. The parser takes it; the builder refuses it "
+            "unless the condition is a constant.",
+            "problem",
+            "Ranks read from the graph's declared shapes. TensorRT's own words: must have inputs with equal ranks when condition "
+            "is not a build-time constant.",
+            "Give both branches the same rank (Unsqueeze, Reshape), or fix the condition and export again.",
+            nodes=tuple(i for i, _ in found),
         )
     ]  # fmt: skip
 
@@ -558,17 +749,19 @@ def dynamic_shapes(engine: Engine, others: Sequence[Engine] = ()) -> list[Gotcha
     Measured means: a fixed engine of the same model, compiler, target and precision was profiled at the shape at
     which this one was.
     """
-    ranges = {n: r for p in engine.config.profiles for n, r in p.inputs.items() if not r.fixed}
-    if not ranges:
+    profiles = engine.config.profiles
+    texts = {n: str(r) for p in profiles for n, r in p.inputs.items() if not r.fixed}
+    texts |= {n: str(v) for p in profiles for n, v in p.values.items() if not v.fixed}
+    if not texts:
         return []
-    shown = _and(f"{n} {r}" for n, r in ranges.items())
-    opt = {n: "x".join(map(str, r.opt)) for n, r in ranges.items()}
+    shown = _and(f"{n} {text}" for n, text in texts.items())
+    opt = {n: text.split(":")[1] for n, text in texts.items()}
     kept = {k: getattr(engine.config, k) for k in ("compiler", "targets", "precision")}
     mine = engine.profile
     for other in reversed(others):
         theirs = other.profile if other.key != engine.key and other.model == engine.model else None
         same = {k: getattr(other.config, k) for k in kept} == kept
-        fixed = all(r.fixed for p in other.config.profiles for r in p.inputs.values())
+        fixed = all(p.fixed for p in other.config.profiles)
         if mine is None or theirs is None or not same or not fixed or theirs["shapes"] != mine["shapes"]:
             continue
         way = "graph" if "graph" in mine["latency"] and "graph" in theirs["latency"] else "plain"
@@ -581,7 +774,7 @@ def dynamic_shapes(engine: Engine, others: Sequence[Engine] = ()) -> list[Gotcha
                 "Keep a fixed engine for the shape that matters most, or several shape profiles.",
             )
         ]  # fmt: skip
-    asked = {n: str(r) for n, r in ranges.items()}
+    asked = {n: text for p in profiles for n, text in p.texts.items()}
     call = f"session.dynamic_overhead({engine.model!r}, target={'+'.join(engine.config.targets)!r}, precision={engine.config.precision!r}, shapes={asked!r})"
     return [
         Gotcha(

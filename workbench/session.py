@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build, Engine, load_engine, set_trust
 from workbench.compilers import Ability, require
-from workbench.config import BuildConfig, ShapeProfile, sizes_of
+from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange, sizes_of
 from workbench.errors import (
     CompilerUnavailableError,
     ConfigError,
@@ -500,12 +500,14 @@ class Session:
         Args:
             model: A Model, the name of one in the session, or anything that `add` takes.
             config: What to ask of the compiler. Options may be given by name instead or in addition, such
-                as ``target="sm89", precision="fp16", shapes={"x": "1x3x224x224"}``.
+                as ``target="sm89", precision="fp16", shapes={"x": "1x3x224x224"}``. Values of an input that the model
+                reads as a shape begin with an equals sign: ``shapes={"n": "=1:8:32"}``.
             time_limit: Seconds after which the build is stopped.
             options: Fields of `BuildConfig`; `target` and `shapes` are short for `targets` and `profiles`.
 
         Raises:
-            ConfigError: an option is wrong or the compiler lacks it.
+            ConfigError: an option is wrong or the compiler lacks it; or shapes or values are missing, and
+                ``details["shapes"]`` suggests some.
             BuildError: the compiler refused the model.
             WorkerCrashedError: the compiler crashed; the session is unharmed.
         """
@@ -624,24 +626,29 @@ class Session:
         inputs: Sequence[Any] | Mapping[str, Any] | None = None,
         *,
         shapes: Mapping[str, str] | ShapeProfile | None = None,
-        method: Literal["torch_tensorrt", "parser"] | None = None,
+        method: Literal["torch_tensorrt", "parser", "builder"] | None = None,
         on_job: Callable[[Job], None] | None = None,
         **options: Any,
     ) -> Partition:
         """Which operators of a model run in TensorRT, which fall back, and how many engines that makes.
 
-        On a machine without a GPU it is planned: the partitioner is asked, nothing is built.
+        Torch-TensorRT's partitioner and TensorRT's parser plan: nothing is built, and what they take can still be refused.
+        The builder builds, cuts out what it refuses, and builds the rest.
 
         Args:
             model: A torch module (with `inputs`), a sample's name, ``package.module:factory``, the name of a
                 model in the session, or anything that `add` takes.
             inputs: Example inputs of a torch module, by position or by name.
-            shapes: Shapes such as ``{"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``.
-            method: ``torch_tensorrt`` for Torch-TensorRT's own partitioner; ``parser`` for TensorRT's ONNX parser,
-                which also takes ONNX files. By default the first where it is installed and the model is torch's.
+            shapes: Shapes such as ``{"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``, and values of inputs that are read as
+                a shape, such as ``{"n": "=1:8:32"}``.
+            method: ``torch_tensorrt`` for Torch-TensorRT's own partitioner; ``parser`` for TensorRT's ONNX parser and
+                ``builder`` for its builder, which also take ONNX files. By default the first where it is installed and the
+                model is torch's; else the builder of TensorRT for RTX where the model is small
+                (`workbench.torch_paths.plan.QUICK_NODES`, `QUICK_BYTES`) and its shapes are known; else the parser.
             on_job: Called with each job that is started.
             options: For torch_tensorrt: ``precision``, ``min_block_size``, ``torch_executed_ops``, ``target`` (the GPU
-                to plan for), ``build`` (False plans also where there is a GPU).
+                to plan for), ``build`` (False plans also where there is a GPU). For the parser and the builder:
+                ``precision``, ``target``.
 
         Raises:
             CompilerUnavailableError: what `method` needs is not installed.
@@ -844,21 +851,36 @@ class Session:
         return replace(plan, facts={**plan.facts, "inspected": files})
 
     def gotchas(
-        self, model: Any = None, *, parser: bool = True, on_job: Callable[[Job], None] | None = None
+        self,
+        model: Any = None,
+        *,
+        parser: bool = True,
+        ask: Literal["parser", "builder"] | None = None,
+        shapes: Mapping[str, str] | ShapeProfile | None = None,
+        target: str | None = None,
+        precision: Literal["fp32", "fp16", "bf16"] = "fp32",
+        on_job: Callable[[Job], None] | None = None,
     ) -> Gotchas:
         """What is likely to surprise about an engine or a model: only what its own data prove.
 
         Args:
             model: An Engine or (the beginning of) its key; a Model, the name of one in the session, or anything that
                 `add` takes. By default the current engine, else the newest model. A name means the model.
-            parser: Whether TensorRT's parser is asked which nodes of a model it takes (in a worker, about a second).
+            parser: Whether TensorRT is asked which nodes of a model it takes (in a worker, about a second).
+            ask: Who of it: the ``parser``, or the ``builder``, which refuses some of what the parser takes. By default
+                the builder where that is quick (see `partition`).
+            shapes: Shapes and values that the model is to be built with.
+            target: GPU that it is to be built for; the builder is asked for it.
+            precision: That it is to be built in.
             on_job: Called with each job that is started.
 
         Raises:
             StoreError: the session has neither model nor engine.
             ModelError: there is no such model.
+            ConfigError: the shapes or the target do not fit.
         """
         from workbench import gotchas as of
+        from workbench.build import check_profiles
         from workbench.compilers.registry import get
         from workbench.machine import gpus
 
@@ -871,15 +893,27 @@ class Session:
             return of.of_engine(engine, here=gpus(), installed=installed, others=self.engines)
         if model is None and not (models := self.models):
             raise StoreError(f"Session {self.name} has no model yet.", hint='Add one: session.add("resnet50").')
-        found = list(models.values())[-1] if model is None else self._resolve(model, BuildConfig(), on_job)
-        unchecked: list[str] = [] if parser else ["which nodes TensorRT takes: its parser was not asked"]
+        profile = profile_of(shapes)
+        asked = _config(None, {"shapes": profile} if profile else {})
+        found = list(models.values())[-1] if model is None else self._resolve(model, asked, on_job)
+        if profile is not None:
+            found.graph.check_shapes(profile.sizes)
+            found.graph.check_values(profile.usual)
+        unchecked: list[str] = [] if parser else ["which nodes TensorRT takes: it was not asked"]
         partition = None
         if parser:
+            options: dict[str, Any] = {
+                "precision": precision,
+                **({"target": target} if target and ask != "parser" else {}),
+            }
             try:
-                partition = self.partition(found, method="parser", on_job=on_job)
+                if ask == "builder":
+                    check_profiles(found, asked)
+                partition = self.partition(found, method=ask, shapes=profile, on_job=on_job, **options)
+                unchecked += [note.rstrip(".") for note in partition.notes]
             except CompilerUnavailableError as error:
                 unchecked.append(f"which nodes TensorRT takes: {error.message}")
-        return of.of_model(found, partition, unchecked)
+        return of.of_model(found, partition, unchecked, profile, precision)
 
     def to_frame(self) -> pd.DataFrame:
         """One row an engine: what was asked, what it took, what fusion saved."""
@@ -1180,7 +1214,10 @@ def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile 
     """Shapes as people write them, as a profile."""
     if shapes is None or isinstance(shapes, ShapeProfile):
         return shapes
-    return ShapeProfile.parse({n: s if isinstance(s, str) else "x".join(map(str, s)) for n, s in shapes.items()})
+    texts = {
+        n: str(s) if isinstance(s, (str, ShapeRange, ValueRange)) else "x".join(map(str, s)) for n, s in shapes.items()
+    }
+    return ShapeProfile.parse(texts)
 
 
 def _sized(options: dict[str, Any]) -> dict[str, Any]:

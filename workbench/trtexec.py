@@ -594,9 +594,15 @@ def command(
         notes.append("--stronglyTyped: the ONNX file says the precision, as in TensorRT 11, which has no other way")
     if config.precision != "fp32":
         notes.append(f"{model} must be the {config.precision} conversion: trtexec converts nothing here")
-    profiles = config.profiles if dynamic is None or dynamic else ()
+    profiles = tuple(p for p in config.profiles if dynamic is None or dynamic or p.values)
     arguments += _shape_options(profiles)
-    if any(all(r.fixed for r in p.inputs.values()) for p in profiles):
+    valued = sorted({name for p in profiles for name in p.values})
+    if valued:
+        notes.append(
+            f"{', '.join(valued)}: in --minShapes, --optShapes and --maxShapes trtexec takes the values of an input that is "
+            "read as a shape (as its source says; not run here)"
+        )
+    if any(p.inputs and all(r.fixed for r in p.inputs.values()) for p in profiles):
         notes.append(
             "the workbench builds a network of fixed shapes where min = max; trtexec keeps the model's open dimensions "
             "with a one-point range, which can choose other kernels"
@@ -664,9 +670,10 @@ def _shape_options(profiles: Sequence[ShapeProfile]) -> list[str]:
         if len(profiles) > 1:
             options.append(f"--profile={index}")
         for which in ("min", "opt", "max"):
+            # trtexec takes the values of a shape tensor where a shape stands, in the same form.
             shapes = ",".join(
                 f"{_quoted(name)}:{'x'.join(map(str, getattr(r, which))) or 'scalar'}"
-                for name, r in profile.inputs.items()
+                for name, r in (*profile.inputs.items(), *profile.values.items())
             )
             options.append(f"--{which}Shapes={shapes}")
     return options

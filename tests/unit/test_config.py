@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import BuildConfig, ShapeProfile, ShapeRange
+from workbench import BuildConfig, ShapeProfile, ShapeRange, ValueRange
+from workbench.config import sizes_of
 from workbench.errors import ConfigError, LimitError
 
 pytestmark = pytest.mark.tiny
@@ -69,8 +70,9 @@ def test_parse_shapes() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "=1x3", "x=", "x=1x3:2x3", "x=axb", "x=1x3:2x3:4x3:8x3", "x=1,3", "x=1.5x3", "x=-1x3", "x=0x3",
-             "x=4x3:2x3:8x3", "x=1x3:8x3:4x3", "x=1x3:2x3x4:4x3", "x=1x-3"],
+    "text", ["x", "=1x3", "x=", "x=1x3:2x3", "x=axb", "x=1x3:2x3:4x3:8x3", "x=1,3", "x=1.5x3", "x=-1x3",
+             "x=4x3:2x3:8x3", "x=1x3:8x3:4x3", "x=1x3:2x3x4:4x3", "x=1x-3", "x=2x3:0x3:4x3",
+             "n==", "n==a", "n==1:2", "n==1,2:3:4", "n==3:2:1", "n==1x2", "n==1.5", "n==1,,2", "n==9223372036854775808", "n==" + "9" * 5000],
 )  # fmt: skip
 def test_shapes_that_make_no_sense(text: str) -> None:
     with pytest.raises(ConfigError) as info:
@@ -81,10 +83,47 @@ def test_shapes_that_make_no_sense(text: str) -> None:
 def test_an_input_named_twice() -> None:
     with pytest.raises(ConfigError, match="two shapes"):
         ShapeProfile.parse(["x=1x3", "x=2x3"])
+    with pytest.raises(ConfigError, match="values twice"):
+        ShapeProfile.parse(["n==1", "n==2"])
+    with pytest.raises(ConfigError, match="has a shape and values"):
+        ShapeProfile.parse(["n=1", "n==2"])
+
+
+def test_an_empty_cache_has_a_dimension_of_0() -> None:
+    profile = ShapeProfile.parse(["past=1x4x0x16:1x4x8x16:1x4x32x16", "x=0x3"])
+    assert profile.inputs["past"].min == (1, 4, 0, 16)
+    assert profile.inputs["x"].fixed
+
+
+def test_values_of_inputs_that_are_read_as_a_shape() -> None:
+    profile = ShapeProfile.parse(["n==1:8:32", "size==8,8:64,64:512,512", "k==-1", "a=b==4"])
+    assert profile.values["n"] == ValueRange(min=(1,), opt=(8,), max=(32,))
+    assert profile.values["size"].max == (512, 512)
+    assert profile.usual == {"n": (8,), "size": (64, 64), "k": (-1,), "a=b": (4,)}
+    assert (profile.values["n"].fixed, profile.values["k"].fixed, profile.fixed) == (False, True, False)
+    assert profile.texts == {"n": "=1:8:32", "size": "=8,8:64,64:512,512", "k": "=-1", "a=b": "=4"}
+    assert ShapeProfile.parse(profile.texts) == profile
+    assert (profile.inputs, profile.sizes) == ({}, {})
+    assert sizes_of({"n": "=8", "x": "1x3", "y": (2, 3)}) == {"x": (1, 3), "y": (2, 3)}
+
+
+def test_values_are_part_of_a_config_and_absent_ones_are_not() -> None:
+    valued = BuildConfig(profiles=ShapeProfile.parse(["x=1x3", "n==1:8:32"]))
+    assert valued.to_dict()["profiles"][0]["values"] == {"n": {"min": [1], "opt": [8], "max": [32]}}
+    assert BuildConfig.from_dict(valued.to_dict()) == valued
+    other = BuildConfig(profiles=ShapeProfile.parse(["x=1x3", "n==1:8:33"]))
+    assert len({valued.digest, other.digest, BuildConfig(profiles=ShapeProfile.parse(["x=1x3"])).digest}) == 3
+    assert len({valued, other, BuildConfig.from_dict(valued.to_dict())}) == 2
+    assert "values" not in BuildConfig(profiles=ShapeProfile.parse(["x=1x3"])).to_dict()["profiles"][0]
 
 
 @given(
-    st.dictionaries(st.text(min_size=1, max_size=8), st.lists(st.integers(1, 99), min_size=1, max_size=4), max_size=4)
+    st.dictionaries(
+        # On the command line, two equals signs mean values.
+        st.text(min_size=1, max_size=8).filter(lambda n: not n.endswith("=")),
+        st.lists(st.integers(1, 99), min_size=1, max_size=4),
+        max_size=4,
+    )
 )
 def test_any_profile_survives_the_trip(shapes: dict) -> None:
     profile = ShapeProfile.parse([f"{n}={'x'.join(map(str, s))}" for n, s in shapes.items()])

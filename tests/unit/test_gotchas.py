@@ -13,8 +13,10 @@ import onnx
 import pytest
 
 from tests.conftest import SAMPLES, needs_rtx
+from tests.models_refused import CASES, attention, nms
 from tests.models_small import FLOAT, INT64, constant, model, node, save, value, weights
 from workbench import Session
+from workbench.config import ShapeProfile
 from workbench.gotchas import (
     Gotcha,
     bare_layers,
@@ -35,6 +37,7 @@ from workbench.machine import Gpu
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan.plan import Layer, Plan, PlanTensor
+from workbench.torch_paths import Operator, Partition, Segment
 from workbench.torch_paths.plan import from_parser
 
 SMALL = model([node("Relu", ["x"], ["y"], "relu")], [value("x", [1, 4])], [value("y", [1, 4])])
@@ -101,7 +104,9 @@ def test_dynamic_inputs_without_a_shape() -> None:
     proto = model([node("Relu", ["x"], ["y"], "relu")], [value("x", ["n", 4])], [value("y", ["n", 4])])
     (one,) = missing_profiles(Graph(proto))
     assert one.nodes == ("relu",)
-    assert "1x4:8x4:32x4" in one.todo
+    assert one.shapes == {"x": "1x4"}
+    assert "shapes={'x': '1x4'}" in one.todo
+    assert missing_profiles(Graph(proto), ShapeProfile.parse(["x=2x4"])) == []
     assert missing_profiles(Graph(SMALL)) == []
     assert missing_profiles(Graph(proto).at({"x": (2, 4)})) == []
 
@@ -164,6 +169,123 @@ def test_shapes_that_depend_on_values() -> None:
     proto = model([node("NonZero", ["x"], ["y"], "picks")], [value("x", [2, 4])], [value("y", None, INT64)])
     (one,) = runtime_shapes(Graph(proto))
     assert (one.kind, one.nodes, one.severity) == ("data-dependent-shapes", ("picks",), "cost")
+
+
+# What the graph alone proves of a build, by the case of tests/models_refused.py that has it.
+PROVEN = {
+    "attention": "fp32-attention", "int32 biases": "int32-quantization", "qlinear with zero points": "zero-points",
+    "branches of other ranks": "branch-ranks", "slice by a value": "shape-input",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_what_a_build_would_refuse(tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    path = save(case.proto, tmp_path / "m.onnx")
+    found = [f.kind for f in of_model(Model("m", path)) if f.severity == "problem"]
+    assert [k for k in found if k != "no-profile"] == ([PROVEN[name]] if name in PROVEN else [])
+    if case.refused and name in PROVEN:
+        assert set(of_model(Model("m", path))[PROVEN[name]].nodes) <= case.refused
+    given = of_model(Model("m", path), profile=ShapeProfile.parse(case.shapes))
+    assert ("shape-input" in given) == (name == "slice by a value")
+    if name == "slice by a value":
+        assert given["shape-input"].severity == "note"
+        assert given["shape-input"].nodes == ("cut",)
+
+
+def test_no_sample_is_said_not_to_build() -> None:
+    kinds_found = {
+        f.kind for path in sorted(SAMPLES.glob("*.onnx")) for f in of_model(Model("m", path)) if f.severity == "problem"
+    }
+    assert kinds_found == set()
+
+
+def test_attention_in_another_precision(tmp_path: Path) -> None:
+    path = save(attention(), tmp_path / "m.onnx")
+    assert "fp32-attention" in of_model(Model("m", path))
+    assert "fp32-attention" not in of_model(Model("m", path), precision="fp16")
+    unknown = Model("m", save(attention(queries="q"), tmp_path / "open.onnx"))
+    assert "fp32-attention" not in of_model(unknown)  # one query builds
+    shapes = ShapeProfile.parse(["q=1x4x16x64"])
+    assert "fp32-attention" in of_model(unknown, profile=shapes)
+
+
+def test_biases_quantized_by_onnxruntime(tmp_path: Path) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    proto = model(
+        [node("Conv", ["x", "w", "b"], ["y"], "conv")], [value("x", [1, 3, 8, 8])], [value("y", [1, 4, 6, 6])],
+        [weights("w", 4, 3, 3, 3), weights("b", 4)], opset=13,
+    )  # fmt: skip
+    save(proto, tmp_path / "m.onnx")
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            self.batches = iter([{"x": weights("x", 1, 3, 8, 8, seed=i, scale=1.0)} for i in range(2)])
+
+        def get_next(self) -> Any:
+            batch = next(self.batches, None)
+            return None if batch is None else {"x": onnx.numpy_helper.to_array(batch["x"])}
+
+    def quantized(**options: Any) -> Any:
+        file = tmp_path / "quantized.onnx"
+        quantization.quantize_static(str(tmp_path / "m.onnx"), str(file), Reader(), quant_format=quantization.QuantFormat.QDQ,
+                                     weight_type=quantization.QuantType.QInt8, **options)  # fmt: skip
+        return of_model(Model("m", file))
+
+    by_default = quantized(activation_type=quantization.QuantType.QUInt8)
+    assert "biases" in by_default["int32-quantization"].title
+    assert "QuantizeBias" in by_default["int32-quantization"].todo
+    assert "zero-points" in by_default
+    way_out = quantized(
+        activation_type=quantization.QuantType.QInt8,
+        extra_options={"QuantizeBias": False, "ActivationSymmetric": True, "WeightSymmetric": True},
+    )
+    assert [f.kind for f in way_out if f.severity == "problem"] == []
+
+
+def test_an_input_that_is_read_as_a_shape_and_is_no_integer(tmp_path: Path) -> None:
+    proto = model([node("Resize", ["x", "", "s"], ["y"], "resize", mode="nearest")],
+                  [value("x", [1, 1, 4, 4]), value("s", [4])], [value("y", None)])  # fmt: skip
+    found = of_model(Model("m", save(proto, tmp_path / "m.onnx")))["shape-input"]
+    assert (found.severity, found.nodes, found.shapes) == ("problem", ("resize",), {})
+    assert "constant" in found.todo
+
+
+def test_an_input_that_is_read_as_axes(tmp_path: Path) -> None:
+    proto = model([node("ReduceSum", ["x", "axes"], ["y"], "sum")], [value("x", [2, 4]), value("axes", [1], INT64)],
+                  [value("y", None)])  # fmt: skip
+    found = of_model(Model("m", save(proto, tmp_path / "m.onnx")))["shape-input"]
+    assert (found.severity, found.nodes, found.shapes) == ("problem", ("sum",), {})
+    assert found.todo == "Make axes a constant of the model."
+
+
+def test_what_the_builder_refused(tmp_path: Path) -> None:
+    path = save(nms(), tmp_path / "m.onnx")
+    nodes = {
+        n.id: Operator(n.id, n.op, reason="" if n.op == "Relu" else "no kernel") for n in Model("m", path).graph.nodes
+    }
+    left, back = nodes.values()
+    refusal = {
+        "code": "no-kernel",
+        "message": "There is no kernel for it.",
+        "hint": "Cut it off.",
+        "nodes": [back.name],
+    }
+    parts = (Segment("tensorrt", (left,)), Segment("fallback", (back,)))
+    asked = {"target": "sm89", "precision": "fp32"}
+    (one,) = unsupported(Partition("m", "builder", False, parts, asked, refusals=(refusal,)))
+    assert one.title == "TensorRT does not take NonMaxSuppression"
+    assert "The other 1 nodes were built without them" in one.words
+    assert "no kernel" in one.evidence
+    assert one.todo == "Cut it off."
+    (least,) = unsupported(Partition("m", "builder", False, parts, asked, refusals=(refusal,), proven=False))
+    assert least.words.startswith("At least 1 of 2 nodes")
+    assert "is not known" in least.words
+    unnamed = {**refusal, "nodes": []}
+    whole = (Segment("fallback", (left, back)),)
+    (blind,) = unsupported(Partition("m", "builder", False, whole, asked, refusals=(unnamed,), proven=False))
+    assert blind.title == "TensorRT's builder refuses the model"
+    assert blind.nodes == ()
 
 
 # --- plans ---------------------------------------------------------------------------------------------
@@ -325,7 +447,31 @@ def test_an_empty_session(session: Session) -> None:
 
 
 @needs_rtx
-def test_the_parser_is_asked(session: Session) -> None:
+def test_who_is_asked(session: Session, tmp_path: Path) -> None:
+    found = session.add(save(nms(), tmp_path / "nms.onnx"))
+    assert session.gotchas(found)["unsupported"].nodes == (
+        "/nms/NonMaxSuppression",
+    )  # by default the builder: it is small
+    assert session.gotchas(found, ask="builder").partition is not None
+    parsed = session.gotchas(found, ask="parser")
+    assert "unsupported" not in parsed
+    assert parsed.partition is not None
+    assert parsed.partition.method == "parser"
+    blind = session.gotchas(save(attention(queries="q"), tmp_path / "a.onnx"))
+    assert "builder was not asked" in " ".join(blind.unchecked)
+    shaped = session.gotchas(tmp_path / "a.onnx", shapes={"q": "1x4x16x64"})
+    assert shaped["unsupported"].nodes == ("att",)
+    assert "no-profile" not in shaped
+    half = session.gotchas(tmp_path / "a.onnx", shapes={"q": "1x4x16x64"}, precision="fp16")
+    assert not [f for f in half if f.severity == "problem"]
+    from workbench.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        session.gotchas(tmp_path / "a.onnx", ask="builder")
+
+
+@needs_rtx
+def test_tensorrt_is_asked(session: Session) -> None:
     found = session.gotchas("unsupported")
     assert found["unsupported"].nodes == ("node_Det_6",)
     assert found.partition is not None

@@ -114,6 +114,7 @@ class Engine:
         self.profiles = 1
         self.streamable = 0
         self.kernels = b""
+        self.on_host = False
 
 
 def pretend(version: str, engine: Engine, state: State, put: Callable[[dict, Any, Any], None]) -> Any:
@@ -157,6 +158,9 @@ def pretend(version: str, engine: Engine, state: State, put: Callable[[dict, Any
         ),
         ("ICudaEngine", "get_tensor_shape"): lambda m, s, e, n: (
             engine.shape if n == "x" else (2 if engine.fixed else -1, 8, 8, 8)
+        ),
+        ("ICudaEngine", "get_tensor_location"): lambda m, s, e, n: (
+            m.TensorLocation.HOST if engine.on_host and n == "x" else m.TensorLocation.DEVICE
         ),
         ("ICudaEngine", "get_tensor_dtype"): lambda m, s, e, n: "DataType.FLOAT",
         ("ICudaEngine", "get_tensor_profile_shape"): lambda m, s, e, n, k: [(1, 3, 8, 8), (2, 3, 8, 8), (4, 3, 8, 8)],
@@ -220,6 +224,14 @@ def test_kernels_for_a_shape_are_compiled_before_anything_is_timed(made: Any, tm
     engine.shape = (2, 3, 8, 8)
     engine.fixed = True
     assert Runner(module, path, device, specialization="none").specialization is None
+
+
+def test_an_input_that_is_read_on_the_host_is_refused(made: Any) -> None:
+    module, engine, device, path = made
+    engine.on_host = True
+    with pytest.raises(ConfigError, match="Input x is read as a shape") as error:
+        Runner(module, path, device)
+    assert error.value.code == "host-input"
 
 
 def test_an_engine_runs_on_the_real_names(made: Any) -> None:

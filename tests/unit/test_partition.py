@@ -111,7 +111,7 @@ def test_the_parser_itself(session: Session, cli: Callable[..., CompletedProcess
     assert session.partition(SAMPLES / "attention.onnx").engines == 1
     told = cli("partition", "unsupported", "--method", "parser", "--format", "json")
     assert json.loads(told.stdout)["engines"] == 2
-    assert "10 of 11 operators in TensorRT" in cli("partition", "unsupported", "--method", "parser").stdout
+    assert "10 of 11 operators taken by the parser" in cli("partition", "unsupported", "--method", "parser").stdout
     assert cli("partition", "unsupported", "--method", "parser", "--format", "csv").stdout.count("\n") == 12
 
 
@@ -137,6 +137,8 @@ def test_wrong_use(session: Session, tmp_path: Path) -> None:
     assert "method='parser'" in str(error.value.hint)
     with pytest.raises(ConfigError, match="no option min_block_size"):
         session.partition(path, min_block_size=1)
+    with pytest.raises(ConfigError, match="no option build"):
+        session.partition(path, method="builder", build=True)
 
 
 @pytest.mark.skipif(HAS_TORCH_TENSORRT, reason="torch_tensorrt is installed")

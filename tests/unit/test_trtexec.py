@@ -524,6 +524,18 @@ def test_several_profiles_and_one_point_ranges() -> None:
 
 
 @pytest.mark.tiny
+def test_values_stand_where_shapes_do() -> None:
+    config = BuildConfig(profiles=ShapeProfile.parse(["x=1x3:2x3:4x3", "n==1:8:32", "size==4,8"]))
+    command = trtexec.command("m.onnx", config, 11)
+    for which, n in (("min", "1x3,n:1"), ("opt", "2x3,n:8"), ("max", "4x3,n:32")):
+        assert f"--{which}Shapes=x:{n},size:4x8" in command.arguments
+    assert any("n, size" in note and "read as a shape" in note for note in command.notes)
+    only = BuildConfig(profiles=ShapeProfile.parse(["n==1:8:32"]))
+    # No input has an open shape, and the values must be there all the same.
+    assert "--minShapes=n:1" in trtexec.command("m.onnx", only, 11, dynamic=()).arguments
+
+
+@pytest.mark.tiny
 def test_copies_that_our_own_latency_does_not_hold() -> None:
     way = {
         "mean_ms": 1.0,

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import HAS_RTX, SAMPLES, needs_rtx, wait_for
+from tests.models_refused import attention
 from tests.models_small import model, node, save, value
 from workbench import Session
-from workbench.errors import UnsupportedNodesError
+from workbench.errors import BuildError, UnsupportedNodesError
 
 
 def text(panel: Any) -> str:
@@ -91,6 +92,19 @@ def test_a_build_that_is_refused_shows_why(session: Session) -> None:
     assert panel._parts.value == ""
     panel.subject.value = "model:unsupported"
     assert "TensorRT does not take Det" in text(panel)  # asked once
+
+
+@needs_rtx
+def test_a_build_that_the_builder_refuses_shows_why(session: Session, tmp_path: Any) -> None:
+    """The parser takes the model, so the builder has to be asked, as the build was."""
+    path = save(attention(queries="q"), tmp_path / "att.onnx")
+    panel = session.panel("gotchas")
+    with pytest.raises(BuildError):
+        session.build(path, target="sm86", shapes={"q": "1x4x16x64"})
+    assert wait_for(lambda: "TensorRT does not take Attention" in text(panel))
+    assert "target='sm86'" in panel.code
+    assert "shapes={'q': '1x4x16x64'}" in panel.code
+    assert panel.found.partition.settings["target"] == "sm86"
 
 
 @pytest.mark.skipif(HAS_RTX, reason="tensorrt_rtx is installed")

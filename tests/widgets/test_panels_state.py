@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import SAMPLES, wait_for
-from tests.models_small import chain, mlp, save
+from tests.models_small import INT64, chain, constant, mlp, model, node, save, value
 from tests.widgets.test_views import ask
 from workbench import Session
 from workbench.errors import WorkbenchError
@@ -299,3 +299,19 @@ def test_the_build_panel_lists_failed_builds_and_opens_their_logs(session: Sessi
     assert [name for _, name in again.failed.options] == [None, older]
     for each in (panel, again):
         each.close()
+
+
+def test_values_of_an_input_that_is_read_as_a_shape(session: Session, tmp_path: Path) -> None:
+    proto = model(
+        [node("Slice", ["x", "s", "n", "a"], ["y"], "cut")], [value("x", ["batch", 8]), value("n", [1], INT64)],
+        [value("y", None)], [constant("s", [0], "int64"), constant("a", [1], "int64")],
+    )  # fmt: skip
+    session.add(str(save(proto, tmp_path / "m.onnx")))
+    panel = session.panel("build")
+    assert [f.value for f in panel._shape_fields["x"]] == ["1x8"] * 3
+    low, _usual, high = panel._value_fields["n"]
+    low.value, high.value = "1", "8"
+    assert panel.config().profiles[0].texts == {"x": "1x8", "n": "=1:8:8"}
+    assert "shapes={'x': '1x8', 'n': '=1:8:8'}" in panel.code
+    low.value = "9"
+    assert "min &lt;= opt &lt;= max" in panel.error

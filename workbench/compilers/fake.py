@@ -77,7 +77,8 @@ def build(
     if "full" in wanted.flags:
         raise OSError(28, "No space left on device")
     shapes = {n: r.opt for p in wanted.profiles for n, r in p.inputs.items()}
-    graph = Graph(read_graph(Path(model))).at(shapes)
+    values = {n: r.opt for p in wanted.profiles for n, r in p.values.items()}
+    graph = Graph(read_graph(Path(model))).at(shapes, values)
 
     def record(tensor: Tensor) -> TensorRecord:
         return {"name": tensor.name, "shape": [d if isinstance(d, int) else -1 for d in tensor.shape or ()],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.config import BuildConfig, ShapeProfile, ShapeRange
+from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange
 from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 def dynamic_overhead(session: Session, model: Any, config: BuildConfig, **options: Any) -> dict[str, Any]:
     """Build and measure a fixed and a dynamic engine of `model`; see `Session.dynamic_overhead`."""
-    if not config.profiles or all(r.fixed for r in config.profiles[0].inputs.values()):
+    if not config.profiles or config.profiles[0].fixed:
         raise ConfigError(
             "There is no range of shapes to compare with a fixed one.",
             hint='Give one: shapes={"x": "1x3x224x224:8x3x224x224:32x3x224x224"}.',
         )
     usual = {name: ShapeRange(min=r.opt, opt=r.opt, max=r.opt) for name, r in config.profiles[0].inputs.items()}
+    values = {name: ValueRange(min=r.opt, opt=r.opt, max=r.opt) for name, r in config.profiles[0].values.items()}
     at = {name: list(r.opt) for name, r in usual.items()}
-    fixed = session.build(model, config.replace(profiles=(ShapeProfile(inputs=usual),)))
+    fixed = session.build(model, config.replace(profiles=(ShapeProfile(inputs=usual, values=values),)))
     dynamic = session.build(model, config)
     found = {
         "fixed": _measured(session, fixed, options),
@@ -53,5 +54,5 @@ def _measured(session: Session, engine: Engine, options: dict[str, Any]) -> dict
     return {
         "specialization": document.get("specialization"), "engine": engine.key, "ways": document["latency"], "error": document["error"],
         "launches": summary["launches_after"], "build_s": engine.seconds["total"],
-        "profile": {n: str(r) for n, r in engine.config.profiles[0].inputs.items()},
+        "profile": engine.config.profiles[0].texts,
     }  # fmt: skip

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import onnx
 
     from workbench.config import Shape
+    from workbench.model.shape_inputs import ShapeInput
+    from workbench.model.suggest import Suggestion
 
 Dim = int | str | None
 """A dimension: a number, a symbol, or unknown."""
@@ -48,6 +50,7 @@ RANDOM = {
 LONGEST_NAME = 200
 """Characters of a node's name up to which a compiler is given it: a log line holds the names of all fused nodes."""
 
+_VALUE_TYPES = {"int32": 6, "int64": 7}  # TensorProto.INT32, INT64
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_./:;\-$@#()<>=*!?~|+& ]+")
 
 
@@ -345,8 +348,26 @@ class Graph:
                 keep(node)
         return frozenset(alive)
 
-    def at(self, shapes: Mapping[str, Shape]) -> Graph:
+    @cached_property
+    def shape_inputs(self) -> dict[str, ShapeInput]:
+        """Inputs whose values some node reads as a shape, by name; see `workbench.model.shape_inputs`."""
+        from workbench.model.shape_inputs import shape_inputs
+
+        return shape_inputs(self)
+
+    @cached_property
+    def suggestion(self) -> Suggestion:
+        """Shapes and values to begin with, for inputs that need some; see `workbench.model.suggest`."""
+        from workbench.model.suggest import suggest
+
+        return suggest(self)
+
+    def at(self, shapes: Mapping[str, Shape], values: Mapping[str, Shape] | None = None) -> Graph:
         """The same graph with its inputs fixed to `shapes` and all other shapes inferred from them.
+
+        Args:
+            shapes: Shape of each input that is to be fixed.
+            values: Values of inputs that are read as a shape (`shape_inputs`); shapes that follow from them are known.
 
         Raises:
             ConfigError: a name is not an input, or a shape contradicts the declared one.
@@ -356,6 +377,7 @@ class Graph:
         from workbench.model.shapes import infer
 
         self.check_shapes(shapes)
+        self.check_values(values or {})
         complete = all(t in self.tensors and self.tensors[t].elements is not None
                        for node in self.nodes for t in node.outputs if t)  # fmt: skip
         if complete and all(self.tensor(n).shape == tuple(s) for n, s in shapes.items()):
@@ -365,16 +387,24 @@ class Graph:
         # Declared shapes hold symbols; once the inputs are numbers, inference does better alone.
         keep = [v for v in model.graph.value_info if _tensor(v).elements is not None]
         del model.graph.value_info[:]
-        model.graph.value_info.extend(keep if not shapes else [])
+        model.graph.value_info.extend(keep if not (shapes or values) else [])
         for value in model.graph.input:
             if value.name in shapes:
                 del value.type.tensor_type.shape.dim[:]
                 for size in shapes[value.name]:
                     value.type.tensor_type.shape.dim.add().dim_value = size
-        if shapes:
+        if shapes or values:
             for value in model.graph.output:
                 value.type.tensor_type.ClearField("shape")
+        inputs = [_copied(value) for value in model.graph.input]
+        _bind_values(model.graph, values or {})
         found, reasons = infer(model)
+        if values:
+            # They are inputs still: what was inferred holds for these values, no node may be folded with them.
+            kept = [tensor for tensor in found.graph.initializer if tensor.name not in values]
+            del found.graph.initializer[:], found.graph.input[:]
+            found.graph.initializer.extend(kept)
+            found.graph.input.extend(inputs)
         known = [p for p in self._known if p.code != "shapes-unknown"]
         graph = Graph(found, [*known, *(Problem("shapes-unknown", text) for text in reasons)])
         graph.rewritten = self.rewritten
@@ -418,6 +448,30 @@ class Graph:
                     code="shape-mismatch",
                 )
 
+    def check_values(self, values: Mapping[str, Shape]) -> None:
+        """Raise `ConfigError` where `values` names no input of integers, or are not as many as the input has."""
+        for name, each in values.items():
+            if name not in self.inputs:
+                raise ConfigError(
+                    f"{name} is not an input of the model.",
+                    hint="Its inputs are " + ", ".join(self.inputs) + ".",
+                )
+            tensor = self.tensor(name)
+            if tensor.dtype and tensor.dtype not in _VALUE_TYPES:
+                raise ConfigError(
+                    f"Input {name} is {tensor.dtype}; TensorRT takes values of INT32 and INT64 inputs only.",
+                    hint=f"Make {name} a constant of the model.",
+                    code="value-mismatch",
+                )
+            rank = None if tensor.shape is None else len(tensor.shape)
+            if (rank is not None and rank > 1) or tensor.elements not in (None, len(each)):
+                raise ConfigError(
+                    f"{len(each)} value{'s' if len(each) != 1 else ''} of input {name} {'are' if len(each) != 1 else 'is'} "
+                    f"given, and it is declared as {list(tensor.shape or ())}.",
+                    hint="Give one value for each element, with commas.",
+                    code="value-mismatch",
+                )
+
     def needs_renaming(self) -> dict[str, str]:
         """New name -> node id, for each node whose own name a compiler's log could not carry safely.
 
@@ -436,6 +490,23 @@ class Graph:
             taken.add(name)
             out[name] = node.id
         return out
+
+
+def _copied(value: Any) -> Any:
+    copy = type(value)()
+    copy.CopyFrom(value)
+    return copy
+
+
+def _bind_values(graph: Any, values: Mapping[str, Shape]) -> None:
+    """Make constants of the inputs of an ``onnx.GraphProto`` that have `values`."""
+    from onnx import helper
+
+    for value in [v for v in graph.input if v.name in values]:
+        kind, given = value.type.tensor_type, values[value.name]
+        dims = [len(given)] if len(kind.shape.dim) else []
+        graph.input.remove(value)
+        graph.initializer.append(helper.make_tensor(value.name, kind.elem_type, dims, given))
 
 
 def dtype_name(data_type: int) -> str:

@@ -57,6 +57,7 @@ class BuildPanel(Panel):
         precision = w.HBox([label, self.precision])
         self._shapes = w.VBox()
         self._shape_fields: dict[str, tuple[w.Text, w.Text, w.Text]] = {}
+        self._value_fields: dict[str, tuple[w.Text, w.Text, w.Text]] = {}
         self._options = _option_fields()
         more = w.Accordion([w.VBox(list(self._options.values()))], layout=wide)
         more.set_title(0, "Builder options")
@@ -104,27 +105,38 @@ class BuildPanel(Panel):
     # --- the form -----------------------------------------------------------------------------------
 
     def _model_changed(self, _change: dict[str, Any]) -> None:
-        """Offer a shape for each input of a model that the session knows, with its open dimensions."""
-        self._shape_fields = {}
+        """Offer a shape for each open input of a model that the session knows, and values for each read as a shape."""
+        self._shape_fields, self._value_fields = {}, {}
         rows: list[w.Widget] = []
         name = self.model.value
         models = self.session.models
         if name in models:
-            dynamic = models[name].graph.dynamic_inputs
-            if dynamic:
-                rows.append(w.HTML("<span class='wbp-quiet'>Shapes of dynamic inputs: smallest, usual, largest</span>"))
-            for tensor, shape in dynamic.items():
-                usual = "x".join(str(d) if isinstance(d, int) and d > 0 else "1" for d in shape)
-                fields = tuple(
-                    w.Text(value=usual, layout=w.Layout(width="30%"), continuous_update=False) for _ in range(3)
-                )
-                for field in fields:
-                    field.observe(self.guard(lambda _: self._update_code()), "value")
-                self._shape_fields[tensor] = fields
-                label = w.HTML(f"<b>{escape(tensor)}</b> <span class='wbp-quiet'>{escape(str(list(shape)))}</span>")
-                rows += [label, w.HBox(list(fields))]
+            graph = models[name].graph
+            texts = graph.suggestion.texts if graph.dynamic_inputs or graph.shape_inputs else {}
+            shapes = {n: t for n, t in texts.items() if not t.startswith("=")}
+            values = {n: t.removeprefix("=") for n, t in texts.items() if t.startswith("=")}
+            for what, given, fields in (
+                ("Shapes of dynamic inputs", shapes, self._shape_fields),
+                ("Values of inputs that are read as a shape", values, self._value_fields),
+            ):
+                if given:
+                    rows.append(w.HTML(f"<span class='wbp-quiet'>{what}: smallest, usual, largest</span>"))
+                for tensor, usual in given.items():
+                    fields[tensor] = self._range_fields(usual)
+                    declared = [d if d is not None else "?" for d in graph.tensor(tensor).shape or ()]
+                    label = f"<b>{escape(tensor)}</b> <span class='wbp-quiet'>{escape(str(declared))}</span>"
+                    rows += [w.HTML(label), w.HBox(list(fields[tensor]))]
         self._shapes.children = rows
         self._update_code()
+
+    def _range_fields(self, usual: str) -> tuple[w.Text, w.Text, w.Text]:
+        """Three fields that hold `usual`, for the smallest, usual and largest."""
+        low, middle, high = (
+            w.Text(value=usual, layout=w.Layout(width="30%"), continuous_update=False) for _ in range(3)
+        )
+        for field in (low, middle, high):
+            field.observe(self.guard(lambda _: self._update_code()), "value")
+        return low, middle, high
 
     def config(self) -> BuildConfig:
         """What the form asks for.
@@ -141,8 +153,9 @@ class BuildPanel(Panel):
             if name in _NUMBERS:
                 options[name] = _number(name, str(value))
         profiles: tuple[ShapeProfile, ...] = ()
-        if self._shape_fields:
-            texts = {n: ":".join(f.value.strip() for f in fields) for n, fields in self._shape_fields.items()}
+        texts = {n: ":".join(f.value.strip() for f in fields) for n, fields in self._shape_fields.items()}
+        texts |= {n: "=" + ":".join(f.value.strip() for f in fields) for n, fields in self._value_fields.items()}
+        if texts:
             profiles = (ShapeProfile.parse(texts),)
         return BuildConfig(
             compiler=self.compiler.value, targets=self.targets.value, precision=self.precision.value,
@@ -336,6 +349,5 @@ def arguments_of(config: BuildConfig) -> str:
         parts.append(f"target={'+'.join(data.pop('targets'))!r}")
     parts += [f"{name}={tuple(value) if isinstance(value, list) else value!r}" for name, value in data.items()]
     if config.profiles:
-        shapes = {n: str(r) for n, r in config.profiles[0].inputs.items()}
-        parts.append(f"shapes={shapes!r}")
+        parts.append(f"shapes={config.profiles[0].texts!r}")
     return "".join(f", {part}" for part in parts)

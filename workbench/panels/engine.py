@@ -372,6 +372,7 @@ def options_of(config: BuildConfig) -> list[list[str]]:
     ]
     if profiles:
         rows += [[f"shape of {n}", str(r)] for profile in config.profiles for n, r in profile.inputs.items()]
+        rows += [[f"values of {n}", str(r)[1:]] for profile in config.profiles for n, r in profile.values.items()]
     rows.append(["all others", "the compiler's defaults"])
     return rows
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
+from workbench.config import BuildConfig
 from workbench.errors import CancelledError
 from workbench.events import Selection
 from workbench.gotchas import SEVERITIES, Gotcha, Gotchas
@@ -61,8 +62,9 @@ class GotchasPanel(Panel):
             tooltip="An engine, or a model",
         )
         self.ask = w.Button(
-            description="Ask the parser", icon="question", layout=w.Layout(width="150px"),
-            tooltip="Ask TensorRT's parser which nodes it takes",
+            description="Ask TensorRT", icon="question", layout=w.Layout(width="150px"),
+            tooltip="Ask TensorRT which nodes it takes: its builder where the model is small and its shapes are known, else "
+            "its parser",
         )  # fmt: skip
         self.cancel = w.Button(
             description="Cancel", icon="stop", layout=w.Layout(width="100px", display="none"), tooltip="Stop asking"
@@ -76,6 +78,7 @@ class GotchasPanel(Panel):
         self._details: DetailsView | None = None
         self._job: Job | None = None
         self._asked: dict[str, Gotchas] = {}
+        self._failed: dict[str, BuildConfig] = {}
         super().__init__(session, engines=False)
         self.on_choice(self.subject, self._show)
         self.ask.on_click(self.guard(self._ask))
@@ -86,8 +89,15 @@ class GotchasPanel(Panel):
 
     def heard(self, event: Event) -> None:
         """Engines and models come; a build that failed is shown as its model's findings."""
-        if event.kind == "build-failed" and event.data.get("error", {}).get("kind") == "UnsupportedNodesError":
-            self._fill(f"model:{event.data['model']}")
+        refused = event.data.get("error", {}).get("kind") in {"UnsupportedNodesError", "BuildError"}
+        if event.kind == "build-failed" and refused:
+            config = BuildConfig.from_dict(event.data.get("config", {}))
+            if config.compiler == "fake":
+                return
+            name = str(event.data["model"])
+            self._asked.pop(name, None)
+            self._failed[name] = config
+            self._fill(f"model:{name}")
             self._ask()
         elif event.kind in {"build-finished", "current"}:
             current = self.session.current
@@ -97,6 +107,7 @@ class GotchasPanel(Panel):
         elif event.kind in {"model-added", "model-removed"}:
             name = str(event.data.get("model"))
             self._asked.pop(name, None)
+            self._failed.pop(name, None)
             # A reader who looks at an engine stays there; who looks at models sees the new one.
             engine = str(self.subject.value).startswith("engine:")
             self._fill(None if engine else f"model:{name}")
@@ -131,7 +142,8 @@ class GotchasPanel(Panel):
             return
         model = self.session.model(name)
         found = self._asked.get(name)
-        self._lines = [f"found = session.gotchas({name!r}{'' if found else ', parser=False'})"]
+        arguments = "".join(f", {k}={v!r}" for k, v in self._options(name).items()) if found else ", parser=False"
+        self._lines = [f"found = session.gotchas({name!r}{arguments})"]
         self._draw(found or self.session.gotchas(model, parser=False), Lens.of_model(model))
 
     def _draw(self, found: Gotchas, lens: Lens) -> None:
@@ -192,7 +204,7 @@ class GotchasPanel(Panel):
 
     _lines: Sequence[str] = ()
 
-    # --- the parser ---------------------------------------------------------------------------------
+    # --- TensorRT -----------------------------------------------------------------------------------
 
     def _ask(self, _button: Any = None) -> None:
         kind, _, name = str(self.subject.value).partition(":")
@@ -200,14 +212,25 @@ class GotchasPanel(Panel):
             return
         self.show_error("")
         self.ask.disabled = True
-        self.status.value = "<span class='wbp-quiet'>Asking TensorRT's parser …</span>"
+        self.status.value = "<span class='wbp-quiet'>Asking TensorRT …</span>"
         self.cancel.layout.display = None
         threading.Thread(target=self.guard(self._answer), args=(name,), daemon=True).start()
+
+    def _options(self, name: str) -> dict[str, Any]:
+        """What the build of this model that failed was asked for; nothing where none failed."""
+        config = self._failed.get(name)
+        if config is None:
+            return {}
+        asked = {
+            "shapes": config.profiles[0].texts if config.profiles else None, "target": "+".join(config.targets) or None,
+            "precision": config.precision if config.precision != "fp32" else None,
+        }  # fmt: skip
+        return {k: v for k, v in asked.items() if v is not None}
 
     def _answer(self, name: str) -> None:
         try:
             model = self.session.model(name)
-            found = self.session.gotchas(model, on_job=self._use)
+            found = self.session.gotchas(model, on_job=self._use, **self._options(name))
             if state_of(self.session.models.get(name)) == state_of(model):  # else the name was given anew meanwhile
                 self._asked[name] = found
         except CancelledError:
@@ -233,7 +256,7 @@ class GotchasPanel(Panel):
 
 
 def _parts(partition: Partition | None) -> str:
-    """What the parser takes, as a strip: one box a part, as wide as it has nodes."""
+    """What TensorRT takes, as a strip: one box a part, as wide as it has nodes."""
     if partition is None or not partition.fallbacks:
         return ""
     boxes = []
@@ -241,7 +264,8 @@ def _parts(partition: Partition | None) -> str:
         n = len(segment.operators)
         ops = ", ".join(dict.fromkeys(o.op for o in segment.operators))
         taken = segment.runs_on == "tensorrt"
-        title = f"TensorRT, {n} node{'s' if n > 1 else ''}" if taken else "falls back"
+        sure = partition.method == "builder" and partition.proven
+        title = f"TensorRT{'' if sure else '?'}, {n} node{'s' if n > 1 else ''}" if taken else "falls back"
         boxes.append(
             f"<div class='wbg-part{'' if taken else ' wbg-back'}' style='flex:{n} 1 0' title='{escape(ops, quote=True)}'>"
             f"<b>{title}</b>{escape(ops)}</div>"

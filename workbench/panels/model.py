@@ -34,7 +34,7 @@ class ModelPanel(Panel):
             description="Add", ensure_option=False, layout=w.Layout(width="auto", flex="1 1 330px", max_width="520px"),
         )  # fmt: skip
         self.shapes = w.Text(
-            placeholder="shapes: x=1x3x224x224, or min:opt:max",
+            placeholder="shapes: x=1x3x224x224, or min:opt:max; values: n==1:8:32",
             layout=w.Layout(width="auto", flex="1 1 250px", max_width="420px"),
         )
         self.button = w.Button(description="Add", icon="plus", layout=w.Layout(width="80px"))
@@ -72,7 +72,7 @@ class ModelPanel(Panel):
         finally:
             self.button.disabled = False
             self.status.value = ""
-        shapes = f", shapes={ {n: str(r) for n, r in profile.inputs.items()} }" if profile else ""
+        shapes = f", shapes={profile.texts!r}" if profile else ""
         self._fill(model.name)
         self.set_code([f"model = session.add({text!r}{shapes})", "model.to_frame()"])
 

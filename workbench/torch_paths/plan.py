@@ -1,36 +1,58 @@
 """The partition of a model, worked out in a worker process.
 
-Two ways: Torch-TensorRT's own partitioner on the exported torch graph, which is what `torch_tensorrt.compile` would do;
-and TensorRT's ONNX parser on the ONNX graph, which tells for every node whether it takes it. The second needs no
-Torch-TensorRT and serves ONNX files too, but its operators are ONNX's.
+Three ways: Torch-TensorRT's own partitioner on the exported torch graph, which is what `torch_tensorrt.compile` would do;
+TensorRT's ONNX parser on the ONNX graph; and TensorRT's builder, which refuses some of what the parser takes. The last two
+need no Torch-TensorRT and serve ONNX files too, but their operators are ONNX's.
 """
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.config import ShapeProfile
-from workbench.errors import CompilerUnavailableError, ConfigError, ModelError
+from workbench import compilers
+from workbench.build import Build, _in_own_names, check_profiles, opt_shapes, opt_values
+from workbench.config import BuildConfig, ShapeProfile, ValueRange
+from workbench.errors import (
+    BuildError,
+    CompilerUnavailableError,
+    ConfigError,
+    ModelError,
+    WorkerCrashedError,
+    first_lines,
+)
 from workbench.jobs import Job
 from workbench.machine import gpus
 from workbench.model.model import Model
 from workbench.model.provenance import Source
 from workbench.model.sources import _FACTORY, sample_folder, samples
 from workbench.model.trust import torch_source, trusted
-from workbench.torch_paths.report import METHODS, Operator, Partition, Segment
+from workbench.torch_paths.report import METHODS, Operator, Partition, Segment, Side
+from workbench.torch_paths.rest import STAND_IN, named, ordered, reads, rest, segments, sources, tops, write
 from workbench.torch_paths.shim import INSTALL, installed
+from workbench.units import bytes_text
 
 if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.model.graph import Graph
     from workbench.store import Store
     from workbench.worker import Reporter
 
 MIN_BLOCK_SIZE = 5
 """Torch-TensorRT's own default: a block of fewer operators is left to PyTorch."""
+
+QUICK_NODES, QUICK_BYTES = 2000, 200_000_000
+"""Size of a model up to which the builder is asked without being asked for: TensorRT for RTX times no kernels while it
+builds, and took 0.7 to 1.7 s on 2 CPU cores for models of up to 1,825 nodes and of up to 94 MB."""
+
+PATIENCE = 10.0
+"""Seconds after which what was refused is no longer cut out to ask about the rest; at least one more time it is."""
 
 OnJob = Callable[[Job], None] | None
 
@@ -62,26 +84,80 @@ def partition(
         and (given in samples() or _FACTORY.fullmatch(given) is not None)
         and samples().get(given, {}).get("builder") != "onnx"
     )
-    method = method or ("torch_tensorrt" if is_torch and installed() is not None else "parser")
-    if method not in METHODS:
+    chosen = method or ("torch_tensorrt" if is_torch and installed() is not None else "")
+    if chosen and chosen not in METHODS:
         raise ConfigError(f"There is no method {method!r}.", hint="There are " + ", ".join(METHODS) + ".")
-    if method == "torch_tensorrt":
+    if chosen == "torch_tensorrt":
         if not is_torch:
             raise ConfigError(
                 "Torch-TensorRT partitions a torch module, a sample or package.module:factory.",
-                hint="For an ONNX model take method='parser'.",
+                hint="For an ONNX model take method='builder' or method='parser'.",
             )
         return by_torch_tensorrt(given, store, name=name, on_job=on_job, **options)
-    wrong = sorted(set(options) - {"inputs", "profile"})
-    if wrong:
-        raise ConfigError(
-            f"The parser has no option {', '.join(wrong)}.", hint=f"It belongs to method='torch_tensorrt'. {INSTALL}."
-        )
+    return by_tensorrt(as_onnx(), store, method=method, on_job=on_job, **options)
+
+
+def by_tensorrt(
+    model: Model, store: Store, *, method: str | None, on_job: OnJob = None, profile: ShapeProfile | None = None,
+    inputs: Any = None, **options: Any,
+) -> Partition:  # fmt: skip
+    """The partition of an ONNX model by TensorRT's parser or builder; by default the builder where that is quick.
+
+    Args:
+        model: The model.
+        store: Where engines are kept, and files meanwhile.
+        method: ``parser``, ``builder``, or None for the builder where `why_not` finds no reason against it.
+        on_job: Called with each job.
+        profile: Shapes and values, for the builder.
+        inputs: Of a torch module; its export has used them.
+        options: ``target``, which matters to the builder alone, and ``precision``.
+
+    Raises:
+        ConfigError: an option belongs to Torch-TensorRT, or does not fit; or the builder is asked without shapes.
+        CompilerUnavailableError: TensorRT is not installed.
+    """
     from workbench.compilers.registry import get
 
+    del inputs
     compiler = get("tensorrt")
     compiler.version()  # says what is missing
-    return by_parser(as_onnx(), module=compiler.name, on_job=on_job)
+    wrong = sorted(set(options) - {"target", "precision"})
+    if wrong:
+        raise ConfigError(
+            f"TensorRT's parser and builder have no option {', '.join(wrong)}.",
+            hint="Only Torch-TensorRT has, for torch modules, samples and package.module:factory: "
+            "method='torch_tensorrt' (--method torch_tensorrt)." + (f" {INSTALL}." if installed() is None else ""),
+        )
+    config = BuildConfig(
+        targets=options.get("target") or (), precision=options.get("precision", "fp32"),
+        profiles=(profile,) if profile else (),
+    )  # fmt: skip
+    reason = why_not(model, config, compiler.name) if method is None else ""
+    if method == "builder" or (method is None and not reason):
+        return by_builder(model, store, config, on_job=on_job)
+    if config.precision != "fp32":
+        from workbench.precision import cast
+
+        model = cast(model, config.precision, store, on_job=on_job)
+    found = by_parser(model, module=compiler.name, store=store, on_job=on_job)
+    notes = [f"The builder was not asked: {reason}."] if reason else []
+    if config.targets:
+        notes.append(f"The parser answers alike for every target; {'+'.join(config.targets)} matters to the builder.")
+    return replace(found, settings={"precision": config.precision}, notes=(*found.notes, *notes))
+
+
+def why_not(model: Model, config: BuildConfig, flavour: str) -> str:
+    """Why a builder should not be asked without need; "" where it answers within seconds."""
+    if flavour != "tensorrt_rtx":
+        return f"{flavour} times kernels while it builds, which can take minutes"
+    nodes = len(model.graph.nodes)
+    if nodes > QUICK_NODES or model.bytes > QUICK_BYTES:
+        return f"the model is large ({nodes} nodes, {bytes_text(model.bytes)}), so a build takes long"
+    try:
+        check_profiles(model, config, values=True)
+    except ConfigError as error:
+        return first_lines(error).rstrip(".")
+    return ""
 
 
 def by_torch_tensorrt(
@@ -248,69 +324,254 @@ def _versions(torch_tensorrt: Any) -> dict[str, str]:
     return found
 
 
-# --- the parser ---------------------------------------------------------------------------------------
+# --- TensorRT itself ----------------------------------------------------------------------------------
 
 
-def by_parser(model: Model, *, module: str, on_job: OnJob = None) -> Partition:
+def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob = None) -> Partition:
+    """What TensorRT's builder takes of an ONNX model: it is built, and what is refused is cut out and the rest built.
+
+    The whole model is built as `Session.build` does, so an engine that is there already answers at once, and one that is
+    built now is there for later. The rest is built as one network at the opt shapes, and is not kept.
+
+    Args:
+        model: The model.
+        store: Where engines are kept.
+        config: Target, precision and shapes.
+        on_job: Called with each job.
+
+    Raises:
+        ConfigError: shapes or options do not fit.
+        CompilerUnavailableError: TensorRT is not installed.
+    """
+    from workbench.precision import cast
+
+    begin = time.perf_counter()
+    compiler = compilers.get(config.compiler)
+    config = compiler.complete(config)
+    check_profiles(model, config)
+    build = Build(model, config, store, on_job=on_job)
+    built: Engine | None = None
+    refused: BuildError | None = None
+    try:
+        built = build.start().result()
+    except BuildError as error:
+        refused = error
+    if config.precision != "fp32":
+        model = cast(model, config.precision, store, on_job=on_job)
+    graph = model.graph
+    reasons: dict[str, str] = {}
+    refusals: list[dict[str, Any]] = []
+    proven = refused is None
+    at = graph if refused is None else graph.at(opt_shapes(config), opt_values(config))
+    while refused is not None:
+        found = named(refused.details, graph)
+        if not found and len(graph.nodes) <= QUICK_NODES and model.bytes <= QUICK_BYTES:
+            found = _searched(model, at, set(reasons), config, compiler, store, on_job)
+        news = {i: why or first_lines(refused, 2) for i, why in found.items() if i not in reasons}
+        refusals.append({"code": refused.code, "message": refused.message, "hint": refused.hint, "nodes": list(news)})
+        reasons |= news
+        if not news or (len(refusals) > 1 and time.perf_counter() - begin > PATIENCE):
+            break
+        refused, proven = _builds(model, at, set(reasons), config, compiler, store, on_job)
+    nodes = tops(graph)
+    if refusals and not reasons:
+        # No node is named, so all that is known is that the model as a whole is refused.
+        reasons = {n.id: "the builder refused the model and named no node" for n in nodes}
+    taken = {i for i, n in enumerate(nodes) if n.id not in reasons}
+    parts = segments(taken, sources(graph))
+    left = rest(at, {i for i in range(len(nodes)) if i not in taken}) if refusals and proven else None
+    notes = (f"What refused nodes give has sizes that depend on data; the rest was built with {STAND_IN} for each.",)
+    size = built.bytes if built is not None else None
+    settings = {
+        "target": "+".join(config.targets), "precision": config.precision,
+        "shapes": config.profiles[0].texts if config.profiles else {},
+    }  # fmt: skip
+    return Partition(
+        model.name, "builder", False, _segments(model, parts, reasons, size), settings,
+        {compiler.name: compiler.version()}, dict(Counter(n.op for n in nodes if n.id in reasons)),
+        round(time.perf_counter() - begin, 3), tuple(refusals), proven,
+        notes if left is not None and left[1] else (),
+    )  # fmt: skip
+
+
+def _searched(
+    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
+) -> dict[str, str]:  # fmt: skip
+    """The first node up to which the model is refused, found by halving, for an error that names none.
+
+    Returns:
+        Its id with the reason; empty where some part of the model can't be asked about alone.
+    """
+    nodes = tops(at)
+    order = [nodes[i].id for i in ordered(sources(at)) if nodes[i].id not in cut]
+    low, high = 0, len(order)  # the first `low` nodes build, the first `high` are refused
+    while high - low > 1:
+        middle = (low + high) // 2
+        error, built = _builds(model, at, cut | set(order[middle:]), config, compiler, store, on_job)
+        if error is None and not built:
+            return {}
+        low, high = (middle, high) if built else (low, middle)
+    if not order:
+        return {}
+    before = f"without it, the {low} nodes before it build; with it they" if low else "alone it"
+    return {order[low]: f"{before} {'are' if low else 'is'} refused by the builder, which names no node"}
+
+
+def _builds(
+    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
+) -> tuple[BuildError | None, bool]:  # fmt: skip
+    """Whether the model without the nodes `cut` builds: the error where it is refused, and whether it was built."""
+    nodes = tops(at)
+    indices = {i for i, n in enumerate(nodes) if n.id in cut}
+    if len(indices) == len(nodes):
+        return None, True  # nothing is left that could be refused
+    left = rest(at, indices)
+    if left is None:
+        return None, False
+    proto, assumed = left
+    values = {n: r for p in config.profiles for n, r in p.values.items() if n in {v.name for v in proto.graph.input}}
+    usual = {n: ValueRange(min=r.opt, opt=r.opt, max=r.opt) for n, r in values.items()}
+    config = config.replace(profiles=(ShapeProfile(inputs={}, values=usual),) if usual else ())
+    with store.scratch("partition") as folder:
+        (folder / "model").mkdir()
+        (folder / "build").mkdir()
+        job = Job(compiler.task, {}, title=f"partition of {model.name}", preload=compiler.preload)
+        if on_job is not None:
+            on_job(job)
+        job.start(
+            model=str(write(model, proto, folder / "model")), config=config.to_dict(), folder=str(folder / "build"),
+            **compiler.arguments(),
+        )  # fmt: skip
+        try:
+            job.result()
+        except BuildError as error:
+            if assumed:  # the sizes that stand in for others may be what it does not take
+                return None, False
+            return _in_own_names(error, at.needs_renaming()), False
+        except (ConfigError, WorkerCrashedError):
+            # What a cut node gave is read as a shape, or the compiler crashed: nothing is known of the rest.
+            return None, False
+    return None, True
+
+
+def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) -> Partition:
     """Which nodes of an ONNX model TensorRT's parser takes, as segments in an order in which they could run.
+
+    The parser stops at the first node that it refuses, so what it refused is cut out and it is asked again.
 
     Args:
         model: The model.
         module: The TensorRT module to ask.
-        on_job: Called with the job.
+        store: Where files go meanwhile.
+        on_job: Called with each job.
 
     Raises:
         CompilerUnavailableError: it is not installed.
     """
-    job = Job(
-        "workbench.compilers.tensorrt.support:support", {"module": module, "model": str(model.path.resolve())},
-        title=f"partition of {model.name}",
-    )  # fmt: skip
-    if on_job is not None:
-        on_job(job)
-    return from_parser(model, job.result(), module=module, seconds=job.seconds)
+    graph = model.graph
+    nodes = tops(graph)
+    first: dict[str, Any] | None = None
+    refused: dict[str, str] = {}
+    seconds, proven, left = 0.0, False, list(range(len(nodes)))
+    with store.scratch("partition") as folder:
+        for attempt in itertools.count():
+            place = folder / str(attempt)
+            place.mkdir()
+            file = model.path.resolve()
+            if attempt or graph.rewritten:
+                without = rest(graph, [int(i) for i in refused], open_shapes=True) if attempt else (graph.proto, False)
+                if without is None:
+                    proven = len(refused) == len(nodes)
+                    break
+                file = write(model, without[0], place)
+            operators = sorted({nodes[i].op for i in left if nodes[i].domain in {"", "ai.onnx"}})
+            job = Job(
+                "workbench.compilers.tensorrt.support:support",
+                {"module": module, "model": str(file), "operators": operators}, title=f"partition of {model.name}",
+            )  # fmt: skip
+            if on_job is not None:
+                on_job(job)
+            answer = job.result()
+            seconds += job.seconds
+            first = first or answer
+            news = {str(left[int(i)]): why for i, why in answer["refused"].items()}
+            news |= {
+                str(i): "TensorRT's parser does not know this operation"
+                for i in left if nodes[i].op in set(answer["unknown"]) and nodes[i].domain in {"", "ai.onnx"}
+            }  # fmt: skip
+            refused |= {i: why for i, why in news.items() if i not in refused}
+            if not news:
+                proven = True
+                break
+            if attempt and seconds > PATIENCE:
+                break
+            left = [i for i in range(len(nodes)) if str(i) not in refused]
+    assert first is not None
+    return from_parser(model, {**first, "refused": refused}, module=module, seconds=seconds, proven=proven)
 
 
-def from_parser(model: Model, found: Mapping[str, Any], *, module: str, seconds: float = 0.0) -> Partition:
+def from_parser(
+    model: Model, found: Mapping[str, Any], *, module: str, seconds: float = 0.0, proven: bool = True
+) -> Partition:
     """The partition that the parser's answer (`workbench.compilers.tensorrt.support`) stands for."""
     # The parser counts the nodes of the main graph; bodies of loops and branches go with their node.
-    nodes = [n for n in model.graph.nodes if n.parent is None]
+    nodes = tops(model.graph)
     refused: dict[str, str] = found["refused"]
     inside = {i for group in found["groups"] for i in group}
-    units = [("tensorrt", list(group)) for group in found["groups"]]
-    units += [("fallback", [i]) for i in range(len(nodes)) if i not in inside]
+    taken = {i for i in inside if str(i) not in refused}
+    # Left out of every group and not refused: the parser gives no reason for a node behind a refused one.
+    reasons = {
+        nodes[i].id: refused.get(str(i), "TensorRT's parser does not take it here")
+        for i in range(len(nodes)) if i not in taken
+    }  # fmt: skip
+    before = sources(model.graph)
+    if taken == inside:
+        units = [("tensorrt", list(group)) for group in found["groups"]]
+        parts = _ordered([*units, *(("fallback", [i]) for i in range(len(nodes)) if i not in inside)], before)
+    else:
+        parts = segments(taken, before)
+    return Partition(
+        model.name, "parser", True, _segments(model, parts, reasons), {}, {module: found["version"]},
+        dict(Counter(nodes[int(i)].op for i in refused)), round(seconds, 3), (), proven,
+    )  # fmt: skip
+
+
+def _segments(
+    model: Model, parts: Sequence[tuple[str, list[int]]], reasons: Mapping[str, str], size: int | None = None
+) -> tuple[Segment, ...]:
+    """Parts of the main graph's nodes as segments, with what goes in and out of each.
+
+    Args:
+        model: The model.
+        parts: Side and node indices of each, in order.
+        reasons: Why a node falls back, by its id.
+        size: Bytes of the engine, where the whole model is one.
+    """
+    graph = model.graph
+    nodes, read = tops(graph), reads(graph)
 
     def operator(i: int) -> Operator:
         node = nodes[i]
-        reason = "" if i in inside else refused.get(str(i), "TensorRT's parser does not take it here")
-        return Operator(node.id, node.op, model.provenance.get(node.id) or Source(), reason)
+        return Operator(node.id, node.op, model.provenance.get(node.id) or Source(), reasons.get(node.id, ""))
 
-    def outside(members: list[int]) -> tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...]]:
-        graph = model.graph
-        own = {o for i in members for o in nodes[i].outputs if o}
-        inner = set(members)
-        into = dict.fromkeys(
-            t for i in members for t in nodes[i].inputs if t and t not in own and t not in graph.constants
+    def told(name: str) -> dict[str, Any]:
+        tensor = graph.tensor(name)
+        shape = None if tensor.shape is None else [d if isinstance(d, int) else str(d or "?") for d in tensor.shape]
+        return {"name": name, "shape": shape, "dtype": tensor.dtype}
+
+    out: list[Segment] = []
+    for side, members in parts:
+        own, inner = {o for i in members for o in nodes[i].outputs if o}, set(members)
+        into = dict.fromkeys(t for i in members for t in sorted(read[i]) if t not in own and t not in graph.constants)
+        used = {t for j in range(len(nodes)) if j not in inner for t in read[j]} | set(graph.outputs)
+        gives = [o for o in dict.fromkeys(o for i in members for o in nodes[i].outputs) if o in used]
+        kind: Side = "tensorrt" if side == "tensorrt" else "fallback"
+        out.append(
+            Segment(
+                kind, tuple(operator(i) for i in members), tuple(map(told, into)), tuple(map(told, gives)), "", size
+            )
         )
-        used = {t for j, n in enumerate(nodes) if j not in inner for t in n.inputs} | set(graph.outputs)
-
-        def told(name: str) -> dict[str, Any]:
-            tensor = graph.tensor(name)
-            shape = None if tensor.shape is None else [d if isinstance(d, int) else str(d or "?") for d in tensor.shape]
-            return {"name": name, "shape": shape, "dtype": tensor.dtype}
-
-        return tuple(map(told, into)), tuple(told(o) for o in dict.fromkeys(o for i in members for o in nodes[i].outputs) if o in used)  # fmt: skip
-
-    produced = {o: i for i, n in enumerate(nodes) for o in n.outputs if o}
-    segments: list[Segment] = []
-    for side, members in _ordered(units, [[produced[t] for t in n.inputs if t in produced] for n in nodes]):
-        inputs, outputs = outside(members)
-        kind = "tensorrt" if side == "tensorrt" else "fallback"
-        segments.append(Segment(kind, tuple(operator(i) for i in members), inputs, outputs))  # type: ignore[arg-type]
-    return Partition(
-        model.name, "parser", True, tuple(segments), {}, {module: found["version"]},
-        dict(Counter(nodes[int(i)].op for i in refused)), round(seconds, 3),
-    )  # fmt: skip
+    return tuple(out)
 
 
 def _ordered(units: Sequence[tuple[str, list[int]]], before: Sequence[Sequence[int]]) -> list[tuple[str, list[int]]]:

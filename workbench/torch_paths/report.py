@@ -22,8 +22,13 @@ Side = Literal["tensorrt", "fallback"]
 METHODS = {
     "torch_tensorrt": "by Torch-TensorRT's own partitioner",
     "parser": "by TensorRT's ONNX parser, node by node",
+    "builder": "by TensorRT's builder",
 }
 """How a partition may be found, in words."""
+
+ONLY_PARSED = (
+    "Only the parser was asked: the builder may still refuse what it takes. method='builder' (--method builder) builds."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,17 @@ class Partition:
     Attributes:
         model: Its name.
         method: A key of `METHODS`.
-        planned: True where no engine was built: the partitioner was asked, the builder was not.
+        planned: True where no engine was asked for: the partitioner or the parser was asked, the builder was not.
         segments: In an order in which they can run.
         settings: ``min_block_size``, ``precision`` and whatever else was asked.
         versions: Of torch, torch_tensorrt and TensorRT.
         unsupported: Operations that have no converter, with how often they occur.
         seconds: What it took.
+        refusals: What the builder answered each time that it refused: ``code``, ``message``, ``hint`` and ``nodes``
+            (ids; empty where it named none), in order.
+        proven: Whether all operators counted as TensorRT's were built, or parsed where the parser was asked, without the
+            others. False: at least the fallbacks are refused, and there may be more.
+        notes: What else there is to say of how it was found, in sentences.
     """
 
     model: str
@@ -87,6 +97,9 @@ class Partition:
     versions: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    refusals: tuple[Mapping[str, Any], ...] = ()
+    proven: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def engines(self) -> int:
@@ -131,7 +144,15 @@ class Partition:
                 f"{len(sizes)} engines, of {', '.join(map(str, sizes[:-1]))} and {sizes[-1]} operators; "
                 f"min_block_size={sizes[-1]} leaves the largest only."
             )
-        if self.unsupported:
+        for refusal in self.refusals:
+            nodes = ", ".join(map(str, refusal["nodes"][:5])) or "no node named"
+            out.append(f"Refused by the builder ({nodes}): {refusal['message']} {refusal['hint'] or ''}".strip())
+        if not self.proven and any(r["nodes"] for r in self.refusals):
+            out.append("At least these fall back: what is left was not asked about without them, or is refused, too.")
+        if self.method == "parser" and self.segments:
+            out.append(ONLY_PARSED)
+        out += self.notes
+        if self.unsupported and self.method == "torch_tensorrt":
             out.append("No converter: " + ", ".join(f"{op} ({n})" for op, n in self.unsupported.items()) + ".")
         return tuple(out)
 
@@ -163,7 +184,8 @@ class Partition:
                 for s in self.segments
             ],
             "settings": dict(self.settings), "versions": dict(self.versions), "unsupported": dict(self.unsupported),
-            "seconds": self.seconds,
+            "seconds": self.seconds, "refusals": [dict(r) for r in self.refusals], "proven": self.proven,
+            "notes": list(self.notes),
         }  # fmt: skip
 
     @staticmethod
@@ -185,21 +207,34 @@ class Partition:
         )  # fmt: skip
         return Partition(
             data["model"], data["method"], data["planned"], segments, data["settings"], data["versions"],
-            data["unsupported"], data["seconds"],
+            data["unsupported"], data["seconds"], tuple(data.get("refusals", ())), data.get("proven", True),
+            tuple(data.get("notes", ())),
         )  # fmt: skip
 
     @property
     def title(self) -> str:
         """One line that says how it was found."""
         how = METHODS.get(self.method, self.method)
+        if self.method == "builder":
+            asked = f"{self.settings.get('target')}, {self.settings.get('precision')}"
+            return f"{'refused' if self.refusals else 'built'} {how} ({asked})"
         return f"planned {how}, nothing built" if self.planned else f"built, {how}"
 
-    def __repr__(self) -> str:
+    @property
+    def head(self) -> str:
+        """One line that says how much of the model TensorRT takes, as far as it was asked."""
         total, back = len(self.operators), len(self.fallbacks)
-        lines = [
-            f"<Partition of {self.model}, {self.title}: {total - back} of {total} operators in "
-            f"{self.engines} engine{'s' if self.engines != 1 else ''}"
-        ]
+        engines = f"{self.engines} engine{'s' if self.engines != 1 else ''}"
+        if self.method == "parser":
+            return f"{total - back} of {total} operators taken by the parser, in {engines}; the builder was not asked"
+        if self.proven:
+            return f"{total - back} of {total} operators in {engines}"
+        if not any(r["nodes"] for r in self.refusals):
+            return f"the builder refuses the model and does not say which of its {total} operators"
+        return f"at least {back} of {total} operators can't be built"
+
+    def __repr__(self) -> str:
+        lines = [f"<Partition of {self.model}, {self.title}: {self.head}"]
         for i, segment in enumerate(self.segments):
             kinds = Counter(o.op for o in segment.operators).most_common(3)
             most = ", ".join(f"{n} {op}" for op, n in kinds)

@@ -75,7 +75,7 @@ def build(
     reporter.progress("Parsing", 0, 1)
     if not parser.parse_from_file(model):
         raise parser_refused(trt, parser, model, logger, wanted)
-    fixed = _fix_shapes(network, wanted)
+    fixed = _fix_shapes(network, wanted, Path(model))
     reporter.progress("Parsing", 1, 1)
     parsed = time.perf_counter()
 
@@ -280,20 +280,31 @@ def _network_flags(trt: Any) -> int:
     return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
 
 
-def _fix_shapes(network: Any, config: BuildConfig) -> set[str]:
+def _fix_shapes(network: Any, config: BuildConfig, model: Path) -> set[str]:
     """Give inputs with only one shape that shape, so that the network is built static.
 
     Returns:
-        Names of the inputs that are static now.
+        Names of the inputs that need no optimization profile: they are static, and are not read as a shape.
+
+    Raises:
+        ConfigError: a shape or values do not fit, or are missing.
     """
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
-    for profile in config.profiles:
-        for name in profile.inputs:
-            if name not in inputs:
-                raise ConfigError(
-                    f"{name} is not an input of the model.",
-                    hint="Its inputs are " + ", ".join(inputs) + ".",
-                )
+    for name in dict.fromkeys(n for p in config.profiles for n in (*p.inputs, *p.values)):
+        if name not in inputs:
+            raise ConfigError(f"{name} is not an input of the model.", hint="Its inputs are " + ", ".join(inputs) + ".")
+    valued = {name: len(v.opt) for p in config.profiles for name, v in p.values.items()}
+    for name, count in valued.items():
+        if len(inputs[name].shape) == 1 and inputs[name].shape[0] < 0:
+            inputs[name].shape = (count,)  # a shape tensor has a fixed length; before it has one, it is none
+    read = {name for name, tensor in inputs.items() if getattr(tensor, "is_shape_tensor", False)}
+    for name in valued:
+        if name not in read:
+            raise ConfigError(
+                f"TensorRT does not read input {name} as a shape, so it takes no values.",
+                hint=f"Leave {name}== away." if all(d >= 0 for d in inputs[name].shape) else "Give its shape.",
+                code="value-mismatch",
+            )
     fixed = {name for name, tensor in inputs.items() if all(d >= 0 for d in tensor.shape)}
     if len(config.profiles) == 1:
         for name, shapes in config.profiles[0].inputs.items():
@@ -309,19 +320,17 @@ def _fix_shapes(network: Any, config: BuildConfig) -> set[str]:
             if shapes.fixed:
                 inputs[name].shape = shapes.opt
                 fixed.add(name)
-    missing = [
-        f"{name} {list(tensor.shape)}" for name, tensor in inputs.items()
-        if name not in fixed and not any(name in p.inputs for p in config.profiles)
-    ]  # fmt: skip
-    if missing:
-        first = missing[0].split()[0]
-        shape = "x".join("1" if d < 0 else str(d) for d in inputs[first].shape)
-        raise ConfigError(
-            f"Dynamic input{'s' if len(missing) > 1 else ''} without a shape: {', '.join(missing)}.",
-            hint=f"Give each a shape, or min:opt:max shapes, such as --shape {first}={shape}.",
-            details={"inputs": missing},
-        )
-    return fixed
+    open_inputs = [n for n in inputs if n not in fixed and not any(n in p.inputs for p in config.profiles)]
+    unknown = [n for n in inputs if n in read and n not in valued]
+    if open_inputs or unknown:
+        from workbench.model.graph import Graph
+        from workbench.model.onnx_file import read_graph
+        from workbench.model.suggest import missing_shapes
+
+        graph = Graph(read_graph(model))
+        unknown = [n for n in inputs if n in unknown or (n in open_inputs and n in graph.shape_inputs)]
+        raise missing_shapes("the model", graph, [n for n in open_inputs if n not in unknown], unknown)
+    return fixed - read
 
 
 def _configure(trt: Any, builder: Any, network: Any, options: Any, config: BuildConfig, fixed: set[str]) -> None:
@@ -401,11 +410,15 @@ def _profile(builder: Any, network: Any, shapes: ShapeProfile, fixed: set[str], 
     profile = builder.create_optimization_profile()
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
+        if (values := shapes.values.get(tensor.name)) is not None:
+            profile.set_shape_input(tensor.name, values.min, values.opt, values.max)
+            continue
         wanted = shapes.inputs.get(tensor.name)
         if wanted is None:
             if tensor.name in fixed:
                 continue
-            raise ConfigError(f"Shape profile {index} gives no shape for dynamic input {tensor.name}.")
+            what = "no values for input" if getattr(tensor, "is_shape_tensor", False) else "no shape for dynamic input"
+            raise ConfigError(f"Shape profile {index} gives {what} {tensor.name}.", code="shapes-missing")
         try:
             profile.set_shape(tensor.name, wanted.min, wanted.opt, wanted.max)
         except (ValueError, RuntimeError, TypeError) as error:

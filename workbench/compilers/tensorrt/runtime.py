@@ -304,6 +304,13 @@ class Runner:
                     low, usual, high = engine.get_tensor_profile_shape(name, k)
                     ranges.append((tuple(low), tuple(usual), tuple(high)))
             dtype = _DTYPES.get(str(engine.get_tensor_dtype(name)).rpartition(".")[2], "")
+            if is_input and engine.get_tensor_location(name) == self.trt.TensorLocation.HOST:
+                raise ConfigError(
+                    f"Input {name} is read as a shape, on the host; engines with such inputs are built here, but not run.",
+                    hint="Run it through the TensorRT API: set_tensor_address takes an address in host memory for it. Or "
+                    f"make {name} a constant of the model and build again.",
+                    code="host-input",
+                )
             found.append(Port(name, is_input, dtype, shape, tuple(ranges)))
         return found
 

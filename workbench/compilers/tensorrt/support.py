@@ -12,17 +12,22 @@ from workbench.errors import CompilerUnavailableError
 from workbench.worker import Reporter
 
 
-def support(reporter: Reporter, *, module: str, model: str) -> dict[str, Any]:
+def support(reporter: Reporter, *, module: str, model: str, operators: list[str] | None = None) -> dict[str, Any]:
     """Ask the parser about every node.
+
+    The parser stops at its first complaint and calls the nodes behind it supported without having looked at them;
+    whoever wants all of them cuts what was refused and asks again (`workbench.torch_paths.plan.by_parser`).
 
     Args:
         reporter: Where progress goes.
         module: The TensorRT module to use.
         model: Path of the ONNX file.
+        operators: Operations of ONNX's own domain to ask about by name.
 
     Returns:
         ``groups``: for each part that would be one engine, the indices of its nodes in ``graph.node``;
-        ``refused``: by index as text, the parser's reason; ``version``: of TensorRT.
+        ``refused``: by index as text, the parser's reason; ``unknown``: those of `operators` that the parser can't
+        import at all; ``version``: of TensorRT.
 
     Raises:
         CompilerUnavailableError: the flavour is not installed or its parser can't be asked.
@@ -42,9 +47,10 @@ def support(reporter: Reporter, *, module: str, model: str) -> dict[str, Any]:
         # The node lists are right; the subgraphs' own "supported" flag was seen false for good ones.
         groups = [sorted(parser.get_subgraph_nodes(k)) for k in range(parser.num_subgraphs)]
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        refused = {str(e.node()): _reason(e.desc()) for e in errors}
+        refused = {str(e.node()): _reason(e.desc()) for e in errors if e.node() >= 0}
+        unknown = [op for op in operators or () if not parser.supports_operator(op)]
         logger.close()
     finally:
         Path(log).unlink()
     reporter.progress("Asking the parser", 1, 1)
-    return {"groups": groups, "refused": refused, "version": str(trt.__version__)}
+    return {"groups": groups, "refused": refused, "unknown": unknown, "version": str(trt.__version__)}
