@@ -195,3 +195,29 @@ def test_a_peak_above_the_compilers_own_total_is_marked() -> None:
     ]
     assert disagreement(facts(peak)) is None
     assert "128 B" in str(disagreement(facts(64)))
+
+
+def test_shell_and_report_say_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    from workbench.cli import _print_layers
+    from workbench.widgets.static import facts
+
+    made = model([node("Concat", ["x", "x"], ["c"], "cat", axis=1), node("Exp", ["x"], ["e"], "exp"), node("Softmax", ["c"], ["s"], "soft"),
+                  node("Add", ["s", "s"], ["y"], "add"), node("Flatten", ["e"], ["z"], "flat")],
+                 [value("x", ["n", "l", 8])], [value("y", None), value("z", None)])  # fmt: skip
+    graph = Graph(made).at({"x": (2, 6, 8)})
+    plan = planned(graph, [
+        raw("__myl_ConcExp_myl0_0", "kgen", ["cat", "exp"], [("x", (-1, -1, 8))], [("one", (-1, 8)), ("two", (-1, -1, 8))]),
+        raw("__myl_Add_myl0_1", "kgen", ["add"], [("two", (-1, -1, 8))], [("y", (-1, -1, 8))]),
+    ], ["x", "y", "z"], profiles={"x": [{"min": [1, 4, 8], "opt": [2, 6, 8], "max": [4, 10, 8]}]})  # fmt: skip
+    assert plan.summary["bytes_unknown_after"] == 1
+    _print_layers(plan, full=False)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "at least" in told
+    assert "B → " not in told
+    assert "bytes of 1 kernel are not known" in told
+    assert "1 of 5 nodes need no kernel of their own: 1 view" in told
+    assert "which kernel runs 1 of 5 nodes is not known: 1 unknown" in told
+    rows = {fact["name"]: fact for fact in facts(plan)}
+    assert "→" not in str(rows["Bytes moved"]["value"])
+    assert str(rows["Bytes moved"]["value"]).startswith("at least")
+    assert "less" not in str(rows["Bytes moved"]["note"])
