@@ -149,3 +149,11 @@ def test_shapes_larger_than_any_tensor_are_refused() -> None:
 def test_targets_of_another_kind_are_refused() -> None:
     with pytest.raises(ConfigError, match="names such as sm89"):
         BuildConfig.from_dict({"targets": 5})
+
+
+@pytest.mark.parametrize("value", [5, None, 1.5, {"a": 1}])
+def test_lists_of_a_cast_are_names(value: object) -> None:
+    from workbench.precision.whatif import parse
+
+    with pytest.raises(ConfigError, match="not names"):
+        parse({"to": "fp16", "keep_ops": value})

@@ -292,6 +292,8 @@ def parse(asked: Asked) -> str | Scheme | Cast:
                 hint=f"fp16 and bf16 have {', '.join(sorted(known))}.",
             )
         given: dict[str, Any] = {k: (v,) if isinstance(v, str) else v for k, v in data.items()}
+        if wrong := [k for k, v in given.items() if not isinstance(v, bool | list | tuple | set | frozenset)]:
+            raise ConfigError(f"{to}: {wrong[0]} is {given[wrong[0]]!r:.60}, and not names or true or false.")
         options: dict[str, Any] = {k: v if isinstance(v, bool) else tuple(v) for k, v in given.items()}
         lists = Lists(**options)
         return to if lists == Lists() else Cast(to, lists)
