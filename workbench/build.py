@@ -867,6 +867,11 @@ class Build:
             raise _with_places(_in_own_names(error, work.renamed), model.provenance) from None
         record = json.loads((work.folder / "record.json").read_text())
         record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and "current" in config.targets else None
+        if model is not self.model and (warned := model.origin.get("warnings")):
+            record["facts"]["cast_warnings"] = list(warned)
+            (work.folder / "record.json").write_text(
+                json.dumps(record, separators=(",", ":"))
+            )  # plans are renewed from it
         head = {"name": self.model.name, "sha256": sha256}
         plan = assemble(
             graph,

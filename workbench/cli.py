@@ -647,7 +647,7 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
             bytes_text(layer.bytes) if layer.bytes is not None else "?", *more,
         )  # fmt: skip
     out.print(table)
-    notes = [text.removesuffix(".") for text in plan.facts.get("model_problems", [])[:8]]
+    notes = [text.removesuffix(".") for text in plan.problems[:8]]
     if hidden:
         notes.append(
             f"{hidden} layers that launch nothing (stream events, jumps, no-operations) are not shown (--full)"

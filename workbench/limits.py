@@ -12,7 +12,7 @@ import os
 from workbench.errors import ConfigError, LimitError
 
 LIMITS: dict[str, tuple[float, str]] = {
-    "DOCUMENT_BYTES": (512e6, "bytes of one JSON or text document"),
+    "DOCUMENT_BYTES": (128e6, "bytes of one JSON or text document"),
     "LINE_BYTES": (16e6, "bytes of one line of a build log"),
     "NESTING": (100, "levels of nesting in a document or a model"),
     "NUMBER_DIGITS": (40, "digits of a number in a document"),

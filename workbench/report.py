@@ -84,6 +84,7 @@ def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
             f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}."
             + (f" Model SHA-256 {plan.model['sha256'][:16]}…." if plan.model.get("sha256") else ""),
             "Bytes and operations are computed from shapes and types; they are not measured.",
+            *plan.problems,
             *[text for _, text in doubts(plan)],
             *[f"{line[:1].upper()}{line[1:]}." for line in explain(plan)],
             *([f"Its profile can't be shown: {lens.times_missing}"] if lens.times_missing else []),

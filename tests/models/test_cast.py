@@ -514,3 +514,33 @@ def test_no_scale_that_is_no_positive_number_gets_into_a_model(tmp_path: Path, s
     with pytest.raises(ModelError) as caught:
         check_written(bad, good, quiet)
     assert caught.value.code == "bad-scale"
+
+
+@pytest.mark.parametrize("work", ["cast", "quantize"])
+def test_an_equation_that_libraries_never_finish_is_refused(session: Session, tmp_path: Path, work: str) -> None:
+    node = helper.make_node("Einsum", ["x", "x"], ["y"], equation="abc,abc-", name="e")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 4])
+    graph = helper.make_graph([node], "g", [x], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    model = session.add(path)
+    with pytest.raises(ModelError) as info:
+        if work == "cast":
+            session.cast(model, "fp16")
+        else:
+            session.quantize(model, "random:8")
+    assert info.value.code == "bad-equation"
+    assert info.value.details["nodes"] == ["e"]
+
+
+def test_a_build_shows_what_its_cast_warns_of(session: Session, tmp_path: Path) -> None:
+    made = model(
+        [node("Mul", ["x", "tiny"], ["m"], "mul"), node("Add", ["m", "x"], ["y"], "add")],
+        [value("x", [4, 8])], [value("y", [4, 8])], [constant("tiny", 3e-9)],
+    )  # fmt: skip
+    engine = session.build(save(made, tmp_path / "m.onnx"), precision="fp16", compiler="fake")
+    assert any("tiny" in text for text in engine.plan.problems)
+    assert any("tiny" in text for text in session.panel("fusions")._facts.value.splitlines())
+    again = session.build(str(tmp_path / "m.onnx"), precision="fp16", compiler="fake")
+    assert again.cached
+    assert again.plan.problems == engine.plan.problems

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import LimitError, WorkbenchError, WorkerCrashedError, first_lines
+from workbench.errors import LimitError, ModelError, WorkbenchError, WorkerCrashedError, first_lines
 from workbench.jobs import guarded
 from workbench.limits import limit
 
@@ -176,6 +176,23 @@ def bad_equation(node: onnx.NodeProto) -> str | None:
         return None
     equation = next((a.s.decode(errors="replace") for a in node.attribute if a.name == "equation"), "")
     return None if _EQUATION.fullmatch(equation) else equation
+
+
+def refuse_endless(model: onnx.ModelProto) -> None:
+    """Refuse a model on which ONNX's checker and ONNX Runtime, which infer shapes too, may never return.
+
+    Raises:
+        ModelError: an Einsum node has no valid equation; the code is ``bad-equation``.
+    """
+    for node in nodes_of(model.graph):
+        if (equation := bad_equation(node)) is not None:
+            name = node.name or next(iter(node.output), "")
+            raise ModelError(
+                f"Einsum node {name[:200]!r} has no valid equation: {equation[:200]!r}.",
+                hint="Write the equation as ONNX defines it, such as 'bij,bjk->bik', or replace the node.",
+                details={"nodes": [name]},
+                code="bad-equation",
+            )
 
 
 def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ import ipywidgets as w
 
 from workbench import figures
 from workbench.errors import WorkbenchError
-from workbench.panels.base import NO_ENGINE, Panel, beside, chart, empty, fact_row, lens_of
+from workbench.panels.base import NO_ENGINE, Panel, beside, chart, empty, fact_row, lens_of, warning
 from workbench.widgets import DetailsView, FusionView, GraphView, Lens, TableView
 from workbench.widgets.static import facts
 
@@ -60,7 +60,8 @@ class FusionsPanel(Panel):
         """Show the fusions of a plan."""
         self._lens = lens
         told = facts(lens.plan)
-        self._facts.value = fact_row(told[:5] + [fact for fact in told[5:] if fact["name"] in _TIMES])
+        shown = told[:5] + [fact for fact in told[5:] if fact["name"] in _TIMES]
+        self._facts.value = warning(lens.plan.problems[:3]) + fact_row(shown)
         wanted: type[FusionView | GraphView] = GraphView if lens.graph is None else FusionView
         if isinstance(self._map, wanted) and self._table is not None and self._details is not None:
             # The same views, other data: what the reader has arranged stays.

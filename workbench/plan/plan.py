@@ -254,6 +254,11 @@ class Plan:
     summary: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What to know before trusting the plan: what is wrong with the model's file, and what a cast may have lost."""
+        return (*self.facts.get("model_problems", ()), *self.facts.get("cast_warnings", ()))
+
     @cached_property
     def by_id(self) -> dict[str, Layer]:
         """Layers by id."""

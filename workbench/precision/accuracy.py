@@ -431,6 +431,10 @@ def _classes(
 def _open(path: Path | str) -> Any:
     import onnxruntime as ort
 
+    from workbench.model.onnx_file import read_graph
+    from workbench.model.shapes import refuse_endless
+
+    refuse_endless(read_graph(Path(path)))
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4

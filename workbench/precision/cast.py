@@ -225,16 +225,17 @@ def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.M
         opset: Bring the model to this opset of ONNX first, if it has a lower one.
 
     Raises:
-        ModelError: it can't be brought to that opset.
+        ModelError: it can't be brought to that opset, or an Einsum has no valid equation.
     """
     import onnx_ir as ir
 
     from workbench.model.graph import Graph
     from workbench.model.onnx_file import read_graph
-    from workbench.model.shapes import infer_shapes
+    from workbench.model.shapes import infer_shapes, refuse_endless
 
     reporter.progress("Reading the graph", 0, 1)
     proto = read_graph(path)
+    refuse_endless(proto)
     densify(proto, path.parent)
     graph = Graph(proto)  # functions are opened, nodes lie in order
     proto = graph.proto
