@@ -406,7 +406,7 @@ def _export(model: Model, output: Path) -> None:
 
     Raises:
         ModelError: other weights of that name are in the way.
-        StoreError: the files can't be written; what was there stays (code ``not-written``).
+        StoreError: the files can't be written; what was there stays.
     """
     beside = {file: output.parent / file.relative_to(model.path.parent) for file in model.companions}
     for file, place in beside.items():

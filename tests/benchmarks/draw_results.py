@@ -17,6 +17,9 @@ TENSORRT = "results/h100_tensorrt_rtx_1.5.json"
 TORCH_TENSORRT = "results/h100_torch_tensorrt_rtx_1.4.json"
 ARCHITECTURES = "results/architectures_rtx_1.7.json"
 PRECISION = "results/h100_precision_rtx_1.5.json"
+H200_PRECISION = "results/h200_precision_rtx_1.6.json"
+H200_PROFILES = "results/h200_profiles_rtx_1.6.json"
+H200_TORCH_TENSORRT = "results/h200_torch_tensorrt_rtx_1.4.json"
 MODELS = {"resnet50": "ResNet-50", "bert-base": "BERT-base", "gpt2-small": "GPT-2 small", "unet": "U-Net"}
 WAYS = {
     "eager": "eager", "torch.compile": "torch.compile", "torch_tensorrt": "Torch-TensorRT",
@@ -92,6 +95,44 @@ def quantized() -> list[str]:
     return lines
 
 
+def h200() -> list[str]:
+    """The rows of the README's table of the H200."""
+    from workbench.measure.bench import QUANTIZED_ERROR
+
+    found, lines = rows(H200_PRECISION), []
+    for (model, batch, precision), row in found.items():
+        head = f"| {model} | {batch} | {precision} | {row['ways']['eager']['median_ms']:.3g} ms |"
+        if (got := row["ways"].get("tensorrt graph")) is None:
+            lines.append(f"{head} does not build: version 1.6.1 has no INT8 convolutions | | |")
+            continue
+        half = found[model, batch, "fp16"]["ways"]["tensorrt graph"]["median_ms"]
+        error = got["error"]["relative_l2"]
+        ratio = "" if precision == "fp16" else f" {got['median_ms'] / half:.2f}×"
+        wrong = " WRONG" if precision != "fp16" and error > QUANTIZED_ERROR else ""
+        lines.append(f"{head} {got['median_ms']:.3g} ms |{ratio} | {error:.1%}{wrong} |")
+    return lines
+
+
+def h200_phrases() -> list[str]:
+    """What the README says of dynamic shapes and of Torch-TensorRT on the H200, in phrases."""
+    document = json.loads((DOCS / H200_PROFILES).read_text())
+    overhead = document["dynamic overhead resnet50 fp16"]
+    ms = {way: overhead[way]["latency"]["median_ms"] for way in ("fixed", "dynamic", "fallback")}
+    sweep = document["sweep resnet50 fp16"]
+    return [
+        f"{ms['fixed']:.2f} ms in an engine for that batch ({overhead['fixed']['launches']} kernels)",
+        f"{ms['dynamic']:.2f} ms in one for batches of 1 to 32 ({overhead['dynamic']['launches']} kernels)",
+        f"any shape take {ms['fallback']:.2f} ms",
+        ", ".join(f"{row['median_ms']:.2f} ms at {row['batch']}" for row in sweep),
+        *(
+            f"{model} {row['ways']['torch_tensorrt']['median_ms']:.2f} ms at batch {batch}"
+            f" (eager {row['ways']['eager']['median_ms']:.2f})"
+            for (model, batch, precision), row in rows(H200_TORCH_TENSORRT).items()
+            if precision == "fp16"
+        ),
+    ]
+
+
 def architectures() -> list[str]:
     """What the README says of the sweep over architectures, in phrases."""
     found = json.loads((DOCS / ARCHITECTURES).read_text())["rows"]
@@ -147,4 +188,4 @@ def picture() -> str:
 
 if __name__ == "__main__":
     PICTURE.write_text(picture())
-    print("\n".join([*table(), "", *quantized(), "", *architectures()]))
+    print("\n".join([*table(), "", *quantized(), "", *architectures(), "", *h200(), "", *h200_phrases()]))

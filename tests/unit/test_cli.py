@@ -212,6 +212,8 @@ def test_time_limit(cli) -> None:
 
 def test_ctrl_c_ends_the_worker_and_is_no_traceback(home: Path) -> None:
     code = (
+        # A shell that starts the tests in the background makes them, and what they start, ignore Ctrl-C.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from workbench import Session; s = Session('x'); "
         f"b = s.start_build({str(ATTENTION)!r}, compiler='fake', flags=('hang',)); "
         "import time\nwhile not b.progress: time.sleep(0.01)\nprint(b.pid, flush=True)\nb.result()"

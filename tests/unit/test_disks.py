@@ -253,8 +253,14 @@ main()
 """
 
 
+# A shell that starts the tests in the background makes them, and what they start, ignore Ctrl-C.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def busy(code: str, small: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", code, str(small)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HEED + code, str(small)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n"
     return process

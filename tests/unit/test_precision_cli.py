@@ -192,7 +192,7 @@ def test_a_model_that_can_not_be_written_leaves_what_was_there(
     monkeypatch.setattr(cli_precision.shutil, "copyfile", full)
     with pytest.raises(StoreError) as caught:
         cli_precision._export(model, out)
-    assert caught.value.code == "not-written"
+    assert caught.value.code == "disk-full"
     assert out.read_bytes() == b"precious"
     assert sorted(p.name for p in tmp_path.iterdir() if "onnx" in p.name) == ["m.onnx", "out.onnx"]
 
