@@ -667,9 +667,12 @@ def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> No
         if rest:
             reasons = ", ".join(f"{n} {reason}" for reason, n in rest.items())
             notes.append(f"which kernel runs {sum(rest.values())} of {s['nodes']} nodes is not known: {reasons}")
-    guessed = sum(len(layer.inferred) for layer in plan.layers)
+    guessed = len({name for layer in plan.layers for name in layer.inferred})
     if guessed:
-        notes.append(f"{guessed} places of nodes in kernels are inferred; the compiler does not name them there")
+        notes.append(
+            f"{guessed} node{'s are' if guessed > 1 else ' is'} placed in a kernel by inference: the compiler does not name "
+            f"{'them' if guessed > 1 else 'it'} there"
+        )
     if s.get("other_branches"):
         notes.append(
             f"of each If one branch runs: {s['other_branches']} launches of the smaller branches are not in the sums"

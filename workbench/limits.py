@@ -25,7 +25,7 @@ LIMITS: dict[str, tuple[float, str]] = {
     "SOURCE_BYTES": (2e6, "bytes of one source file"),
     "ARCHIVE_BYTES": (64e9, "bytes of an archive once it is unpacked"),
     "ARCHIVE_ENTRIES": (100e3, "entries of an archive"),
-    "ARCHIVE_RATIO": (200, "times that an archive may grow while it is unpacked"),
+    "ARCHIVE_RATIO": (200, "times its own size once it is unpacked"),
     "ARCHIVE_HEAD_BYTES": (256e6, "bytes of a JSON document in an archive"),
     "SAMPLE_BYTES": (8e9, "bytes of calibration data"),
     "IMAGE_PIXELS": (100e6, "pixels of one image"),
