@@ -6,6 +6,7 @@ advice: a check that finds nothing in the data says nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -436,7 +437,14 @@ def _small_constants(graph: Graph) -> dict[str, Any]:
     for node in graph.nodes:
         if node.op == "Constant" and node.outputs[0] in wanted:
             tensors.update((node.outputs[0], a.t) for a in node.proto.attribute if a.name == "value")
-    return {name: numpy_helper.to_array(t) for name, t in tensors.items() if not t.external_data}
+    found = {}
+    for name, tensor in tensors.items():
+        if not tensor.external_data:
+            with contextlib.suppress(
+                KeyError, TypeError, ValueError
+            ):  # a damaged tensor: `Graph.problems` and the parser say so
+                found[name] = numpy_helper.to_array(tensor)
+    return found
 
 
 def branch_ranks(graph: Graph) -> list[Gotcha]:

@@ -123,7 +123,7 @@ def test_samples_are_exported_again_by_another_torch(
     from workbench.model import sources
 
     keys: list[str] = []
-    monkeypatch.setattr(sources, "_exported", lambda o, s, n, p, key, j: keys.append(key))
+    monkeypatch.setattr(sources, "_exported", lambda o, s, n, p, key, *more: keys.append(key))
     for version in ("1.0", "2.0", "1.0"):
         other("torch", version)
         sources.resolve("resnet50", session.store)

@@ -71,12 +71,10 @@ def is_control(layer: Mapping[str, Any]) -> bool:
 
     Such are counters and offsets of a loop (``init_hvar^``, ``adv_off^hvar^``), and copies of a condition to the host.
     """
-    if layer["type"] in _JUMPS:
-        return True
+    if layer["type"] not in _HOST_STEPS:
+        return layer["type"] in _JUMPS
     tensors = [*layer["inputs"], *layer["outputs"]]
-    return layer["type"] in _HOST_STEPS and all(
-        t["dtype"] in {"int32", "int64", "bool"} and all(d == 1 for d in t["shape"]) for t in tensors
-    )
+    return all(t["dtype"] in {"int32", "int64", "bool"} and all(d == 1 for d in t["shape"]) for t in tensors)
 
 
 def layer_kind(layer: Mapping[str, Any], ops: Collection[str] = ()) -> str:

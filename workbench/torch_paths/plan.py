@@ -133,6 +133,8 @@ def by_tensorrt(
         profiles=(profile,) if profile else (),
     )  # fmt: skip
     reason = why_not(model, config, compiler.name) if method is None else ""
+    if method is None and store.unwritable is not None:
+        reason = "its engine can't be kept, since WORKBENCH_HOME can't be written"
     if method == "builder" or (method is None and not reason):
         return by_builder(model, store, config, on_job=on_job)
     if config.precision != "fp32":
