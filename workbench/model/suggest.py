@@ -221,14 +221,15 @@ def _used(graph: Graph, tensor: Tensor) -> tuple[dict[int, int], dict[int, int]]
         name, axes = queue.pop()
         for node in graph.consumers.get(name, []):
             found, kind = _prescribed(graph, node, name, len(axes))
-            known |= {axes[a]: size for a, size in found.items()}
-            likely = {axes[a]: size for a, size in kind.items()} | likely
+            # A broken model may have weights of another rank than its operator asks for.
+            known |= {axes[a]: size for a, size in found.items() if 0 <= a < len(axes)}
+            likely = {axes[a]: size for a, size in kind.items() if 0 <= a < len(axes)} | likely
             if node.op not in _SAME and node.op != "Transpose":
                 continue
             following = axes
             if node.op == "Transpose":
                 order = node.attribute("perm") or list(range(rank))[::-1]
-                if len(order) != len(axes):
+                if sorted(order) != list(range(len(axes))):
                     continue
                 following = tuple(axes[a] for a in order)
             elif any(i and i != name and i not in graph.constants for i in node.inputs):
@@ -243,31 +244,33 @@ def _used(graph: Graph, tensor: Tensor) -> tuple[dict[int, int], dict[int, int]]
 def _prescribed(graph: Graph, node: Node, name: str, rank: int) -> tuple[dict[int, int], dict[int, int]]:
     """What one reader says of the axes of the tensor `name`, of `rank` dimensions: certain sizes, and likely ones."""
     at = [i for i, n in enumerate(node.inputs) if n == name]
-    weights = graph.tensor(node.inputs[1]).shape if len(node.inputs) > 1 else None
-    sized = weights is not None and all(isinstance(d, int) for d in weights)
     if at != [0]:
         return {}, {}
+    place = 3 if node.op == "QLinearConv" else 1
+    weights = (graph.tensor(node.inputs[place]).shape if len(node.inputs) > place else None) or ()
+    if not all(isinstance(d, int) for d in weights):
+        weights = ()
+
+    def size(axis: int) -> int | None:
+        found = weights[axis] if -len(weights) <= axis < len(weights) else None
+        return found if isinstance(found, int) else None
+
     if node.op in {"Conv", "ConvInteger", "QLinearConv"} and rank > 2:
-        if node.op == "QLinearConv":
-            weights = graph.tensor(node.inputs[3]).shape if len(node.inputs) > 3 else None
-            sized = weights is not None and all(isinstance(d, int) for d in weights)
-        channels = (
-            weights[1] * (node.attribute("group") or 1) if sized and weights and isinstance(weights[1], int) else 0
-        )
+        whole = (size(1) or 0) * (node.attribute("group") or 1)
         room = {3: (SEQUENCE,), 4: (IMAGE, IMAGE), 5: (FRAMES, IMAGE, IMAGE)}.get(rank, ())
-        return ({1: channels} if channels else {}), {0: 1, **{2 + i: size for i, size in enumerate(room)}}
-    if node.op == "ConvTranspose" and sized and weights and isinstance(weights[0], int):
-        return {1: weights[0]}, {0: 1}
-    if node.op == "MatMul" and sized and weights and len(weights) >= 2 and isinstance(weights[-2], int):
-        return {rank - 1: weights[-2]}, {}
-    if node.op == "Gemm" and sized and weights and not node.attribute("transA"):
-        size = weights[1] if node.attribute("transB") else weights[0]
-        return ({1: size} if isinstance(size, int) else {}), {0: 1}
-    if node.op in {"LSTM", "GRU", "RNN"} and rank == 3 and sized and weights and isinstance(weights[2], int):
+        return ({1: whole} if whole else {}), {0: 1, **{2 + i: size for i, size in enumerate(room)}}
+    if node.op == "ConvTranspose" and (channels := size(0)) is not None:
+        return {1: channels}, {0: 1}
+    if node.op == "MatMul" and (inner := size(-2)) is not None:
+        return {rank - 1: inner}, {}
+    if node.op == "Gemm" and weights and not node.attribute("transA"):
+        columns = size(1 if node.attribute("transB") else 0)
+        return ({1: columns} if columns is not None else {}), {0: 1}
+    if node.op in {"LSTM", "GRU", "RNN"} and rank == 3 and (features := size(2)) is not None:
         steps, batch = (1, 0) if node.attribute("layout") else (0, 1)
-        return {2: weights[2]}, {steps: SEQUENCE, batch: 1}
-    if node.op == "BatchNormalization" and sized and weights and rank > 1 and isinstance(weights[0], int):
-        return {1: weights[0]}, {}
+        return {2: features}, {steps: SEQUENCE, batch: 1}
+    if node.op == "BatchNormalization" and rank > 1 and (channels := size(0)) is not None:
+        return {1: channels}, {}
     return {}, {}
 
 
