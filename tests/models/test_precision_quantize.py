@@ -295,7 +295,7 @@ def test_a_target_without_the_type_is_named(session: Session, tmp_path: Path) ->
 
     exact = Model("net", save(wide(), tmp_path / "net.onnx"))
     low = quantize(exact, session.store, to="fp8", data="random:16")
-    with pytest.raises(BuildError, match="sm86 has no hardware for fp8") as raised:
+    with pytest.raises(BuildError, match="sm86 has no FP8: FP8 needs sm89") as raised:
         session.build(low, target="sm86")
     assert "sm89" in (raised.value.hint or "")
 

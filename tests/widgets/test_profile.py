@@ -729,16 +729,14 @@ def test_the_engine_held_against_stays_chosen(fresh: Session) -> None:
     assert shown.key == panel._engine.key
 
 
-def test_a_record_without_layers_shows_the_plans(fresh: Session, tmp_path: Path) -> None:
+def test_a_record_without_layers_shows_the_plans(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.build import Engine
+
     engine = fresh.engine()
-    file = engine.folder / "record.json"
-    kept = file.read_text()
-    file.write_text(json.dumps({**json.loads(kept), "layers": []}))
-    try:
-        panel = fresh.panel("engine")
-        panel._tabs.selected_index = panel._tabs._names.index("Layers")
-        fresh.selection = engine.plan.layers[2].id
-        assert "the record tells nothing" in panel._raw.value
-        assert engine.plan.layers[2].id in panel._raw.value
-    finally:
-        file.write_text(kept)
+    kept = engine.record
+    monkeypatch.setattr(Engine, "record", property(lambda _: {**kept, "layers": []}))
+    panel = fresh.panel("engine")
+    panel._tabs.selected_index = panel._tabs._names.index("Layers")
+    fresh.selection = engine.plan.layers[2].id
+    assert "the record tells nothing" in panel._raw.value
+    assert engine.plan.layers[2].id in panel._raw.value
