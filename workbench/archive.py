@@ -417,7 +417,10 @@ def _take(
     signed["engines"] = [{"key": e["key"], "model": e["model"]} for e in head["engines"]]
     mac = store.sign(signed)
     own = mac is not None and hmac.compare_digest(mac, str(head.get("seal")))
-    session = Session(name or head["name"], store=store)
+    place = name or head["name"]
+    if name is None and not own:  # a stranger does not choose into which of the user's sessions this goes
+        place = next(n for n in _others(place, first=True) if n not in store.sessions())
+    session = Session(place, store=store)
     try:
         before = session.models
         fresh = not before and not session.engines
@@ -500,8 +503,8 @@ def _same(model: Model | None, sha256: str, store: Store) -> bool:
 
 
 def _plain(title: str) -> str:
-    """The name, unless it reads as ``package.module:factory``: a name that a session does not know is looked for there."""
-    return title.replace(":", "-")
+    """The name, or another where it would stand in front of a file or a ``package.module:factory`` of that name."""
+    return re.sub(r"[:/\\]", "-", title).removesuffix(".onnx") or "model"
 
 
 def _others(title: str, *, first: bool) -> Iterator[str]:

@@ -213,12 +213,15 @@ class Engine:
         return imported is None or imported["trust"] is True
 
     def check_trusted(self) -> None:
-        """Refuse to run an engine that came from an archive: a serialized engine is code.
+        """Refuse to run an engine that came from an archive, or that was changed: a serialized engine is code.
 
         Raises:
-            StoreError: it is one, and nobody said that it is to be trusted. The code is ``untrusted``.
+            StoreError: it came from an archive and nobody said that it is to be trusted (code ``untrusted``), or its
+                bytes are not those that were sealed (``damaged``).
         """
         if self.trusted:
+            if not sound(self.folder, "engine"):
+                raise _damaged(self.folder, "engine", SchemaError("its bytes are not those that were built"))
             return
         raise StoreError(
             f"Engine {self.id} came in the archive {self.archive} and was not built here. A serialized engine is code, "

@@ -123,11 +123,12 @@ def fusions(
     if compiler == "tensorrt":
         import importlib.util
 
-        from workbench.jobs import prepare
+        from workbench.jobs import prepare, prepare_guard
 
         # The worker needs as long to start as this process: let both start together.
         name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"
         prepare((name, "workbench.compilers.tensorrt.build"))
+        prepare_guard()  # for shape inference
     from workbench.config import BuildConfig, ShapeProfile
     from workbench.session import Session
 

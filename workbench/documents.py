@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import stat
 from pathlib import Path
 from typing import Any, Literal
@@ -37,13 +38,16 @@ def read_text(path: str | Path) -> str:
     """The text of a file as UTF-8; a byte that is none becomes a surrogate, which `safe_text.whole` writes out.
 
     Raises:
-        OSError: it can't be read, or is a device.
+        OSError: it can't be read, or is a device or a named pipe.
         LimitError: it is larger than ``DOCUMENT_BYTES``.
     """
-    with Path(path).open("rb") as file:
-        mode = Path(path).stat().st_mode
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise OSError(f"{path} is a device")
+    # Opening a named pipe would wait for somebody who writes to it.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        given = str(path).startswith(("/dev/fd/", "/proc/self/fd/", "/dev/stdin"))  # such as <(command) in a shell
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or (stat.S_ISFIFO(mode) and not given):
+            raise OSError(f"{path} is a device or a named pipe")
+        os.set_blocking(file.fileno(), True)
         data = file.read(int(limits.limit("DOCUMENT_BYTES")) + 1)
     limits.check("DOCUMENT_BYTES", len(data), f"{path}")
     return data.decode("utf-8-sig", "surrogateescape")

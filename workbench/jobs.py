@@ -119,7 +119,7 @@ def _spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subpr
 
 
 _starts: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-_starter: tuple[int, threading.Thread] | None = None
+_starter: threading.Thread | None = None
 _starter_lock = threading.Lock()
 
 
@@ -131,11 +131,10 @@ def _in_lasting_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subproce
     """
     global _starter, _starts  # noqa: PLW0603 - one for each process
     with _starter_lock:
-        if _starter is None or _starter[0] != os.getpid():  # threads do not survive a fork
+        if _starter is None:
             _starts = queue.SimpleQueue()
-            thread = threading.Thread(target=_serve_starts, args=(_starts,), name="workbench-start", daemon=True)
-            thread.start()
-            _starter = (os.getpid(), thread)
+            _starter = threading.Thread(target=_serve_starts, args=(_starts,), name="workbench-start", daemon=True)
+            _starter.start()
     done: Future[subprocess.Popen[bytes]] = Future()
     _starts.put((start, done))
     return done.result()
@@ -253,15 +252,15 @@ class Job:
         """
         self.start()
         with self._asking:
-            if message is not None:
-                self._write(json.dumps(message))
             try:
+                if message is not None:
+                    self._write(json.dumps(message))
                 found = self._answers.get(timeout=seconds)
             except queue.Empty:
                 self.cancel()
                 raise TimeoutError(f"{self.title or self.task} did not answer within {seconds:g} s.") from None
-            except KeyboardInterrupt:
-                self.cancel()  # its answer would be taken for the next one's
+            except BaseException:  # half a message was sent, or its answer would be taken for the next one's
+                self.cancel()
                 raise
             if found is None:
                 self._answers.put(None)
@@ -411,16 +410,26 @@ class Job:
 
 
 _IDLE_SECONDS = 240.0
-_idle: list[tuple[int, float, Job]] = []  # process that started it, when it was last used, the worker
+_idle: list[tuple[float, Job]] = []  # when it was last used, the worker
 _idle_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A forked child has none of its parent's threads and workers, and its locks may be held by nobody."""
+    global _starter, _starter_lock, _idle_lock  # noqa: PLW0603 - one for each process
+    _starter = None
+    _starter_lock, _idle_lock = threading.Lock(), threading.Lock()
+    _idle.clear()
+    _ready.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def prepare_guard() -> None:
     """Start a worker for `guarded` ahead, if none waits."""
-    with _idle_lock:
-        if any(pid == os.getpid() for pid, _, _ in _idle):
-            return
-    _give_back(_guard())
+    if not _idle:
+        _give_back(_guard())
 
 
 def guarded(
@@ -459,10 +468,15 @@ def guarded(
     except TimeoutError:
         raise limits.exceeded("READER_SECONDS", f"{what} took longer than {seconds:g} s and was stopped.") from None
     except WorkerCrashedError as error:
+        if error.code != "worker-crashed":  # killed, or ended by itself: nothing says that the file is at fault
+            raise WorkerCrashedError(
+                f"{what} did not end: {error.message}", hint=error.hint, details=error.details, code=error.code
+            ) from None
         raise WorkerCrashedError(
             f"{what} crashed the library that reads it.",
             hint="The file may be damaged. This process is unharmed.",
             details=error.details,
+            code=error.code,
         ) from None
     except WorkbenchError as error:
         if error.code == "reader-memory":
@@ -476,9 +490,7 @@ def guarded(
 def _guard() -> Job:
     with _idle_lock:
         while _idle:
-            pid, used, job = _idle.pop()
-            if pid != os.getpid():
-                continue  # of the process that this one was forked from
+            used, job = _idle.pop()
             if job.status == "running" and not job.cancelled and time.monotonic() - used < _IDLE_SECONDS:
                 return job
             job.cancel()
@@ -490,6 +502,6 @@ def _give_back(job: Job) -> None:
         return
     with _idle_lock:
         if len(_idle) < 2:
-            _idle.append((os.getpid(), time.monotonic(), job))
+            _idle.append((time.monotonic(), job))
             return
     job.cancel()

@@ -294,7 +294,7 @@ class Store:
     def _borrowed(self) -> Path:
         """A temporary folder with copies of the databases; it is removed with this object or process."""
         place = Path(tempfile.mkdtemp(prefix="workbench-home-"))
-        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
+        weakref.finalize(self, _remove_own, place, os.getpid())
         self._check_format(create=False)
         for folder in (self.path, self.path / "sessions"):
             for file in [*folder.glob("*.db"), *folder.glob("*.db-wal")]:
@@ -341,11 +341,15 @@ class Store:
             try:
                 builds = self.path / "builds"
                 there = sorted(p.name for p in builds.iterdir() if p.is_dir()) if builds.is_dir() else []
+                if any((builds / name / SEAL).exists() for name in there):
+                    there = []  # a secret was lost: builds without a seal are no longer from before there was one
                 # First this list, then the secret: whoever is interrupted between the two begins again.
                 with whole(self.path / "adopted") as draft:
                     draft.write_text("".join(f"{key}\n" for key in there))
-                with whole(path, mode=0o600) as draft:
-                    draft.write_bytes(made)
+                with whole(path, mode=0o600) as draft, draft.open("wb") as file:
+                    file.write(made)
+                    file.flush()
+                    os.fsync(file.fileno())  # an empty secret after a power cut would make all builds foreign
             except OSError as error:
                 raise unwritable(path, error, store=True) from None
             return made
@@ -428,7 +432,7 @@ class Store:
         try:
             yield
         finally:
-            os.close(held)
+            _release(held)
 
     # --- models -------------------------------------------------------------------------------------
 
@@ -615,10 +619,8 @@ class Store:
                 for file, note in notes.items():
                     (work / file).write_text(json.dumps(note, indent=1))
                 _move(work, place)
-        except (StoreError, OSError) as error:
-            if isinstance(error, OSError) or error.code in UNWRITABLE:
-                return None
-            raise
+        except (StoreError, OSError):
+            return None  # what the build failed of must be told, whatever is wrong with the store
         return place
 
     def failure(self, name: str) -> Path | None:
@@ -695,7 +697,13 @@ def _read_secret(path: Path) -> bytes | None:
         raise unwritable(path, error, store=True) from None
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(64)
-    return data if len(data) == 32 else None
+    if len(data) != 32:
+        raise StoreError(
+            f"The store's secret, {path}, is damaged: it has {len(data)} bytes instead of 32.",
+            hint=f"Remove {path}. Builds that were sealed with it are then built again.",
+            code="damaged",
+        )
+    return data
 
 
 def _digest(file: Path) -> tuple[int, str]:
@@ -733,6 +741,12 @@ def _chmod(path: Path, mode: int) -> None:
             raise
 
 
+def _remove_own(folder: Path, pid: int) -> None:
+    """Remove a folder that the process `pid` made; a forked child must leave it."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _keep_private(place: Path) -> None:
     """Close an existing store to other users: its folders, and itself where it holds nothing but a store."""
     with os.scandir(place) as entries:
@@ -745,6 +759,10 @@ def _keep_private(place: Path) -> None:
         own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & stat.S_ISVTX
         if own and found.st_mode & 0o077:
             _chmod(folder, 0o700)
+
+
+_held: set[int] = set()
+"""Descriptors of the locks that this process holds."""
 
 
 def _hold(path: Path, *, create: bool = True, mode: int = 0o600) -> int | None:
@@ -760,17 +778,39 @@ def _hold(path: Path, *, create: bool = True, mode: int = 0o600) -> int | None:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if create and error.errno in _LOCKLESS:
-                return held  # a file system without locks: what is left behind there stays
+                _held.add(held)  # a file system without locks: what is left behind there stays
+                return held
             os.close(held)
             if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, *_LOCKLESS}:
                 return None
             raise
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(held).st_ino == os.stat(path, follow_symlinks=False).st_ino:  # noqa: PTH116
+                _held.add(held)
                 return held
         os.close(held)  # its last holder removed it between our two steps
         if not create:
             return None
+
+
+def _release(held: int) -> None:
+    """Let go of a lock that `_hold` gave. In a child that was forked meanwhile it is not held any more."""
+    if held in _held:
+        _held.discard(held)
+        with contextlib.suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_UN)  # closing alone is not enough while a forked child has a copy
+        os.close(held)
+
+
+def _leave_locks() -> None:
+    """A forked child must not keep its parent's locks held once that ends."""
+    for held in _held:
+        with contextlib.suppress(OSError):
+            os.close(held)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks)
 
 
 _scratches: dict[Path, int] = {}
@@ -789,7 +829,7 @@ def _claim(place: Path, prefix: str) -> tuple[Path, int]:
         folder.mkdir(mode=0o700)
     except OSError:
         lock.unlink(missing_ok=True)
-        os.close(held)
+        _release(held)
         raise
     return folder, held
 
@@ -798,7 +838,7 @@ def _discard(folder: Path, held: int) -> None:
     _discard_draft(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
-    os.close(held)
+    _release(held)
     _scratches.pop(folder, None)
 
 
@@ -808,7 +848,7 @@ def _discard_draft(folder: Path) -> None:
         draft = Path((folder / _DRAFT).read_text())
         if re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}", draft.name) and (found := _hold(draft, create=False)) is not None:
             draft.unlink(missing_ok=True)
-            os.close(found)
+            _release(found)
 
 
 @atexit.register
@@ -859,7 +899,7 @@ def whole(file: Path, *, mode: int = 0o666) -> Iterator[Path]:
             held = _hold(old, create=False)
             if held is not None:
                 old.unlink(missing_ok=True)
-                os.close(held)
+                _release(held)
     draft = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     held = None
     while held is None:  # another one may hold it for a moment, to look whether it is held
@@ -869,7 +909,7 @@ def whole(file: Path, *, mode: int = 0o666) -> Iterator[Path]:
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
-        os.close(held)
+        _release(held)
 
 
 def _drafts(file: Path) -> list[Path]:

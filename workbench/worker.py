@@ -240,8 +240,9 @@ def _watch_parent(parent: int) -> None:
 
 def _listen(reporter: Reporter) -> None:
     """Hand on what the parent says. A worker whose notebook is gone must not go on: standard input closes with it."""
-    for line in sys.stdin:
-        reporter.heard.put(json.loads(line))
+    with contextlib.suppress(ValueError):  # half a message: its sender was interrupted
+        for line in sys.stdin:
+            reporter.heard.put(json.loads(line))
     os._exit(3)
 
 

@@ -83,7 +83,7 @@ def _reference(engine: Engine, given: Mapping[str, Any] | str | Path | bool, fol
         return None
     if given is True:
         model = engine.source()
-        return str((model.original or model).path)
+        return str((model.original or model).path.absolute())
     return _arrays(given, folder / "reference.npz")
 
 
@@ -94,7 +94,7 @@ def _arrays(given: Mapping[str, Any] | str | Path | None, place: Path) -> str | 
     if isinstance(given, str | Path):
         if not Path(given).is_file():
             raise ConfigError(f"There is no file {given}.", hint="Name an .npz file of arrays by name.")
-        return str(given)
+        return str(Path(given).resolve())
     import numpy as np
 
     np.savez(place, **{name: host(name, value) for name, value in given.items()})

@@ -103,7 +103,8 @@ def infer(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
 def _reason(error: WorkbenchError, *, values: bool) -> str:
     what = "Shapes that depend on values are unknown" if values else "Shapes are unknown"
     if isinstance(error, WorkerCrashedError):
-        return f"{what}: ONNX's shape inference crashed."
+        how = "crashed" if error.code == "worker-crashed" else "was ended from outside"
+        return f"{what}: ONNX's shape inference {how}."
     name = "SHAPE_SECONDS" if error.code == "limit-reader-seconds" else "SHAPE_BYTES"
     amount = f"{limit(name):g} s" if name == "SHAPE_SECONDS" else f"{limit(name) / 1e9:g} GB of memory"
     return f"{what}: ONNX's shape inference needs more than {amount} (WORKBENCH_LIMIT_{name})."

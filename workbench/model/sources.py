@@ -88,7 +88,8 @@ def resolve(
         text = os.fspath(source)
         path = expanded(text)
         if kind_of(path) == "file" or path.suffix == ".onnx":
-            model = Model(name or path.stem, path, {"kind": "file", "path": str(path.resolve())})
+            # Absolute: the model outlives this working directory, in the store and in workers.
+            model = Model(name or path.stem, path.absolute(), {"kind": "file", "path": str(path.resolve())})
             _ = model.graph  # a bad file is told here, not at its first use
             return model
         if text in samples():
@@ -97,7 +98,7 @@ def resolve(
             origin = {"kind": "factory", "spec": text, "folder": str(Path.cwd())}
             key = _factory_key(origin, profile, check)
             return _exported(origin, store, name or text.partition(":")[2], profile, key, on_job, check, renew=renew)
-        if _is_folder(path):
+        if kind_of(path) == "folder":
             read_graph(path)  # says that it is a folder, and which models it holds
         near = difflib.get_close_matches(text, [*samples(), *(p.name for p in Path().glob("*.onnx"))], n=3)
         raise ModelError(
@@ -113,21 +114,6 @@ def resolve(
         f"A {type(source).__name__} is not a model that the workbench can take.",
         hint="Pass a path to an ONNX file, a torch module with inputs=, a sample's name or package.module:factory.",
     )
-
-
-def _is_there(path: Path) -> bool:
-    """Whether `path` is something other than a folder: a file, or a pipe or device, which `read_graph` refuses."""
-    try:
-        return path.exists() and not path.is_dir()
-    except (OSError, ValueError):  # no possible path, such as one that is too long
-        return False
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def _sample(

@@ -12,6 +12,7 @@ import ipywidgets as w
 
 from workbench.errors import WorkbenchError
 from workbench.events import Event
+from workbench.store import IMPORTED
 from workbench.widgets.lens import Lens
 
 if TYPE_CHECKING:
@@ -278,8 +279,13 @@ def _plan_label(plan: Plan) -> str:
     return "   ".join(str(part) for part in (plan.model["name"], device, plan.facts.get("schema")) if part)
 
 
+def _short_id(engine: Engine) -> str:
+    short = engine.id.removeprefix(IMPORTED)[:6]
+    return short if short == engine.id[:6] else f"{short}, from an archive"
+
+
 def _label(engine: Engine) -> str:
-    return f"{engine.model}   {'+'.join(engine.config.targets)}   {engine.config.precision}   {engine.id[:6]}"
+    return f"{engine.model}   {'+'.join(engine.config.targets)}   {engine.config.precision}   {_short_id(engine)}"
 
 
 class Bars(w.VBox):  # type: ignore[misc]
