@@ -128,8 +128,8 @@ def take_memory(size: int) -> dict[str, Any]:
     return {"size": len(bytearray(size))}
 
 
-def crash() -> dict[str, Any]:
-    os.kill(os.getpid(), 11)
+def crash(number: int = 11) -> dict[str, Any]:
+    os.kill(os.getpid(), number)
     return {}
 
 

@@ -275,12 +275,16 @@ def test_an_archive_does_not_replace_what_the_session_has(archive: Path, victim:
     mine = Session("gift", store=victim)
     own = mine.add(save(chain(["a"]), tmp_path / "m.onnx"))
     mine.selection = "a"
-    with contextlib.closing(Session.import_(archive, store=victim)) as both:
+    with contextlib.closing(Session.import_(archive, store=victim)) as apart:
+        assert apart.name == "gift-2"  # a stranger does not choose one of my sessions
+        assert set(apart.models) == {"m"}
+    assert set(mine.models) == {"m"}
+    with contextlib.closing(Session.import_(archive, "gift", store=victim)) as both:
         assert set(both.models) == {"m", "m-2"}
         assert both.model("m").path == own.path
         assert both.engines[0].model == "m-2"
         assert both.selection.ids == ("a",)
-    Session.import_(archive, store=victim).close()  # the same once more
+    Session.import_(archive, "gift", store=victim).close()  # the same once more
     assert set(mine.models) == {"m", "m-2"}
     mine.close()
 

@@ -309,3 +309,44 @@ def test_an_error_keeps_its_code_across_the_pipe() -> None:
     assert WorkbenchError.from_dict(ModelError("x", code="not-onnx").to_dict()).code == "not-onnx"
     assert WorkbenchError.from_dict({"kind": "ModelError", "message": "x"}).code == "model"
     assert StoreError("x").code == "store"
+
+
+def test_a_worker_that_was_killed_is_no_fault_of_the_file() -> None:
+    with pytest.raises(WorkerCrashedError) as info:
+        jobs.guarded("tests.tasks:crash", {"number": signal.SIGKILL}, title="reading x.onnx")
+    assert info.value.code == "worker-killed"
+    assert "damaged" not in str(info.value)
+
+
+def test_a_question_that_was_interrupted_leaves_no_worker_with_half_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(self: Job, message: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(message.encode()[:20])
+        self._process.stdin.flush()
+        raise KeyboardInterrupt
+
+    jobs.guarded("tests.tasks:quick", {"a": 0}, title="reading")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Job, "_write", half)
+        jobs.guarded("tests.tasks:quick", {"a": 1}, title="reading")
+    assert jobs.guarded("tests.tasks:quick", {"a": 2}, title="reading", seconds=30)["a"] == 2
+
+
+FORKS = """
+import os, signal, sys
+from workbench import jobs
+jobs.guarded("tests.tasks:quick", {}, title="reading")
+jobs._idle_lock.acquire(); jobs._starter_lock.acquire()  # as another thread may hold them at this moment
+if os.fork() == 0:
+    signal.alarm(30)
+    print(jobs.guarded("tests.tasks:quick", {"a": 5}, title="reading")["a"], flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_forked_child_has_workers_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert done.stdout == "5\n", done.stderr

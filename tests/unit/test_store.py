@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, wait_for
+from tests.conftest import ROOT, SAMPLES, wait_for
 from tests.models_small import chain, mlp, save
 from workbench import Selection, Session
 from workbench.errors import BuildError, CancelledError, ModelError, StoreError, WorkbenchError, WorkerCrashedError
@@ -888,3 +888,58 @@ def test_failed_builds_in_the_shell(session: Session, small: Path, cli) -> None:
     assert [row["code"] for row in rows] == ["build"]
     assert cli("failures", "--session", "test", "--log", "0").stdout == failure.log
     assert cli("failures", "--session", "test", "--log", "1").returncode == 2
+
+
+def test_a_forked_child_holds_no_lock(home: Path) -> None:
+    store = Store()
+    with store.lock("k"):
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        with store.lock("k", stop=lambda: True):  # CancelledError where it is still held
+            pass
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def test_a_damaged_secret_is_no_new_one(home: Path) -> None:
+    Store()
+    (home / "secret").write_bytes(b"")
+    with pytest.raises(StoreError) as info:
+        Store()
+    assert info.value.code == "damaged"
+    assert "secret" in str(info.value.hint)
+
+
+def test_builds_are_not_adopted_where_a_secret_was_lost(session: Session) -> None:
+    sealed = session.build("residual_block", compiler="fake")
+    planted = sealed.folder.with_name("f" * 64)
+    shutil.copytree(sealed.folder, planted)
+    (planted / "seal.json").unlink()
+    (session.store.path / "secret").unlink()
+    again = Store(session.store.path)
+    assert again.standing("f" * 64) == "foreign"
+
+
+def test_an_engine_that_was_changed_is_refused_before_it_runs(session: Session) -> None:
+    engine = session.build("residual_block", compiler="fake")
+    data = bytearray(engine.path.read_bytes())
+    data[-1] ^= 1
+    engine.path.write_bytes(data)
+    with pytest.raises(StoreError) as info:
+        engine.check_trusted()
+    assert info.value.code == "damaged"
+
+
+def test_a_model_of_a_relative_path_outlives_the_folder(session: Session, tmp_path: Path, monkeypatch) -> None:
+    from workbench.measure.profiling import _reference
+
+    shutil.copy(SAMPLES / "residual_block.onnx", tmp_path / "m.onnx")
+    monkeypatch.chdir(tmp_path)
+    engine = session.build("m.onnx", compiler="fake")
+    monkeypatch.chdir("/")
+    assert engine.graph().nodes
+    assert _reference(engine, True, tmp_path) == str(tmp_path / "m.onnx")
