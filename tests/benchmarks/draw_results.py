@@ -140,11 +140,16 @@ def architectures() -> list[str]:
     unnamed = {row["model"] for row in built if row["kernels_without_nodes"]}
     return [
         f"{len({row['model'] for row in found})} architectures",
-        f"{len(built)} of {len(found)} builds",
+        f"{len(built)} of {len(found)} builds succeeded",
         f"{sum(row['nodes'] for row in built):,} nodes became {sum(row['kernels'] for row in built):,} kernels",
-        f"{sum(row['unknown_nodes'] for row in built)} nodes without a kernel or a reason",
-        f"bytes or operations unknown of {sum(row['uncounted'] for row in built)}",
-        f"kernels without nodes only in {' and '.join(sorted(name.upper() for name in unnamed))}",
+        "every node has a kernel or a reason"
+        if not sum(row["unknown_nodes"] for row in built)
+        else "some nodes have no reason",
+        f"bytes or operations are unknown for {sum(row['uncounted'] for row in built)} nodes and kernels",
+        "every kernel that computes names its nodes"
+        if not unnamed
+        else f"kernels name no node in {', '.join(sorted(unnamed))}",
+        f"unknown in {', '.join(sorted({row['model'] for row in built if row['uncounted']})) or 'no model'}",
     ]
 
 
