@@ -42,6 +42,9 @@ _ENDS = {
 }
 """What the way in which a worker ended says: code and hint. It never says why."""
 
+PATIENCE = 10
+"""How many times its limit a worker may take by the clock, where a busy machine lets it compute less."""
+
 PARENT = "WORKBENCH_PARENT"
 """Names the environment variable that tells a worker which process started it."""
 
@@ -244,21 +247,31 @@ class Job:
 
         Args:
             message: JSON-able.
-            seconds: How long to wait; the worker is then ended. None waits without a limit.
+            seconds: How long the worker may compute before it is ended; on a busy machine that takes longer than this
+                by the clock, up to `PATIENCE` times as long. None waits without a limit.
 
         Raises:
             WorkbenchError: what the task answered with, and goes on; or what ended it, then also by every later call.
-            TimeoutError: `seconds` passed.
+            TimeoutError: the worker had its `seconds`.
         """
         self.start()
         with self._asking:
             try:
+                begin, used = time.monotonic(), self._computed()
                 if message is not None:
                     self._write(json.dumps(message))
-                found = self._answers.get(timeout=seconds)
-            except queue.Empty:
-                self.cancel()
-                raise TimeoutError(f"{self.title or self.task} did not answer within {seconds:g} s.") from None
+                while True:
+                    try:
+                        found = self._answers.get(timeout=seconds)
+                        break
+                    except queue.Empty:
+                        assert seconds is not None
+                        late = time.monotonic() - begin > PATIENCE * seconds
+                        if late or self._computed() - used > 0.8 * seconds:
+                            self.cancel()
+                            raise TimeoutError(
+                                f"{self.title or self.task} did not answer within {seconds:g} s."
+                            ) from None
             except BaseException:  # half a message was sent, or its answer would be taken for the next one's
                 self.cancel()
                 raise
@@ -268,6 +281,14 @@ class Job:
         if "error" in found:
             raise WorkbenchError.from_dict(found["error"])
         return dict(found["answer"])
+
+    def _computed(self) -> float:
+        """Seconds that the worker has computed, on all cores together; 0 where it has ended."""
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
 
     def on_change(self, listener: Callable[[Job], None]) -> None:
         """Call `listener(job)` at each progress message and at the end, from a thread of the job's.
