@@ -88,13 +88,19 @@ def watched() -> Iterator[None]:
     def late(*_: object) -> None:
         raise TooSlowError(f"more than {SECONDS:g} s")
 
-    signal.signal(signal.SIGPROF, late)
     size = Path("/proc/self/statm")
     used = int(size.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") if size.is_file() else 2 * BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (used + 6 * BYTES, resource.RLIM_INFINITY))
-    # Native code that holds the interpreter never comes to `late`.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    yield
+    before = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_CORE)}
+    handler = signal.signal(signal.SIGPROF, late)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (used + 6 * BYTES, before[resource.RLIMIT_AS][1]))
+        # Native code that holds the interpreter never comes to `late`.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, before[resource.RLIMIT_CORE][1]))
+        yield
+    finally:
+        signal.signal(signal.SIGPROF, handler)
+        for kind, limits in before.items():
+            resource.setrlimit(kind, limits)
 
 
 def chunk(seed: int, names: Sequence[str], begin: int, end: int, report: Path) -> None:

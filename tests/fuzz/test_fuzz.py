@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from random import Random
 
@@ -61,6 +62,7 @@ def test_the_harness_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.
         return {}[data]
 
     monkeypatch.setitem(READERS, "planted", run.READERS["error"].__class__("planted", lambda: [b"x"], read))
+    limits = resource.getrlimit(resource.RLIMIT_AS)
     with run.watched():
         assert run.try_one("planted", b"ours", tmp_path) is None
         assert "KeyError" in (run.try_one("planted", b"x", tmp_path) or ("", ""))[1]
@@ -69,6 +71,8 @@ def test_the_harness_sees_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.
         assert (run.try_one("planted", b"large", tmp_path) or ("", ""))[1] == "memory"
         site = (run.try_one("planted", b"x", tmp_path) or ("", ""))[1]
         assert len(run.minimized("planted", b"0123456789", site)) == 0
+    # The limits are not those of the tests that follow.
+    assert resource.getrlimit(resource.RLIMIT_AS) == limits
 
 
 def test_inputs_follow_from_the_seed() -> None:
