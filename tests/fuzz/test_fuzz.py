@@ -23,7 +23,8 @@ SLOW = [name for name in READERS if name not in FAST]
 
 
 @pytest.mark.parametrize("name", list(READERS))
-def test_every_seed_is_read(name: str, tmp_path: Path) -> None:
+def test_every_seed_is_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))  # some readers set it; it is restored after the test
     read = 0
     for i, data in enumerate(READERS[name].seeds()):
         folder = tmp_path / str(i)
