@@ -434,7 +434,12 @@ def _open(path: Path | str) -> Any:
     from workbench.model.onnx_file import read_graph
     from workbench.model.shapes import refuse_endless
 
-    refuse_endless(read_graph(Path(path)))
+    try:
+        graph = read_graph(Path(path))
+    except ModelError:
+        pass  # ONNX Runtime says what is wrong with the file
+    else:
+        refuse_endless(graph)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
