@@ -213,6 +213,9 @@ def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> dict[str, An
         _check_head(head, "session.json")
     except SchemaError as error:
         raise _damaged(str(error)) from None
+    keys = [engine["key"] for engine in head["engines"]]
+    if len(set(keys)) < len(keys):
+        raise _damaged("an engine is listed twice")
     for title in [head["name"], *head["models"], *(engine["model"] for engine in head["engines"])]:
         if not title.strip() or len(title) > 300 or not title.isprintable():
             raise _damaged(f"{title[:40]!r} can't be a name")

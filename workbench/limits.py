@@ -71,7 +71,8 @@ def check(name: str, value: float, what: str) -> None:
     """
     allowed = limit(name)
     if value > allowed:
-        raise exceeded(name, f"{what} asks for {value:,.0f} {LIMITS[name][1]}; the limit is {allowed:,.0f}.")
+        asked = f"{value:,.0f}" if value < 1e18 else "more than 1e18"  # an int of 400 digits is no float
+        raise exceeded(name, f"{what} asks for {asked} {LIMITS[name][1]}; the limit is {allowed:,.0f}.")
 
 
 def exceeded(name: str, message: str) -> LimitError:

@@ -572,3 +572,8 @@ def test_the_checker_knows_what_json_schema_says() -> None:
 def test_numbers_and_texts_that_no_reader_can_use(value: object) -> None:
     with pytest.raises(SchemaError):
         checker({"type": "object"})({"x": value}, "it")
+
+
+def test_an_engine_that_is_listed_twice_is_refused(archive: Path, victim: Store, tmp_path: Path) -> None:
+    bad = rewritten(archive, tmp_path / "bad.zip", head=lambda head: head["engines"].extend(head["engines"]))
+    assert refused(bad, victim).code == "damaged"

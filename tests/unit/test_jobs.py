@@ -350,3 +350,8 @@ def test_a_forked_child_has_workers_of_its_own() -> None:
         [sys.executable, "-c", FORKS], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
     )
     assert done.stdout == "5\n", done.stderr
+
+
+def test_a_limit_answers_numbers_that_no_float_holds() -> None:
+    with pytest.raises(LimitError, match="more than 1e18"):
+        limits.check("TENSOR_ELEMENTS", 10**400, "The shape of x")
