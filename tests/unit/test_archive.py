@@ -576,4 +576,4 @@ def test_numbers_and_texts_that_no_reader_can_use(value: object) -> None:
 
 def test_an_engine_that_is_listed_twice_is_refused(archive: Path, victim: Store, tmp_path: Path) -> None:
     bad = rewritten(archive, tmp_path / "bad.zip", head=lambda head: head["engines"].extend(head["engines"]))
-    assert refused(bad, victim).code == "damaged"
+    assert refused(bad, victim).code == "damaged-archive"
