@@ -69,48 +69,34 @@ def table() -> list[str]:
 
 def quantized() -> list[str]:
     """The rows of the README's table of INT8 and FP8."""
-    from workbench.measure.bench import QUANTIZED_ERROR
-
-    found, lines = rows(PRECISION), []
-    for model, batch in (
-        ("resnet50", 1),
-        ("resnet50", 32),
-        ("bert-base", 1),
-        ("bert-base", 32),
-        ("gpt2-small", 32),
-        ("unet", 32),
-    ):
-        half = found[model, batch, "fp16"]["ways"]["tensorrt graph"]["median_ms"]
-        for precision, title in QUANTIZED.items():
-            if (row := found.get((model, batch, precision))) is None:
-                continue
-            head = f"| {model} | {batch} | {title} | {row['ways']['eager']['median_ms']:.3g} ms |"
-            if (got := row["ways"].get("tensorrt graph")) is None:
-                lines.append(f"{head} does not build: version 1.5 has no INT8 convolutions | | |")
-                continue
-            error = got["error"]["relative_l2"]
-            ratio = "" if precision == "fp16" else f" {got['median_ms'] / half:.2f}×"
-            wrong = " WRONG" if precision != "fp16" and error > QUANTIZED_ERROR else ""
-            lines.append(f"{head} {got['median_ms']:.3g} ms |{ratio} | {error:.1%}{wrong} |")
-    return lines
+    found = rows(PRECISION)
+    cases = (("resnet50", 1), ("resnet50", 32), ("bert-base", 1), ("bert-base", 32), ("gpt2-small", 32), ("unet", 32))
+    keys = [(*case, precision) for case in cases for precision in QUANTIZED if (*case, precision) in found]
+    return [_precision_row(found, key, QUANTIZED[key[2]], "1.5") for key in keys]
 
 
 def h200() -> list[str]:
     """The rows of the README's table of the H200."""
+    found = rows(H200_PRECISION)
+    return [_precision_row(found, key, key[2], "1.6.1") for key in found]
+
+
+def _precision_row(
+    found: dict[tuple[str, int, str], dict[str, Any]], key: tuple[str, int, str], title: str, version: str
+) -> str:
+    """One row: time, ratio to FP16 and error, or that `version` of TensorRT for RTX does not build it."""
     from workbench.measure.bench import QUANTIZED_ERROR
 
-    found, lines = rows(H200_PRECISION), []
-    for (model, batch, precision), row in found.items():
-        head = f"| {model} | {batch} | {precision} | {row['ways']['eager']['median_ms']:.3g} ms |"
-        if (got := row["ways"].get("tensorrt graph")) is None:
-            lines.append(f"{head} does not build: version 1.6.1 has no INT8 convolutions | | |")
-            continue
-        half = found[model, batch, "fp16"]["ways"]["tensorrt graph"]["median_ms"]
-        error = got["error"]["relative_l2"]
-        ratio = "" if precision == "fp16" else f" {got['median_ms'] / half:.2f}×"
-        wrong = " WRONG" if precision != "fp16" and error > QUANTIZED_ERROR else ""
-        lines.append(f"{head} {got['median_ms']:.3g} ms |{ratio} | {error:.1%}{wrong} |")
-    return lines
+    model, batch, precision = key
+    ways = found[key]["ways"]
+    head = f"| {model} | {batch} | {title} | {ways['eager']['median_ms']:.3g} ms |"
+    if (got := ways.get("tensorrt graph")) is None:
+        return f"{head} does not build: version {version} has no INT8 convolutions | | |"
+    half = found[model, batch, "fp16"]["ways"]["tensorrt graph"]["median_ms"]
+    error = got["error"]["relative_l2"]
+    ratio = "" if precision == "fp16" else f" {got['median_ms'] / half:.2f}×"
+    wrong = " WRONG" if precision != "fp16" and error > QUANTIZED_ERROR else ""
+    return f"{head} {got['median_ms']:.3g} ms |{ratio} | {error:.1%}{wrong} |"
 
 
 def h200_phrases() -> list[str]:

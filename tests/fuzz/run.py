@@ -137,7 +137,7 @@ class Result:
 
 
 def run_chunk(seed: int, names: Sequence[str], begin: int, end: int, folder: Path) -> Result:
-    """`chunk` in a process of its own; goes on behind an input that ended the process."""
+    """Run `chunk` in a separate process; after an input that ended it, continue with the next one."""
     result = Result()
     waiting = [(list(names), begin)]
     while waiting:

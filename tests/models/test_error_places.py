@@ -1,4 +1,4 @@
-"""A refused node is told with its module and source line, under its own name."""
+"""The error of a refused node gives its module, source line and original name."""
 
 from __future__ import annotations
 

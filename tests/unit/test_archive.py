@@ -293,7 +293,7 @@ def test_an_archive_does_not_replace_what_the_session_has(archive: Path, victim:
 
 
 def padded(source: Path, target: Path, name: str, size: int, *, keep: bool = True) -> Path:
-    """A copy with `size` zero bytes more: in a file of its own, or behind ``session.json``."""
+    """A copy with `size` more bytes: zeros in a separate file, or spaces after ``session.json``."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
         for entry in old.infolist():
             data = old.read(entry)
