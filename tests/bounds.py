@@ -56,7 +56,7 @@ def main(which: str) -> None:
         pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade-strategy", "eager"]
         run("env", "-u", "PIP_CONSTRAINT", *pip, "-c", str(limits), "-e", ".[rtx,lab]", *TOOLS)
         run(python, "-m", "pip", "list", "--format", "freeze", "--disable-pip-version-check")
-        run("env", f"WORKBENCH_HOME={place / 'home'}", python, "-m", "workbench.cli", "fusions", "residual_block",
+        run("env", f"WORKBENCH_HOME={place / 'home'}", python, "-m", "workbench", "fusions", "residual_block",
             "--target", "sm89")  # fmt: skip
         run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS)
 

@@ -98,7 +98,7 @@ def cli(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COLUMNS": "200", **options.pop("env", {})}  # type: ignore[dict-item]
         return subprocess.run(
-            [sys.executable, "-m", "workbench.cli", *map(str, arguments)],
+            [sys.executable, "-m", "workbench", *map(str, arguments)],
             capture_output=True, text=True, timeout=300, env=environment, check=False, **options,
         )  # fmt: skip
 

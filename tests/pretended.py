@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.unit.test_adapter import State
 from tests.unit.test_measure import Engine, Pretended, pretend
-from workbench.measure.serve import serve
+from workbench.compilers.tensorrt.serve import serve
 
 CRASH = 666.0
 """A first value that ends the worker in the middle of an execution, as a bad kernel does."""

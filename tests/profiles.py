@@ -19,11 +19,11 @@ import numpy as np
 from tests.unit.test_adapter import Silent
 from tests.unit.test_measure import Pretended
 from workbench import Session
+from workbench.analysis.roofline import device, estimates
 from workbench.build import Engine
+from workbench.compilers.tensorrt.profile import profile
 from workbench.compilers.tensorrt.runtime import Port
-from workbench.measure.run import profile
 from workbench.plan import Plan
-from workbench.plan.roofline import device, estimates
 
 
 def layer_times(plan: Plan, gpu: str = "h100") -> list[float]:

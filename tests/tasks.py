@@ -1,4 +1,4 @@
-"""Tasks that a worker runs in the tests of `workbench.jobs`."""
+"""Tasks that a worker runs in the tests of `workbench.core.jobs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 
 
 def add(reporter: Any, *, a: int, b: int = 0) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def unanswerable(reporter: Any) -> Any:
 
 
 def measured(reporter: Any, *, folder: str, file: str, **arguments: Any) -> dict[str, Any]:
-    """In place of `workbench.measure.run:profile`: what it was asked, kept where a profile is kept."""
+    """In place of `workbench.compilers.tensorrt.profile:profile`: what it was asked, kept where a profile is kept."""
     reporter.progress("Measuring latency (plain)", 1, 1)
     inputs = dict(np.load(arguments["inputs"])) if arguments.get("inputs") else {}
     strategy = arguments.get("specialization", "eager") if arguments.get("shapes") else None
@@ -100,7 +100,7 @@ def place(reporter: Any) -> dict[str, Any]:
 def build_each(reporter: Any, *, models: list[dict[str, Any]], folder: str) -> dict[str, Any]:
     """Build several models in this one worker: the error of each as a dict, None where it was built."""
     from workbench.compilers.tensorrt.build import build
-    from workbench.errors import WorkbenchError
+    from workbench.core.errors import WorkbenchError
 
     found: dict[str, Any] = {}
     for each in models:

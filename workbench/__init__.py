@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.build import Build, Engine
     from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange
-    from workbench.errors import WorkbenchError
-    from workbench.events import Event, Selection
+    from workbench.core.errors import WorkbenchError
+    from workbench.core.events import Event, Selection
     from workbench.model import Model, samples
     from workbench.plan import Layer, Plan
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 __version__ = "0.1.0"
 
 _PLACES = {
     "Build": "workbench.build", "BuildConfig": "workbench.config", "Engine": "workbench.build",
-    "Event": "workbench.events", "Layer": "workbench.plan", "Model": "workbench.model", "Plan": "workbench.plan",
-    "Selection": "workbench.events", "Session": "workbench.session", "ShapeProfile": "workbench.config",
-    "ShapeRange": "workbench.config", "ValueRange": "workbench.config", "WorkbenchError": "workbench.errors",
+    "Event": "workbench.core.events", "Layer": "workbench.plan", "Model": "workbench.model", "Plan": "workbench.plan",
+    "Selection": "workbench.core.events", "Session": "workbench.session.session", "ShapeProfile": "workbench.config",
+    "ShapeRange": "workbench.config", "ValueRange": "workbench.config", "WorkbenchError": "workbench.core.errors",
     "samples": "workbench.model",
 }  # fmt: skip
 

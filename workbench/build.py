@@ -18,24 +18,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from workbench import compilers
-from workbench.compatibility import Finding, compatibility, this_platform
+from workbench.compilers.tensorrt.compatibility import Finding, compatibility, this_platform
 from workbench.config import BuildConfig, Shape
-from workbench.errors import BuildError, CancelledError, ProfileError, StoreError, WorkbenchError
-from workbench.events import call
-from workbench.jobs import Job, Progress, Status
-from workbench.machine import gpus
+from workbench.core.errors import BuildError, CancelledError, ProfileError, StoreError, WorkbenchError
+from workbench.core.events import call
+from workbench.core.jobs import Job, Progress, Status
+from workbench.core.store import IMPORTED, Store, read_seal, sound, unwritable, written
+from workbench.hardware.machine import gpus
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.model.provenance import Source
 from workbench.plan import Plan, assemble
-from workbench.plan.check import SchemaError, checker
-from workbench.store import IMPORTED, Store, read_seal, sound, unwritable, written
+from workbench.plan.validate import SchemaError, checker
 
 if TYPE_CHECKING:
-    from workbench.compilers.base import Record
     from workbench.compilers.tensorrt.tactics import Tactic
     from workbench.measure.running import Running
+    from workbench.plan.record import Record
 
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
@@ -108,7 +108,7 @@ class Engine:
 
     @property
     def profiles(self) -> list[dict[str, Any]]:
-        """What was measured of it (`workbench.measure.run.profile`), oldest first."""
+        """What was measured of it (`workbench.compilers.tensorrt.profile.profile`), oldest first."""
         return [_profile_in(file) for file in sorted((self.folder / "profiles").glob("*.json"))]
 
     @property
@@ -124,7 +124,7 @@ class Engine:
         Raises:
             ProfileError: the profile's layers are not the plan's, or it can't be read.
         """
-        from workbench.measure.run import apply
+        from workbench.compilers.tensorrt.profile import apply
 
         profile = self.profile
         if profile is None:
@@ -345,7 +345,7 @@ class Engine:
 
 
 def _profile_in(file: Path) -> dict[str, Any]:
-    from workbench.measure.run import SCHEMA
+    from workbench.compilers.tensorrt.profile import SCHEMA
 
     try:
         document = json.loads(file.read_text())
@@ -809,7 +809,7 @@ class Build:
         """The engine of an earlier build of an unchanged file: nothing is opened, nothing is started."""
         sha256 = self.store.known_fingerprint(self.model.path) if self.model.path.is_file() else None
         if sha256 is not None and config.precision != "fp32":
-            from workbench.precision.cast import known_cast
+            from workbench.passes.cast import known_cast
 
             low = known_cast(self.model, config.precision, sha256, self.store)
             sha256 = self.store.known_fingerprint(low.path) if low is not None else None

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from workbench import limits
-from workbench.errors import ConfigError
+from workbench.core import limits
+from workbench.core.errors import ConfigError
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Shape = tuple[int, ...]

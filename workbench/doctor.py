@@ -7,10 +7,10 @@ import shutil
 from typing import Any
 
 from workbench import __version__, compilers
-from workbench.errors import WorkbenchError
-from workbench.jobs import Job
-from workbench.machine import gpus, installed, machine
-from workbench.store import Store
+from workbench.core.errors import WorkbenchError
+from workbench.core.jobs import Job
+from workbench.core.store import Store
+from workbench.hardware.machine import gpus, installed, machine
 
 
 def examine() -> dict[str, Any]:

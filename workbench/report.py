@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 from workbench import __version__
+from workbench.analysis.times import doubts
+from workbench.compilers.tensorrt.trtexec import explain
+from workbench.core.store import written
 from workbench.plan import Plan
-from workbench.plan.times import doubts
-from workbench.store import written
-from workbench.trtexec import explain
-from workbench.widgets import static, wire
+from workbench.present import page as static
+from workbench.present import wire
+from workbench.present.lens import Lens
 from workbench.widgets.bundle import bundle
-from workbench.widgets.lens import Lens
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -27,7 +27,7 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.utils import url_path_join
 from tornado import web  # type: ignore[attr-defined]
 
-from workbench.errors import WorkbenchError
+from workbench.core.errors import WorkbenchError
 
 _TYPES = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
@@ -108,8 +108,8 @@ def _graph(session: str, model: str) -> bytes:
 
     A weight left on disk stays empty here: Netron shows its type and shape.
     """
-    from workbench.session import Session
-    from workbench.store import Store
+    from workbench.core.store import Store
+    from workbench.session.session import Session
 
     try:
         store = Store(reading=True)

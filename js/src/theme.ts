@@ -60,7 +60,7 @@ const DARK: Palette = {
 
 export const PALETTES: Record<ThemeName, Palette> = { light: LIGHT, dark: DARK };
 
-/** Kinds and precisions keep their colour from one model to the next; the same as in workbench/figures.py, whose charts stand beside the maps. */
+/** Kinds and precisions keep their colour from one model to the next; the same as in workbench/charts/plan.py, whose charts stand beside the maps. */
 export const KIND_COLOUR: Record<string, string> = {
   conv: "#3b6fd4", gemm: "#5b50c8", attention: "#a3469e", pointwise: "#2f9e6e", norm: "#1f8a8a", softmax: "#57a639", reduction: "#7fae2e",
   pooling: "#2d9cc4", gather: "#8a6d3b", layout: "#d9902f", cast: "#c9622e", shape: "#9aa3ad", sync: "#b9c0c7", control: "#b9c0c7", foreign: "#6b7280", other: "#6b7280",

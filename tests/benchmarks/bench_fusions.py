@@ -31,7 +31,7 @@ def test_fusions_against_bare_script(name: str, tmp_path: Path, monkeypatch: pyt
             run([sys.executable, str(HERE / "bare_build.py"), str(model), str(tmp_path / "e"), str(tmp_path / "l")])
         )
         home = {"WORKBENCH_HOME": str(tmp_path / f"home{i}")}
-        command = [sys.executable, "-m", "workbench.cli", "fusions", str(model), "--target", "sm89"]
+        command = [sys.executable, "-m", "workbench", "fusions", str(model), "--target", "sm89"]
         ours.append(run(command, home))
     seconds = [statistics.median(r.seconds for r in runs[1:]) for runs in (ours, bare)]
     peak = [statistics.median(r.peak for r in runs[1:]) for runs in (ours, bare)]

@@ -20,9 +20,9 @@ import pytest
 from workbench import Session
 from workbench.model.provenance import Source
 from workbench.plan import Layer, Plan, PlanTensor
-from workbench.widgets import wire
+from workbench.present import wire
+from workbench.present.lens import Lens
 from workbench.widgets.bundle import bundle
-from workbench.widgets.lens import Lens
 
 TREX_TO_DOT = 3.3
 RUNS = 5

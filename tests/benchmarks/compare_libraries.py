@@ -19,12 +19,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from workbench import Model, Session
-from workbench.errors import WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.model.export import load_sample
 from workbench.model.sources import sample_folder
+from workbench.passes.cast import cast
 from workbench.precision.accuracy import accuracy
 from workbench.precision.audit import audit
-from workbench.precision.cast import cast
 from workbench.precision.modelopt import autocast
 
 SAMPLES = 32

@@ -50,8 +50,8 @@ def performance() -> dict[tuple[str, int, str], dict[str, Any]]:
 
 def table() -> list[str]:
     """The rows of the README's performance table."""
-    from workbench.measure.bench import WAYS as COLUMNS
-    from workbench.measure.bench import right
+    from workbench.experiments.bench import WAYS as COLUMNS
+    from workbench.experiments.bench import right
 
     lines = []
     for (model, batch, precision), row in performance().items():
@@ -85,7 +85,7 @@ def _precision_row(
     found: dict[tuple[str, int, str], dict[str, Any]], key: tuple[str, int, str], title: str, version: str
 ) -> str:
     """One row: time, ratio to FP16 and error, or that `version` of TensorRT for RTX does not build it."""
-    from workbench.measure.bench import QUANTIZED_ERROR
+    from workbench.experiments.bench import QUANTIZED_ERROR
 
     model, batch, precision = key
     ways = found[key]["ways"]

@@ -24,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from workbench import Session
-from workbench.measure.bench import Bench, Variant, table
+from workbench.experiments.bench import Bench, Variant, table
 
 WAYS = ("eager", "tensorrt", "tensorrt graph")
 NOT_UP = ("layers.*.up",)

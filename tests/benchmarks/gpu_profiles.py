@@ -21,8 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from workbench import Session, __version__
-from workbench.machine import machine
-from workbench.plan import roofline
+from workbench.analysis import roofline
+from workbench.hardware.machine import machine
 
 CASES = (
     ("resnet50", "fp16", {"x": "1x3x224x224"}),

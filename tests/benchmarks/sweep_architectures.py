@@ -25,7 +25,7 @@ import torch
 import transformers as tf
 
 from workbench import Session, compilers
-from workbench.errors import WorkbenchError
+from workbench.core.errors import WorkbenchError
 
 TEXT = {
     "hidden_size": 64,

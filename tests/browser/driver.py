@@ -112,7 +112,7 @@ class Server:
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                     if (
-                        any("workbench.worker" in part for part in process.cmdline())
+                        any("workbench.core.worker" in part for part in process.cmdline())
                         and process.status() != psutil.STATUS_ZOMBIE
                     ):
                         found.append(process.pid)

@@ -11,9 +11,9 @@ import pytest
 from tests.conftest import SAMPLES
 from workbench import Plan, Session, compilers
 from workbench.compilers.base import Ability, Compiler
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
+from workbench.core.worker import Reporter
 from workbench.plan.reasons import REASONS
-from workbench.worker import Reporter
 
 BUILDERS = [n for n in compilers.compilers() if n != "tensorrt" and compilers.get(n).describe().available]
 SMALL = sorted(p.stem for p in SAMPLES.glob("*.onnx") if p.stem != "unsupported")

@@ -22,7 +22,7 @@ class Ended:
 
 def run_in_process(arguments: Sequence[str]) -> Ended:
     """``workbench ARGUMENTS`` as a shell would start it; any exception but the end of the process is the caller's."""
-    from workbench.cli import main
+    from workbench.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     before, shown = sys.argv, warnings.showwarning

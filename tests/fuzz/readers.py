@@ -60,9 +60,10 @@ def put(folder: Path, name: str, data: bytes) -> Path:
 
 def shown(plan: Any) -> None:
     """What becomes of a plan: JSON, tables, words, charts."""
-    from workbench import figures, trtexec
+    from workbench.charts import plan as figures
+    from workbench.compilers.tensorrt import trtexec
+    from workbench.core.safe_text import csv_text, json_text
     from workbench.plan import Plan
-    from workbench.safe_text import csv_text, json_text
 
     document = plan.to_dict()
     if len(plan.layers) > 200 or zlib.crc32(repr(document["layers"][:1]).encode("utf-8", "replace")) % 8:
@@ -217,7 +218,7 @@ def _inspector(data: bytes, _folder: Path) -> Any:
 
 @reader("trtexec-layers", inspector_files, of_json, of_json, of_bytes)
 def _layers(data: bytes, folder: Path) -> Any:
-    from workbench import trtexec
+    from workbench.compilers.tensorrt import trtexec
 
     plan = trtexec.inspect(put(folder, "l.json", data))
     shown(plan)
@@ -240,7 +241,7 @@ def profiles() -> list[bytes]:
 
 @reader("trtexec-profile", profiles, of_json, of_json, of_bytes)
 def _profile(data: bytes, folder: Path) -> Any:
-    from workbench import trtexec
+    from workbench.compilers.tensorrt import trtexec
 
     file = put(folder, "p.json", data)
     trtexec.read_profile(file)
@@ -257,7 +258,7 @@ def times() -> list[bytes]:
 
 @reader("trtexec-times", times, of_json, of_json, of_bytes)
 def _times(data: bytes, folder: Path) -> Any:
-    from workbench import trtexec
+    from workbench.compilers.tensorrt import trtexec
 
     found = trtexec.read_times(put(folder, "t.json", data))
     return json.dumps(found.to_dict(), allow_nan=False), found.wall_ms
@@ -273,7 +274,7 @@ def metadata() -> list[bytes]:
 
 @reader("trtexec-metadata", metadata, of_json, of_json, of_bytes)
 def _metadata(data: bytes, folder: Path) -> Any:
-    from workbench import trtexec
+    from workbench.compilers.tensorrt import trtexec
 
     plan = trtexec.inspect(DATA / "inspector" / "trt11.json", metadata=[put(folder, "m.json", data)])
     shown(plan)
@@ -301,8 +302,8 @@ def calibrations() -> list[bytes]:
 
 @reader("calibration", calibrations, of_json, of_json, of_bytes)
 def _calibration(data: bytes, folder: Path) -> Any:
+    from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
     from workbench.precision.calibration import METHODS, Calibration
-    from workbench.precision.tensorrt_cache import TensorRTCache
 
     found = Calibration.load(put(folder, "c.json", data))
     for method in METHODS:
@@ -317,7 +318,7 @@ def _calibration(data: bytes, folder: Path) -> Any:
     lambda: [b"TRT-101300-EntropyCalibration2\nx: 3c010204\n/layer/h: 3dcccccd\nodd: name: 00000000\n"],
 )
 def _tensorrt_cache(data: bytes, folder: Path) -> Any:
-    from workbench.precision.tensorrt_cache import TensorRTCache
+    from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 
     file = put(folder, "c.cache", data)
     TensorRTCache.is_one(file)
@@ -416,9 +417,9 @@ def _image(data: bytes, folder: Path) -> Any:
     of_bytes,
 )
 def _scheme(data: bytes, _folder: Path) -> Any:
-    from workbench.documents import parse_json
-    from workbench.errors import ConfigError
-    from workbench.precision.whatif import parse
+    from workbench.core.documents import parse_json
+    from workbench.core.errors import ConfigError
+    from workbench.experiments.whatif import parse
 
     try:
         asked = parse_json(text(data), "fuzz")
@@ -465,7 +466,7 @@ def built() -> dict[str, bytes]:
 
 @reader("plan", lambda: [built()["plan.json"]], of_json, of_json, of_bytes)
 def _plan(data: bytes, folder: Path) -> Any:
-    from workbench import trtexec
+    from workbench.compilers.tensorrt import trtexec
 
     plan = trtexec.inspect(put(folder, "plan.json", data))
     shown(plan)
@@ -524,8 +525,8 @@ def _archive(data: bytes, folder: Path) -> Any:
 )
 def _config(data: bytes, _folder: Path) -> Any:
     from workbench.config import BuildConfig
-    from workbench.documents import parse_json
-    from workbench.errors import ConfigError
+    from workbench.core.documents import parse_json
+    from workbench.core.errors import ConfigError
 
     try:
         document = parse_json(text(data), "fuzz")
@@ -549,7 +550,7 @@ def _shapes(data: bytes, _folder: Path) -> Any:
     "error", lambda: [b'{"kind": "BuildError", "message": "m", "hint": "h", "details": {"a": 1}, "code": "c"}'], of_json
 )
 def _error(data: bytes, _folder: Path) -> Any:
-    from workbench.errors import WorkbenchError
+    from workbench.core.errors import WorkbenchError
 
     try:
         document = json.loads(text(data))
@@ -567,7 +568,7 @@ def _error(data: bytes, _folder: Path) -> Any:
     of_bytes,
 )
 def _bench(data: bytes, folder: Path) -> Any:
-    from workbench.measure.bench import SCHEMA, Bench, table
+    from workbench.experiments.bench import SCHEMA, Bench, table
 
     work = Bench(None, ["digits"], out=put(folder, "b.json", data.replace(b"workbench.bench/1", SCHEMA.encode())))  # type: ignore[arg-type]
     return table(work.document)
@@ -577,8 +578,8 @@ def _bench(data: bytes, folder: Path) -> Any:
     "environment", lambda: [b'{"packages": ["a==1"], "created": 1.0, "pins": ["a==1"]}'], of_json, of_bytes, weight=0.1
 )
 def _environment(data: bytes, folder: Path) -> Any:
-    from workbench.environments import MARKER, look
-    from workbench.store import Store
+    from workbench.core.environments import MARKER, look
+    from workbench.core.store import Store
 
     place = folder / "home" / "environments" / "modelopt"
     (place / MARKER).parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ class Failure:
 
 def try_one(name: str, data: bytes, folder: Path, seconds: float = SECONDS) -> tuple[str, str] | None:
     """What went wrong and where; None where the reader answered or refused in our words."""
-    from workbench.errors import WorkbenchError
+    from workbench.core.errors import WorkbenchError
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     signal.setitimer(signal.ITIMER_PROF, seconds)

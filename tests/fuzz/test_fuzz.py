@@ -12,7 +12,7 @@ import pytest
 from tests.fuzz import run
 from tests.fuzz.mutate import fields, message, mutated
 from tests.fuzz.readers import READERS
-from workbench.errors import WorkbenchError
+from workbench.core.errors import WorkbenchError
 
 pytest.importorskip("PIL")
 pytest.importorskip("plotly")

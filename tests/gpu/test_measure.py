@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from workbench import BuildConfig, Session
-from workbench.errors import BuildError, ConfigError, WorkbenchError
-from workbench.jobs import Job
-from workbench.machine import gpus
-from workbench.measure.run import apply
+from workbench.compilers.tensorrt.profile import apply
+from workbench.core.errors import BuildError, ConfigError, WorkbenchError
+from workbench.core.jobs import Job
+from workbench.hardware.machine import gpus
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU: nvidia-smi is absent or lists none"),
 ]
-TASK = "workbench.measure.run:profile"
+TASK = "workbench.compilers.tensorrt.profile:profile"
 MODELS = ("residual_block", "attention", "layernorm_mlp")
 REFERENCE = ("resnet50", "unet", "bert-base", "gpt2-small")
 

@@ -12,7 +12,7 @@ from tests.conftest import wait_for
 from tests.gpu.test_measure import pytestmark as gpu_marks
 from tests.gpu.test_measure import target
 from workbench import Session
-from workbench.plan.times import measured_ceilings, roofline_points
+from workbench.analysis.times import measured_ceilings, roofline_points
 
 pytest.importorskip("anywidget", reason="the panels need anywidget: pip install 'trt-workbench[lab]'")
 pytestmark = gpu_marks
@@ -43,7 +43,7 @@ def test_measure_in_the_panel(session: Session, tmp_path: Path) -> None:
     # No layer does more than what this GPU was seen to reach, by more than the error of two measurements.
     reached = measured_ceilings(plan)
     assert reached is not None
-    from workbench.plan.times import measured_times
+    from workbench.analysis.times import measured_times
 
     times = measured_times(plan)
     assert times is not None

@@ -15,8 +15,8 @@ from tests.gpu.test_measure import _rtx, target
 from tests.unit.test_jobs import gone
 from workbench import BuildConfig, Session
 from workbench.config import ShapeProfile
-from workbench.errors import ConfigError, WorkbenchError, WorkerCrashedError
-from workbench.machine import gpus
+from workbench.core.errors import ConfigError, WorkbenchError, WorkerCrashedError
+from workbench.hardware.machine import gpus
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from workbench import Session
-from workbench.errors import BuildError, ConfigError
-from workbench.machine import gpus
-from workbench.torch_paths import shim
+from workbench.compilers.torch_tensorrt import shim
+from workbench.core.errors import BuildError, ConfigError
+from workbench.hardware.machine import gpus
 
 pytestmark = [
     pytest.mark.gpu,
@@ -108,7 +108,7 @@ def test_a_sample(session: Session, name: str, how: Any, precision: str) -> None
 def test_dynamic_batch_saved_and_loaded(session: Session, tmp_path: Path, retrace: bool) -> None:
     import torch
 
-    from workbench.torch_paths.live import load
+    from workbench.compilers.torch_tensorrt.live import load
 
     module, inputs = small()
     compiled = session.compile_torch(module, inputs, shapes={"input": "1x64:4x64:16x64"}, workspace=1 << 28)
@@ -186,7 +186,7 @@ def test_the_session_still_builds_after_torch_tensorrt(session: Session) -> None
 
 @pytest.mark.long
 def test_bench_has_the_column(session: Session) -> None:
-    from workbench.measure.bench import Bench
+    from workbench.experiments.bench import Bench
 
     document = Bench(
         session, ["residual_block"], [4], ["fp16"], ways=["eager", "torch_tensorrt"], duration_ms=100

@@ -10,10 +10,10 @@ import pytest
 
 from tests.conftest import needs_rtx, needs_torch
 from workbench import Session
-from workbench.errors import BuildError, ConfigError
-from workbench.jobs import Job
-from workbench.measure import bench
-from workbench.measure.bench import Bench, Variant, right, table
+from workbench.core.errors import BuildError, ConfigError
+from workbench.core.jobs import Job
+from workbench.experiments import bench
+from workbench.experiments.bench import Bench, Variant, right, table
 
 pytestmark = [needs_rtx, needs_torch]
 MODEL = "linear_bias_gelu"
@@ -26,7 +26,7 @@ class Timed:
     draws = 0
 
     def __init__(self, task: str, arguments: dict[str, Any], **_: Any) -> None:
-        assert task == "workbench.measure.bench:measure"
+        assert task == "workbench.experiments.bench:measure"
 
     def start(self, **arguments: Any) -> None:
         self.arguments = arguments
@@ -151,10 +151,10 @@ def test_a_quantized_row_may_err_more_than_fp16() -> None:
 
 def test_torch_tensorrt_goes_the_other_way_where_torch_compile_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch-TensorRT 2.11's ``torch.compile`` fails for BERT and GPT-2, its export takes them."""
-    from workbench.errors import BuildError, CompilerUnavailableError
-    from workbench.measure.bench import _by_torch_tensorrt
-    from workbench.torch_paths import live
-    from workbench.torch_paths.report import Partition, Segment
+    from workbench.compilers.torch_tensorrt import live
+    from workbench.compilers.torch_tensorrt.partition import Partition, Segment
+    from workbench.core.errors import BuildError, CompilerUnavailableError
+    from workbench.experiments.bench import _by_torch_tensorrt
 
     engines = [Segment("tensorrt", (), name="a")]
 
@@ -180,6 +180,6 @@ def test_torch_tensorrt_goes_the_other_way_where_torch_compile_fails(monkeypatch
     [(ValueError(""), "ValueError"), (ValueError("\n  a\n\nb\nc"), "a b"), (ValueError("x" * 999), "x" * 300)],
 )
 def test_what_an_error_says_at_first(error: Exception, told: str) -> None:
-    from workbench.errors import first_lines
+    from workbench.core.errors import first_lines
 
     assert first_lines(error, 2) == told

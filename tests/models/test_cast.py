@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from tests.conftest import SAMPLES, needs_rtx
 from tests.models_small import FLOAT, INT64, constant, mlp, model, node, save, value, weights
 from workbench import Model, Session
-from workbench.errors import ModelError, WorkbenchError
+from workbench.core.errors import ModelError, WorkbenchError
 from workbench.precision import cast
 
 NAMES = sorted(p.stem for p in SAMPLES.glob("*.onnx") if p.stem != "unsupported")
@@ -481,8 +481,8 @@ def test_bodies_read_constants_and_inputs_of_the_outer_graph_in_fp32(session: Se
 def test_what_was_written_wrong_is_not_kept(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
-    from workbench.precision.cast import Casting, cast_task
-    from workbench.worker import Reporter
+    from workbench.core.worker import Reporter
+    from workbench.passes.cast import Casting, cast_task
 
     path = save(mlp(), tmp_path / "m.onnx")
     keep = Casting._version
@@ -500,8 +500,8 @@ def test_what_was_written_wrong_is_not_kept(session: Session, tmp_path: Path, mo
 def test_no_scale_that_is_no_positive_number_gets_into_a_model(tmp_path: Path, scale: float) -> None:
     import io
 
-    from workbench.precision.written import check_written
-    from workbench.worker import Reporter
+    from workbench.core.worker import Reporter
+    from workbench.passes.result import check_written
 
     def made(s: float) -> onnx.ModelProto:
         return model([node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"), node("DequantizeLinear", ["q", "s", "z"], ["y"], "dq")],

@@ -11,7 +11,7 @@ from tests.conftest import needs_rtx, needs_torch
 from tests.models_small import chain, constant, model, node, save, value
 from workbench import Session
 from workbench.build import MOST_PLACES, _with_places
-from workbench.errors import BuildError, UnsupportedNodesError
+from workbench.core.errors import BuildError, UnsupportedNodesError
 from workbench.model.provenance import Source
 
 SOURCE = Source("encoder.layer.0", "Attention", "/home/somebody/net.py", 12, "return q @ k", "aten.matmul.default")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import HAS_TORCH, needs_rtx
 from workbench import Session
-from workbench.errors import ConfigError, ExportWarning, ModelError
+from workbench.core.errors import ConfigError, ExportWarning, ModelError
 
 pytestmark = pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
 if HAS_TORCH:
@@ -299,7 +299,7 @@ X8 = torch.randn(2, 8) if HAS_TORCH else None
         (OnlyByKeyword, {"x": X8, "scale": 2.0, "y": X8}, ["x", "y"], None),
     ],
 )  # fmt: skip
-@pytest.mark.filterwarnings("ignore::workbench.errors.ExportWarning")
+@pytest.mark.filterwarnings("ignore::workbench.core.errors.ExportWarning")
 def test_modules_are_exported_as_they_are_called(session: Session, make, inputs, names, outputs) -> None:
     shapes = dict.fromkeys(names, BATCH)
     model = session.add(make(), inputs, name="m", shapes=shapes)

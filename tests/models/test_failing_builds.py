@@ -22,8 +22,8 @@ from tests.models_small import constant, model, node, save, value
 from workbench import Session
 from workbench.compilers.tensorrt import causes
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import WorkbenchError
-from workbench.jobs import Job
+from workbench.core.errors import WorkbenchError
+from workbench.core.jobs import Job
 
 pytestmark = needs_rtx
 F32, F16, BF16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16

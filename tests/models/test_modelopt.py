@@ -11,10 +11,10 @@ import pytest
 
 from tests.conftest import needs_rtx
 from workbench import Session
-from workbench.environments import look
+from workbench.core.environments import look
+from workbench.core.store import Store
 from workbench.precision.audit import audit
 from workbench.precision.modelopt import autocast
-from workbench.store import Store
 
 HOME = os.environ.get("WORKBENCH_TEST_MODELOPT", "")
 pytestmark = pytest.mark.skipif(

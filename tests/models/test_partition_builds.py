@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import SAMPLES, needs_rtx
 from workbench import Session
-from workbench.errors import BuildError
+from workbench.core.errors import BuildError
 
 pytestmark = needs_rtx
 LIGHT = sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("light_*.onnx"))

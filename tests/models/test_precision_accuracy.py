@@ -12,7 +12,7 @@ from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
 from tests.models_small import constant, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Session
-from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.precision import cast, quantize
 from workbench.precision.accuracy import accuracy, errors, mixed, sensitivity
 from workbench.precision.audit import audit

@@ -25,10 +25,10 @@ from tests.conftest import SAMPLES, needs_rtx
 from tests.models.test_cast import random_inputs
 from tests.models_small import INT64, constant, model, node, save, value, weights
 from workbench import Session
-from workbench.precision.cast import cast_task, load_ir, save_ir
+from workbench.core.worker import Reporter
+from workbench.passes.cast import cast_task, load_ir, save_ir
 from workbench.precision.overflow import overflow_task
 from workbench.precision.simulate import simulate
-from workbench.worker import Reporter
 
 BOOL, INT32 = TensorProto.BOOL, TensorProto.INT32
 KIND: dict[str, Any] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}

@@ -13,10 +13,10 @@ import pytest
 from tests.conftest import SAMPLES, needs_rtx
 from tests.models_small import constant, model, node, save, value, weights
 from workbench import Session
-from workbench.errors import ConfigError, ModelError
+from workbench.core.errors import ConfigError, ModelError
+from workbench.passes.place_qdq import KINDS, fix, look
 from workbench.precision import quantize
 from workbench.precision.audit import audit
-from workbench.precision.placement import KINDS, fix, look
 
 
 def pair(name: str, scale: str = "s") -> list[onnx.NodeProto]:

@@ -12,7 +12,7 @@ from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
 from tests.models_small import FLOAT, INT64, constant, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Plan, Session
-from workbench.errors import CalibrationError, ModelError
+from workbench.core.errors import CalibrationError, ModelError
 from workbench.precision import cast, quantize
 from workbench.precision.accuracy import accuracy
 from workbench.precision.calibration import Calibration, inputs_of, random_batches
@@ -258,7 +258,7 @@ def test_weights_that_are_listed_as_inputs_are_weights(session: Session, tmp_pat
 
 
 def test_cancel(session: Session, tmp_path: Path) -> None:
-    from workbench.errors import CancelledError
+    from workbench.core.errors import CancelledError
 
     exact = Model("net", save(net(), tmp_path / "net.onnx"))
     with pytest.raises(CancelledError):
@@ -291,7 +291,7 @@ def test_the_librarys_placement_requantizes_twice_and_the_audit_shows_it(shared:
 
 @needs_rtx
 def test_a_target_without_the_type_is_named(session: Session, tmp_path: Path) -> None:
-    from workbench.errors import BuildError
+    from workbench.core.errors import BuildError
 
     exact = Model("net", save(wide(), tmp_path / "net.onnx"))
     low = quantize(exact, session.store, to="fp8", data="random:16")

@@ -15,11 +15,11 @@ from onnx import TensorProto, helper
 from tests.models_small import constant, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Session
+from workbench.core.worker import Reporter
+from workbench.passes.cast import load_ir, save_ir
 from workbench.precision import cast, quantize
 from workbench.precision.accuracy import accuracy
-from workbench.precision.cast import load_ir, save_ir
 from workbench.precision.simulate import simulate
-from workbench.worker import Reporter
 
 RNG = np.random.default_rng(0)
 KINDS = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}

@@ -13,13 +13,13 @@ from tests.conftest import HAS_TORCH, needs_rtx
 from tests.models_small import save
 from tests.unit.test_precision_insert import net
 from workbench import Session
+from workbench.analysis.roofline import device
 from workbench.build import Build
-from workbench.errors import CancelledError
-from workbench.plan.roofline import device
-from workbench.precision.cast import load_ir, save_ir
+from workbench.core.errors import CancelledError
+from workbench.core.worker import Reporter
+from workbench.experiments.whatif import WhatIf
+from workbench.passes.cast import load_ir, save_ir
 from workbench.precision.simulate import simulate
-from workbench.precision.whatif import WhatIf
-from workbench.worker import Reporter
 
 pytestmark = needs_rtx
 pytest.importorskip("sklearn", reason="the digits are scikit-learn's: pip install scikit-learn")
@@ -49,7 +49,7 @@ def test_plans_are_counted_again_from_their_files(found: WhatIf) -> None:
         assert row["engine_bytes"] == (variant.engine.folder / "engine").stat().st_size
         flops = {k.removeprefix("flops_"): v for k, v in row.items() if k.startswith("flops_") and not np.isnan(v)}
         assert sum(flops.values()) == sum(la["flops"] for la in layers)
-        # The slower of memory and arithmetic, and a launch: see the head of workbench.plan.roofline.
+        # The slower of memory and arithmetic, and a launch: see the head of workbench.analysis.roofline.
         least = sum((la["bytes_read"] + la["bytes_written"]) / card.bandwidth * 1e3 + 2e-3 for la in layers)
         assert row["time_source"] == "estimated"
         assert row["time_on"] == card.name
@@ -183,7 +183,7 @@ def test_a_cast_with_lists_is_a_variant(session: Session, tmp_path: Path) -> Non
 
 
 def test_a_profiled_engine_shows_its_measured_time(session: Session, tmp_path: Path) -> None:
-    """The profile is made up here: there is no GPU; its form is that of `workbench.measure.run.profile`."""
+    """The profile is made up here: there is no GPU; its form is that of `workbench.compilers.tensorrt.profile.profile`."""
     exact = session.add(save(net(), tmp_path / "net.onnx"))
     found = session.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
     assert found["int8"].time[1] == "estimated"

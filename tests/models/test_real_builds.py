@@ -15,7 +15,7 @@ from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
 from tests.contract.test_compilers import check
 from tests.models_small import chain, constant, model, node, save, value, weights
 from workbench import Plan, Session
-from workbench.errors import BuildError, CancelledError, ConfigError, ModelError, WorkerCrashedError
+from workbench.core.errors import BuildError, CancelledError, ConfigError, ModelError, WorkerCrashedError
 from workbench.model import samples
 
 pytestmark = needs_rtx

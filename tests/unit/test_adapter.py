@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.models_small import mlp, save
 from workbench import BuildConfig, ShapeProfile
 from workbench.compilers.tensorrt import build as adapter
-from workbench.errors import BuildError, ConfigError, ListingError, UnsupportedNodesError
+from workbench.core.errors import BuildError, ConfigError, ListingError, UnsupportedNodesError
 
 API = ROOT.parent / "shared" / "facts" / "api"
 VERSIONS = {"10": "tensorrt_10.13.json", "11": "tensorrt_11.4.json", "rtx": "tensorrt_rtx_1.7.json"}

@@ -17,10 +17,10 @@ import pytest
 
 from tests.models_small import mlp, save
 from workbench import Session
-from workbench.errors import LimitError, StoreError, WorkbenchError
+from workbench.core.errors import LimitError, StoreError, WorkbenchError
+from workbench.core.store import Store
 from workbench.model.trust import trusted
-from workbench.plan.check import SchemaError, checker
-from workbench.store import Store
+from workbench.plan.validate import SchemaError, checker
 
 FAKE = {"compiler": "fake"}
 
@@ -356,7 +356,7 @@ def test_an_archive_that_says_it_is_smaller_than_it_is(archive: Path, victim: St
 def test_bytes_are_counted_while_they_are_unpacked() -> None:
     import io
 
-    from workbench.archive import _copy
+    from workbench.session.archive import _copy
 
     out = io.BytesIO()
     assert _copy(io.BytesIO(b"12345"), out, 5, "It")[0] == 5

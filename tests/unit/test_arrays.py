@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.errors import CalibrationError, LimitError
+from workbench.core.errors import CalibrationError, LimitError
 from workbench.precision.arrays import read_arrays, read_image
 from workbench.precision.calibration import Input, gather
 from workbench.precision.samples import read_labels

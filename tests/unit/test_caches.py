@@ -19,10 +19,10 @@ from workbench import BuildConfig, Session, compilers
 from workbench.compilers.tensorrt import build as adapter
 from workbench.compilers.tensorrt import refit as refitting
 from workbench.compilers.tensorrt.runtime import Runner
-from workbench.errors import BuildError, CompilerUnavailableError, ConfigError
-from workbench.machine import Gpu, gpus
+from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError
+from workbench.core.shared_arrays import Shared
+from workbench.hardware.machine import Gpu, gpus
 from workbench.measure.running import refit
-from workbench.shared import Shared
 
 pytestmark = pytest.mark.tiny
 made = test_adapter.made

@@ -16,12 +16,12 @@ from tests.unit.test_adapter import VERSIONS, Shaped, Silent, State, fake_module
 from tests.unit.test_measure import Pretended
 from workbench import Session, compilers
 from workbench.compilers.tensorrt import calibrators
+from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 from workbench.compilers.tensorrt.calibrators import CALIBRATORS, calibrate
-from workbench.errors import CalibrationError, ConfigError
-from workbench.jobs import Job
+from workbench.core.errors import CalibrationError, ConfigError
+from workbench.core.jobs import Job
 from workbench.precision.calibration import gather, inputs_of
 from workbench.precision.quantize import calibration, quantize
-from workbench.precision.tensorrt_cache import TensorRTCache
 
 TEXT = "TRT-101300-EntropyCalibration2\nx: 3c010204\n/layer/h: 3dcccccd\nodd: name: 00000000\n"
 DATA = np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32)

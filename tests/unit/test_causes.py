@@ -15,7 +15,7 @@ from workbench.compilers.tensorrt import targets
 from workbench.compilers.tensorrt.case import Case, words
 from workbench.compilers.tensorrt.refused import Complaint, builder_error, parser_error, reason
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import BuildError, ConfigError
+from workbench.core.errors import BuildError, ConfigError
 
 NO_DRIVER = (
     "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at "

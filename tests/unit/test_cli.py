@@ -111,7 +111,7 @@ def test_shapes(cli, dynamic: Path) -> None:
 )  # fmt: skip
 def test_wrong_shapes_targets_and_options(cli, dynamic: Path, arguments: list[str], told: list[str]) -> None:
     if "current" in arguments:
-        from workbench.machine import gpus
+        from workbench.hardware.machine import gpus
 
         if gpus():
             pytest.skip("this machine has a GPU: current is no error")
@@ -233,7 +233,7 @@ def test_ctrl_c_ends_the_worker_and_is_no_traceback(home: Path) -> None:
 def test_how_exports_are_checked_is_an_option_of_all_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from workbench.cli import app
+    from workbench.cli.main import app
 
     monkeypatch.setenv("WORKBENCH_EXPORT_CHECK", "error")
     assert CliRunner().invoke(app, ["--check", "warn", "samples"]).exit_code == 0

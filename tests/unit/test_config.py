@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workbench import BuildConfig, ShapeProfile, ShapeRange, ValueRange
 from workbench.config import sizes_of
-from workbench.errors import ConfigError, LimitError
+from workbench.core.errors import ConfigError, LimitError
 
 pytestmark = pytest.mark.tiny
 
@@ -153,7 +153,7 @@ def test_targets_of_another_kind_are_refused() -> None:
 
 @pytest.mark.parametrize("value", [5, None, 1.5, {"a": 1}])
 def test_lists_of_a_cast_are_names(value: object) -> None:
-    from workbench.precision.whatif import parse
+    from workbench.experiments.whatif import parse
 
     with pytest.raises(ConfigError, match="not names"):
         parse({"to": "fp16", "keep_ops": value})

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.models_small import constant, model, node, save, value, weights
+from workbench.core.units import flops_text
 from workbench.model import Model
 from workbench.model.cost import _MOVES, _RULES, CONTAINERS, SHAPES, VIEWS, node_cost, node_costs, totals
 from workbench.model.graph import Graph
-from workbench.units import flops_text
 
 pytestmark = pytest.mark.tiny
 X = value("x", [2, 6, 10, 10])

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.models_damaged import damaged, rewired, seeds
-from workbench.errors import WorkbenchError
-from workbench.gotchas import of_model
+from workbench.analysis.checks import of_model
+from workbench.core.errors import WorkbenchError
 from workbench.model.model import Model
-from workbench.widgets import wire
-from workbench.widgets.lens import Lens
+from workbench.present import wire
+from workbench.present.lens import Lens
 
 SEEDS = seeds()
 NAMES = list(SEEDS)

@@ -39,7 +39,7 @@ def test_a_direct_dependency_is_pinned_within_its_bounds(text: str) -> None:
 
 
 def test_no_pinned_version_has_a_known_fault() -> None:
-    from workbench.environments import RECIPES
+    from workbench.core.environments import RECIPES
 
     for recipe in RECIPES.values():
         for pin in recipe.pins:

@@ -21,8 +21,8 @@ from tests.conftest import ROOT, wait_for
 from tests.models_small import mlp, save
 from tests.unit.test_store import fill, mounted
 from workbench import Session
-from workbench.errors import StoreError
-from workbench.store import Store, unwritable, whole, written
+from workbench.core.errors import StoreError
+from workbench.core.store import Store, unwritable, whole, written
 
 FAKE = {"compiler": "fake"}
 
@@ -41,7 +41,7 @@ def mode(path: Path) -> int:
 
 def writers(session: Session, small: Path) -> dict[str, Callable[[Path], object]]:
     """Everything that writes a file which the user named."""
-    from workbench.cli_precision import _export
+    from workbench.cli.precision import _export
 
     engine = session.build(small, **FAKE)
     low = session.cast(small, "fp16")
@@ -240,15 +240,15 @@ build.result()
 
 SHELL = """
 import sys
-from workbench.cli import main
+from workbench.cli.main import main
 sys.argv = ["workbench", "fusions", sys.argv[1], "--compiler", "fake", "--session", "busy"]
-import workbench.session
-real = workbench.session.Session.start_build
+import workbench.session.session
+real = workbench.session.session.Session.start_build
 def start(self, model, config=None, **options):
     build = real(self, model, config.replace(flags=("hang",)), **options)
     build.on_change(lambda b: b.progress and print("busy", flush=True))
     return build
-workbench.session.Session.start_build = start
+workbench.session.session.Session.start_build = start
 main()
 """
 
@@ -316,7 +316,7 @@ def test_folders_of_an_earlier_version_go_after_a_day(home: Path) -> None:
 
 def test_a_draft_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     code = (
-        "import sys, os; from pathlib import Path; from workbench.store import whole\n"
+        "import sys, os; from pathlib import Path; from workbench.core.store import whole\n"
         "with whole(Path(sys.argv[1])) as draft:\n"
         "    draft.write_text('half'); print('x', flush=True); sys.stdin.read()"
     )
@@ -487,7 +487,7 @@ def test_a_link_in_a_build_is_not_exported(session: Session, small: Path, tmp_pa
 def test_a_lock_is_held_by_one(home: Path) -> None:
     store = Store()
     code = (
-        "import sys; from workbench.store import Store\n"
+        "import sys; from workbench.core.store import Store\n"
         "with Store().lock('x'):\n    print('x', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.documents import read_text
+from workbench.core.documents import read_text
 
 pytestmark = pytest.mark.tiny
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from workbench import Model, Session, environments
-from workbench.environments import Recipe, create, look, python_of, remove
-from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError, WorkerCrashedError
-from workbench.jobs import Job
+from workbench import Model, Session
+from workbench.core import environments
+from workbench.core.environments import Recipe, create, look, python_of, remove
+from workbench.core.errors import CancelledError, CompilerUnavailableError, ConfigError, WorkerCrashedError
+from workbench.core.jobs import Job
+from workbench.core.store import Store
 from workbench.precision.modelopt import autocast, maker
 from workbench.precision.quantize import Scheme, quantize
-from workbench.store import Store
 
 
 @pytest.fixture

@@ -8,13 +8,15 @@ from xml.dom import minidom
 
 import pytest
 
-from workbench import Session, figures, figures_time
+from workbench import Session
+from workbench.charts import plan as figures
+from workbench.charts import time as figures_time
 from workbench.plan import Plan
 from workbench.plan.traffic import summarize
 from workbench.precision.accuracy import Mixed, Sensitivity
 from workbench.precision.calibration import Histogram
-from workbench.widgets import static
-from workbench.widgets.lens import Lens
+from workbench.present import page as static
+from workbench.present.lens import Lens
 
 pytest.importorskip("plotly")
 
@@ -148,8 +150,8 @@ def hostile(plan: Plan) -> Plan:
 
 
 def test_no_name_becomes_a_link_in_any_chart(plan: Plan) -> None:
-    from workbench.plan.roofline import DEVICES
-    from workbench.plan.times import measured_times
+    from workbench.analysis.roofline import DEVICES
+    from workbench.analysis.times import measured_times
 
     odd = hostile(plan)
     times = measured_times(odd)
@@ -171,6 +173,6 @@ def test_no_name_becomes_a_link_in_any_chart(plan: Plan) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, -(10**400)])
 def test_numbers_that_no_unit_can_say_are_unknown(value: float) -> None:
-    from workbench.units import bytes_text, count_text, ms_text
+    from workbench.core.units import bytes_text, count_text, ms_text
 
     assert [text.strip() for text in (count_text(value), bytes_text(value), ms_text(value))] == ["?"] * 3

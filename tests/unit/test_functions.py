@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 
 from tests.models_small import constant, model, node, value, weights
-from workbench.errors import LimitError, ModelError
+from workbench.core.errors import LimitError, ModelError
 from workbench.model.functions import inlined
 from workbench.model.graph import Graph
 from workbench.model.provenance import source_of

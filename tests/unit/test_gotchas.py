@@ -16,8 +16,7 @@ from tests.conftest import SAMPLES, needs_rtx
 from tests.models_refused import CASES, attention, nms
 from tests.models_small import FLOAT, INT64, constant, model, node, save, value, weights
 from workbench import Session
-from workbench.config import ShapeProfile
-from workbench.gotchas import (
+from workbench.analysis.checks import (
     Gotcha,
     bare_layers,
     bound_to_gpu,
@@ -33,12 +32,13 @@ from workbench.gotchas import (
     runtime_shapes,
     unsupported,
 )
-from workbench.machine import Gpu
+from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
+from workbench.compilers.torch_tensorrt.planned import from_parser
+from workbench.config import ShapeProfile
+from workbench.hardware.machine import Gpu
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan.plan import Layer, Plan, PlanTensor
-from workbench.torch_paths import Operator, Partition, Segment
-from workbench.torch_paths.plan import from_parser
 
 SMALL = model([node("Relu", ["x"], ["y"], "relu")], [value("x", [1, 4])], [value("y", [1, 4])])
 
@@ -437,7 +437,7 @@ def test_an_engine_whose_model_is_gone(pair: tuple[Any, Any], session: Session, 
 
 
 def test_an_empty_session(session: Session) -> None:
-    from workbench.errors import StoreError
+    from workbench.core.errors import StoreError
 
     with pytest.raises(StoreError, match="has no model yet"):
         session.gotchas()
@@ -464,7 +464,7 @@ def test_who_is_asked(session: Session, tmp_path: Path) -> None:
     assert "no-profile" not in shaped
     half = session.gotchas(tmp_path / "a.onnx", shapes={"q": "1x4x16x64"}, precision="fp16")
     assert not [f for f in half if f.severity == "problem"]
-    from workbench.errors import ConfigError
+    from workbench.core.errors import ConfigError
 
     with pytest.raises(ConfigError):
         session.gotchas(tmp_path / "a.onnx", ask="builder")
@@ -495,7 +495,7 @@ def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
     told = cli("gotchas", "unsupported", "--format", "json")
     assert told.returncode == 0, told.stderr
     document = json.loads(told.stdout)
-    assert document["schema"] == "workbench.gotchas/1"
+    assert document["schema"] == "workbench.analysis.checks/1"
     assert document["findings"][0]["nodes"] == ["node_Det_6"]
     table = cli("gotchas", "attention", "--build", "--precision", "fp16")
     assert "The engine belongs to sm89" in table.stdout

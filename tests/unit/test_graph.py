@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from tests.models_small import chain, constant, mlp, model, node, value, weights
-from workbench.errors import ConfigError, LimitError, ModelError
+from workbench.core.errors import ConfigError, LimitError, ModelError
 from workbench.model.graph import Graph, nbytes
 from workbench.plan.reasons import _value_numbers
 
@@ -258,7 +258,7 @@ BROKEN = {
 @pytest.mark.tiny
 @pytest.mark.parametrize("code", BROKEN)
 def test_what_is_wrong_with_a_model_is_told(code: str) -> None:
-    from workbench.gotchas import broken
+    from workbench.analysis.checks import broken
 
     graph = Graph(model(BROKEN[code], [value("x", [2, 4])], [value("y", None)], infer=False))
     (problem,) = graph.problems

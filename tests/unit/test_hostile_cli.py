@@ -144,7 +144,7 @@ def test_a_hostile_line_is_answered(
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """A line of bash in which ``$W`` stands for workbench."""
-    env = {**os.environ, "W": f"{sys.executable} -m workbench.cli", **environment}
+    env = {**os.environ, "W": f"{sys.executable} -m workbench", **environment}
     return subprocess.run(["bash", "-c", command], capture_output=True, timeout=120, env=env, check=False)
 
 

@@ -69,7 +69,7 @@ def test_the_public_surface() -> None:
 def test_errors_survive_the_trip_between_processes() -> None:
     import json
 
-    from workbench import errors
+    from workbench.core import errors
 
     kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, errors.WorkbenchError)]
     assert len(kinds) > 8
@@ -96,6 +96,6 @@ def test_errors_survive_the_trip_between_processes() -> None:
     ],
 )
 def test_units(value: float | None, text: str) -> None:
-    from workbench.units import bytes_text
+    from workbench.core.units import bytes_text
 
     assert bytes_text(value) == text

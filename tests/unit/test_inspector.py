@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import time_limit
 from workbench.compilers.tensorrt.inspector import kind_of_file, nodes_in, parse_inspection, read_json, read_layers
 from workbench.compilers.tensorrt.listing import parse_listing
-from workbench.errors import LimitError, ListingError, ProfileError
+from workbench.core.errors import LimitError, ListingError, ProfileError
 
 pytestmark = pytest.mark.tiny
 DATA = Path(__file__).parent.parent / "data"

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT, wait_for
-from workbench import jobs, limits
-from workbench.errors import (
+from workbench.core import jobs, limits
+from workbench.core.errors import (
     CancelledError,
     ConfigError,
     LimitError,
@@ -25,7 +25,7 @@ from workbench.errors import (
     WorkbenchError,
     WorkerCrashedError,
 )
-from workbench.jobs import Job
+from workbench.core.jobs import Job
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +178,7 @@ def test_a_listener_that_raises_does_not_stop_the_job() -> None:
 
 PARENT = """
 import os, sys, time
-from workbench.jobs import Job
+from workbench.core.jobs import Job
 how = sys.argv[1]
 job = Job("tests.tasks:hold_the_interpreter" if how == "busy" else "tests.tasks:hang", {})
 if how != "waiting":
@@ -334,7 +334,7 @@ def test_a_question_that_was_interrupted_leaves_no_worker_with_half_of_it(monkey
 
 FORKS = """
 import os, signal, sys
-from workbench import jobs
+from workbench.core import jobs
 jobs.guarded("tests.tasks:quick", {}, title="reading")
 jobs._idle_lock.acquire(); jobs._starter_lock.acquire()  # as another thread may hold them at this moment
 if os.fork() == 0:

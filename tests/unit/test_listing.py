@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import time_limit
 from workbench.compilers.tensorrt.listing import owners, parse_listing, split_format
-from workbench.errors import LimitError, ListingError
+from workbench.core.errors import LimitError, ListingError
 
 pytestmark = pytest.mark.tiny
 DATA = Path(__file__).parent.parent / "data" / "listings"

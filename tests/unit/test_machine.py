@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench import machine
+from workbench.hardware import machine
 
 pytestmark = pytest.mark.tiny
 TWO = """\

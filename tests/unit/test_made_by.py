@@ -10,15 +10,16 @@ import pytest
 
 from tests.models_small import save
 from tests.unit.test_precision_insert import net
-from workbench import Session, machine
-from workbench.errors import CompilerUnavailableError
-from workbench.jobs import Job
-from workbench.machine import installed, made_by
+from workbench import Session
+from workbench.core.errors import CompilerUnavailableError
+from workbench.core.jobs import Job
+from workbench.hardware import machine
+from workbench.hardware.machine import installed, made_by
 from workbench.model import Model
+from workbench.passes.cast import cast
+from workbench.passes.place_qdq import fix
 from workbench.precision.accuracy import accuracy
 from workbench.precision.calibration import Calibration
-from workbench.precision.cast import cast
-from workbench.precision.placement import fix
 from workbench.precision.quantize import quantize
 
 DATA = {"x": np.random.default_rng(0).standard_normal((16, 8, 8, 8)).astype(np.float32)}

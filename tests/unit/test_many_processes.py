@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.models_small import mlp, save
 from tests.unit.test_store import BUILD, SLOW
 from workbench import Session
-from workbench.store import Store, read_seal, sound
+from workbench.core.store import Store, read_seal, sound
 
 LONG = bool(os.environ.get("WORKBENCH_LONG_TESTS"))
 PROCESSES, SECONDS, POINTS = (10, 60, 42) if LONG else (4, 5, 12)
@@ -133,7 +133,7 @@ import os, signal, sys
 from pathlib import Path
 point, path, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 from workbench import Session
-import workbench.build, workbench.archive, workbench.precision.cast
+import workbench.build, workbench.session.archive, workbench.passes.cast
 places = (os.environ["WORKBENCH_HOME"], str(out.parent))
 count = 0
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "sqlite3.connect"}

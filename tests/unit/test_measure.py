@@ -14,17 +14,17 @@ import pytest
 
 from tests.unit import test_adapter
 from tests.unit.test_adapter import VERSIONS, Silent, State, fake_module
-from workbench import trtexec
+from workbench.analysis import roofline
+from workbench.compilers.tensorrt import trtexec
+from workbench.compilers.tensorrt.profile import apply, profile
 from workbench.compilers.tensorrt.runtime import Runner, check_file, need_gpu
-from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, ProfileError
-from workbench.jobs import Job
-from workbench.machine import gpus
+from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, ProfileError
+from workbench.core.jobs import Job
+from workbench.hardware.cuda import TorchDevice
+from workbench.hardware.machine import gpus
+from workbench.hardware.nvml import Gauge
 from workbench.measure import compare, steady
-from workbench.measure.cuda import TorchDevice
 from workbench.measure.latency import Latency
-from workbench.measure.nvml import Gauge
-from workbench.measure.run import apply, profile
-from workbench.plan import roofline
 from workbench.plan.kinds import kind_of
 from workbench.plan.plan import HOST
 
@@ -375,7 +375,7 @@ class Nvml:
 
 def test_clocks_and_energy(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module, _, device, path = made
-    monkeypatch.setattr("workbench.measure.nvml._EVERY", 0.0)
+    monkeypatch.setattr("workbench.hardware.nvml._EVERY", 0.0)
     common = {
         "module": module.__name__,
         "engine": str(path),
@@ -414,7 +414,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("question", REFUSED)
 def test_a_field_that_the_driver_refuses_is_none(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.measure.nvml._EVERY", 0.0)
+    monkeypatch.setattr("workbench.hardware.nvml._EVERY", 0.0)
 
     def refuse(*_: object) -> int:
         raise KeyError("Not Supported")
@@ -746,7 +746,7 @@ def test_without_a_gpu_it_is_told() -> None:
 
 @pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
 def test_a_worker_without_a_gpu_says_so(tmp_path: Path) -> None:
-    job = Job("workbench.measure.run:profile", {}, title="measure", time_limit=120)
+    job = Job("workbench.compilers.tensorrt.profile:profile", {}, title="measure", time_limit=120)
     job.start(module="tensorrt_rtx", engine=str(tmp_path / "engine"), folder=str(tmp_path))
     with pytest.raises(CompilerUnavailableError, match="needs an NVIDIA GPU"):
         job.result()

@@ -17,7 +17,7 @@ from onnx.external_data_helper import load_external_data_for_model
 
 from tests.models_small import constant, mlp, model, node, save, value, weights
 from workbench import Session
-from workbench.errors import LimitError, ModelError, WorkbenchError
+from workbench.core.errors import LimitError, ModelError, WorkbenchError
 from workbench.model.graph import Graph
 from workbench.model.onnx_file import INLINE_LIMIT, external_files, fingerprint, read_graph, tensors_of
 

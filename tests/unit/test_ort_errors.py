@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto
 
 from tests.models_small import constant, model, node, save, value
-from workbench.errors import CalibrationError, ModelError
+from workbench.core.errors import CalibrationError, ModelError
 from workbench.precision.accuracy import _open, _run
 from workbench.precision.ort_errors import RULES, raised, ways_out
 

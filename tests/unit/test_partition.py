@@ -17,13 +17,13 @@ import pytest
 from tests.conftest import SAMPLES, needs_rtx, needs_torch
 from tests.models_small import mlp, model, node, save, value
 from workbench import Session
+from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
+from workbench.compilers.torch_tensorrt.planned import _ordered, from_parser
 from workbench.config import ShapeProfile
-from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
-from workbench.machine import gpus
+from workbench.core.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
+from workbench.hardware.machine import gpus
 from workbench.model.model import Model
 from workbench.model.provenance import Source
-from workbench.torch_paths import Operator, Partition, Segment
-from workbench.torch_paths.plan import _ordered, from_parser
 
 HAS_TORCH_TENSORRT = importlib.util.find_spec("torch_tensorrt") is not None
 needs_torch_tensorrt = pytest.mark.skipif(
@@ -154,7 +154,7 @@ def test_without_torch_tensorrt(session: Session) -> None:
 
 @pytest.mark.skipif(bool(gpus()), reason="there is a GPU")
 def test_compile_without_a_gpu(session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from workbench.torch_paths import live, shim
+    from workbench.compilers.torch_tensorrt import live, shim
 
     monkeypatch.setattr(shim, "installed", lambda: "2.13.0")
     with pytest.raises(CompilerUnavailableError, match="none here") as error:
@@ -192,7 +192,7 @@ def test_another_tensorrt_of_the_same_name(monkeypatch: pytest.MonkeyPatch) -> N
 def test_examples_and_open_dimensions() -> None:
     import torch
 
-    from workbench.torch_paths.export import cast, export, prepare
+    from workbench.compilers.torch_tensorrt.export import cast, export, prepare
 
     class Two(torch.nn.Module):
         def __init__(self) -> None:
@@ -235,7 +235,7 @@ def test_examples_and_open_dimensions() -> None:
 def test_a_module_that_fixes_its_batch() -> None:
     import torch
 
-    from workbench.torch_paths.export import export, prepare
+    from workbench.compilers.torch_tensorrt.export import export, prepare
 
     class Fixed(torch.nn.Module):
         def forward(self, x: Any) -> Any:
@@ -301,7 +301,7 @@ def fake_torch_tensorrt(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 def test_the_partitioner_is_listened_to(fake_torch_tensorrt: Any) -> None:
     import torch
 
-    from workbench.torch_paths.record import qualified, recording
+    from workbench.compilers.torch_tensorrt.record import qualified, recording
 
     class Net(torch.nn.Module):
         def forward(self, x: Any) -> Any:
@@ -333,7 +333,7 @@ def test_the_partitioner_is_listened_to(fake_torch_tensorrt: Any) -> None:
 def test_a_graph_that_is_left_to_pytorch(fake_torch_tensorrt: Any) -> None:
     import torch
 
-    from workbench.torch_paths.record import recording
+    from workbench.compilers.torch_tensorrt.record import recording
 
     gm = torch.export.export(torch.nn.ReLU(), (torch.ones(2, 3),)).graph_module
     with recording(5) as found:
@@ -402,7 +402,7 @@ class TestPlanned:
 DRY = """
 import json, torch
 from workbench.config import ShapeProfile
-from workbench.torch_paths import live, shim
+from workbench.compilers.torch_tensorrt import live, shim
 module = shim.importable("sm89")
 shim.importable = lambda target: module
 live.gpus = lambda: ("pretended",)

@@ -13,12 +13,12 @@ from tests.conftest import needs_rtx
 from tests.models_refused import CASES, attention, int32_bias, nms, qlinear
 from tests.models_small import INT64, constant, mlp, model, node, save, value
 from workbench import BuildConfig, Session
-from workbench.errors import BuildError, ConfigError
+from workbench.compilers.torch_tensorrt import planned as plan
+from workbench.compilers.torch_tensorrt.partition import Partition
+from workbench.compilers.torch_tensorrt.rest import STAND_IN, named, ordered, reads, rest, segments, sources, write
+from workbench.core.errors import BuildError, ConfigError
 from workbench.model.graph import Graph
 from workbench.model.model import Model
-from workbench.torch_paths import plan
-from workbench.torch_paths.report import Partition
-from workbench.torch_paths.rest import STAND_IN, named, ordered, reads, rest, segments, sources, write
 
 REFUSED = [name for name, case in CASES.items() if case.refused]
 

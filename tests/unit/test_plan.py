@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.models_small import constant, mlp, model, node, value, weights
-from workbench.errors import StoreError
+from workbench.core.errors import StoreError
 from workbench.model.graph import Graph
 from workbench.model.provenance import Source
 from workbench.plan import Layer, Plan, PlanTensor, assemble, liveness

@@ -15,14 +15,16 @@ import pytest
 
 from tests import profiles
 from tests.conftest import ROOT
-from workbench import Session, cli, trtexec
-from workbench.errors import StoreError, WorkbenchError
+from workbench import Session
+from workbench.analysis.times import device_of, doubts, measured_ceilings
+from workbench.cli import main as cli
+from workbench.compilers.tensorrt import trtexec
+from workbench.core.errors import StoreError, WorkbenchError
 from workbench.plan import Plan, schema
-from workbench.plan.check import checker
-from workbench.plan.times import device_of, doubts, measured_ceilings
+from workbench.plan.validate import checker
+from workbench.present import page as static
+from workbench.present.lens import Lens
 from workbench.report import report
-from workbench.widgets import static
-from workbench.widgets.lens import Lens
 
 MUTATIONS = int(os.environ.get("WORKBENCH_MUTATIONS", "600"))
 VALUES: list[Any] = [

@@ -198,8 +198,8 @@ def test_a_peak_above_the_compilers_own_total_is_marked() -> None:
 
 
 def test_shell_and_report_say_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
-    from workbench.cli import _print_layers
-    from workbench.widgets.static import facts
+    from workbench.cli.main import _print_layers
+    from workbench.present.page import facts
 
     made = model([node("Concat", ["x", "x"], ["c"], "cat", axis=1), node("Exp", ["x"], ["e"], "exp"), node("Softmax", ["c"], ["s"], "soft"),
                   node("Add", ["s", "s"], ["y"], "add"), node("Flatten", ["e"], ["z"], "flat")],

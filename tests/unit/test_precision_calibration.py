@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.models_small import mlp, save
 from workbench import Model
-from workbench.errors import CalibrationError, ConfigError
+from workbench.core.errors import CalibrationError, ConfigError
 from workbench.precision.calibration import (
     BINS,
     Calibration,
@@ -506,7 +506,7 @@ def test_no_range_that_is_no_number_reaches_a_model(end: object) -> None:
     import onnx_ir as ir
 
     from tests.models_small import mlp
-    from workbench.precision.insert import Choices, Insertion
+    from workbench.passes.insert_qdq import Choices, Insertion
 
     with pytest.raises(CalibrationError) as caught:
         Insertion(ir.from_proto(mlp()), Choices(), {"h": end}, to="int8")  # type: ignore[dict-item]

@@ -159,8 +159,8 @@ def test_a_check_of_a_model_with_an_open_shape(cli, tmp_path: Path, session: Ses
 
 
 def test_weights_of_another_model_are_not_written_over(cli, tmp_path: Path, session: Session, monkeypatch) -> None:
-    from workbench.cli_precision import _export
-    from workbench.errors import ModelError
+    from workbench.cli.precision import _export
+    from workbench.core.errors import ModelError
 
     onnx.save(mlp(), str(tmp_path / "big.onnx"), save_as_external_data=True, location="w.data", size_threshold=0)
     model = session.add(tmp_path / "big.onnx")
@@ -178,8 +178,8 @@ def test_weights_of_another_model_are_not_written_over(cli, tmp_path: Path, sess
 def test_a_model_that_can_not_be_written_leaves_what_was_there(
     tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workbench import cli_precision
-    from workbench.errors import StoreError
+    from workbench.cli import precision as cli_precision
+    from workbench.core.errors import StoreError
 
     model = session.add(save(mlp(), tmp_path / "m.onnx"))
     out = tmp_path / "out.onnx"

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
 from workbench.precision.migrate import migrate
 
 pytestmark = pytest.mark.tiny

@@ -18,19 +18,20 @@ from tests.models_small import save
 from tests.unit.test_precision_audit import layer, plan
 from tests.unit.test_precision_insert import net
 from workbench import Session
-from workbench.errors import CalibrationError, ConfigError, ModelError
+from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
+from workbench.core.errors import CalibrationError, ConfigError, ModelError
+from workbench.experiments.whatif import Cast, Variant, WhatIf, _slug, parse, title
 from workbench.model import Model
+from workbench.passes.cast import Lists
 from workbench.plan import Layer, Plan, PlanTensor
 from workbench.precision.accuracy import _budget
 from workbench.precision.accuracy import errors as figures_of
 from workbench.precision.audit import changes
 from workbench.precision.calibration import Histogram
-from workbench.precision.cast import Lists
 from workbench.precision.quantize import Scheme
 from workbench.precision.samples import data_of, read_labels
-from workbench.precision.tensorrt_cache import TensorRTCache
-from workbench.precision.whatif import Cast, Variant, WhatIf, _slug, parse, title
-from workbench.widgets import Lens, wire
+from workbench.present import wire
+from workbench.present.lens import Lens
 
 DATA = {"x": np.random.default_rng(0).standard_normal((16, 8, 8, 8)).astype(np.float32)}
 

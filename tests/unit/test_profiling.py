@@ -11,14 +11,16 @@ import pytest
 
 from tests.conftest import ROOT, SAMPLES
 from tests.models_small import mlp, save
-from workbench import Session, compatibility
+from workbench import Session
 from workbench.build import Engine
 from workbench.compilers import Ability, require
+from workbench.compilers.tensorrt import compatibility
+from workbench.compilers.tensorrt import profile as run
 from workbench.config import BuildConfig
-from workbench.errors import CompilerUnavailableError, ConfigError, ProfileError
-from workbench.jobs import Job
-from workbench.machine import Gpu, gpus
-from workbench.measure import profiling, run
+from workbench.core.errors import CompilerUnavailableError, ConfigError, ProfileError
+from workbench.core.jobs import Job
+from workbench.hardware.machine import Gpu, gpus
+from workbench.measure import profiling
 
 pytestmark = pytest.mark.tiny
 BLOCK = str(SAMPLES / "residual_block.onnx")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import draw_results
-from workbench.limits import LIMITS
+from workbench.core.limits import LIMITS
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

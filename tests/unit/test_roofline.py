@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.errors import ConfigError
-from workbench.plan import Layer, Plan, PlanTensor
-from workbench.plan.roofline import (
+from workbench.analysis.roofline import (
     DEVICES,
     ERROR,
     QUANTIZED,
@@ -24,6 +22,8 @@ from workbench.plan.roofline import (
     notes,
     total_ms,
 )
+from workbench.core.errors import ConfigError
+from workbench.plan import Layer, Plan, PlanTensor
 
 pytestmark = pytest.mark.tiny
 CARD = Device("card", "sm80", 1e12, {"fp32": 1e12, "tf32": 8e12, "fp16": 16e12, "int8": 32e12}, "made up")

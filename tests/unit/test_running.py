@@ -23,13 +23,19 @@ from tests.unit.test_adapter import VERSIONS, State
 from tests.unit.test_jobs import gone
 from tests.unit.test_measure import Pretended, pretend
 from workbench import BuildConfig
+from workbench.compilers.tensorrt import serve as serving
 from workbench.compilers.tensorrt.runtime import Runner
-from workbench.errors import CancelledError, CompilerUnavailableError, ConfigError, WorkbenchError, WorkerCrashedError
-from workbench.machine import Gpu, gpus
+from workbench.core.errors import (
+    CancelledError,
+    CompilerUnavailableError,
+    ConfigError,
+    WorkbenchError,
+    WorkerCrashedError,
+)
+from workbench.core.shared_arrays import Seen, Shared
+from workbench.hardware.machine import Gpu, gpus
 from workbench.measure import running as module
-from workbench.measure import serve as serving
 from workbench.measure.running import Running
-from workbench.shared import Seen, Shared
 
 pytestmark = pytest.mark.tiny
 X = np.arange(2 * 3 * 64, dtype="float32").reshape(2, 3, 8, 8)

@@ -9,8 +9,8 @@ import json
 import pandas as pd
 import pytest
 
-from workbench.cli_options import console, warn, write, write_csv, write_json
-from workbench.safe_text import cell, csv_text, json_text, visible, whole
+from workbench.cli.options import console, warn, write, write_csv, write_json
+from workbench.core.safe_text import cell, csv_text, json_text, visible, whole
 
 pytestmark = pytest.mark.tiny
 HOSTILE = [

@@ -13,8 +13,8 @@ import pytest
 from tests.conftest import SAMPLES, needs_rtx
 from tests.models_small import FLOAT, INT64, constant, model, node, save, value
 from workbench import Session
-from workbench.errors import ConfigError
-from workbench.jobs import Job
+from workbench.core.errors import ConfigError
+from workbench.core.jobs import Job
 from workbench.model.graph import Graph
 from workbench.model.onnx_file import read_graph
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from tests.models_small import constant, model, node, value, weights
-from workbench.errors import LimitError, WorkbenchError, WorkerCrashedError
+from workbench.core.errors import LimitError, WorkbenchError, WorkerCrashedError
 from workbench.model import shapes
 from workbench.model.graph import Graph
 from workbench.model.shapes import infer_shapes

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import needs_torch
 from tests.models_small import mlp, save
 from workbench import Session
-from workbench.errors import ModelError
+from workbench.core.errors import ModelError
 from workbench.model.model import Model
 from workbench.model.provenance import Source, Sources, collect_sources, keep_sources, kept_sources
-from workbench.widgets import wire
-from workbench.widgets.lens import Lens
+from workbench.present import wire
+from workbench.present.lens import Lens
 
 SECRET = "".join(f"line {i}: secret {i}\n" for i in range(1, 30))
 

@@ -22,9 +22,9 @@ import pytest
 from tests.conftest import ROOT, SAMPLES, wait_for
 from tests.models_small import chain, mlp, save
 from workbench import Selection, Session
-from workbench.errors import BuildError, CancelledError, ModelError, StoreError, WorkbenchError, WorkerCrashedError
-from workbench.events import Event
-from workbench.store import Store
+from workbench.core.errors import BuildError, CancelledError, ModelError, StoreError, WorkbenchError, WorkerCrashedError
+from workbench.core.events import Event
+from workbench.core.store import Store
 
 FAKE = {"compiler": "fake"}
 
@@ -602,7 +602,7 @@ EVIL = {
     "text engines": lambda h: h.update(engines="abc"),
     "session name": lambda h: h.update(name="../../x"),
     "selection": lambda h: h.update(selection=None),
-    "later format": lambda h: h.update(format="workbench.session/9"),
+    "later format": lambda h: h.update(format="workbench.session.session/9"),
 }
 
 
@@ -872,7 +872,7 @@ def test_failed_builds_go_after_a_week_or_without_room(
     os.utime(old, (time.time() - 8 * 86400,) * 2)
     Store()
     assert [f.folder for f in session.failures] == [new]
-    monkeypatch.setattr("workbench.store.ROOM_BYTES", 2.0**80)
+    monkeypatch.setattr("workbench.core.store.ROOM_BYTES", 2.0**80)
     Store()
     assert session.failures == []
 

@@ -13,8 +13,8 @@ import pytest
 from tests.models_small import INT64, constant, mlp, model, node, save, value, weights
 from workbench import BuildConfig, ShapeProfile
 from workbench.build import check_profiles
-from workbench.cli_options import in_shell
-from workbench.errors import ConfigError
+from workbench.cli.options import in_shell
+from workbench.core.errors import ConfigError
 from workbench.model import suggest as module
 from workbench.model.graph import Graph
 from workbench.model.model import Model

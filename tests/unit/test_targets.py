@@ -12,11 +12,12 @@ from onnx import TensorProto
 
 from tests.conftest import needs_rtx
 from tests.models_small import constant, mlp, model, node, save, value
-from workbench import Session, doctor, machine
+from workbench import Session, doctor
+from workbench.analysis.checks import reported_target
 from workbench.compilers.tensorrt import flavour, targets
 from workbench.config import BuildConfig
-from workbench.errors import BuildError, ConfigError
-from workbench.gotchas import reported_target
+from workbench.core.errors import BuildError, ConfigError
+from workbench.hardware import machine
 
 
 @needs_rtx

@@ -11,12 +11,8 @@ from typing import Any
 import pytest
 
 from tests.unit.test_roofline import CARD
-from workbench import figures, figures_time
-from workbench.model.provenance import Source
-from workbench.panels.base import chart
-from workbench.plan import Layer, Plan, PlanTensor
-from workbench.plan.difference import difference
-from workbench.plan.times import (
+from workbench.analysis.difference import difference
+from workbench.analysis.times import (
     LayerTimes,
     by_kind,
     ceilings,
@@ -29,10 +25,15 @@ from workbench.plan.times import (
     slowest,
     tolerance,
 )
-from workbench.trtexec import explain
-from workbench.units import ms_text
-from workbench.widgets import static
-from workbench.widgets.lens import Lens
+from workbench.charts import plan as figures
+from workbench.charts import time as figures_time
+from workbench.compilers.tensorrt.trtexec import explain
+from workbench.core.units import ms_text
+from workbench.model.provenance import Source
+from workbench.panels.base import chart
+from workbench.plan import Layer, Plan, PlanTensor
+from workbench.present import page as static
+from workbench.present.lens import Lens
 
 pytestmark = pytest.mark.tiny
 

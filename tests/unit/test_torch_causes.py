@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import needs_torch
-from workbench.errors import ModelError
-from workbench.torch_paths.causes import COMPILE, EXPORT, IMPORT, LOAD, way_out
+from workbench.compilers.torch_tensorrt.causes import COMPILE, EXPORT, IMPORT, LOAD, way_out
+from workbench.core.errors import ModelError
 
 RECORDED = [
     (IMPORT, "torch-without-cuda", "Torch not compiled with CUDA enabled", "without CUDA"),
@@ -57,7 +57,7 @@ MADE = [
 def test_what_torch_export_refuses(code: str, which: str, hint: str | None) -> None:
     import torch
 
-    from workbench.torch_paths.export import export
+    from workbench.compilers.torch_tensorrt.export import export
 
     class Module(torch.nn.Module):
         def forward(self, x: Any) -> Any:

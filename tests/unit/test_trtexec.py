@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from tests.models_small import model, node, save, value, weights
-from workbench import Session, trtexec
+from workbench import Session
+from workbench.compilers.tensorrt import trtexec
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import ConfigError, ListingError, ProfileError
+from workbench.core.errors import ConfigError, ListingError, ProfileError
 from workbench.plan import Plan
 
 SAMPLES = Path(__file__).parent.parent / "data" / "inspector"
@@ -648,7 +649,7 @@ def test_a_report_needs_no_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Callable[..., dict[str, Path]]
 ) -> None:
     from workbench import report
-    from workbench.widgets.lens import Lens
+    from workbench.present.lens import Lens
 
     monkeypatch.setattr(report, "bundle", lambda: b"export const mountReport = () => {}")
     paths = files()

@@ -11,10 +11,11 @@ import pytest
 
 from workbench import Session
 from workbench.build import Engine
-from workbench.errors import StoreError
-from workbench.events import Selection
-from workbench.widgets import static, wire
-from workbench.widgets.lens import Lens
+from workbench.core.errors import StoreError
+from workbench.core.events import Selection
+from workbench.present import page as static
+from workbench.present import wire
+from workbench.present.lens import Lens
 
 pytest.importorskip("ipywidgets")
 from workbench.panels import PANELS, panel

@@ -9,9 +9,9 @@ import signal
 import pytest
 
 from tests.conftest import wait_for
-from workbench.errors import StoreError, WorkbenchError, WorkerCrashedError
-from workbench.jobs import Job
-from workbench.worker import _told
+from workbench.core.errors import StoreError, WorkbenchError, WorkerCrashedError
+from workbench.core.jobs import Job
+from workbench.core.worker import _told
 
 
 @pytest.mark.parametrize(

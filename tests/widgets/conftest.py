@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import SAMPLES
 from workbench import Session
-from workbench.widgets.lens import Lens
+from workbench.present.lens import Lens
 
 pytest.importorskip("anywidget", reason="the views need anywidget: pip install 'trt-workbench[lab]'")
 _count = itertools.count()

@@ -10,7 +10,7 @@ from tests.conftest import HAS_RTX, SAMPLES, needs_rtx, wait_for
 from tests.models_refused import attention
 from tests.models_small import model, node, save, value
 from workbench import Session
-from workbench.errors import BuildError, UnsupportedNodesError
+from workbench.core.errors import BuildError, UnsupportedNodesError
 
 
 def text(panel: Any) -> str:

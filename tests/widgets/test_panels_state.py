@@ -13,10 +13,10 @@ from tests.conftest import SAMPLES, wait_for
 from tests.models_small import INT64, chain, constant, mlp, model, node, save, value
 from tests.widgets.test_views import ask
 from workbench import Session
-from workbench.errors import WorkbenchError
-from workbench.units import bytes_text
+from workbench.core.errors import WorkbenchError
+from workbench.core.units import bytes_text
+from workbench.present.lens import Lens
 from workbench.widgets import views
-from workbench.widgets.lens import Lens
 
 
 def test_the_code_of_a_model_is_that_of_the_one_shown(session: Session, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_build_that_breaks_leaves_the_buttons(
 
 
 def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
-    from workbench.figures import moved
+    from workbench.charts.plan import moved
     from workbench.panels.engine import changes_html
     from workbench.plan.traffic import summarize
 
@@ -225,8 +225,8 @@ def test_findings_without_a_profile_that_can_not_be_read(content: str, session: 
 
 def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
     from tests import profiles
-    from workbench import figures_time
-    from workbench.figures import KIND_COLOURS
+    from workbench.charts import time as figures_time
+    from workbench.charts.plan import KIND_COLOURS
 
     engine = built.engine()
     profiles.measure(engine)
@@ -242,7 +242,7 @@ def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
 
 
 def test_axes_that_count_have_no_halves(built: Session) -> None:
-    from workbench import figures
+    from workbench.charts import plan as figures
 
     plan = built.engine().plan
     few = replace(plan, layers=plan.layers[:4])

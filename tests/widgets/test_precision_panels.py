@@ -15,9 +15,9 @@ from tests.conftest import needs_rtx, wait_for
 from tests.models_small import model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Session
-from workbench.errors import CancelledError, WorkbenchError
-from workbench.events import Selection
-from workbench.jobs import Job
+from workbench.core.errors import CancelledError, WorkbenchError
+from workbench.core.events import Selection
+from workbench.core.jobs import Job
 from workbench.panels.work import Work
 from workbench.precision.calibration import Calibration
 
@@ -476,7 +476,7 @@ def test_cancel_between_two_jobs_ends_the_second(small: Session) -> None:
 
 
 def test_an_error_that_is_not_finite_is_shown_as_such() -> None:
-    from workbench.figures import mixture, sensitivities
+    from workbench.charts.plan import mixture, sensitivities
     from workbench.panels.sensitivity import layer_rows
     from workbench.precision.accuracy import Mixed, Sensitivity
 

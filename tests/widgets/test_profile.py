@@ -16,13 +16,14 @@ from tests import profiles
 from tests.conftest import ROOT, SAMPLES, wait_for
 from tests.widgets.test_report import part
 from workbench import Session
-from workbench.errors import ProfileError, StoreError, WorkbenchError
+from workbench.analysis.difference import difference
+from workbench.analysis.roofline import device, estimates
+from workbench.core.errors import ProfileError, StoreError, WorkbenchError
+from workbench.core.units import ms_text
 from workbench.panels.engine import changes_html, memory_rows, readable
 from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
-from workbench.plan.difference import difference
-from workbench.plan.roofline import device, estimates
-from workbench.units import ms_text
-from workbench.widgets import TableView, wire
+from workbench.present import wire
+from workbench.widgets import TableView
 from workbench.widgets.views import View
 
 TREXEC = ROOT.parent / "shared" / "data" / "trtexec" / "a100-resnet18-fp16"
@@ -237,7 +238,7 @@ class _Job:
     """What the panel asks of a job."""
 
     def __init__(self, error: WorkbenchError | None = None, ends: bool = True) -> None:
-        from workbench.jobs import Progress
+        from workbench.core.jobs import Progress
 
         self.progress = {"Timing layers": Progress("Timing layers", 3, 20)}
         self.status, self.seconds, self._error, self._ends = "running", 1.5, error, ends
@@ -252,7 +253,7 @@ class _Job:
         return object.__getattribute__(self, name)
 
     def cancel(self) -> None:
-        from workbench.errors import CancelledError
+        from workbench.core.errors import CancelledError
 
         self._error = CancelledError("cancelled")
         self.status = "cancelled"
@@ -560,7 +561,7 @@ EXTRAS = {
     "ceilings": {"name": "NVIDIA H100", "sm": "sm90", "bandwidth": 2.9e12, "peaks": {"fp32": 5.1e13, "tf32": 3.6e14},
                  "source": "measured on this GPU: one copy, one GEMM", "measured": True},
 }  # fmt: skip
-"""What a profile also holds where it could be had; see `workbench.measure.run.profile`."""
+"""What a profile also holds where it could be had; see `workbench.compilers.tensorrt.profile.profile`."""
 
 
 def with_extras(engine: Any) -> None:

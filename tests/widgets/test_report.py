@@ -13,10 +13,10 @@ import pytest
 from tests.conftest import needs_rtx, needs_torch
 from tests.widgets.test_wire import check_graph, check_record, check_table, conforms
 from workbench import Session
-from workbench.errors import StoreError
+from workbench.core.errors import StoreError
+from workbench.present.lens import Lens
 from workbench.report import report
 from workbench.widgets.bundle import bundle
-from workbench.widgets.lens import Lens
 
 ADDRESS = re.compile(r"https?://(?!www\.w3\.org/)[\w.-]+")
 

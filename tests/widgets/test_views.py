@@ -13,10 +13,13 @@ import pytest
 
 from tests.conftest import SAMPLES
 from workbench import Session
-from workbench.events import PROCESS
+from workbench.core.events import PROCESS
 from workbench.panels import PANELS
 from workbench.panels.base import Panel
-from workbench.widgets import DetailsView, FusionView, GraphView, Lens, TableView, static, wire
+from workbench.present import page as static
+from workbench.present import wire
+from workbench.present.lens import Lens
+from workbench.widgets import DetailsView, FusionView, GraphView, TableView
 
 VIEWS = (GraphView, FusionView, TableView, DetailsView)
 
@@ -71,7 +74,7 @@ def test_the_bundle_is_sent_on_request(lens: Lens) -> None:
 
 
 def test_a_bundle_that_was_not_built_is_said(lens: Lens, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.errors import WorkbenchError
+    from workbench.core.errors import WorkbenchError
     from workbench.widgets import views
 
     def gone() -> bytes:

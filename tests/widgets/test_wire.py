@@ -14,11 +14,11 @@ import pytest
 
 from tests.models_small import mlp, model, node, save, value, weights
 from workbench import Session
-from workbench.errors import StoreError
-from workbench.figures import KIND_COLOURS, PRECISION_COLOURS
+from workbench.charts.plan import KIND_COLOURS, PRECISION_COLOURS
+from workbench.core.errors import StoreError
 from workbench.plan.kinds import kind_of_ops
-from workbench.widgets import wire
-from workbench.widgets.lens import Lens
+from workbench.present import wire
+from workbench.present.lens import Lens
 
 JS = Path(__file__).parents[2] / "js/src"
 TYPES = (JS / "types.ts").read_text()

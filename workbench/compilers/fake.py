@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workbench.compilers.base import Ability, CompilerInfo, LayerRecord, Record, TensorRecord
+from workbench.compilers.base import Ability, CompilerInfo
 from workbench.config import BuildConfig
-from workbench.errors import BuildError
-from workbench.worker import Reporter
+from workbench.core.errors import BuildError
+from workbench.core.worker import Reporter
+from workbench.plan.record import LayerRecord, Record, TensorRecord
 
 
 class Fake:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from workbench.compilers.base import Ability, Compiler, CompilerInfo
-from workbench.errors import CompilerUnavailableError, ConfigError
+from workbench.core.errors import CompilerUnavailableError, ConfigError
 
 _OWN = {
     "tensorrt": "workbench.compilers.tensorrt:active",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
+from workbench.compilers.tensorrt.profile import check_batches
 from workbench.config import sizes_of
-from workbench.errors import ConfigError
-from workbench.jobs import Job
-from workbench.measure.run import check_batches
+from workbench.core.errors import ConfigError
+from workbench.core.jobs import Job
 from workbench.measure.running import host
 
 if TYPE_CHECKING:
     from workbench.build import Engine
 
 
-TASK = "workbench.measure.run:profile"
+TASK = "workbench.compilers.tensorrt.profile:profile"
 
 
 def _number(engine: Engine) -> int:

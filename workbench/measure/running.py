@@ -14,15 +14,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.errors import ConfigError, WorkbenchError, first_lines
-from workbench.jobs import Job
-from workbench.machine import gpus
-from workbench.shared import Seen, Shared
+from workbench.core.errors import ConfigError, WorkbenchError, first_lines
+from workbench.core.jobs import Job
+from workbench.core.shared_arrays import Seen, Shared
+from workbench.hardware.machine import gpus
 
 if TYPE_CHECKING:
     from workbench.build import Engine
 
-TASK = "workbench.measure.serve:serve"
+TASK = "workbench.compilers.tensorrt.serve:serve"
 
 
 class Running:

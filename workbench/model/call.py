@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ModelError, first_lines
+from workbench.core.errors import ModelError, first_lines
 
 if TYPE_CHECKING:
     import torch

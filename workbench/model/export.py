@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.config import Shape, ShapeProfile
-from workbench.errors import CompilerUnavailableError, ConfigError, ModelError, WorkbenchError, first_lines
+from workbench.core.errors import CompilerUnavailableError, ConfigError, ModelError, WorkbenchError, first_lines
 from workbench.model.call import Call, Outputs, evaluation, of_library, outputs_of, place_of, plain, run, title_of
 from workbench.model.made_from import dependencies, reading
 from workbench.model.provenance import collect_sources, keep_sources
@@ -29,7 +29,7 @@ from workbench.model.verify import TOLERANCE, Check, check_file, compare
 if TYPE_CHECKING:
     import torch
 
-    from workbench.worker import Reporter
+    from workbench.core.worker import Reporter
 
 __all__ = ["TOLERANCE", "check_of", "export_module", "export_task", "load_sample", "resize_example"]
 

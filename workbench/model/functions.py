@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from workbench import limits
-from workbench.errors import ModelError
+from workbench.core import limits
+from workbench.core.errors import ModelError
 
 if TYPE_CHECKING:
     import onnx

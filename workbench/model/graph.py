@@ -16,8 +16,8 @@ from graphlib import CycleError, TopologicalSorter
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench import limits
-from workbench.errors import ConfigError, ModelError
+from workbench.core import limits
+from workbench.core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import onnx
@@ -192,7 +192,7 @@ class Graph:
 
     Raises:
         ModelError: nodes or functions wait for each other in a circle (``node-cycle``, ``function-cycle``).
-        LimitError: there are more nodes than ``GRAPH_NODES`` of `workbench.limits`.
+        LimitError: there are more nodes than ``GRAPH_NODES`` of `workbench.core.limits`.
     """
 
     def __init__(self, model: onnx.ModelProto, problems: Iterable[Problem] = ()) -> None:
@@ -423,7 +423,7 @@ class Graph:
         Raises:
             ConfigError: a name is not an input (``not-an-input``), or a shape contradicts the declared one
                 (``shape-mismatch``).
-            LimitError: an input has more elements than ``TENSOR_ELEMENTS`` of `workbench.limits`.
+            LimitError: an input has more elements than ``TENSOR_ELEMENTS`` of `workbench.core.limits`.
         """
         for name, shape in shapes.items():
             if name not in self.inputs:

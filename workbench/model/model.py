@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ModelError, WorkbenchError
+from workbench.core.errors import ModelError, WorkbenchError
 from workbench.model.graph import Graph, Node
 from workbench.model.onnx_file import external_files, fingerprint, read_graph
 from workbench.model.provenance import Source, Sources, kept_sources, source_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from workbench.config import Shape
-    from workbench.store import Store
+    from workbench.core.store import Store
 
 
 @dataclass(frozen=True)

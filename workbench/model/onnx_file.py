@@ -21,8 +21,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from workbench.errors import ModelError, first_lines
-from workbench.limits import check, limit
+from workbench.core.errors import ModelError, first_lines
+from workbench.core.limits import check, limit
 
 if TYPE_CHECKING:
     import onnx
@@ -80,7 +80,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
             ``no-permission``, ``empty-file``, ``git-lfs-pointer``, ``not-onnx``, ``cut-short``, ``no-graph``,
             ``too-deep``, ``external-data-outside``, ``external-data-missing``,
             ``external-data-invalid``, ``external-data-short`` or ``tensor-short``.
-        LimitError: the graph is larger than a limit of `workbench.limits`.
+        LimitError: the graph is larger than a limit of `workbench.core.limits`.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -506,7 +506,7 @@ def check_fields(skeleton: bytes, what: str) -> None:
     """Refuse a serialized model of too many fields: each may be two bytes there and hundreds in memory.
 
     Raises:
-        LimitError: there are more than ``GRAPH_FIELDS`` of `workbench.limits`; nothing is counted up to 4 MB.
+        LimitError: there are more than ``GRAPH_FIELDS`` of `workbench.core.limits`; nothing is counted up to 4 MB.
     """
     if len(skeleton) <= _COUNT_ABOVE:
         return

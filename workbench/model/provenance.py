@@ -18,8 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ModelError
-from workbench.limits import check, limit
+from workbench.core.errors import ModelError
+from workbench.core.limits import check, limit
 
 if TYPE_CHECKING:
     from workbench.model.graph import Node
@@ -212,7 +212,7 @@ def kept_sources(model: Path) -> Lines:
 
     Raises:
         ModelError: the file is damaged (``sources-damaged``).
-        LimitError: it is larger than ``DOCUMENT_BYTES`` of `workbench.limits`.
+        LimitError: it is larger than ``DOCUMENT_BYTES`` of `workbench.core.limits`.
     """
     file = _beside(model)
     try:

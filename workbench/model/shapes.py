@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import LimitError, ModelError, WorkbenchError, WorkerCrashedError, first_lines
-from workbench.jobs import guarded
-from workbench.limits import limit
+from workbench.core.errors import LimitError, ModelError, WorkbenchError, WorkerCrashedError, first_lines
+from workbench.core.jobs import guarded
+from workbench.core.limits import limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ def infer(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """`model` with the shapes that can be inferred, and in words why others are unknown.
 
     ONNX's inference is native code that a model can keep busy without end, so it runs in a worker with limits of time
-    and memory (``SHAPE_SECONDS``, ``SHAPE_BYTES`` of `workbench.limits`). Where one strikes, shapes are inferred again
+    and memory (``SHAPE_SECONDS``, ``SHAPE_BYTES`` of `workbench.core.limits`). Where one strikes, shapes are inferred again
     without the values of tensors; where it strikes again, `model` comes back as it is.
     """
     import onnx

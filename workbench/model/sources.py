@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.config import ShapeProfile
-from workbench.documents import expanded, kind_of
-from workbench.errors import CompilerUnavailableError, ModelError
-from workbench.jobs import Job
-from workbench.machine import REWRITERS, installed, made_by
+from workbench.core.documents import expanded, kind_of
+from workbench.core.errors import CompilerUnavailableError, ModelError
+from workbench.core.jobs import Job
+from workbench.core.store import Store
+from workbench.hardware.machine import REWRITERS, installed, made_by
 from workbench.model.call import title_of
 from workbench.model.export import check_of
 from workbench.model.made_from import unchanged
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint, read_graph
-from workbench.store import Store
 
 if TYPE_CHECKING:
     from workbench.model.verify import Check

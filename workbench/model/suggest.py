@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
 from workbench.model.shape_inputs import INTEGERS
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Suggestion:
 
     @property
     def words(self) -> str:
-        """In words, as Python; for the shell see `workbench.cli_options.in_shell`."""
+        """In words, as Python; for the shell see `workbench.cli.options.in_shell`."""
         ranges = "For a range write MIN:OPT:MAX in place of one shape"
         if any(text.startswith("=") for text in self.texts.values()):
             ranges += " or value"

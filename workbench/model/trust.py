@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from workbench.errors import StoreError
+from workbench.core.errors import StoreError
 from workbench.model.model import Model
 
 

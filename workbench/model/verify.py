@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.errors import ModelError, first_lines
+from workbench.core.errors import ModelError, first_lines
 from workbench.model.call import Call, of_library, outputs_of, run
 
 if TYPE_CHECKING:

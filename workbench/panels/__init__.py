@@ -10,12 +10,12 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import CompilerUnavailableError, StoreError
+from workbench.core.errors import CompilerUnavailableError, StoreError
 
 if TYPE_CHECKING:
     from workbench.model.model import Model
     from workbench.plan import Plan
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 PANELS = {
     "model": "workbench.panels.model:ModelPanel",
@@ -49,7 +49,7 @@ def panel(session: Session, name: str, plan: Plan | None = None, model: Model | 
             f"The {name} panel shows engines of the session, not a plan.",
             hint="These show a plan: " + ", ".join(OF_A_PLAN) + ".",
         )
-    from workbench.widgets.lens import Lens
+    from workbench.present.lens import Lens
 
     return _load(PANELS[name])(session, lens=Lens.of_plan(plan, model))
 

@@ -9,7 +9,7 @@ import ipywidgets as w
 from workbench.panels import PANELS, panel
 
 if TYPE_CHECKING:
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 
 class App(w.Tab):  # type: ignore[misc]

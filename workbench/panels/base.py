@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipywidgets as w
 
-from workbench.errors import WorkbenchError
-from workbench.events import Event
-from workbench.store import IMPORTED
-from workbench.widgets.lens import Lens
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import Event
+from workbench.core.store import IMPORTED
+from workbench.present.lens import Lens
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.build import Engine
-    from workbench.jobs import Progress
+    from workbench.core.jobs import Progress
     from workbench.plan import Plan
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench import compilers
+from workbench.charts.plan import moved
 from workbench.compilers.tensorrt.targets import CAN_NOT, REPORTED
 from workbench.config import BuildConfig, ShapeProfile
-from workbench.errors import CancelledError, WorkbenchError
-from workbench.figures import moved
+from workbench.core.errors import CancelledError, WorkbenchError
+from workbench.core.units import bytes_text
 from workbench.model import samples
 from workbench.panels.base import Bars, LogBox, Panel, table_html
-from workbench.units import bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from workbench.build import Build
-    from workbench.events import Event
-    from workbench.jobs import Job, Progress
-    from workbench.session import Session
+    from workbench.core.events import Event
+    from workbench.core.jobs import Job, Progress
+    from workbench.session.session import Session
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "current")
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench import figures
-from workbench.documents import expanded
-from workbench.errors import CalibrationError, WorkbenchError
-from workbench.events import Selection
+from workbench.charts import plan as figures
+from workbench.core.documents import expanded
+from workbench.core.errors import CalibrationError, WorkbenchError
+from workbench.core.events import Selection
 from workbench.panels.base import Panel, chart, empty, fact_row, warning
 from workbench.panels.work import DataFields, Work, arguments, form, halves, state_of, wide
 from workbench.precision.calibration import METHODS, Calibration
+from workbench.present.wire import rows_data
 from workbench.widgets import RowsView
-from workbench.widgets.wire import rows_data
 
 if TYPE_CHECKING:
-    from workbench.events import Event
-    from workbench.session import Session
+    from workbench.core.events import Event
+    from workbench.session.session import Session
 
 
 _IMPORT = "from workbench.precision.calibration import Calibration"

@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench import figures, figures_time
+from workbench.analysis.difference import difference
+from workbench.charts import plan as figures
+from workbench.charts import time as figures_time
 from workbench.config import BuildConfig
-from workbench.errors import CancelledError, ProfileError, WorkbenchError
-from workbench.events import Selection
+from workbench.core.errors import CancelledError, ProfileError, WorkbenchError
+from workbench.core.events import Selection
+from workbench.core.units import bytes_text, ms_text
 from workbench.panels.base import NO_ENGINE, Charts, LogBox, Panel, _label, chart_area, empty, fact_row, table_html
 from workbench.panels.fusions import build_line
 from workbench.plan import liveness
-from workbench.plan.difference import difference
 from workbench.plan.traffic import at_least
-from workbench.units import bytes_text, ms_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workbench.build import Build, Engine
-    from workbench.events import Event
+    from workbench.core.events import Event
     from workbench.plan import Layer, Plan
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 MOST = 400
 """Layers that the inspector lists at once; a search finds the others."""
@@ -336,7 +337,7 @@ class EnginePanel(Panel):
             return
         lines = [build_line(self._engine), *self._action, 'engine.record["layers"]']
         if self._tabs.opened == "Compare" and self.other.value:
-            lines += ["from workbench.plan.difference import difference",
+            lines += ["from workbench.analysis.difference import difference",
                       f"difference(session.engine({self.other.value[:12]!r}).plan, engine.plan)"]  # fmt: skip
         self.set_code(lines)
 

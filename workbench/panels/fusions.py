@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench import figures
-from workbench.errors import WorkbenchError
+from workbench.charts import plan as figures
+from workbench.core.errors import WorkbenchError
 from workbench.panels.base import NO_ENGINE, Panel, beside, chart, empty, fact_row, lens_of, warning
-from workbench.widgets import DetailsView, FusionView, GraphView, Lens, TableView
-from workbench.widgets.static import facts
+from workbench.present.lens import Lens
+from workbench.present.page import facts
+from workbench.widgets import DetailsView, FusionView, GraphView, TableView
 
 if TYPE_CHECKING:
     from workbench.build import Engine
-    from workbench.events import Event
+    from workbench.core.events import Event
     from workbench.plan import Plan
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 
 _TIMES = ("Latency", "Sum of layers", "Outputs")

@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
+from workbench.analysis.checks import SEVERITIES, Gotcha, Gotchas
 from workbench.config import BuildConfig
-from workbench.errors import CancelledError
-from workbench.events import Selection
-from workbench.gotchas import SEVERITIES, Gotcha, Gotchas
+from workbench.core.errors import CancelledError
+from workbench.core.events import Selection
 from workbench.panels.base import Panel, _label, beside, empty, fact_row, put
 from workbench.panels.fusions import build_line
 from workbench.panels.work import state_of
-from workbench.widgets import DetailsView, Lens
+from workbench.present.lens import Lens
+from workbench.widgets import DetailsView
 
 if TYPE_CHECKING:
     from workbench.build import Engine
-    from workbench.events import Event
-    from workbench.jobs import Job
-    from workbench.session import Session
-    from workbench.torch_paths import Partition
+    from workbench.compilers.torch_tensorrt import Partition
+    from workbench.core.events import Event
+    from workbench.core.jobs import Job
+    from workbench.session.session import Session
 
 _STYLE = """<style>
 .wbp .wbg-card { border: 1px solid var(--wbp-line); border-left: 4px solid var(--wbg-tone); border-radius: 6px;
@@ -197,7 +198,7 @@ class GotchasPanel(Panel):
         if finding is not None:
             which = "layer" if finding.layers else "node"
             lines += [
-                "from workbench.events import Selection",
+                "from workbench.core.events import Selection",
                 f'session.select(Selection("{which}", found[{finding.kind!r}].{which}s))',
             ]
         self.set_code(lines)

@@ -11,15 +11,16 @@ import traitlets
 
 from workbench.panels.base import Panel, beside, empty
 from workbench.panels.work import state_of
-from workbench.precision.cast import known_cast
-from workbench.widgets import DetailsView, GraphView, Lens
+from workbench.passes.cast import known_cast
+from workbench.present.lens import Lens
+from workbench.widgets import DetailsView, GraphView
 
 if TYPE_CHECKING:
     from workbench.build import Engine
-    from workbench.events import Event
+    from workbench.core.events import Event
+    from workbench.core.store import Store
     from workbench.model.model import Model
-    from workbench.session import Session
-    from workbench.store import Store
+    from workbench.session.session import Session
 
 
 class NetronView(anywidget.AnyWidget):  # type: ignore[misc]

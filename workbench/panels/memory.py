@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from workbench import figures
+from workbench.charts import plan as figures
+from workbench.core.units import bytes_text
 from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row, table_html
 from workbench.panels.fusions import build_line
 from workbench.plan import liveness
 from workbench.plan.traffic import at_least
-from workbench.units import bytes_text
 
 if TYPE_CHECKING:
     from workbench.build import Engine
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 
 class MemoryPanel(Panel):

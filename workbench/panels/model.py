@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench import figures
+from workbench.charts import plan as figures
 from workbench.config import ShapeProfile
-from workbench.errors import WorkbenchError
+from workbench.core.errors import WorkbenchError
+from workbench.core.units import bytes_text, flops_text
 from workbench.model import Model, samples
 from workbench.model.cost import totals
 from workbench.panels.base import Panel, chart, empty, fact_row, table_html
-from workbench.units import bytes_text, flops_text
-from workbench.widgets import Lens, TableView
+from workbench.present.lens import Lens
+from workbench.widgets import TableView
 
 if TYPE_CHECKING:
-    from workbench.events import Event
-    from workbench.session import Session
+    from workbench.core.events import Event
+    from workbench.session.session import Session
 
 
 class ModelPanel(Panel):

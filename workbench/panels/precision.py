@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench import figures
+from workbench.analysis.roofline import ERROR
+from workbench.charts import plan as figures
 from workbench.config import sizes_of
-from workbench.errors import ConfigError, WorkbenchError
-from workbench.events import Selection
+from workbench.core.errors import ConfigError, WorkbenchError
+from workbench.core.events import Selection
+from workbench.core.units import bytes_text, flops_text
+from workbench.experiments.whatif import FLOATS, QUANTIZED, WhatIf
 from workbench.panels.base import Panel, chart, empty, table_html, warning
 from workbench.panels.build import TARGETS
 from workbench.panels.work import DataFields, Work, arguments, form, joined, split, state_of, wide
-from workbench.plan.roofline import ERROR
-from workbench.precision.whatif import FLOATS, QUANTIZED, WhatIf
-from workbench.units import bytes_text, flops_text
+from workbench.present.wire import rows_data
 from workbench.widgets import RowsView
-from workbench.widgets.wire import rows_data
 
 if TYPE_CHECKING:
-    from workbench.events import Event
-    from workbench.precision.whatif import Variant
-    from workbench.session import Session
+    from workbench.core.events import Event
+    from workbench.experiments.whatif import Variant
+    from workbench.session.session import Session
 
 _FIGURES = {
     "kernels": "kernels", "products": "products (conv, gemm, attention)", "products_quantized": "… that read a quantized type",

@@ -10,9 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench import compilers, figures, figures_time, trtexec
+from workbench import compilers
+from workbench.analysis import roofline
+from workbench.analysis.times import (
+    LayerTimes,
+    cards,
+    device_of,
+    doubts,
+    estimated_times,
+    measured_ceilings,
+    measured_times,
+)
+from workbench.charts import plan as figures
+from workbench.charts import time as figures_time
 from workbench.compilers.base import Ability
-from workbench.errors import CancelledError, WorkbenchError
+from workbench.compilers.tensorrt import trtexec
+from workbench.core.errors import CancelledError, WorkbenchError
+from workbench.core.units import bytes_text, count_text, ms_text
 from workbench.panels.base import (
     NO_ENGINE,
     Bars,
@@ -28,26 +42,16 @@ from workbench.panels.base import (
     table_html,
 )
 from workbench.panels.fusions import build_line, inspect_line, times_error
-from workbench.plan import roofline
-from workbench.plan.times import (
-    LayerTimes,
-    cards,
-    device_of,
-    doubts,
-    estimated_times,
-    measured_ceilings,
-    measured_times,
-)
-from workbench.units import bytes_text, count_text, ms_text
-from workbench.widgets import DetailsView, Lens, TableView
+from workbench.present.lens import Lens
+from workbench.widgets import DetailsView, TableView
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.build import Engine
-    from workbench.events import Event
-    from workbench.jobs import Job
-    from workbench.session import Session
+    from workbench.core.events import Event
+    from workbench.core.jobs import Job
+    from workbench.session.session import Session
 
 _FILE = "a file"
 _MEASURED = "measured"
@@ -505,7 +509,7 @@ class ProfilePanel(Panel):
                 else f"roofline.device({self.gpu.value!r})"
             )
             lines += [
-                f"from workbench.plan import roofline{', times' if self.gpu.value == _MEASURED else ''}",
+                f"from workbench.analysis import roofline{', times' if self.gpu.value == _MEASURED else ''}",
                 f"roofline.estimates(plan, {on})",
             ]
         else:

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench import figures
-from workbench.errors import ModelError
-from workbench.events import Selection
+from workbench.charts import plan as figures
+from workbench.core.errors import ModelError
+from workbench.core.events import Selection
 from workbench.panels.base import Panel, chart, empty, warning
 from workbench.panels.work import DataFields, Work, arguments, form, halves, state_of, wide
+from workbench.present.wire import rows_data
 from workbench.widgets import RowsView
-from workbench.widgets.wire import rows_data
 
 if TYPE_CHECKING:
-    from workbench.events import Event
+    from workbench.core.events import Event
     from workbench.precision.accuracy import Mixed, Sensitivity
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 _METRICS = {
     "accuracy, at least": "accuracy",

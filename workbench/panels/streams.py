@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from workbench import figures
+from workbench.charts import plan as figures
 from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row
 from workbench.panels.fusions import build_line
 
 if TYPE_CHECKING:
     from workbench.build import Engine
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 
 class StreamsPanel(Panel):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench.errors import CancelledError, ConfigError, WorkbenchError
-from workbench.jobs import Job
+from workbench.core.errors import CancelledError, ConfigError, WorkbenchError
+from workbench.core.jobs import Job
 from workbench.model.sources import samples
 from workbench.panels.base import lay_out
 from workbench.precision.samples import has_data

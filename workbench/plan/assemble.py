@@ -24,7 +24,7 @@ from workbench.plan.sizes import Sizes, siblings
 from workbench.plan.traffic import gathered, read, summarize
 
 if TYPE_CHECKING:
-    from workbench.compilers.base import LayerRecord, Record
+    from workbench.plan.record import LayerRecord, Record
 
 
 def assemble(

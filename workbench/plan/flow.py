@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from workbench.plan.kinds import is_control, kind_of, words_of
 
 if TYPE_CHECKING:
-    from workbench.compilers.base import LayerRecord
     from workbench.model.graph import Graph
+    from workbench.plan.record import LayerRecord
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 """Operators that a compiler may turn into a loop."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ProfileError
+from workbench.core.errors import ProfileError
 from workbench.model.graph import nbytes
 from workbench.plan.assemble import assemble, layer_ids, total
 from workbench.plan.kinds import layer_kind, title_of
@@ -20,8 +20,8 @@ from workbench.plan.plan import Layer, Plan, PlanTensor
 from workbench.plan.traffic import summarize
 
 if TYPE_CHECKING:
-    from workbench.compilers.base import Record, TensorRecord
     from workbench.model.model import Model
+    from workbench.plan.record import Record, TensorRecord
 
 
 def from_layers(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.units import bytes_text
+from workbench.core.units import bytes_text
 
 if TYPE_CHECKING:
     from workbench.plan.plan import Layer

@@ -15,9 +15,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import StoreError
+from workbench.core.errors import StoreError
 from workbench.model.provenance import Source
-from workbench.plan.check import Check, SchemaError, checker
+from workbench.plan.validate import Check, SchemaError, checker
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,7 +21,7 @@ from workbench.plan.plan import Unclaimed
 if TYPE_CHECKING:
     import onnx
 
-    from workbench.compilers.base import LayerRecord
+    from workbench.plan.record import LayerRecord
 
 REASONS = {
     "constant": "computed at build time: it depends on weights alone",

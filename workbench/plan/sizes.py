@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
 from workbench.model.graph import BITS, Graph, Node, nbytes
 from workbench.plan.flow import RECURRENT
 from workbench.plan.kinds import words_of
 from workbench.plan.plan import PlanTensor
 
 if TYPE_CHECKING:
-    from workbench.compilers.base import LayerRecord, Record, TensorRecord
+    from workbench.plan.record import LayerRecord, Record, TensorRecord
 
 Shape = tuple[int, ...]
 

@@ -17,12 +17,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.units import bytes_text
 from workbench.model.cost import totals
 from workbench.model.graph import BITS
 from workbench.plan.flow import branch_of
 from workbench.plan.memory import liveness
 from workbench.plan.plan import CONVERSIONS
-from workbench.units import bytes_text
 
 if TYPE_CHECKING:
     from workbench.model.cost import Cost

@@ -20,21 +20,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ConfigError, ModelError
-from workbench.jobs import Job
-from workbench.machine import REWRITERS, made_by
+from workbench.core.errors import ConfigError, ModelError
+from workbench.core.jobs import Job
+from workbench.core.store import whole
+from workbench.hardware.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.precision.calibration import gather, inputs_of, read_batches
 from workbench.precision.ort_errors import raised
-from workbench.store import whole
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from workbench.config import Shape
-    from workbench.store import Store
-    from workbench.worker import Reporter
+    from workbench.core.store import Store
+    from workbench.core.worker import Reporter
 
 VERSION = 3
 """Raise it when the same request gives other numbers, so that kept ones are measured anew."""
@@ -451,7 +451,7 @@ def _open(path: Path | str) -> Any:
 
 def _simulated(path: Path, folder: Path, reporter: Reporter) -> Path:
     """The model to run on the CPU in place of one with FP16 or BF16; the same path where it has none."""
-    from workbench.precision.cast import load_ir, save_ir
+    from workbench.passes.cast import load_ir, save_ir
     from workbench.precision.simulate import simulate
 
     model = load_ir(path, reporter)
@@ -534,7 +534,7 @@ def _along(exact: Path, low: Path, batches: Path, folder: Path, reporter: Report
     """The relative error of each floating-point tensor that both graphs compute; infinite where one is not finite."""
     import numpy as np
 
-    from workbench.precision.cast import load_ir, save_ir
+    from workbench.passes.cast import load_ir, save_ir
     from workbench.precision.simulate import simulate
 
     loaded = [load_ir(path, reporter) for path in (exact, low)]
@@ -564,8 +564,8 @@ def _floats(value: Any) -> bool:
 
 def _quantized(exact: Path, scheme: Any, ranges: Mapping[str, float], reporter: Reporter, out: Path, *, only: Sequence[str] | None, keep: Sequence[str]) -> None:  # fmt: skip
     """Write `exact` with some of its layers quantized at known ranges, the rest in FP32."""
-    from workbench.precision.cast import load_ir, save_ir
-    from workbench.precision.insert import Insertion, choose, needed_opset
+    from workbench.passes.cast import load_ir, save_ir
+    from workbench.passes.insert_qdq import Insertion, choose, needed_opset
 
     model = load_ir(exact, reporter, opset=needed_opset(scheme.to, "fp32"))
     choices = choose(model, scheme.to, keep=[*scheme.keep, *keep], only=scheme.only if only is None else only)
@@ -580,8 +580,8 @@ def sensitivity_task(
     labels: list[int] | None, folder: str,
 ) -> dict[str, Any]:  # fmt: skip
     """`sensitivity` in a worker."""
-    from workbench.precision.cast import load_ir
-    from workbench.precision.insert import choose, needed_opset
+    from workbench.passes.cast import load_ir
+    from workbench.passes.insert_qdq import choose, needed_opset
     from workbench.precision.quantize import Scheme
 
     how = Scheme(**scheme)

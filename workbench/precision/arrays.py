@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from workbench import limits
-from workbench.errors import CalibrationError, LimitError, first_lines
+from workbench.core import limits
+from workbench.core.errors import CalibrationError, LimitError, first_lines
 
 if TYPE_CHECKING:
     import numpy as np

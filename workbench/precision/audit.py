@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
 from workbench.model.graph import BITS
 from workbench.plan.kinds import words_of
 from workbench.plan.plan import CONVERSIONS, Layer, Plan
@@ -375,7 +375,7 @@ def changes(low: Plan, wide: Plan) -> tuple[Change, ...]:
 
 def verdict(low: Plan, wide: Plan, names: Sequence[str] = ("INT8", "FP16")) -> str:
     """Whether the lower precision moves fewer bytes, in one sentence; the sums are computed, not measured."""
-    from workbench.units import bytes_text
+    from workbench.core.units import bytes_text
 
     mine, theirs = audit(low).figures, audit(wide).figures
     a, b = mine["bytes"], theirs["bytes"]

@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.errors import ConfigError, ModelError
-from workbench.jobs import Job
+from workbench.core.errors import ConfigError, ModelError
+from workbench.core.jobs import Job
 from workbench.precision.calibration import MIN_SAMPLES, Calibration, collect, gather, inputs_of
 from workbench.precision.quantize import refuse_quantized
 
 if TYPE_CHECKING:
     from workbench.config import Shape
+    from workbench.core.store import Store
+    from workbench.core.worker import Reporter
     from workbench.model.model import Model
-    from workbench.store import Store
-    from workbench.worker import Reporter
 
 
 def calibrate(
@@ -72,8 +72,8 @@ def calibrate_task(
     reporter: Reporter, *, path: str, to: str, batches: str, folder: str, kept: str, model: str, about: Mapping[str, Any]
 ) -> dict[str, Any]:  # fmt: skip
     """`calibrate` in a worker."""
-    from workbench.precision.cast import load_ir
-    from workbench.precision.insert import choose, needed_opset
+    from workbench.passes.cast import load_ir
+    from workbench.passes.insert_qdq import choose, needed_opset
 
     graph = load_ir(Path(path), reporter, opset=needed_opset(to, "fp32"))
     choices = choose(graph, to)

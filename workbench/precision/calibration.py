@@ -21,21 +21,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import limits
-from workbench.documents import DocumentError, expanded, kind_of, parse_json, read_text
-from workbench.errors import CalibrationError, WorkbenchError, first_lines
-from workbench.machine import made_by
+from workbench.core import limits
+from workbench.core.documents import DocumentError, expanded, kind_of, parse_json, read_text
+from workbench.core.errors import CalibrationError, WorkbenchError, first_lines
+from workbench.core.store import written
+from workbench.hardware.machine import made_by
 from workbench.precision.arrays import read_arrays, read_image
 from workbench.precision.ort_errors import raised
-from workbench.store import written
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from workbench.config import Shape
+    from workbench.core.worker import Reporter
     from workbench.model.graph import Graph
-    from workbench.worker import Reporter
 
 SCHEMA = "workbench.calibration/1"
 METHODS = ("entropy", "percentile", "minmax")
@@ -895,7 +895,7 @@ def collect(
     """
     import onnxruntime as ort
 
-    from workbench.precision.cast import save_ir
+    from workbench.passes.cast import save_ir
 
     wanted = set(tensors)
     values = {v.name: v for node in model.graph for v in node.outputs if v.name in wanted}

@@ -10,7 +10,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from workbench.errors import ConfigError
+from workbench.core.errors import ConfigError
 
 FLAGS = {"fp16": "fp16", "bf16": "bf16", "int8": "int8", "fp8": "fp8", "int4": "int4", "best": "best", "half": "fp16"}
 CALIBRATORS = {

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import ModelError, first_lines
+from workbench.core.errors import ModelError, first_lines
 
 if TYPE_CHECKING:
-    from workbench.jobs import Job
+    from workbench.core.jobs import Job
+    from workbench.core.store import Store
+    from workbench.core.worker import Reporter
     from workbench.model.model import Model
-    from workbench.store import Store
-    from workbench.worker import Reporter
 
 ENVIRONMENT = "modelopt"
 VERSION = 2
@@ -55,8 +55,8 @@ def autocast(
         CompilerUnavailableError: ModelOpt's environment is missing or broken.
         ModelError: ModelOpt refused the model, or no node is what `keep` names.
     """
-    from workbench.environments import python_of, result
-    from workbench.jobs import Job
+    from workbench.core.environments import python_of, result
+    from workbench.core.jobs import Job
     from workbench.model.model import Model as Made
     from workbench.model.onnx_file import fingerprint
 
@@ -91,7 +91,7 @@ def maker(store: Store) -> str:
     They are those which the environment was made with, outdated or not; without one, those which it would be made
     with.
     """
-    from workbench.environments import RECIPES, look
+    from workbench.core.environments import RECIPES, look
 
     versions = dict(pin.split("==") for pin in RECIPES[ENVIRONMENT].pins)
     for package in look(ENVIRONMENT, store).packages:
@@ -175,7 +175,7 @@ def autocast_task(
     """AutoCast itself, in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
-        As `workbench.precision.cast.cast_task`.
+        As `workbench.passes.cast.cast_task`.
     """
     cast = _load("modelopt.onnx.autocast")
     import onnx
@@ -215,7 +215,7 @@ def _load(module: str) -> Any:
     """A module of ModelOpt; the error says how its environment is mended."""
     import importlib
 
-    from workbench.environments import missing
+    from workbench.core.environments import missing
 
     try:
         return importlib.import_module(module)
@@ -236,8 +236,8 @@ def _told(what: str, step: Callable[[], Any]) -> Any:
 
 def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) -> tuple[Path, list[str]]:
     """A copy in which each node has its id for a name, and the names of the nodes that `keep` matches."""
-    from workbench.precision.cast import load_ir, save_ir
-    from workbench.precision.insert import kept
+    from workbench.passes.cast import load_ir, save_ir
+    from workbench.passes.insert_qdq import kept
 
     model = load_ir(path, reporter)
     names = kept(model, keep)
@@ -249,7 +249,7 @@ def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) 
 def _what_was_done(path: Path, kept: set[str]) -> tuple[list[str], dict[str, str], int]:
     """Nodes whose weight (or second factor) is dequantized; the others with a reason; Q/DQ pairs on activations."""
     from workbench.model.onnx_file import read_graph
-    from workbench.precision.insert import HEAVY
+    from workbench.passes.insert_qdq import HEAVY
 
     graph = read_graph(path).graph
     produced = {o: n for n in graph.node for o in n.output}

@@ -13,19 +13,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import CalibrationError, ModelError
-from workbench.jobs import Job
+from workbench.core.errors import CalibrationError, ModelError
+from workbench.core.jobs import Job
+from workbench.passes.cast import Lists
 from workbench.precision.calibration import gather, inputs_of, read_batches
-from workbench.precision.cast import Lists
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
     from workbench.config import Shape
+    from workbench.core.store import Store
+    from workbench.core.worker import Reporter
     from workbench.model.model import Model
-    from workbench.store import Store
-    from workbench.worker import Reporter
 
 LARGEST = 65504.0
 """The largest finite number in FP16."""
@@ -262,7 +262,7 @@ def overflow_task(
     """`overflows` in a worker."""
     import onnx_ir as ir
 
-    from workbench.precision.cast import Casting, load_ir
+    from workbench.passes.cast import Casting, load_ir
     from workbench.precision.simulate import simulate
 
     exact, low = load_ir(Path(path), reporter), load_ir(Path(path), reporter)
@@ -283,8 +283,8 @@ def _compare(exact: Any, low: Any, kind: Any, batches: Path, folder: Path, repor
     import numpy as np
     import onnx_ir as ir
 
+    from workbench.passes.cast import save_ir
     from workbench.precision.accuracy import _open, _run
-    from workbench.precision.cast import save_ir
 
     makers = [{v.name: v for n in m.graph for v in n.outputs if v.name} for m in (exact, low)]
     shared = [

@@ -4,7 +4,7 @@
     low = quantize(model, store, to="int8", data="calibration.npz")
 
 The FP32 model runs on the calibration data (`workbench.precision.calibration`), the pairs go in where
-TensorRT wants them (`workbench.precision.insert`), and what is not quantized is cast to `rest`. All of it
+TensorRT wants them (`workbench.passes.insert_qdq`), and what is not quantized is cast to `rest`. All of it
 happens in one worker, and the result is kept: the same request is a look-up.
 """
 
@@ -21,22 +21,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from workbench import environments
-from workbench.errors import CalibrationError, ConfigError, ModelError
-from workbench.jobs import Job
-from workbench.machine import REWRITERS, made_by
+from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
+from workbench.core import environments
+from workbench.core.errors import CalibrationError, ConfigError, ModelError
+from workbench.core.jobs import Job
+from workbench.core.store import Store
+from workbench.hardware.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.precision import modelopt
 from workbench.precision.calibration import MIN_SAMPLES, Batches, Calibration, collect, gather, inputs_of
-from workbench.precision.tensorrt_cache import TensorRTCache
-from workbench.store import Store
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from workbench.config import Shape
-    from workbench.worker import Reporter
+    from workbench.core.worker import Reporter
 
 TENSORRT_CACHE = "calibration.cache"
 """Name of a cache in TensorRT's own format, in a worker's folder."""
@@ -308,7 +308,7 @@ def quantize(
 
 def refuse_quantized(model: Model) -> None:
     """Raise `ModelError` where the model holds quantized operations already."""
-    from workbench.precision.insert import QUANTIZED
+    from workbench.passes.insert_qdq import QUANTIZED
 
     found = {op: n for op, n in model.operators().items() if op in QUANTIZED}
     if found:
@@ -440,9 +440,9 @@ def quantize_task(
         computed from constants, see `Insertion.again`), ``pairs`` (Q/DQ pairs on activations), ``casts``, ``kept``,
         ``clipped`` and the like (see `cast_task`), ``calibration`` (key of the cache).
     """
-    from workbench.precision.cast import Casting, load_ir, save_ir
-    from workbench.precision.insert import Insertion, choose, needed_opset
-    from workbench.precision.written import check_written
+    from workbench.passes.cast import Casting, load_ir, save_ir
+    from workbench.passes.insert_qdq import Insertion, choose, needed_opset
+    from workbench.passes.result import check_written
 
     how = Scheme(**scheme)
     if how.placement == "onnxruntime":
@@ -530,8 +530,8 @@ def quantize_task(
 
 def _too_small(ranges: Mapping[str, float], how: Scheme) -> list[str]:
     """A warning that names the tensors whose range is below what a scale of the rest's type can say."""
-    from workbench.precision.cast import some
-    from workbench.precision.insert import LIMIT, scale_of
+    from workbench.passes.cast import some
+    from workbench.passes.insert_qdq import LIMIT, scale_of
 
     small = [t for t, end in ranges.items() if float(scale_of(end, how.to, how.rest)) * LIMIT[how.to] > 2 * end]
     if not small:
@@ -571,9 +571,9 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
         quantize_static,
     )
 
+    from workbench.passes.cast import load_ir, save_ir
+    from workbench.passes.insert_qdq import HEAVY, kept
     from workbench.precision.calibration import read_batches
-    from workbench.precision.cast import load_ir, save_ir
-    from workbench.precision.insert import HEAVY, kept
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -617,7 +617,7 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
 
 def summary(model: Model) -> Sequence[tuple[str, str]]:
     """What a quantized model's `origin` says, as label and value, for people."""
-    from workbench.units import bytes_text
+    from workbench.core.units import bytes_text
 
     info = model.origin
     if info.get("kind") != "quantize":

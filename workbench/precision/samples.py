@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.documents import expanded
-from workbench.errors import CalibrationError
-from workbench.jobs import Job
-from workbench.machine import made_by
+from workbench.core.documents import expanded
+from workbench.core.errors import CalibrationError
+from workbench.core.jobs import Job
+from workbench.hardware.machine import made_by
 from workbench.precision.arrays import read_arrays
 
 if TYPE_CHECKING:
+    from workbench.core.store import Store
+    from workbench.core.worker import Reporter
     from workbench.model.model import Model
-    from workbench.store import Store
-    from workbench.worker import Reporter
 
 CALIBRATION = 256
 """Training samples of a sample model that calibrate it."""

@@ -9,13 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.widgets.lens import Lens
     from workbench.widgets.views import DetailsView, FusionView, GraphView, RowsView, TableView, View
 
-__all__ = ["DetailsView", "FusionView", "GraphView", "Lens", "RowsView", "TableView", "View"]
+__all__ = ["DetailsView", "FusionView", "GraphView", "RowsView", "TableView", "View"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'workbench.widgets' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"workbench.widgets.{'lens' if name == 'Lens' else 'views'}"), name)
+    return getattr(importlib.import_module("workbench.widgets.views"), name)

@@ -1,4 +1,4 @@
-"""The anywidget classes. Each shows data of `workbench.widgets.wire` and shares the session's selection."""
+"""The anywidget classes. Each shows data of `workbench.present.wire` and shares the session's selection."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from workbench.errors import WorkbenchError
-from workbench.events import PROCESS, Event, Selection
-from workbench.widgets import static, wire
+from workbench.core.errors import WorkbenchError
+from workbench.core.events import PROCESS, Event, Selection
+from workbench.present import page as static
+from workbench.present import wire
+from workbench.present.lens import Lens
 from workbench.widgets.bundle import bundle, bundle_key
-from workbench.widgets.lens import Lens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workbench.session import Session
+    from workbench.session.session import Session
 
 _numbers = itertools.count(1)
 _LOADER = (Path(__file__).parent / "loader.js").read_text()

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from workbench.compilers.tensorrt.build import _logger, _monitor, builder_refused, load, parser_refused
 from workbench.compilers.tensorrt.case import words
 from workbench.config import BuildConfig
-from workbench.errors import CalibrationError, ConfigError
-from workbench.store import whole
+from workbench.core.errors import CalibrationError, ConfigError
+from workbench.core.store import whole
 
 if TYPE_CHECKING:
     from workbench.compilers.tensorrt.runtime import Device
-    from workbench.worker import Reporter
+    from workbench.core.worker import Reporter
 
 CALIBRATORS = {
     "entropy_calibration_2": "IInt8EntropyCalibrator2",
@@ -65,7 +65,7 @@ def calibrate(
     trt = load(module)
     check(trt, method)
     if device is None:
-        from workbench.measure.cuda import TorchDevice
+        from workbench.hardware.cuda import TorchDevice
 
         device = TorchDevice()
     logger = _logger(trt, Path(folder) / "calibration.log")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config import BuildConfig
-from workbench.errors import BuildError, ConfigError
+from workbench.core.errors import BuildError, ConfigError
 from workbench.model.graph import Graph, Node
 from workbench.model.onnx_file import read_graph
 

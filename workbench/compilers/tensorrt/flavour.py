@@ -9,8 +9,8 @@ from typing import Any
 from workbench.compilers.base import Ability, CompilerInfo
 from workbench.compilers.tensorrt import targets as table
 from workbench.config import BuildConfig
-from workbench.errors import CompilerUnavailableError, ConfigError
-from workbench.machine import gpus
+from workbench.core.errors import CompilerUnavailableError, ConfigError
+from workbench.hardware.machine import gpus
 
 DEFAULT_TARGET = "sm89"
 """Built for where there is no GPU and none is named: Ada, the newest that every RTX version offers."""

@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench import limits
-from workbench.compilers.base import IORecord, LayerRecord, TensorRecord
 from workbench.compilers.tensorrt.listing import DTYPES, RANK, owners, split_format
-from workbench.documents import parse_json, read_text
-from workbench.errors import ListingError, ProfileError
+from workbench.core import limits
+from workbench.core.documents import parse_json, read_text
+from workbench.core.errors import ListingError, ProfileError
+from workbench.plan.record import IORecord, LayerRecord, TensorRecord
 
 KINDS = {
     "layers": "layer information (--exportLayerInfo)",

@@ -27,9 +27,9 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from workbench import limits
-from workbench.compilers.base import IORecord, LayerRecord, TensorRecord
-from workbench.errors import ListingError
+from workbench.core import limits
+from workbench.core.errors import ListingError
+from workbench.plan.record import IORecord, LayerRecord, TensorRecord
 
 _TENSOR = "{ Name: "
 _ABOUT_BEGINS = ", Dimensions: ["

@@ -11,11 +11,11 @@ from typing import Any
 
 from workbench.compilers.tensorrt.build import load
 from workbench.compilers.tensorrt.runtime import Log, check_file, logger, need_gpu
-from workbench.errors import BuildError, ConfigError
-from workbench.machine import gpus
-from workbench.shared import Place, Seen
-from workbench.store import written
-from workbench.worker import Reporter
+from workbench.core.errors import BuildError, ConfigError
+from workbench.core.shared_arrays import Place, Seen
+from workbench.core.store import written
+from workbench.core.worker import Reporter
+from workbench.hardware.machine import gpus
 
 _TYPES = {
     "float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32", "int64": "INT64",

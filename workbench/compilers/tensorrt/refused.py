@@ -10,7 +10,7 @@ from typing import Any
 from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Rule, Told, words
 from workbench.compilers.tensorrt.causes import BUILDER, PARSER, REPLACE, ids, label
 from workbench.compilers.tensorrt.flavour import DEFAULT_TARGET
-from workbench.errors import BuildError, ConfigError, UnsupportedNodesError
+from workbench.core.errors import BuildError, ConfigError, UnsupportedNodesError
 from workbench.model.graph import Graph, Node
 
 _FOLLOWS = re.compile(

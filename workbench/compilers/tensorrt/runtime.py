@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from workbench.compatibility import runs_on, targets_of
+from workbench.compilers.tensorrt.compatibility import runs_on, targets_of
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
-from workbench.errors import BuildError, CompilerUnavailableError, ConfigError, first_lines
-from workbench.store import whole
+from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, first_lines
+from workbench.core.store import whole
 
 SPECIALIZATIONS = ("eager", "lazy", "none")
 """When TensorRT for RTX compiles kernels for a shape that it meets in an engine with open shapes: before the first
@@ -55,7 +55,7 @@ _SAID = (
 
 
 class Device(Protocol):
-    """The few things that are asked of CUDA; `workbench.measure.cuda` does them with torch."""
+    """The few things that are asked of CUDA; `workbench.hardware.cuda` does them with torch."""
 
     stream: int
 

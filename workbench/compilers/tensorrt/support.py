@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from workbench.compilers.tensorrt.build import _logger, _network_flags, _reason, load
-from workbench.errors import CompilerUnavailableError
-from workbench.worker import Reporter
+from workbench.core.errors import CompilerUnavailableError
+from workbench.core.worker import Reporter
 
 
 def support(reporter: Reporter, *, module: str, model: str, operators: list[str] | None = None) -> dict[str, Any]:
     """Ask the parser about every node.
 
     The parser stops at its first complaint and calls the nodes behind it supported without having looked at them;
-    whoever wants all of them cuts what was refused and asks again (`workbench.torch_paths.plan.by_parser`).
+    whoever wants all of them cuts what was refused and asks again (`workbench.compilers.torch_tensorrt.planned.by_parser`).
 
     Args:
         reporter: Where progress goes.

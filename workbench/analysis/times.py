@@ -1,0 +1,226 @@
+"""Times of a plan's layers, measured or estimated: the slowest, when each runs, and how near to the roofline.
+
+Whatever draws or tabulates times takes a `LayerTimes`, so that an estimate can't be taken for a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.analysis.roofline import DEVICES, Device, device, estimates
+from workbench.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from workbench.plan.plan import Layer, Plan
+
+TENSOR_CORES = ("conv", "gemm", "attention")
+"""Kinds of layers whose operations run on tensor cores; all others are held against the CUDA cores."""
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Milliseconds of each layer.
+
+    Attributes:
+        ms: By layer id; None where nothing is known of a layer.
+        estimated: Whether they are estimates (see `workbench.analysis.roofline`) rather than measured.
+        source: Where they come from, in words.
+    """
+
+    ms: Mapping[str, float | None]
+    estimated: bool
+    source: str
+
+    @property
+    def word(self) -> str:
+        """Either "measured" or "estimated"."""
+        return "estimated" if self.estimated else "measured"
+
+    @property
+    def total(self) -> float:
+        """Milliseconds of all layers together."""
+        return sum(t for t in self.ms.values() if t is not None)
+
+
+def measured_times(plan: Plan) -> LayerTimes | None:
+    """The times that were joined to the plan; None where no layer has one."""
+    if all(layer.time_ms is None for layer in plan.layers):
+        return None
+    facts = plan.facts.get("measured") or {}
+    method = str(facts.get("method") or "from the document")
+    return LayerTimes({layer.id: layer.time_ms for layer in plan.layers}, False, method)
+
+
+def estimated_times(plan: Plan, on: Device) -> LayerTimes:
+    """The least time of each layer on a GPU."""
+    basis = "measured ceilings" if on.measured else "datasheet values"
+    return LayerTimes(
+        {name: e.time_ms for name, e in estimates(plan, on).items()}, True, f"at least, on {on.name}, {basis}"
+    )
+
+
+def device_of(plan: Plan) -> Device | None:
+    """The GPU to hold a plan against: the one that it was measured on, else one that it was built for.
+
+    With measured ceilings where they were taken, else from the table, where the card that stands for an architecture
+    takes the place of one that is not in it: its name is told with every figure. None where there is neither.
+    """
+    if (reached := measured_ceilings(plan)) is not None:
+        return reached
+    measured = (plan.facts.get("measured") or {}).get("device") or {}
+    known = plan.facts.get("device") or {}
+    gpu = plan.compiler.get("gpu") or {}
+    names = [
+        measured.get("name"),
+        measured.get("sm"),
+        known.get("name"),
+        known.get("sm"),
+        gpu.get("name"),
+        gpu.get("sm"),
+    ]
+    for name in [*names, *str(plan.compiler.get("target") or "").split("+")]:
+        if name:
+            try:
+                return device(str(name))
+            except ConfigError:
+                continue
+    return None
+
+
+def measured_ceilings(plan: Plan) -> Device | None:
+    """What the GPU that the plan was measured on reached then; None where that was not measured."""
+    found = (plan.facts.get("measured") or {}).get("ceilings")
+    if not found or not found.get("bandwidth"):
+        return None
+    name, sm = found.get("name") or "this GPU", found.get("sm") or ""
+    return Device(name, sm, found["bandwidth"], dict(found["peaks"]), found.get("source", ""), measured=True)
+
+
+def slowest(plan: Plan, times: LayerTimes, top: int = 15) -> tuple[list[tuple[Layer, float]], float, int]:
+    """The `top` slowest layers with their milliseconds, the sum of the others, and how many those are."""
+    timed = [(layer, ms) for layer in plan.layers if (ms := times.ms.get(layer.id))]
+    timed.sort(key=lambda item: -item[1])
+    rest = timed[top:]
+    return timed[:top], sum(ms for _, ms in rest), len(rest)
+
+
+def by_kind(plan: Plan, times: LayerTimes) -> dict[str, float]:
+    """Milliseconds by kind of layer, largest first."""
+    found: dict[str, float] = {}
+    for layer in plan.layers:
+        if ms := times.ms.get(layer.id):
+            found[layer.kind] = found.get(layer.kind, 0.0) + ms
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def schedule(plan: Plan, times: LayerTimes) -> list[tuple[Layer, float, float]]:
+    """Layers that take time, each with its begin and duration in milliseconds.
+
+    Only durations are known: the begin is computed, as if each stream ran its layers back to back in the order of
+    the plan, and a wait held its stream until the signal of its event was given.
+    """
+    at: dict[int, float] = {}
+    signals: dict[int, float] = {}
+    out = []
+    for layer in plan.layers:
+        now = at.get(layer.stream, 0.0)
+        if layer.type == "signal" and layer.event is not None:
+            signals[layer.event] = now
+        elif layer.type == "wait" and layer.event is not None:
+            now = max(now, signals.get(layer.event, 0.0))
+        ms = times.ms.get(layer.id) or 0.0
+        if ms:
+            out.append((layer, now, ms))
+        at[layer.stream] = now + ms
+    return out
+
+
+@dataclass(frozen=True)
+class RooflinePoint:
+    """One layer on the roofline: FLOPs per byte, operations per second, and the share of its ceiling that it reaches."""
+
+    layer: Layer
+    intensity: float
+    rate: float
+    ms: float
+    share: float | None
+
+
+def roofline_points(plan: Plan, times: LayerTimes, on: Device) -> tuple[list[RooflinePoint], int]:
+    """The layers whose operations, bytes and time are known, and how many layers that take time are left out."""
+    found, left = [], 0
+    tf32 = plan.config.get("tf32") is not False
+    for layer in plan.layers:
+        ms = times.ms.get(layer.id)
+        if not ms:
+            continue
+        if not layer.flops or not layer.intensity:
+            left += 1
+            continue
+        rate = layer.flops / ms * 1e3
+        peak = peak_of(layer, on, tf32=tf32)
+        roof = min(peak, layer.intensity * on.bandwidth) if peak else None
+        found.append(RooflinePoint(layer, layer.intensity, rate, ms, rate / roof if roof else None))
+    return found, left
+
+
+def peak_of(layer: Layer, on: Device, *, tf32: bool = True) -> float | None:
+    """Operations per second that the device offers to this layer; None where that is not known."""
+    return on.peak(layer.precision, tf32=tf32) if layer.kind in TENSOR_CORES else on.peaks.get("fp32")
+
+
+def ceilings(plan: Plan, on: Device) -> list[tuple[str, float]]:
+    """The peaks that the plan's layers run under, with a name each, highest first."""
+    tf32 = plan.config.get("tf32") is not False
+    names = {rate: kind for kind, rate in list(on.peaks.items())[::-1]}
+    rates = {peak for layer in plan.layers if layer.flops and (peak := peak_of(layer, on, tf32=tf32))}
+    return [(names.get(rate, ""), rate) for rate in sorted(rates, reverse=True)]
+
+
+def cards() -> list[tuple[str, str]]:
+    """GPUs to choose from, as name for people and name in the table."""
+    return [(f"{entry.name} ({entry.sm})", key) for key, entry in DEVICES.items() if entry.peaks]
+
+
+def doubts(plan: Plan) -> list[tuple[bool, str]]:
+    """What must be said beside the plan's measured times, and whether it is grave: wrong outputs, an unsteady series.
+
+    Outputs count as wrong where a value is not finite, or where the relative error is over `tolerance`. An engine
+    that computes something else may well be fast.
+    """
+    measured = plan.facts.get("measured") or {}
+    out: list[tuple[bool, str]] = []
+    error = measured.get("error")
+    if error:
+        bad = {name: one["not_finite"] for name, one in (error.get("outputs") or {}).items() if one.get("not_finite")}
+        limit = tolerance(plan)
+        relative = error.get("relative_l2")
+        if not error.get("ok", True) or bad:
+            told = ", ".join(f"{n} value{'s' * (n > 1)} of {name}" for name, n in bad.items()) or "some values"
+            out.append((True, f"The outputs are wrong: {told} are NaN or infinite. These times are of no use."))
+        elif relative is not None and relative > limit:
+            out.append(
+                (True, f"The outputs are wrong: relative error {relative:.2g} against {error.get('reference', 'the reference')}, "
+                       f"more than {limit:g}. An engine that computes something else may well be fast.")
+            )  # fmt: skip
+    elif measured.get("ways"):
+        out.append((False, "No reference was given: whether the outputs are right is not known."))
+    held = (measured.get("clocks") or {}).get("held_back_by")
+    if held:
+        out.append((False, f"The GPU's clocks were held back meanwhile: {', '.join(held)}."))
+    shaky = [name for name, way in (measured.get("ways") or {}).items() if not way.get("steady", True)]
+    if shaky:
+        out.append(
+            (False, f"The series did not settle ({', '.join(shaky)}): clocks or other work may have changed meanwhile.")
+        )
+    return out
+
+
+def tolerance(plan: Plan) -> float:
+    """The relative error up to which outputs count as right: 0.01, with 16-bit layers 0.03, with narrower ones 0.1."""
+    kinds = {layer.precision for layer in plan.layers}
+    if kinds & {"int8", "uint8", "int4", "float8e4m3fn", "float8e5m2", "float4e2m1"}:
+        return 0.1
+    return 0.03 if kinds & {"float16", "bfloat16"} else 0.01

@@ -1,0 +1,1 @@
+"""Plotly figures of plans, times and precision. Pure functions."""

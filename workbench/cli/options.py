@@ -1,0 +1,134 @@
+"""What commands of several files share: arguments, the console, and the check of files that are written."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.core.errors import ConfigError
+from workbench.core.safe_text import csv_text, json_text, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from workbench.session.session import Session
+
+
+class Output(str, Enum):
+    """How a result is written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for tables and messages; where it is no terminal, wide enough for tables.
+
+    Names that come from files are in what is printed: control characters are shown and not sent to the terminal.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class Shown(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text), **options)
+
+    made = Shown(stderr=stderr, highlight=False, soft_wrap=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = 140  # a pipe has no width; tables need room
+    return made
+
+
+def write(text: str) -> None:
+    """Text on standard output; control characters are shown, not sent."""
+    sys.stdout.write(visible(text))
+
+
+def write_json(document: Any, indent: int | None = None) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json_text(document, indent) + "\n")
+
+
+def write_csv(frame: pd.DataFrame) -> None:
+    """A table as CSV on standard output; text that a spreadsheet would calculate gets an apostrophe in front."""
+    sys.stdout.write(csv_text(frame))
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(visible(text) + "\n")
+
+
+def in_shell(text: str | None, shapes: object) -> str | None:
+    """A text that suggests shapes as Python, with options of a command instead.
+
+    Args:
+        text: What to do; it may hold ``shapes={...}`` as `workbench.model.suggest.Suggestion.python` writes it.
+        shapes: The suggested shapes by input; anything else leaves the text as it is.
+    """
+    if not text or not isinstance(shapes, Mapping) or not shapes:
+        return text
+    from workbench.model.suggest import Suggestion
+
+    told = Suggestion({str(n): str(t) for n, t in shapes.items()}, tried=True)
+    return text.replace(told.python, told.flags)
+
+
+def check_written(files: dict[str, Path | None], read: list[Path | str | None]) -> None:
+    """Refuse, before any work is done, a file to write that can't be written or that the command reads.
+
+    Args:
+        files: What is written, by the option that names it; None where it was not given.
+        read: What is read: files, or other words (a sample's name), which are no files.
+
+    Raises:
+        ConfigError: its folder is not there, it is a folder, or it is one of the files that are read.
+    """
+    written = {option: file for option, file in files.items() if file is not None}
+    for option, file in written.items():
+        if file.is_dir():
+            raise ConfigError(f"{file} is a folder.", hint=f"Name a file: {option} {file / 'NAME'}")
+        if not file.parent.is_dir():
+            raise ConfigError(
+                f"{file} can't be written: there is no folder {file.parent}.",
+                hint=f"mkdir -p {shlex.quote(str(file.parent))}",
+            )
+        for given in read:
+            if given and Path(given).is_file() and file.exists() and file.samefile(given):
+                raise ConfigError(
+                    f"{file} is read, and {option} would overwrite it.", hint=f"Give {option} another name."
+                )
+    if len({file.resolve() for file in written.values()}) < len(written):
+        raise ConfigError(f"{' and '.join(written)} name the same file.", hint="Give each a name of its own.")
+
+
+def looking(name: str) -> Session:
+    """The session for a command that only looks: it works where WORKBENCH_HOME can't be written, and says so."""
+    from workbench.session.session import Session
+
+    work = Session(name, reading=True)
+    if (why := work.store.unwritable) is not None:
+        warn(f"{why.message} Nothing of this is kept.")
+    return work
+
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="An ONNX file, a sample's name, or package.module:factory.")
+]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", "-s", metavar="NAME=SHAPE",
+        help="1x3x224x224, or min:opt:max. Repeat for more inputs. Values of an input that the model reads as a shape have two "
+        "equals signs: NAME==8, NAME==1:8:32, and commas where there are several.",
+    ),
+]  # fmt: skip
+SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]

@@ -1,0 +1,257 @@
+"""A partition: which operators run in TensorRT, which fall back, and how many engines that makes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.core.errors import StoreError
+from workbench.model.provenance import Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "workbench.partition/1"
+
+Side = Literal["tensorrt", "fallback"]
+
+METHODS = {
+    "torch_tensorrt": "by Torch-TensorRT's own partitioner",
+    "parser": "by TensorRT's ONNX parser, node by node",
+    "builder": "by TensorRT's builder",
+}
+"""How a partition may be found, in words."""
+
+ONLY_PARSED = (
+    "Only the parser was asked: the builder may still refuse what it takes. method='builder' (--method builder) builds."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator of the graph.
+
+    Attributes:
+        name: Name of the node: of the exported torch graph, or of the ONNX graph.
+        op: ``aten.relu.default``, or ONNX's operation.
+        source: Module scope, file and line, where known.
+        reason: Why it does not run in TensorRT; "" where it does.
+    """
+
+    name: str
+    op: str
+    source: Source = field(default_factory=Source)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operators that run together.
+
+    Attributes:
+        runs_on: ``tensorrt`` for one engine; ``fallback`` for PyTorch (or, for an ONNX model, another runtime).
+        operators: In order of the graph.
+        inputs: ``name``, ``shape`` (open dimensions as text) and ``dtype`` of what comes in; empty where unknown.
+        outputs: The same for what goes out.
+        name: The partitioner's name.
+        engine_bytes: Size of the engine; None where none was built.
+    """
+
+    runs_on: Side
+    operators: tuple[Operator, ...]
+    inputs: tuple[Mapping[str, Any], ...] = ()
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    name: str = ""
+    engine_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Partition:
+    """How a model divides between TensorRT and what can't run there.
+
+    Attributes:
+        model: Its name.
+        method: A key of `METHODS`.
+        planned: True where no engine was asked for: the partitioner or the parser was asked, the builder was not.
+        segments: In an order in which they can run.
+        settings: ``min_block_size``, ``precision`` and whatever else was asked.
+        versions: Of torch, torch_tensorrt and TensorRT.
+        unsupported: Operations that have no converter, with how often they occur.
+        seconds: What it took.
+        refusals: What the builder answered each time that it refused: ``code``, ``message``, ``hint`` and ``nodes``
+            (ids; empty where it named none), in order.
+        proven: Whether all operators counted as TensorRT's were built, or parsed where the parser was asked, without the
+            others. False: at least the fallbacks are refused, and there may be more.
+        notes: What else there is to say of how it was found, in sentences.
+    """
+
+    model: str
+    method: str
+    planned: bool
+    segments: tuple[Segment, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    refusals: tuple[Mapping[str, Any], ...] = ()
+    proven: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def engines(self) -> int:
+        """How many engines: segments that run in TensorRT."""
+        return sum(s.runs_on == "tensorrt" for s in self.segments)
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """All operators, in the order of the segments."""
+        return tuple(o for s in self.segments for o in s.operators)
+
+    @cached_property
+    def fallbacks(self) -> tuple[Operator, ...]:
+        """Operators that do not run in TensorRT."""
+        return tuple(o for s in self.segments if s.runs_on == "fallback" for o in s.operators)
+
+    @property
+    def coverage(self) -> float:
+        """Share of operators that run in TensorRT, 0 to 1; 0 for an empty graph."""
+        total = len(self.operators)
+        return (total - len(self.fallbacks)) / total if total else 0.0
+
+    @property
+    def crossings(self) -> int:
+        """Changes between TensorRT and the fallback along the segments."""
+        sides = [s.runs_on for s in self.segments]
+        return sum(sides[i] != sides[i - 1] for i in range(1, len(sides)))
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What follows from the partition; empty where everything runs in one engine."""
+        out = []
+        small = [o for o in self.fallbacks if "min_block_size" in o.reason]
+        if small:
+            out.append(
+                f"{len(small)} operators could run in TensorRT but stand in blocks of fewer than "
+                f"min_block_size={self.settings.get('min_block_size')}; a smaller value makes more engines."
+            )
+        sizes = sorted(len(s.operators) for s in self.segments if s.runs_on == "tensorrt")
+        if len(sizes) > 1 and self.method == "torch_tensorrt":
+            out.append(
+                f"{len(sizes)} engines, of {', '.join(map(str, sizes[:-1]))} and {sizes[-1]} operators; "
+                f"min_block_size={sizes[-1]} leaves the largest only."
+            )
+        for refusal in self.refusals:
+            nodes = ", ".join(map(str, refusal["nodes"][:5])) or "no node named"
+            out.append(f"Refused by the builder ({nodes}): {refusal['message']} {refusal['hint'] or ''}".strip())
+        if not self.proven and any(r["nodes"] for r in self.refusals):
+            out.append("At least these fall back: what is left was not asked about without them, or is refused, too.")
+        if self.method == "parser" and self.segments:
+            out.append(ONLY_PARSED)
+        out += self.notes
+        if self.unsupported and self.method == "torch_tensorrt":
+            out.append("No converter: " + ", ".join(f"{op} ({n})" for op, n in self.unsupported.items()) + ".")
+        return tuple(out)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an operator."""
+        import pandas as pd
+
+        columns = ["segment", "runs_on", "operator", "node", "module", "class", "source", "code", "reason"]
+        rows = [
+            [
+                i, s.runs_on, o.op, o.name, o.source.scope, o.source.module,
+                f"{Path(o.source.file).name}:{o.source.line}" if o.source.file else "", o.source.code, o.reason,
+            ]
+            for i, s in enumerate(self.segments) for o in s.operators
+        ]  # fmt: skip
+        return pd.DataFrame(rows, columns=columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form, ``workbench.partition/1``."""
+        return {
+            "schema": SCHEMA, "model": self.model, "method": self.method, "planned": self.planned,
+            "engines": self.engines, "coverage": self.coverage, "advice": list(self.advice),
+            "segments": [
+                {
+                    "runs_on": s.runs_on, "name": s.name, "engine_bytes": s.engine_bytes,
+                    "inputs": [dict(t) for t in s.inputs], "outputs": [dict(t) for t in s.outputs],
+                    "operators": [asdict(o) for o in s.operators],
+                }
+                for s in self.segments
+            ],
+            "settings": dict(self.settings), "versions": dict(self.versions), "unsupported": dict(self.unsupported),
+            "seconds": self.seconds, "refusals": [dict(r) for r in self.refusals], "proven": self.proven,
+            "notes": list(self.notes),
+        }  # fmt: skip
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Partition:
+        """The inverse of `to_dict`.
+
+        Raises:
+            StoreError: it is another document.
+        """
+        if data.get("schema") != SCHEMA:
+            raise StoreError(f"This is not a {SCHEMA} document but {data.get('schema')!r}.")
+        segments = tuple(
+            Segment(
+                s["runs_on"],
+                tuple(Operator(o["name"], o["op"], Source(**o["source"]), o["reason"]) for o in s["operators"]),
+                tuple(s["inputs"]), tuple(s["outputs"]), s["name"], s["engine_bytes"],
+            )
+            for s in data["segments"]
+        )  # fmt: skip
+        return Partition(
+            data["model"], data["method"], data["planned"], segments, data["settings"], data["versions"],
+            data["unsupported"], data["seconds"], tuple(data.get("refusals", ())), data.get("proven", True),
+            tuple(data.get("notes", ())),
+        )  # fmt: skip
+
+    @property
+    def title(self) -> str:
+        """One line that says how it was found."""
+        how = METHODS.get(self.method, self.method)
+        if self.method == "builder":
+            asked = f"{self.settings.get('target')}, {self.settings.get('precision')}"
+            return f"{'refused' if self.refusals else 'built'} {how} ({asked})"
+        return f"planned {how}, nothing built" if self.planned else f"built, {how}"
+
+    @property
+    def head(self) -> str:
+        """One line that says how much of the model TensorRT takes, as far as it was asked."""
+        total, back = len(self.operators), len(self.fallbacks)
+        engines = f"{self.engines} engine{'s' if self.engines != 1 else ''}"
+        if self.method == "parser":
+            return f"{total - back} of {total} operators taken by the parser, in {engines}; the builder was not asked"
+        if self.proven:
+            return f"{total - back} of {total} operators in {engines}"
+        if not any(r["nodes"] for r in self.refusals):
+            return f"the builder refuses the model and does not say which of its {total} operators"
+        return f"at least {back} of {total} operators can't be built"
+
+    def __repr__(self) -> str:
+        lines = [f"<Partition of {self.model}, {self.title}: {self.head}"]
+        for i, segment in enumerate(self.segments):
+            kinds = Counter(o.op for o in segment.operators).most_common(3)
+            most = ", ".join(f"{n} {op}" for op, n in kinds)
+            side = "TensorRT" if segment.runs_on == "tensorrt" else "fallback"
+            lines.append(f"  {i}  {side:9} {len(segment.operators):4} operators  ({most})")
+            lines += [f"       {op}: {reason}" for op, reason in _reasons(segment.operators)]
+        return "\n".join([*lines[:40], *([f"  … {len(lines) - 40} more lines"] if len(lines) > 40 else [])]) + ">"
+
+
+def _reasons(operators: Sequence[Operator]) -> list[tuple[str, str]]:
+    """Each operation with its reason, once, and its first place in the source."""
+    found: dict[tuple[str, str], Operator] = {}
+    for o in operators:
+        if o.reason:
+            found.setdefault((o.op, o.reason), o)
+    out = []
+    for (op, reason), first in list(found.items())[:5]:
+        place = f" at {Path(first.source.file).name}:{first.source.line}" if first.source.file else ""
+        out.append((op + place, reason))
+    return out

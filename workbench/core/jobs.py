@@ -1,0 +1,528 @@
+"""Long work: a worker process with progress, a log, cancel, a time limit and a crash report.
+
+A compiler may crash, hang, leak or never return, and a notebook's kernel must survive all of that. So a
+compiler runs in a process of its own, started by `Job`. The worker answers in JSON lines (see
+`workbench.core.worker`); a thread reads them and calls the listeners. Cancel is a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import psutil
+
+from workbench.core import limits
+from workbench.core.errors import CancelledError, ConfigError, TimeLimitError, WorkbenchError, WorkerCrashedError
+from workbench.core.events import call
+
+Status = Literal["running", "done", "failed", "cancelled"]
+
+_NATIVE = "The session is unharmed. Native code in the worker failed, or another process sent it this signal."
+_ENDS = {
+    -signal.SIGKILL: (
+        "worker-killed",
+        "The session is unharmed. Another process or the system ended the worker; where memory ran out, the system's log says "
+        "so (`dmesg`, or `journalctl -k`).",
+    ),
+    -signal.SIGTERM: ("worker-killed", "The session is unharmed. Another process ended the worker."),
+    **dict.fromkeys((-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE), ("worker-crashed", _NATIVE)),
+}
+"""What the way in which a worker ended says: code and hint. It never says why."""
+
+PATIENCE = 10
+"""How many times its limit a worker may take by the clock, where a busy machine lets it compute less."""
+
+PARENT = "WORKBENCH_PARENT"
+"""Names the environment variable that tells a worker which process started it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a phase. `total` is 0 where it is unknown."""
+
+    phase: str
+    done: int
+    total: int
+    parent: str | None = None
+    seconds: float = 0.0
+
+
+_ready: dict[tuple[str, tuple[str, ...]], subprocess.Popen[bytes]] = {}
+
+
+def prepare(preload: tuple[str, ...]) -> None:
+    """Start a worker ahead for the next `Job` with the same `preload`; unused, it ends with this process.
+
+    For a command that knows what it will do before it has read what to do it to.
+    """
+    key = (sys.executable, preload)
+    if key not in _ready:
+        _ready[key] = _spawn(sys.executable, preload, None)
+
+
+# What a worker runs first. `python -c` puts the working directory at the head of the module path, where a file beside
+# a model (`queue.py`, `onnx_ir.py`) would be imported in place of the real module; `sys` is built in and can't be.
+# The package itself comes from the folder of this file: another environment does not have it, and a checkout that is
+# not installed is found by its working directory alone.
+_BOOT = """
+import sys
+if sys.path and not sys.path[0]:
+    del sys.path[0]
+import importlib.util
+place = sys.argv.pop(1)
+spec = importlib.util.spec_from_file_location("workbench", place + "/__init__.py", submodule_search_locations=[place])
+sys.modules["workbench"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from workbench.core.worker import main
+main()
+"""
+
+
+def _spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subprocess.Popen[bytes]:
+    # Another environment must not see the packages of this one.
+    isolated = [] if python == sys.executable else ["-I"]
+    command = [python, *isolated, "-c", _BOOT, str(Path(__file__).parents[1]), *preload]
+    environment = {
+        # The order in which `machine.gpus` counts; CUDA's own is another on a machine with several kinds of GPU.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",
+        PARENT: str(os.getpid()),
+    }
+    if "PYTHONPATH" in os.environ:  # relative entries mean this working directory, not the worker's
+        entries = [os.path.abspath(entry) for entry in os.environ["PYTHONPATH"].split(os.pathsep) if entry]  # noqa: PTH100
+        environment["PYTHONPATH"] = os.pathsep.join(entries)
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log or subprocess.PIPE,
+            start_new_session=True,
+            cwd=os.path.abspath(os.sep),  # noqa: PTH100 - nobody plants a file or library there
+            env=environment,
+        )
+
+    return _in_lasting_thread(start)
+
+
+_starts: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+_starter: threading.Thread | None = None
+_starter_lock = threading.Lock()
+
+
+def _in_lasting_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """Call `start` in a thread that lives as long as this process.
+
+    Linux ends a worker when the *thread* that started it ends (``PR_SET_PDEATHSIG``), and builds start workers from
+    threads that end before their worker does.
+    """
+    global _starter, _starts  # noqa: PLW0603 - one for each process
+    with _starter_lock:
+        if _starter is None:
+            _starts = queue.SimpleQueue()
+            _starter = threading.Thread(target=_serve_starts, args=(_starts,), name="workbench-start", daemon=True)
+            _starter.start()
+    done: Future[subprocess.Popen[bytes]] = Future()
+    _starts.put((start, done))
+    return done.result()
+
+
+def _serve_starts(starts: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]) -> None:
+    while True:
+        start, done = starts.get()
+        try:
+            done.set_result(start())
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            done.set_exception(error)
+
+
+@dataclass
+class Job:
+    """A task running in its own process.
+
+    Args:
+        task: ``package.module:function``; called in the worker as ``function(reporter, **arguments)``.
+        arguments: JSON-able keyword arguments.
+        title: What it is, for people.
+        folder: Where the worker's own output is kept (``worker.log``); created if absent.
+        python: The interpreter to use: a worker may live in another virtual environment.
+        preload: Modules that the worker imports while it waits, to save time.
+        time_limit: Seconds after which the job is ended; None for no limit.
+    """
+
+    task: str
+    arguments: dict[str, Any]
+    title: str = ""
+    folder: Path | None = None
+    python: str = sys.executable
+    preload: tuple[str, ...] = ()
+    time_limit: float | None = None
+    progress: dict[str, Progress] = field(default_factory=dict, init=False)
+    status: Status = field(default="running", init=False)
+
+    def __post_init__(self) -> None:
+        self._listeners: list[Callable[[Job], None]] = []
+        self._answer: dict[str, Any] | None = None
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._asking = threading.Lock()
+        self._error: WorkbenchError | None = None
+        self._finished = threading.Event()
+        self._cancelled = False
+        self._started = time.monotonic()
+        self._ended: float | None = None
+        log = None
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            log = (self.folder / "worker.log").open("wb")
+        try:
+            ready = _ready.pop((self.python, self.preload), None) if log is None else None
+            self._process = ready or _spawn(self.python, self.preload, log)
+        finally:
+            if log is not None:
+                log.close()
+        self._tail = bytearray()
+        self._drainer = threading.Thread(target=self._drain, name="workbench-stderr", daemon=True)
+        if log is None:
+            self._drainer.start()
+        self._sent = False
+        self._reader = threading.Thread(target=self._read, name=f"workbench {self.title}", daemon=True)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called; the worker may still be about to end."""
+        return self._cancelled
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, or until the end."""
+        return (self._ended or time.monotonic()) - self._started
+
+    def start(self, **more: Any) -> Job:
+        """Send the task to the worker; `more` adds arguments that were not known before."""
+        if not self._sent and not self._finished.is_set():
+            try:
+                message = json.dumps({"task": self.task, "arguments": {**self.arguments, **more}})
+            except (TypeError, ValueError) as error:
+                self.cancel()
+                raise ConfigError(f"{self.title} got an argument that can't be sent to its worker: {error}.",
+                                  hint="Give plain numbers, texts, lists and dicts.") from None  # fmt: skip
+            self._sent = True
+            self._write(message)
+            self._reader.start()
+            if self.time_limit is not None:
+                threading.Thread(target=self._watch, name="workbench-limit", daemon=True).start()
+        return self
+
+    def _write(self, message: str) -> None:
+        with contextlib.suppress(BrokenPipeError, ValueError):  # the worker died; the reader says how
+            assert self._process.stdin is not None
+            self._process.stdin.write(message.encode() + b"\n")
+            self._process.stdin.flush()
+
+    def ask(self, message: dict[str, Any] | None, seconds: float | None = None) -> dict[str, Any]:
+        """Send `message` to a task that converses (`Reporter.receive`) and wait for its answer; one at a time.
+
+        None sends nothing: it waits for what the task says of itself.
+
+        Args:
+            message: JSON-able.
+            seconds: How long the worker may compute before it is ended; on a busy machine that takes longer than this
+                by the clock, up to `PATIENCE` times as long. None waits without a limit.
+
+        Raises:
+            WorkbenchError: what the task answered with, and goes on; or what ended it, then also by every later call.
+            TimeoutError: the worker had its `seconds`.
+        """
+        self.start()
+        with self._asking:
+            try:
+                begin, used = time.monotonic(), self._computed()
+                if message is not None:
+                    self._write(json.dumps(message))
+                while True:
+                    try:
+                        found = self._answers.get(timeout=seconds)
+                        break
+                    except queue.Empty:
+                        assert seconds is not None
+                        late = time.monotonic() - begin > PATIENCE * seconds
+                        if late or self._computed() - used > 0.8 * seconds:
+                            self.cancel()
+                            raise TimeoutError(
+                                f"{self.title or self.task} did not answer within {seconds:g} s."
+                            ) from None
+            except BaseException:  # half a message was sent, or its answer would be taken for the next one's
+                self.cancel()
+                raise
+            if found is None:
+                self._answers.put(None)
+                raise self._error or WorkbenchError(f"{self.title or self.task} has ended.")
+        if "error" in found:
+            raise WorkbenchError.from_dict(found["error"])
+        return dict(found["answer"])
+
+    def _computed(self) -> float:
+        """Seconds that the worker has computed, on all cores together; 0 where it has ended."""
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
+
+    def on_change(self, listener: Callable[[Job], None]) -> None:
+        """Call `listener(job)` at each progress message and at the end, from a thread of the job's.
+
+        Whoever waits in `result` goes on after the last call; a listener must not wait there itself.
+        """
+        self._listeners.append(listener)
+
+    def cancel(self) -> None:
+        """Stop the work by ending the worker and whatever it started. Safe to call at any time."""
+        if not self._finished.is_set():
+            self._cancelled = True
+            self._kill()
+            if not self._sent:
+                self._process.wait()
+                self._finish("cancelled", CancelledError(f"{self.title or self.task} was cancelled."))
+
+    def result(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the end and return the worker's answer.
+
+        Raises:
+            WorkbenchError: what the task raised; `CancelledError`, `TimeLimitError` or
+                `WorkerCrashedError` where the worker was ended.
+            TimeoutError: `timeout` seconds passed; the job goes on.
+        """
+        self.start()
+        try:
+            if not self._finished.wait(timeout):
+                raise TimeoutError(f"{self.title or self.task} is still running.")
+        except KeyboardInterrupt:
+            self.cancel()
+            raise
+        if self._error is not None:
+            raise self._error
+        assert self._answer is not None
+        return self._answer
+
+    @property
+    def output(self) -> str:
+        """The last output of the worker (its stderr, at most 8 kB)."""
+        if self.folder is None:
+            return self._tail.decode(errors="replace")
+        try:
+            with (self.folder / "worker.log").open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 8192))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _drain(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._tail = (self._tail + line)[-8192:]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        answer = failure = None
+        for line in self._process.stdout:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue  # a library wrote past our redirection; its words are no message of ours
+            if not isinstance(message, dict) or "event" not in message:
+                continue
+            if message["event"] == "progress":
+                step = Progress(**message["step"])
+                self.progress[step.phase] = step
+                self._tell()
+            elif message["event"] == "answer":
+                self._answers.put(message)
+            elif message["event"] == "result":
+                answer = message["result"]
+            elif message["event"] == "error":
+                failure = WorkbenchError.from_dict(message["error"])
+        code = self._process.wait()
+        if self._drainer.is_alive():
+            self._drainer.join(1.0)  # a child of the worker may hold its standard error open
+        if self._cancelled:
+            self._finish("cancelled", CancelledError(f"{self.title or self.task} was cancelled."))
+        elif failure is not None:
+            self._finish("failed", failure)
+        elif answer is not None:
+            self._answer = answer
+            self._finish("done", None)
+        elif self._error is None:
+            self._finish("failed", self._crash(code))
+        else:
+            self._finish("failed", self._error)
+
+    def _crash(self, code: int) -> WorkerCrashedError:
+        if code < 0:
+            try:
+                how = f"was ended by {signal.Signals(-code).name}"
+            except ValueError:
+                how = f"was ended by signal {-code}"
+        else:
+            how = f"exited with code {code}"
+        last = [line for line in self.output.strip().splitlines() if line.strip()][-6:]
+        told, hint = _ENDS.get(code, ("worker-exited", "The session is unharmed."))
+        return WorkerCrashedError(
+            f"The worker process for {self.title or self.task} {how} before it answered."
+            + ("\nIts last words:\n  " + "\n  ".join(last) if last else ""),
+            hint=hint,
+            details={"code": code, "output": last},
+            code=told,
+        )
+
+    def _watch(self) -> None:
+        if not self._finished.wait(self.time_limit):
+            self._error = TimeLimitError(
+                f"{self.title or self.task} took longer than its limit of {self.time_limit:g} s and was ended.",
+                hint="Give a larger time limit.",
+            )
+            self._kill()
+
+    def _kill(self) -> None:
+        try:
+            children = psutil.Process(self._process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            children = []
+        self._process.kill()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+    def _finish(self, status: Status, error: WorkbenchError | None) -> None:
+        self._ended = time.monotonic()
+        self._error, self.status = error, status
+        self._answers.put(None)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._tell()  # before anyone who waits goes on
+        self._finished.set()
+
+    def _tell(self) -> None:
+        call(self._listeners, self)
+
+
+_IDLE_SECONDS = 240.0
+_idle: list[tuple[float, Job]] = []  # when it was last used, the worker
+_idle_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A forked child has none of its parent's threads and workers, and its locks may be held by nobody."""
+    global _starter, _starter_lock, _idle_lock  # noqa: PLW0603 - one for each process
+    _starter = None
+    _starter_lock, _idle_lock = threading.Lock(), threading.Lock()
+    _idle.clear()
+    _ready.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def prepare_guard() -> None:
+    """Start a worker for `guarded` ahead, if none waits."""
+    if not _idle:
+        _give_back(_guard())
+
+
+def guarded(
+    task: str,
+    arguments: dict[str, Any],
+    *,
+    title: str,
+    seconds: float | None = None,
+    memory: float | None = None,
+) -> dict[str, Any]:
+    """Run a short task on a stranger's file in a warm worker, within limits of time and memory.
+
+    For native code that this process must survive: a library that never returns, or takes all memory, costs a worker.
+
+    Args:
+        task: ``package.module:function``, called there as ``function(**arguments)``; it returns a JSON-able dict.
+        arguments: JSON-able keyword arguments.
+        title: What is done, for messages: "reading model.onnx".
+        seconds: Limit of time; None for ``READER_SECONDS`` of `workbench.core.limits`.
+        memory: Limit of the worker's address space in bytes; None for ``READER_BYTES``.
+
+    Raises:
+        LimitError: a limit was reached; its code is ``limit-reader-seconds`` or ``limit-reader-bytes``.
+        WorkerCrashedError: the library crashed.
+        WorkbenchError: what the task raised.
+    """
+    seconds = limits.limit("READER_SECONDS") if seconds is None else seconds
+    memory = limits.limit("READER_BYTES") if memory is None else memory
+    what = title[:1].upper() + title[1:]
+    job = _guard()
+    try:
+        # The worker may be older than a limit that was raised meanwhile.
+        raised = {name: value for name, value in os.environ.items() if name.startswith("WORKBENCH_LIMIT_")}
+        message = {"task": task, "arguments": arguments, "memory": int(memory), "limits": raised}
+        return job.ask(message, seconds)
+    except TimeoutError:
+        raise limits.exceeded("READER_SECONDS", f"{what} took longer than {seconds:g} s and was stopped.") from None
+    except WorkerCrashedError as error:
+        if error.code != "worker-crashed":  # killed, or ended by itself: nothing says that the file is at fault
+            raise WorkerCrashedError(
+                f"{what} did not end: {error.message}", hint=error.hint, details=error.details, code=error.code
+            ) from None
+        raise WorkerCrashedError(
+            f"{what} crashed the library that reads it.",
+            hint="The file may be damaged. This process is unharmed.",
+            details=error.details,
+            code=error.code,
+        ) from None
+    except WorkbenchError as error:
+        if error.code == "reader-memory":
+            size = f"{memory / 1e9:g} GB"
+            raise limits.exceeded("READER_BYTES", f"{what} needs more than {size} of memory and was stopped.") from None
+        raise
+    finally:
+        _give_back(job)
+
+
+def _guard() -> Job:
+    with _idle_lock:
+        while _idle:
+            used, job = _idle.pop()
+            if job.status == "running" and not job.cancelled and time.monotonic() - used < _IDLE_SECONDS:
+                return job
+            job.cancel()
+    return Job("workbench.core.worker:serve", {"idle_seconds": _IDLE_SECONDS + 60}, title="reader").start()
+
+
+def _give_back(job: Job) -> None:
+    if job.status != "running" or job.cancelled:
+        return
+    with _idle_lock:
+        if len(_idle) < 2:
+            _idle.append((time.monotonic(), job))
+            return
+    job.cancel()

@@ -1,0 +1,515 @@
+"""The performance table: the same model and inputs through PyTorch eager, torch.compile, Torch-TensorRT and TensorRT.
+
+Every way is timed on one GPU in one run, by CUDA events after a warm-up (`workbench.measure.latency`), and stands
+beside its error against PyTorch in FP32 with TF32 off. A row is one model, batch and precision; rows that a results
+file already holds are not measured again, so a run that was stopped goes on where it was.
+
+INT8 and FP8 rows are made by the session (`Session.quantize`), calibrated on samples like the sample's own
+inputs. Beside them stands eager in FP16. Each TensorRT row keeps the time of every layer, so that a quantized
+row that is slower than FP16 says which kernels eat the gain (`workbench.precision.audit.losses`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import __version__
+from workbench.core.documents import DocumentError, parse_json, read_text
+from workbench.core.errors import (
+    BuildError,
+    CalibrationError,
+    CompilerUnavailableError,
+    ConfigError,
+    WorkbenchError,
+    first_lines,
+)
+from workbench.core.jobs import Job
+from workbench.core.store import written
+from workbench.hardware.machine import gpus, machine
+from workbench.model.sources import sample_folder, samples
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.core.worker import Reporter
+    from workbench.model.model import Model
+    from workbench.plan.plan import Plan
+    from workbench.precision.calibration import Calibration
+    from workbench.session.session import Session
+
+SCHEMA = "workbench.bench/1"
+WAYS = ("eager", "torch.compile", "torch_tensorrt", "tensorrt", "tensorrt graph")
+"""Columns of the table, in order. ``torch.compile`` is mode reduce-overhead: it uses CUDA graphs itself."""
+
+PLAIN = ("fp32", "fp16")
+SAMPLES = 32
+"""Samples that a quantized row is calibrated on, or one batch where that is larger."""
+
+LAYER_ITERATIONS = 10
+QUANTIZED_ERROR = 0.1
+"""Relative error up to which a quantized row's outputs are called right."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A quantized row: fields of `workbench.precision.Scheme`, and the target to build for (this GPU by default)."""
+
+    scheme: Mapping[str, Any]
+    target: str | None = None
+
+
+VARIANTS = {"int8": Variant({"to": "int8"}), "fp8": Variant({"to": "fp8"})}
+"""What the names of quantized precisions stand for."""
+
+
+@dataclass
+class Bench:
+    """What to measure, and where the results go.
+
+    Args:
+        session: Builds the engines.
+        models: Names of sample models.
+        batches: Sizes of the first dimension of every input.
+        precisions: fp32, fp16, int8, fp8, or a name among `variants`.
+        variants: Quantized precisions by name, beside and instead of `VARIANTS`.
+        out: Results file (JSON), kept after every row; None keeps them in memory only.
+        ways: Which columns.
+        duration_ms: How long each latency is measured at least.
+    """
+
+    session: Session
+    models: Sequence[str]
+    batches: Sequence[int] = (1, 32)
+    precisions: Sequence[str] = ("fp32", "fp16")
+    out: Path | None = None
+    ways: Sequence[str] = WAYS
+    duration_ms: float = 600.0
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    document: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        unknown = [m for m in self.models if m not in samples()]
+        if unknown:
+            raise ConfigError(
+                f"{', '.join(unknown)} is no sample model.", hint="`workbench samples` lists them; bench runs samples."
+            )
+        if any(w not in WAYS for w in self.ways):
+            raise ConfigError("There is no such way.", hint="There are " + ", ".join(WAYS) + ".")
+        known_names = [*PLAIN, *VARIANTS, *self.variants]
+        if strange := [p for p in self.precisions if p not in known_names]:
+            raise ConfigError(f"There is no precision {strange[0]!r}.", hint=f"There are {', '.join(known_names)}.")
+        self._calibrations: dict[tuple[str, int], Calibration] = {}
+        self.document = {"schema": SCHEMA, "rows": []}
+        if self.out is not None and self.out.is_file():
+            self.document = _results(self.out)
+
+    def run(self, on_row: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
+        """Measure what is missing.
+
+        Raises:
+            CompilerUnavailableError: there is no NVIDIA GPU.
+        """
+        for model in self.models:
+            for batch in self.batches:
+                for precision in self.precisions:
+                    known = len(self.document["rows"])
+                    row = self.row(model, batch, precision)
+                    if on_row is not None and len(self.document["rows"]) > known:
+                        on_row(row)
+        return self.document
+
+    def prepare(self, rows: Iterable[tuple[str, int, str]], at_once: int = 4) -> None:
+        """Build the engines of `rows` (model, batch, precision), several at a time, so that measuring need not wait.
+
+        Only for a compiler that times nothing on the GPU while it builds, as TensorRT for RTX: full TensorRT chooses
+        its kernels by their times, which other work on the GPU would spoil. What can't be built is told by `row`.
+        """
+        done = {(r["model"], r["batch"], r["precision"]) for r in self.document["rows"]}
+        groups: dict[tuple[str, int], list[str]] = {}
+        for model, batch, precision in rows:
+            if (model, batch, precision) not in done:
+                groups.setdefault((model, batch), []).append(precision)
+
+        def build(model: str, batch: int) -> None:
+            for precision in groups[model, batch]:  # one after the other: they share a calibration
+                with contextlib.suppress(WorkbenchError):
+                    self._engine(model, _shapes(model, batch), precision, {})
+
+        with ThreadPoolExecutor(at_once) as pool:
+            for work in [pool.submit(build, *group) for group in groups]:
+                work.result()
+
+    def row(self, model: str, batch: int, precision: str) -> Mapping[str, Any]:
+        """One row: that of the results file, or measured now and kept.
+
+        Raises:
+            CompilerUnavailableError: there is no NVIDIA GPU.
+            ConfigError: the file's rows were measured on another GPU or driver.
+        """
+        for known in self.document["rows"]:
+            if (known["model"], known["batch"], known["precision"]) == (model, batch, precision):
+                return dict(known)
+        if not gpus():
+            raise CompilerUnavailableError(
+                "There is no NVIDIA GPU here: nothing can be timed.",
+                hint="Run it on a machine with one, or look at fusions with `workbench fusions`.",
+            )
+        here, before = machine(), self.document.get("machine") if self.document["rows"] else None
+        if before and before.get("gpus") != here["gpus"]:
+            was, now = (", ".join(f"{g['name']}, driver {g['driver']}" for g in m["gpus"]) for m in (before, here))
+            raise ConfigError(
+                f"{self.out} was measured on {was}; here is {now}.",
+                hint="Name another file: figures of two machines do not belong in one table.",
+            )
+        self.document.update(machine=here, version=__version__, date=time.strftime("%Y-%m-%d"))
+        row = self._row(model, batch, precision)
+        self.document["rows"].append(row)
+        if self.out is not None:
+            with written(self.out, parents=True) as draft:
+                draft.write_text(json.dumps(self.document, indent=1))
+        return row
+
+    def _row(self, model: str, batch: int, precision: str) -> dict[str, Any]:
+        shapes = _shapes(model, batch)
+        row: dict[str, Any] = {"model": model, "batch": batch, "precision": precision, "ways": {}, "missing": {}}
+        engine: dict[str, Any] | None = None
+        built: Engine | None = None
+        ways = list(self.ways)
+        if precision not in PLAIN:
+            ways = [w for w in ways if w == "eager" or w.startswith("tensorrt")]
+            row["missing"].update({w: f"not measured in {precision}" for w in self.ways if w not in ways})
+            row["eager_precision"] = "fp16"
+        if any(w.startswith("tensorrt") for w in self.ways):
+            try:
+                built = self._engine(model, shapes, precision, row)
+                engine = {"path": str(built.path), "module": built.config.compiler}
+                row["compiler"] = {k: built.plan.compiler[k] for k in ("name", "version", "target")}
+                row["build_s"] = built.seconds["total"]
+            except WorkbenchError as error:
+                text = error.message + (f" {error.hint}" if error.hint else "")
+                row["missing"].update(dict.fromkeys(("tensorrt", "tensorrt graph"), text))
+        file = sample_folder() / samples()[model]["file"]
+        job = Job(
+            "workbench.experiments.bench:measure",
+            {},
+            title=f"bench of {model}, batch {batch}, {precision}",
+            time_limit=600,
+        )
+        job.start(
+            file=str(file), shapes=shapes, precision="fp32" if precision == "fp32" else "fp16", engine=engine, ways=ways,
+            duration_ms=self.duration_ms,
+        )  # fmt: skip
+        try:
+            found = job.result()
+        except WorkbenchError as error:
+            row["missing"].update({w: error.message for w in ways if w not in row["missing"]})
+            return row
+        row["ways"].update(found["ways"])
+        row["missing"].update({w: text for w, text in found["missing"].items() if w not in row["missing"]})
+        row["torch"] = found["torch"]
+        if built is not None and found["layers"]:
+            self._layers(row, built.plan, found["layers"])
+        return row
+
+    def _engine(self, model: str, shapes: Mapping[str, list[int]], precision: str, row: dict[str, Any]) -> Engine:
+        """The engine of a row; of a quantized one the row also gets what was quantized, and on what data."""
+        texts = {n: "x".join(map(str, s)) for n, s in shapes.items()}
+        if precision in PLAIN:
+            return self.session.build(model, precision=precision, shapes=texts)
+        variant = {**VARIANTS, **self.variants}[precision]
+        source = self.session.add(model, shapes=texts, name=f"{model}-{next(iter(shapes.values()))[0]}")
+        low, count = self._quantized(model, source, shapes, variant.scheme)
+        row["scheme"] = dict(low.origin["scheme"])
+        row["quantized"] = len(low.origin["quantized"])
+        row["left"] = len(low.origin["left"])
+        row["calibration"] = f"{count} samples drawn like the sample's own inputs: no real data"
+        options: dict[str, Any] = {"target": variant.target} if variant.target else {}
+        return self.session.build(low, **options)
+
+    def _quantized(
+        self, name: str, source: Model, shapes: Mapping[str, list[int]], scheme: Mapping[str, Any]
+    ) -> tuple[Model, int]:
+        """The quantized model. One calibration serves all schemes of a model and batch that have ranges there."""
+        from workbench.precision.quantize import calibration
+
+        batch = next(iter(shapes.values()))[0]
+        count = max(SAMPLES, batch)
+        title = f"{source.name}-quantized"
+        known = self._calibrations.get((name, batch))
+        if known is not None:
+            try:
+                return self.session.quantize(source, known, name=title, **scheme), count
+            except CalibrationError:
+                pass  # it has fewer tensors than this scheme needs: calibrate again
+        with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
+            file = Path(folder) / "samples.npz"
+            Job(
+                "workbench.experiments.bench:draw",
+                {"file": str(sample_folder() / samples()[name]["file"]), "out": str(file), "count": count,
+                 "shapes": {n: [count, *s[1:]] for n, s in shapes.items()}},
+                title=f"calibration samples of {name}", time_limit=300,
+            ).result()  # fmt: skip
+            low = self.session.quantize(source, file, name=title, **scheme)
+        self._calibrations[name, batch] = calibration(low, self.session.store)
+        return low, count
+
+    def _layers(self, row: dict[str, Any], plan: Plan, times: Sequence[tuple[str, float]]) -> None:
+        """Keep the time of each layer, by kind in sum, and set a quantized row beside FP16's."""
+        from workbench.compilers.tensorrt.profile import with_layer_times
+
+        try:
+            plan = with_layer_times(plan, times)
+            row["layer_ms"] = [layer.time_ms for layer in plan.layers]
+            kinds: dict[str, float] = {}
+            for layer in plan.layers:
+                kinds[layer.kind] = kinds.get(layer.kind, 0.0) + (layer.time_ms or 0.0)
+            row["kinds_ms"] = kinds
+            if row["precision"] not in PLAIN and (wide := self._half(row)) is not None:
+                from workbench.precision.audit import losses
+
+                frame = losses(plan, wide)
+                row["against_fp16"] = {
+                    "low_ms": float(frame["low_ms"].sum()), "fp16_ms": float(frame["wide_ms"].sum()),
+                    "lost": json.loads(frame[frame["lost_ms"] > 0].head(8).to_json(orient="records")),
+                }  # fmt: skip
+        except WorkbenchError as error:
+            row["missing"]["layers"] = error.message
+
+    def _half(self, row: Mapping[str, Any]) -> Plan | None:
+        """The FP16 plan of the same model and batch with the times of its layers, where that row was measured."""
+        from dataclasses import replace
+
+        same = [r for r in self.document["rows"] if (r["model"], r["batch"]) == (row["model"], row["batch"])]
+        half = next((r for r in same if r["precision"] == "fp16" and r.get("layer_ms")), None)
+        if half is None:
+            return None
+        plan = self._engine(row["model"], _shapes(row["model"], row["batch"]), "fp16", {}).plan
+        if len(plan.layers) != len(half["layer_ms"]):
+            return None  # measured with another version of the compiler
+        layers = [replace(layer, time_ms=t) for layer, t in zip(plan.layers, half["layer_ms"], strict=True)]
+        return replace(plan, layers=tuple(layers))
+
+
+def _shapes(model: str, batch: int) -> dict[str, list[int]]:
+    """The shapes of a sample model's inputs at a batch size."""
+    return {n: [batch, *i["shape"][1:]] for n, i in samples()[model]["inputs"].items()}
+
+
+def draw(reporter: Reporter, *, file: str, out: str, count: int, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
+    """Calibration samples like a sample model's own inputs, written as .npz; in a worker.
+
+    Floating-point inputs are normal numbers with the example's mean and deviation; token ids are drawn anew from
+    the example's; inputs that hold only 0 and 1 (masks) are repeated as they are.
+    """
+    import numpy as np
+
+    from workbench.model.export import load_sample, resize_example
+
+    rng = np.random.default_rng(0)
+    _, inputs = load_sample(file)
+    arrays = {}
+    for (name, shape), example in zip(shapes.items(), inputs, strict=True):
+        values = example.numpy()
+        if values.dtype.kind == "f":
+            arrays[name] = (values.mean() + values.std() * rng.standard_normal(shape)).astype(values.dtype)
+        elif values.max() > 1:
+            arrays[name] = rng.choice(values.ravel(), size=shape)
+        else:
+            arrays[name] = resize_example(example, tuple(shape)).numpy()
+        reporter.progress("Drawing samples", len(arrays), len(shapes))
+    np.savez(out, **arrays)
+    return {"samples": count}
+
+
+def measure(
+    reporter: Reporter,
+    *,
+    file: str,
+    shapes: Mapping[str, list[int]],
+    precision: str,
+    engine: Mapping[str, str] | None,
+    ways: Sequence[str],
+    duration_ms: float,
+) -> dict[str, Any]:
+    """One row, in a worker: every way on the same inputs.
+
+    Returns:
+        ``ways``: by name the latency (`Latency.to_dict`) with ``error`` against FP32; ``missing``: why a way has
+        no figure; ``torch``: its version; ``layers``: name and mean milliseconds of each, of the engine without a
+        CUDA graph.
+    """
+    import torch
+
+    from workbench.compilers.tensorrt.profile import latency
+    from workbench.hardware.cuda import TorchDevice
+    from workbench.measure.accuracy import compare
+    from workbench.model.export import load_sample, resize_example
+
+    device = TorchDevice()
+    module, inputs = load_sample(file)
+    values = [resize_example(t, tuple(shapes[n])) for n, t in zip(shapes, inputs, strict=True)]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    on_gpu = [t.cuda() for t in values]
+    with torch.no_grad():
+        module = module.cuda()
+        reference = {"output": device.download(_first(module(*on_gpu)).float())}
+        # TF32 from here on, as TensorRT uses it for FP32 by default.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        if precision == "fp16":
+            module = module.half()
+            on_gpu = [t.half() if t.is_floating_point() else t for t in on_gpu]
+        found: dict[str, Any] = {}
+        missing: dict[str, str] = {}
+        layers: list[tuple[str, float]] = []
+
+        def note(way: str, step: Callable[[], None], output: Callable[[], Any], method: str) -> None:
+            step()
+            device.synchronize()
+            torch.cuda.synchronize()
+            error = compare({"output": device.download(_first(output()).float())}, reference)
+            taken = latency(device, step, method, 200.0, duration_ms, way, reporter).to_dict()
+            found[way] = {**taken, "error": {"relative_l2": error["relative_l2"], "ok": error["ok"]}}
+
+        def guarded(way: str, make: Callable[[], None]) -> None:
+            if way not in ways:
+                return
+            try:
+                make()
+            except Exception as error:  # noqa: BLE001 - one way that fails must not take the others with it
+                missing[way] = first_lines(error, 2)
+            torch.cuda.empty_cache()
+
+        def torch_way(way: str, function: Callable[..., Any], method: str) -> None:
+            last: list[Any] = []
+
+            def step() -> None:
+                last[:] = [function(*on_gpu)]
+
+            for _ in range(3):
+                step()
+            note(way, step, lambda: last[0], method)
+
+        guarded("eager", lambda: torch_way("eager", module, "CUDA events around each call"))
+        guarded(
+            "torch.compile",
+            lambda: torch_way(
+                "torch.compile", torch.compile(module, mode="reduce-overhead"), "mode reduce-overhead, CUDA graphs"
+            ),
+        )
+
+        def through_torch_tensorrt() -> None:
+            compiled, method = _by_torch_tensorrt(module, on_gpu, precision)
+            torch_way("torch_tensorrt", compiled, method)
+
+        guarded("torch_tensorrt", through_torch_tensorrt)
+
+        def through_tensorrt(way: str) -> None:
+            from workbench.compilers.tensorrt.build import load
+            from workbench.compilers.tensorrt.runtime import Runner
+
+            if engine is None:
+                raise CompilerUnavailableError(missing.get(way, "no engine was built"))
+            runner = Runner(load(engine["module"]), Path(engine["path"]), device, 0)
+            outputs = runner.bind(dict(zip(shapes, values, strict=True)))
+            runner.run()
+            device.synchronize()
+            step = device.capture(runner.run) if way.endswith("graph") else runner.run
+            note(way, step, lambda: next(iter(outputs.values())), "CUDA graph" if way.endswith("graph") else "enqueue")
+            if not way.endswith("graph"):
+                try:
+                    rows = runner.layer_times(LAYER_ITERATIONS)
+                    layers[:] = [(name, sum(times) / len(times)) for name, times in rows]
+                except WorkbenchError as error:  # the latency stands without them
+                    missing["layers"] = error.message
+
+        for way in ("tensorrt", "tensorrt graph"):
+            if engine is not None:
+                guarded(way, partial(through_tensorrt, way))
+    return {"ways": found, "missing": missing, "torch": torch.__version__, "layers": layers}
+
+
+def _by_torch_tensorrt(module: Any, inputs: Sequence[Any], precision: str) -> tuple[Callable[..., Any], str]:
+    """`module` through ``torch.compile``, or ahead of time where that fails; and how, with what ran where.
+
+    Raises:
+        CompilerUnavailableError: it is not installed, or nothing of the model ran in TensorRT.
+        BuildError: both failed; the message is of the second.
+    """
+    from workbench.compilers.torch_tensorrt.live import compile_module
+
+    how = "torch.compile, backend tensorrt"
+    try:
+        compiled = compile_module(module, inputs, how="torch.compile", precision=precision)
+    except BuildError as error:
+        how = f"torch_tensorrt.dynamo.compile, since torch.compile failed ({error.message})"
+        compiled = compile_module(module, inputs, how="export", precision=precision)
+    parts = compiled.partition
+    if parts is None or not parts.engines:
+        raise CompilerUnavailableError("nothing of the model ran in TensorRT")
+    back = len(parts.fallbacks)
+    return compiled, f"{how}: {parts.engines} engine{'s' if parts.engines > 1 else ''}, {back} operators in PyTorch"
+
+
+def _results(file: Path) -> dict[str, Any]:
+    """The results of an earlier run.
+
+    Raises:
+        ConfigError: the file holds something else, or a row that the table can't show.
+        LimitError: it is too large or nested too deeply.
+    """
+    try:
+        known = parse_json(read_text(file), str(file))
+        if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("rows"), list):
+            raise DocumentError("it is of another kind")
+        for row in known["rows"]:
+            if [type(row[key]) for key in ("model", "batch", "precision")] != [str, int, str]:
+                raise DocumentError("a row does not say its model, batch and precision")
+        table(known)
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
+        raise ConfigError(f"{file} is not a results file: {error}.", hint="Name another file.") from None
+    return known
+
+
+def table(document: Mapping[str, Any]) -> list[list[str]]:
+    """The results as rows of text: model, batch, precision, then milliseconds and speed-up against eager by way."""
+    out = []
+    for row in document["rows"]:
+        eager = row["ways"].get("eager", {}).get("median_ms")
+        cells = [row["model"], str(row["batch"]), row["precision"]]
+        for way in WAYS:
+            got = row["ways"].get(way)
+            if got is None:
+                cells.append("–")
+                continue
+            times = f" ({eager / got['median_ms']:.1f}×)" if eager and way != "eager" else ""
+            error = got["error"]["relative_l2"] if row["precision"] not in PLAIN and way != "eager" else None
+            told = "" if error is None else f", error {error:.1%}"
+            cells.append(f"{got['median_ms']:.3g} ms{times}{told}{'' if right(row, way) else ' WRONG'}")
+        out.append(cells)
+    return out
+
+
+def right(row: Mapping[str, Any], way: str) -> bool:
+    """Whether a way's outputs may be called right: finite, and an error of at most 1 % or ten times eager's own.
+
+    Of a quantized row `QUANTIZED_ERROR` is allowed.
+    """
+    error = row["ways"][way]["error"]
+    if row["precision"] not in PLAIN and way != "eager":
+        return bool(error["ok"]) and error["relative_l2"] is not None and error["relative_l2"] <= QUANTIZED_ERROR
+    own = row["ways"].get("eager", {}).get("error", {}).get("relative_l2") or 0.0
+    return bool(error["ok"]) and error["relative_l2"] is not None and error["relative_l2"] <= max(0.01, 10 * own)
+
+
+def _first(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return next(iter(value.values()))
+    return value[0] if isinstance(value, tuple | list) else value

@@ -1,0 +1,58 @@
+"""What a dynamic shape costs: the same model built for one shape and for a range, both run at the usual shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange
+from workbench.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from workbench.build import Engine
+    from workbench.session.session import Session
+
+
+def dynamic_overhead(session: Session, model: Any, config: BuildConfig, **options: Any) -> dict[str, Any]:
+    """Build and measure a fixed and a dynamic engine of `model`; see `Session.dynamic_overhead`."""
+    if not config.profiles or config.profiles[0].fixed:
+        raise ConfigError(
+            "There is no range of shapes to compare with a fixed one.",
+            hint='Give one: shapes={"x": "1x3x224x224:8x3x224x224:32x3x224x224"}.',
+        )
+    usual = {name: ShapeRange(min=r.opt, opt=r.opt, max=r.opt) for name, r in config.profiles[0].inputs.items()}
+    values = {name: ValueRange(min=r.opt, opt=r.opt, max=r.opt) for name, r in config.profiles[0].values.items()}
+    at = {name: list(r.opt) for name, r in usual.items()}
+    fixed = session.build(model, config.replace(profiles=(ShapeProfile(inputs=usual, values=values),)))
+    dynamic = session.build(model, config)
+    found = {
+        "fixed": _measured(session, fixed, options),
+        "dynamic": _measured(session, dynamic, {**options, "shapes": at}),
+    }
+    if found["dynamic"].pop("specialization"):
+        # What a shape costs that comes for the first time, and always where a graph was captured too early.
+        found["fallback"] = _measured(session, dynamic, {**options, "shapes": at, "specialization": "none"})
+    for one in found.values():
+        one.pop("specialization", None)
+    # A graph of one and launches one by one of the other would compare launches.
+    way = "graph" if all("graph" in one["ways"] for one in found.values()) else "plain"
+    for one in found.values():
+        one["latency"] = one.pop("ways")[way]
+    before, after = (found[which]["latency"]["median_ms"] for which in ("fixed", "dynamic"))
+    return {
+        **found,
+        "way": way,
+        "model": dynamic.model,
+        "shapes": at,
+        "overhead_ms": after - before,
+        "overhead": after / before - 1,
+    }
+
+
+def _measured(session: Session, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
+    document = session.profile(engine, **options)
+    summary = engine.plan.summary
+    return {
+        "specialization": document.get("specialization"), "engine": engine.key, "ways": document["latency"], "error": document["error"],
+        "launches": summary["launches_after"], "build_s": engine.seconds["total"],
+        "profile": engine.config.profiles[0].texts,
+    }  # fmt: skip

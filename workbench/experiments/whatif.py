@@ -1,0 +1,454 @@
+"""What if: one model in several precisions, side by side, before anyone runs it.
+
+    found = session.what_if("digits", ["fp32", "fp16", "int8"], target="sm89", data="sample")
+    found.to_frame()
+    found.warnings
+
+Every variant is made, built and compared by the workbench's own calls (`cast`, `quantize`, `Session.build`,
+`accuracy`), each of which keeps its result: the second time is a look-up. A variant that can't be made is a row
+with the reason, and the others go on.
+
+Kernels, operations and bytes are computed from the plan; times are estimated (`workbench.analysis.roofline`) unless
+the engine was profiled on a GPU; errors are measured with ONNX Runtime on the CPU, FP16 and BF16 simulated
+(`workbench.precision.simulate`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.config import BuildConfig
+from workbench.core.errors import CancelledError, ConfigError, WorkbenchError
+from workbench.core.jobs import Job
+from workbench.passes.cast import Lists
+from workbench.precision.audit import Audit, Change, audit, changes
+from workbench.precision.quantize import Scheme
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.build import Build, Engine
+    from workbench.model.model import Model
+    from workbench.plan import Plan
+    from workbench.session.session import Session
+
+FLOATS = ("fp32", "fp16", "bf16")
+QUANTIZED = ("int8", "fp8", "int4")
+SLOWER = 1.02
+"""From this ratio of times on, a quantized variant is called slower than FP16."""
+
+Asked = str | Scheme | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """FP16 or BF16 with lists of what stays in FP32."""
+
+    to: str
+    lists: Lists
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One precision that was tried.
+
+    Attributes:
+        name: In words, unique among the variants of a `WhatIf`.
+        to: fp32, fp16, bf16, int8, fp8 or int4.
+        asked: How it was asked for, as `what_if` takes it.
+        model: Name of the model in the session; the FP32 model's own where only the build casts.
+        engine: What was built; None where it could not be.
+        problem: Why there is no engine.
+        error: Figures of `workbench.precision.accuracy.Accuracy.models`, measured with ONNX Runtime on the CPU;
+            empty where not measured.
+        error_problem: Why there is no error.
+        warnings: Of the data and the quantization.
+        samples: On how many samples the error was measured.
+    """
+
+    name: str
+    to: str
+    asked: str | Scheme | Cast
+    model: str
+    engine: Engine | None
+    problem: WorkbenchError | None = None
+    error: Mapping[str, float | None] = field(default_factory=dict)
+    error_problem: WorkbenchError | None = None
+    warnings: tuple[str, ...] = ()
+    samples: int = 0
+
+    @cached_property
+    def audit(self) -> Audit | None:
+        """What the plan really has, against what was asked."""
+        scheme = self.asked.to_dict() if isinstance(self.asked, Scheme) else None
+        return None if self.engine is None else audit(self.engine.plan, self.to, scheme)
+
+    @cached_property
+    def time(self) -> tuple[float | None, str, str]:
+        """Milliseconds, "measured" or "estimated", and on which GPU.
+
+        Measured is the median latency of the engine's newest profile, in a CUDA graph where it ran in one; estimated is the roofline's lower
+        bound on the card that stands for the target.
+        """
+        from workbench.analysis import roofline
+
+        if self.engine is None:
+            return None, "", ""
+        profile = self.engine.profile
+        if profile is not None:
+            best = profile["latency"].get("graph") or profile["latency"]["plain"]
+            return best["median_ms"], "measured", str(profile["device"].get("name") or "")
+        target = str(self.engine.plan.compiler.get("target") or "")
+        try:
+            card = roofline.device(target.partition("+")[0])
+        except ConfigError:
+            return None, "", ""
+        if not card.peaks:
+            return None, "", card.name
+        return roofline.total_ms(roofline.estimates(self.engine.plan, card))[0], "estimated", card.name
+
+    def row(self) -> dict[str, Any]:
+        """The variant as one flat row; see `WhatIf.to_frame`."""
+        out: dict[str, Any] = {"variant": self.name, "to": self.to, "model": self.model}
+        if self.audit is None or self.engine is None:
+            return {**out, "problem": str(self.problem or "")}
+        figures, (time, source, gpu) = self.audit.figures, self.time
+        out |= {
+            "engine": self.engine.id, "kernels": figures["kernels"], "bytes": figures["bytes"],
+            **{f"flops_{dtype}": row["flops"] for dtype, row in self.audit.by_precision.items() if row["flops"]},
+            "flops_unknown": sum(row["flops_unknown"] for row in self.audit.by_precision.values()),
+            "weight_bytes": self.engine.plan.summary["weight_bytes"], "engine_bytes": self.engine.bytes,
+            "time_ms": time, "time_source": source, "time_on": gpu,
+            **{name: self.error.get(name) for name in ("relative_l2", "cosine", "snr_db", "not_finite", "top1", "accuracy")},
+            "findings": len(self.audit.findings), "problem": str(self.error_problem or ""),
+        }  # fmt: skip
+        return out
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """The variants of one model side by side.
+
+    Attributes:
+        model: Name of the FP32 model.
+        target: GPU architecture that was built for.
+        variants: In the order asked.
+    """
+
+    model: str
+    target: str
+    variants: tuple[Variant, ...]
+
+    def __getitem__(self, name: str) -> Variant:
+        for variant in self.variants:
+            if name in (variant.name, variant.to):
+                return variant
+        raise ConfigError(f"{name!r} was not tried.", hint=f"Tried: {', '.join(v.name for v in self.variants)}.")
+
+    def behind(self, earlier: WhatIf | None) -> WhatIf:
+        """These variants with those of an earlier look at the same model and target before them."""
+        if earlier is None or (earlier.model, earlier.target) != (self.model, self.target):
+            return self
+        fresh = {v.name for v in self.variants}
+        return replace(self, variants=(*(v for v in earlier.variants if v.name not in fresh), *self.variants))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a variant.
+
+        Columns: ``kernels``; ``bytes`` moved; operations by the type that kernels read (``flops_int8``, ...), and
+        for how many kernels they are not known (``flops_unknown``);
+        ``weight_bytes`` (constants of the layers); ``engine_bytes`` (the file); ``time_ms`` with ``time_source``
+        and ``time_on``; errors against FP32; ``findings`` of the audit; ``problem``.
+        """
+        import pandas as pd
+
+        return pd.DataFrame([variant.row() for variant in self.variants])
+
+    @property
+    def figures(self) -> pd.DataFrame:
+        """The audit's figures, one column a variant: placements and precisions side by side."""
+        import pandas as pd
+
+        rows = {v.name: v.audit.figures for v in self.variants if v.audit is not None}
+        return pd.DataFrame(rows, dtype=object)
+
+    def losses(self, low: str) -> tuple[Change, ...]:
+        """Where a quantized variant moves more bytes than FP16 does, the largest first.
+
+        Raises:
+            ConfigError: FP16 or this variant was not built.
+        """
+        plans = []
+        for variant in (self[low], self["fp16"]):
+            if variant.engine is None:
+                raise ConfigError(f"{variant.name} was not built, so bytes can't be compared.")
+            plans.append(variant.engine.plan)
+        return tuple(c for c in changes(*plans) if c.more > 0)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be known before anyone runs a variant: among others, that INT8 moves more bytes than FP16."""
+        from workbench.analysis import roofline
+        from workbench.precision.audit import verdict
+
+        out = []
+        half = next((v for v in self.variants if v.to == "fp16" and v.engine is not None), None)
+        for variant in self.variants:
+            if variant.to not in QUANTIZED or variant.engine is None or half is None or half.engine is None:
+                continue
+            if moves_more(variant.engine.plan, half.engine.plan):
+                out.append(verdict(variant.engine.plan, half.engine.plan, (variant.name, half.name)))
+            (mine, source, gpu), (theirs, *same) = variant.time, half.time
+            if mine and theirs and [source, gpu] == same and mine > theirs * SLOWER:
+                counts = [v.audit.figures["kernels"] for v in (variant, half) if v.audit is not None]
+                out.append(
+                    f"{variant.name} is {'measured' if source == 'measured' else 'estimated to be'} slower than {half.name}: "
+                    f"{mine:.3g} ms against {theirs:.3g} ms{f' on {gpu}' if gpu else ''}, {counts[0]} kernels against {counts[1]}."
+                )
+            elif mine and theirs and [source, gpu] == same and source == "estimated" and mine < theirs:
+                out.append(
+                    f"Quicker than {half.name} by an estimate only: {roofline.QUANTIZED}. Measure it on your GPU."
+                )
+        return tuple(dict.fromkeys([*out, *(w for v in self.variants for w in v.warnings)]))
+
+    def __repr__(self) -> str:
+        return f"<WhatIf {self.model} for {self.target}: {', '.join(v.name for v in self.variants)}>"
+
+
+def moves_more(low: Plan, wide: Plan) -> bool:
+    """Whether the first plan asks for more bytes than the second."""
+    return bool(audit(low).figures["bytes"] > audit(wide).figures["bytes"])
+
+
+def title(asked: str | Scheme | Cast) -> str:
+    """A variant in few words: what differs from the scheme's defaults, and nothing else."""
+    if isinstance(asked, str):
+        return asked
+    if isinstance(asked, Cast):
+        listed = asdict(asked.lists)
+        left = [
+            _listed(what, names)
+            for key, what in (("keep", "without"), ("keep_ops", "without"), ("only", "only"), ("only_ops", "only"))
+            if (names := listed[key])
+        ]
+        return ", ".join([asked.to, *left, *([] if asked.lists.keep_io else ["inputs and outputs too"])])
+    plain = Scheme(to=asked.to, placement="modelopt" if asked.placement == "modelopt" else "tensorrt")
+    words: list[str] = [asked.to]
+    if asked.placement != "tensorrt":
+        words.append(f"placed by {'ModelOpt' if asked.placement == 'modelopt' else 'ONNX Runtime'}")
+    if asked.ranging != plain.ranging:
+        words.append(asked.ranging + (f" {asked.percentile:g}" if asked.ranging == "percentile" else ""))
+    if asked.weights != plain.weights and asked.to != "int4":
+        words.append(
+            {"channel": "scales in weights", "tensor": "one scale", "channel-after": "scales behind"}[asked.weights]
+        )
+    if asked.block != plain.block and asked.to == "int4":
+        words.append(f"blocks of {asked.block}")
+    if asked.rest != plain.rest:
+        words.append(f"rest {asked.rest}")
+    if asked.residual is not None:
+        words.append("residuals quantized" if asked.residual else "residuals wide")
+    if asked.keep:
+        words.append(_listed("without", asked.keep))
+    if asked.only is not None:
+        words.append(_listed("only", asked.only))
+    return ", ".join(words)
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    """The first two names; of more also a few digits of all, since variants and models are told apart by their title."""
+    if len(names) <= 2:
+        return f"{what} {', '.join(names) or 'none'}"
+    digits = hashlib.sha256("\n".join(names).encode()).hexdigest()[:4]
+    return f"{what} {', '.join(names[:2])} and {len(names) - 2} more ({digits})"
+
+
+def parse(asked: Asked) -> str | Scheme | Cast:
+    """A scheme from what people write: "int8", ``{"to": "int8", "weights": "tensor"}`` or a Scheme.
+
+    Raises:
+        ConfigError: there is no such precision or option.
+    """
+    if isinstance(asked, Scheme):
+        return asked
+    if isinstance(asked, str):
+        if asked in FLOATS:
+            return asked
+        if asked in QUANTIZED:
+            return Scheme(to=asked)
+        raise ConfigError(f"There is no precision {asked!r}.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
+    data = dict(asked)
+    if data.get("to") in FLOATS:
+        to = str(data.pop("to"))
+        known = {f.name for f in fields(Lists)}
+        if (unknown := sorted(set(data) - known)) or (data and to == "fp32"):
+            raise ConfigError(
+                f"{to} has no option {(unknown or list(data))[0]!r}.",
+                hint=f"fp16 and bf16 have {', '.join(sorted(known))}.",
+            )
+        given: dict[str, Any] = {k: (v,) if isinstance(v, str) else v for k, v in data.items()}
+        if wrong := [k for k, v in given.items() if not isinstance(v, bool | list | tuple | set | frozenset)]:
+            raise ConfigError(f"{to}: {wrong[0]} is {given[wrong[0]]!r:.60}, and not names or true or false.")
+        options: dict[str, Any] = {k: v if isinstance(v, bool) else tuple(v) for k, v in given.items()}
+        lists = Lists(**options)
+        return to if lists == Lists() else Cast(to, lists)
+    return Scheme(**data)
+
+
+def what_if(
+    session: Session,
+    model: Any,
+    schemes: Asked | Sequence[Asked] = ("fp32", "fp16", "int8"),
+    *,
+    target: str = "sm89",
+    data: Any = "random:8",
+    test: Any = None,
+    labels: Any = None,
+    shapes: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    errors: bool = True,
+    config: BuildConfig | None = None,
+    on_variant: Callable[[WhatIf], Any] | None = None,
+    on_job: Callable[[Job | Build], Any] | None = None,
+) -> WhatIf:
+    """See `Session.what_if`."""
+    from workbench.precision.samples import data_of
+
+    several = (schemes,) if isinstance(schemes, str | Scheme | Mapping) else schemes
+    asked = list(dict.fromkeys(parse(scheme) for scheme in several))
+    if not asked:
+        raise ConfigError("No precision is asked for.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
+    build = (config or BuildConfig()).replace(targets=target)
+    if shapes:
+        from workbench.session.session import profile_of
+
+        build = build.replace(profiles=(profile_of(shapes),))
+    exact = session._resolve(model, build, on_job)
+    sizes = build.profiles[0].sizes if build.profiles else None
+    given = data_of(exact, session.store, data, test, labels, on_job=on_job)
+    done: list[Variant] = []
+    with session.store.scratch("what-if") as folder:
+        work = _One(session, exact, build, given, sizes, limit, errors, on_job, folder)
+        for scheme in asked:
+            done.append(work.variant(scheme))
+            if on_variant is not None:
+                on_variant(WhatIf(exact.name, target, tuple(done)))
+    return WhatIf(exact.name, target, tuple(done))
+
+
+@dataclass
+class _One:
+    """The work on one variant after the other; `folder` is for what all of them need."""
+
+    session: Session
+    exact: Model
+    config: BuildConfig
+    data: Any
+    sizes: Mapping[str, Any] | None
+    limit: int | None
+    errors: bool
+    on_job: Callable[[Job | Build], Any] | None
+    folder: Path
+    _read: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def _batches(self, data: Any) -> Any:
+        """The data as batches that are read once for all variants: an iterator gives them but once.
+
+        A calibration, or the path of one, stays what it is.
+        """
+        from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
+        from workbench.precision.calibration import Calibration, gather, inputs_of
+
+        if data is None or isinstance(data, Calibration):
+            return data
+        if isinstance(data, str | Path) and (str(data).endswith(".json") or TensorRTCache.is_one(str(data))):
+            return data
+        found = next((made for known, made in self._read if known is data), None)
+        if found is None:
+            place = self.folder / f"batches-{len(self._read)}"
+            try:
+                inputs = inputs_of(self.exact.graph, self.sizes)
+                found = gather(data, inputs, place, limit=self.limit, min_samples=1)
+            except CancelledError:
+                raise
+            except WorkbenchError as error:
+                found = error  # what was wrong with them for one variant is wrong for the next
+            self._read.append((data, found))
+        if isinstance(found, WorkbenchError):
+            raise found
+        return found
+
+    def variant(self, scheme: str | Scheme | Cast) -> Variant:
+        """The variant, or the reason why there is none."""
+        to = scheme if isinstance(scheme, str) else scheme.to
+        empty = Variant(title(scheme), to, scheme, self.exact.name, None)
+        try:
+            low, warnings = self._made(scheme)
+            engine = self._built(low, scheme)
+        except CancelledError:
+            raise
+        except WorkbenchError as error:
+            return replace(empty, problem=error)
+        made = replace(empty, model=low.name, engine=engine, warnings=warnings)
+        if not self.errors or self.data.test is None:
+            return made
+        try:
+            figures, samples = self._error(low, scheme)
+        except CancelledError:
+            raise
+        except WorkbenchError as error:
+            return replace(made, error_problem=error)
+        return replace(made, error=figures, samples=samples)
+
+    def _made(self, scheme: str | Scheme | Cast) -> tuple[Model, tuple[str, ...]]:
+        from workbench.passes.cast import cast
+        from workbench.precision.quantize import quantize
+
+        if isinstance(scheme, str):
+            return self.exact, ()
+        if isinstance(scheme, Cast):
+            low = cast(self.exact, scheme.to, self.session.store, on_job=self.on_job, **asdict(scheme.lists))
+        else:
+            data = self._batches(self.data.calibration) if scheme.calibrated else None
+            given: dict[str, Any] = {"data": data, "shapes": self.sizes, "limit": self.limit, "on_job": self.on_job}
+            low = quantize(self.exact, self.session.store, scheme, **given)
+        low = replace(low, name=f"{self.exact.name}-{_slug(title(scheme))}")
+        known = self.session.models.get(low.name)
+        if known is None or known.path != low.path:
+            self.session.add(low)
+        return low, tuple(low.origin.get("warnings", ()))
+
+    def _built(self, low: Model, scheme: str | Scheme | Cast) -> Engine:
+        config = self.config.replace(precision=scheme) if isinstance(scheme, str) else self.config
+        build = self.session.start_build(low, config)
+        if self.on_job is not None:
+            self.on_job(build)
+        return build.result()
+
+    def _error(self, low: Model, scheme: str | Scheme | Cast) -> tuple[Mapping[str, float | None], int]:
+        from workbench.passes.cast import cast
+        from workbench.precision.accuracy import accuracy
+
+        given: dict[str, Any] = {
+            "data": self._batches(self.data.test), "labels": self.data.labels, "shapes": self.sizes, "limit": self.limit,
+            "keep": self.folder, "on_job": self.on_job,
+        }  # fmt: skip
+        if scheme == "fp32":
+            found = accuracy(self.exact, {}, self.session.store, **given)
+            return found.models["fp32"], found.samples
+        if isinstance(scheme, str):
+            low = cast(self.exact, scheme, self.session.store, on_job=self.on_job)
+        found = accuracy(self.exact, {"low": low}, self.session.store, **given)
+        return found.models["low"], found.samples
+
+
+def _slug(text: str) -> str:
+    """A title as part of a model's name; where signs of a pattern are lost, digits of the title stand for them."""
+    plain = text.replace(", ", "-").replace(" ", "-")
+    slug = "".join(c if c.isalnum() or c in "._-" else "-" for c in plain)
+    return slug if slug == plain else f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"

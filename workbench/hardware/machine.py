@@ -1,0 +1,115 @@
+"""What this machine is and has, told without loading CUDA or any library into the notebook's process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from typing import Any
+
+from workbench.core.errors import CompilerUnavailableError
+
+REWRITERS = ("onnx", "onnx_ir")
+"""What the workbench's own rewriting of graphs stands on: operator schemas, shape inference, opset conversion."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU, as its driver describes it. Memory in bytes; 0 where it shares the system's."""
+
+    name: str
+    sm: str
+    memory: int
+    driver: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The GPU as JSON-able data."""
+        return asdict(self)
+
+
+@lru_cache(maxsize=1)
+def gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs that CUDA uses here, in its order; empty without a driver.
+
+    They are numbered as ``nvidia-smi`` does, by their place on the bus (workers are told so: `jobs`), and those that
+    ``CUDA_VISIBLE_DEVICES`` leaves out are left out. Asked of ``nvidia-smi``: initializing CUDA here would tie the
+    notebook to one driver state, and a CUDA toolkit on disk says nothing about a GPU.
+    """
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    try:
+        out = subprocess.run(
+            [tool, "--query-gpu=name,compute_cap,memory.total,driver_version,uuid", "--format=csv,noheader,nounits"],
+            capture_output=True, text=True, timeout=20, check=True,
+        ).stdout  # fmt: skip
+    except (subprocess.SubprocessError, OSError):
+        return ()
+    found: dict[str, Gpu] = {}
+    for line in out.strip().splitlines():
+        parts = [part.strip() for part in line.split(",")]
+        if len(parts) == 5 and parts[1].replace(".", "").isdigit():
+            memory = int(parts[2]) << 20 if parts[2].isdigit() else 0  # [N/A] where the GPU has none of its own
+            found[parts[4]] = Gpu(parts[0], "sm" + parts[1].replace(".", ""), memory, parts[3])
+    return _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _visible(found: dict[str, Gpu], wanted: str | None) -> tuple[Gpu, ...]:
+    """The GPUs, by UUID in the order of the bus, that ``CUDA_VISIBLE_DEVICES`` names, in its order.
+
+    As the CUDA programming guide says: numbers, or beginnings of UUIDs; the first that is none ends the list. Of a
+    slice of a GPU (MIG) the driver does not say here which one it is of: all stay.
+    """
+    if wanted is None or "MIG-" in wanted:
+        return tuple(found.values())
+    chosen: list[Gpu] = []
+    for name in (part.strip() for part in wanted.split(",")):
+        if name.isdigit() and int(name) < len(found):
+            chosen.append(list(found.values())[int(name)])
+            continue
+        named = [gpu for uuid, gpu in found.items() if name and uuid.startswith(name)]
+        if len(named) != 1:
+            break
+        chosen.append(named[0])
+    return tuple(chosen)
+
+
+def machine() -> dict[str, Any]:
+    """Facts that belong beside any measured number."""
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "gpus": [gpu.to_dict() for gpu in gpus()],
+    }
+
+
+def installed(module: str) -> str | None:
+    """Version of the package that brings a module; "unknown" where it does not say, None where it is not installed."""
+    if importlib.util.find_spec(module) is None:
+        return None
+    try:
+        return version(module)
+    except PackageNotFoundError:
+        # It comes under another name, as onnxruntime does in onnxruntime-gpu.
+        names = sorted(set(packages_distributions().get(module, ())))
+        return ", ".join(f"{name} {version(name)}" for name in names) or "unknown"
+
+
+def made_by(*modules: str) -> str:
+    """Names and versions of the libraries that make a result: part of the key under which it is kept.
+
+    Raises:
+        CompilerUnavailableError: one is not installed.
+    """
+    found = {module: installed(module) for module in modules}
+    for module, there in found.items():
+        if there is None:
+            raise CompilerUnavailableError(f"{module} is not installed.", hint=f"pip install {module}")
+    return ", ".join(f"{module} {there}" for module, there in found.items())

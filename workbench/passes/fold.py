@@ -1,0 +1,110 @@
+"""Weights that a graph computes from constants, such as the transposed embedding of a tied head.
+
+`folded` computes such a value once and remembers it; the graph is not changed. What is computed from a constant by
+arithmetic and by moving values is folded; nothing that could grow without bound is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from workbench.passes.guard import constant, has_body
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+FOLDED = frozenset({
+    "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Mul", "Div", "Add", "Sub", "Neg",
+    "Slice", "Concat",
+})  # fmt: skip
+"""Operations that are computed here."""
+
+RANDOM = frozenset({
+    "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout",
+})  # fmt: skip
+"""Operations whose result is not the same each time."""
+
+MOST_BYTES = 4_000_000_000
+"""Results above this are left to be computed where they are."""
+
+
+MOST_NODES = 64
+"""A chain of more nodes than this is left as well."""
+
+
+def from_constants(value: ir.Value | None) -> bool:
+    """Whether a value depends on nothing but constants: neither on an input nor on chance."""
+    seen: set[int] = set()
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if each is None or id(each) in seen or constant(each) is not None:
+            continue
+        seen.add(id(each))
+        node = each.producer()
+        if node is None or has_body(node) or node.op_type in RANDOM:
+            return False
+        pending += node.inputs
+    return value is not None
+
+
+def folded(value: ir.Value | None) -> Any:
+    """The tensor that a value stands for, computed where it has to be; None where that can't be done here."""
+    if value is None or (held := constant(value)) is not None:
+        return None if value is None else held
+    if "workbench.folded" not in value.meta:
+        fits = from_constants(value) and len(makers(value)) <= MOST_NODES
+        value.meta["workbench.folded"] = _compute(value) if fits else None
+    return value.meta["workbench.folded"]
+
+
+def makers(value: ir.Value) -> list[ir.Node]:
+    """The nodes that compute a folded value from constants, the last one first."""
+    out: dict[int, ir.Node] = {}
+    pending: list[ir.Value | None] = [value]
+    while pending:
+        each = pending.pop()
+        node = each.producer() if each is not None else None
+        if node is not None and id(node) not in out:
+            out[id(node)] = node
+            pending += node.inputs
+    return list(out.values())
+
+
+def described(value: ir.Value, depth: int = 3) -> str:
+    """How a value is computed from constants, in a few words: "Transpose of E"."""
+    node = value.producer()
+    if node is None or node.op_type == "Constant" or not depth:
+        return str(value.name)
+    return f"{node.op_type} of {' and '.join(described(v, depth - 1) for v in node.inputs[:2] if v is not None)}"
+
+
+def _compute(value: ir.Value) -> Any:
+    import numpy as np
+    import onnx_ir as ir
+    from onnx.reference import ReferenceEvaluator
+
+    node = value.producer()
+    if node is None or node.op_type not in FOLDED or node.domain not in {"", "ai.onnx"} or len(node.outputs) != 1:
+        return None
+    inputs = {}
+    for each in node.inputs:
+        if each is None:
+            continue
+        held = folded(each)
+        if held is None:
+            return None
+        inputs[str(each.name)] = held
+    shapes = [tuple(t.shape.numpy()) for t in inputs.values()]
+    if node.op_type in {"Mul", "Div", "Add", "Sub"}:
+        size = math.prod(np.broadcast_shapes(*shapes))
+    else:
+        size = sum(math.prod(shape) for shape in shapes)
+    if size * 8 > MOST_BYTES * 2:
+        return None
+    graph = node.graph
+    opsets = dict(graph.opset_imports) if graph is not None and hasattr(graph, "opset_imports") else {}
+    run = ReferenceEvaluator(ir.serde.serialize_node(node), opsets={"": opsets.get("", 20)})
+    [array] = run.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    return ir.tensor(np.ascontiguousarray(array), name=str(value.name))

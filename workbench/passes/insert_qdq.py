@@ -1,0 +1,585 @@
+"""Q/DQ pairs in the graph: which nodes get them, where, and at which scales.
+
+Placement is for TensorRT: symmetric, zero point 0, on the **inputs** of convolutions and matrix products
+and nowhere else. So nothing stands between a convolution and its activation, and no value is quantized
+twice on its way. One pair serves all readers of a tensor, a residual addition behind a convolution among
+them; weights are stored quantized, biases are left alone.
+
+What is not quantized is listed with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from workbench.core.errors import CalibrationError, ModelError
+from workbench.passes.cast import free_name, some
+from workbench.passes.fold import MOST_BYTES, described, folded, from_constants, makers
+from workbench.passes.guard import MOVES, POINTWISE, constant, has_body
+from workbench.precision.calibration import LARGEST
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+"""Operations whose presence says that a model is quantized already."""
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Of the operations that are quantized, those whose channels are axis 1 of the result."""
+
+HEAVY = (*CONVOLUTIONS, "Gemm", "MatMul")
+"""Operations that are quantized."""
+
+LIMIT = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
+"""The largest magnitude that each type holds, symmetric about zero."""
+
+OPSET = {"int8": 13, "fp8": 19, "int4": 21}
+"""First opset of ONNX whose Q/DQ take the type."""
+
+REST_OPSET = {"fp32": 13, "fp16": 19, "bf16": 22}
+"""First opset whose Q/DQ take scales of the rest's type, and whose convolutions take the rest's type."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A node that is quantized: its data input (None where only weights are) and its weight input."""
+
+    node: str
+    op: str
+    data: str | None
+    weight: str
+    axis: int
+    """Output-channel axis of the weight; for INT4 the axis along which blocks run is the other one."""
+
+
+@dataclass
+class Choices:
+    """What will be quantized, and for each heavy operation that will not, why."""
+
+    taken: list[Choice] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    folded: dict[str, str] = field(default_factory=dict)
+    """For each node whose weight is computed from constants, how."""
+
+    @property
+    def tensors(self) -> list[str]:
+        """Activations that need a range, each once, in the graph's order."""
+        return list(dict.fromkeys(c.data for c in self.taken if c.data is not None))
+
+
+def needed_opset(to: str, rest: str) -> int:
+    """The lowest opset at which the scheme can be written down."""
+    return max(OPSET[to], REST_OPSET[rest])
+
+
+def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collection[str] | None = None) -> Choices:
+    """The nodes of the main graph that scheme `to` takes.
+
+    Args:
+        model: In FP32, with types inferred.
+        to: int8, fp8 or int4.
+        keep: Nodes to leave in higher precision, see `kept`.
+        only: Names of the only nodes to quantize; None for all.
+
+    Raises:
+        ModelError: no node is what `keep` names.
+    """
+    import onnx_ir as ir
+
+    out = Choices()
+    asked = set(kept(model, keep))
+    for node in model.graph:
+        if node.op_type not in HEAVY or node.domain not in {"", "ai.onnx"}:
+            continue
+        name = node.name or ""
+        data, weight = node.inputs[0], node.inputs[1]
+        reason = None
+        if name in asked:
+            reason = "kept on request"
+        elif only is not None and name not in only:
+            reason = "not among the nodes asked for"
+        elif data is None or weight is None or data.dtype != ir.DataType.FLOAT or weight.dtype != ir.DataType.FLOAT:
+            reason = "its inputs are not FP32"
+        elif to == "int4" and node.op_type not in {"Gemm", "MatMul"}:
+            reason = "INT4 is for matrix products"
+        elif from_constants(data):
+            reason = "its data is constant" if from_constants(weight) else "its constant is on the left"
+        elif not from_constants(weight):
+            reason = _activations(node)
+        elif folded(weight) is None:
+            reason = (
+                f"its weight is computed from constants ({described(weight)}) by an operation that is not folded, or is "
+                f"larger than {MOST_BYTES / 1e9:g} GB"
+            )
+        elif node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1:
+            reason = "a grouped transposed convolution has no single output-channel axis"
+        elif node.op_type == "Gemm" and (_attribute(node, "transA", 0) or _attribute(node, "alpha", 1.0) != 1.0):
+            reason = "a Gemm with transA or alpha"
+        elif node.op_type == "MatMul" and len(folded(weight).shape) != 2:
+            reason = "its weight is not a matrix"
+        if reason is not None or data is None or weight is None:
+            out.left[name] = reason or ""
+            continue
+        if constant(weight) is None:
+            out.folded[name] = described(weight)
+        axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}.get(node.op_type)
+        if axis is None:
+            axis = 0 if _attribute(node, "transB", 0) else 1
+        out.taken.append(Choice(name, node.op_type, None if to == "int4" else str(data.name), str(weight.name), axis))
+    for owner in model.graph:
+        for inner in _bodies(owner):
+            if inner.op_type in HEAVY and inner.domain in {"", "ai.onnx"}:
+                name = inner.name or str(inner.outputs[0].name)
+                if name in out.left or any(choice.node == name for choice in out.taken):
+                    name = f"{owner.name}/{name}"
+                out.left[name] = f"it is in a body of {owner.op_type} {owner.name}: bodies are not quantized"
+    return out
+
+
+def _bodies(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes of the graphs that a node holds, theirs included."""
+    import onnx_ir as ir
+
+    if not has_body(node):
+        return
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for body in attribute.as_graphs():
+                yield from ir.traversal.RecursiveGraphIterator(body)
+
+
+def _activations(node: ir.Node) -> str:
+    """Why a product of two computed values is left."""
+    if node.op_type != "MatMul":
+        return "its weight is computed, not stored"
+    if _softmax(node):
+        return "both inputs are activations: an attention stays one kernel in the rest's precision"
+    return "both inputs are activations"
+
+
+def _softmax(node: ir.Node) -> bool:
+    """Whether a softmax is right behind a product or right before it, with arithmetic and moves in between."""
+    steps = MOVES | POINTWISE
+    seen = {id(node)}
+    ahead, behind = list(node.outputs), list(node.inputs)
+    for _ in range(7):  # steps away from the product
+        near = [reader for value in ahead for reader, _ in value.uses()]
+        near += [maker for value in behind if value is not None and (maker := value.producer()) is not None]
+        if any(each.op_type == "Softmax" for each in near):
+            return True
+        readers = {id(reader) for value in ahead for reader, _ in value.uses()}
+        new = {id(each): each for each in near if id(each) not in seen and each.op_type in steps}
+        seen |= new.keys()
+        ahead = [value for key, each in new.items() if key in readers for value in each.outputs]
+        behind = [value for key, each in new.items() if key not in readers for value in each.inputs]
+    return False
+
+
+def kept(model: ir.Model, patterns: Collection[str]) -> list[str]:
+    """Names of the nodes of the main graph that `patterns` match, in the graph's order.
+
+    Args:
+        model: Each node named.
+        patterns: Names or patterns (``*``, ``?``) of nodes, or of the PyTorch modules that they come from, such as
+            ``layers.*.up``.
+
+    Raises:
+        ModelError: the pattern that no node has: one that does nothing was not meant.
+    """
+    from workbench.model.provenance import scope_of
+
+    titles = {node.name or "": (node.name or "", scope_of(node.metadata_props)) for node in model.graph}
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name, each in titles.items() if any(t and fnmatchcase(t, pattern) for t in each)}
+        if not matched:
+            raise ModelError(
+                f"No node of this model, nor a module that one comes from, matches {pattern!r}.",
+                hint=f"Nodes: {some(list(titles))}.",
+            )
+        found |= matched
+    return [name for name in titles if name in found]
+
+
+def _attribute(node: ir.Node, name: str, default: Any) -> Any:
+    return node.attributes[name].value if name in node.attributes else default
+
+
+def scale_of(amax: Any, to: str, rest: str) -> Any:
+    """Scales for magnitudes `amax`, as float32 that the rest's type holds exactly, rounded up.
+
+    Rounded up, so that the largest value is not cut off; never zero, so that nothing is divided by it.
+
+    Raises:
+        CalibrationError: a magnitude is NaN, infinite or negative (code ``calibration-range``): no scale comes of it.
+    """
+    import ml_dtypes
+    import numpy as np
+
+    ends = np.asarray(amax, dtype=np.float64)
+    if not (np.isfinite(ends) & (ends >= 0)).all():
+        raise CalibrationError(
+            f"A range ends at {float(ends[~(np.isfinite(ends) & (ends >= 0))].flat[0]):g}, which is no magnitude.",
+            hint="The calibration, or the cache that it came from, is damaged: calibrate again with data.",
+            code="calibration-range",
+        )
+    scale = ends / LIMIT[to]
+    kind: Any = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}[rest]
+    smallest = float(np.finfo(kind).smallest_subnormal) if rest != "bf16" else 1e-38
+    scale = np.clip(scale, smallest, float(np.finfo(kind).max if rest != "bf16" else 3e38))
+    low = scale.astype(kind)
+    below = low.astype(np.float64) < scale
+    step = low.view(np.uint32 if rest == "fp32" else np.uint16)
+    up = (step + below.astype(step.dtype)).astype(step.dtype).view(kind)
+    return np.where(np.isfinite(up.astype(np.float32)), up, low).astype(np.float32)
+
+
+def round_to(values: Any, rest: str) -> Any:
+    """`values` as float32 that the rest's type holds exactly, rounded to nearest."""
+    import ml_dtypes
+    import numpy as np
+
+    kind: Any = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}[rest]
+    return np.asarray(values).astype(kind).astype(np.float32)
+
+
+def quantize_array(values: np.ndarray, scale: np.ndarray, to: str, *, axis: int | None, block: int = 0) -> Any:
+    """`values` / `scale` in the type's own numbers (int8, float8e4m3fn, int4), rounded to nearest even."""
+    import ml_dtypes
+    import numpy as np
+
+    if block:
+        spread = np.repeat(scale, block, axis=axis)  # blocks run along `axis`
+        spread = spread[tuple(slice(0, n) for n in values.shape)]
+    else:
+        spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+    ratio = values.astype(np.float32) / spread.astype(np.float32)
+    top = LIMIT[to]
+    if to == "fp8":
+        return np.clip(ratio, -top, top).astype(ml_dtypes.float8_e4m3fn)
+    rounded = np.clip(np.rint(ratio), -top if to == "int8" else -8, top).astype(np.int8)
+    return rounded if to == "int8" else rounded.astype(ml_dtypes.int4)
+
+
+def _largest(weight: ir.Value) -> float:
+    import numpy as np
+
+    return float(np.abs(_weights_of(weight)).max())
+
+
+class Insertion:
+    """Writes the Q/DQ pairs of `choices` into `model`.
+
+    Args:
+        model: In FP32; changed in place.
+        choices: From `choose`.
+        amax: For each activation, the magnitude that its range ends at.
+        to: int8, fp8 or int4.
+        rest: Precision of the scales: that which the rest of the graph will have.
+        weights: "channel", a scale for each output channel of a weight; "tensor", one for all;
+            "channel-after", as "channel", but the channels' own factors are multiplied in behind, as an operation
+            of the graph, where that is what TensorRT computes right (see `_behind`).
+        residual: Whether an addition behind a convolution reads its other branch as quantized, where another
+            reader needs that quantized anyway. (In transformers this was measured to cost accuracy for few
+            bytes, so it is not done there.)
+        block: For INT4: how many weights share a scale.
+    """
+
+    def __init__(
+        self, model: ir.Model, choices: Choices, amax: Mapping[str, float], *, to: str, rest: str = "fp16",
+        weights: str = "channel",
+        residual: bool = False, block: int = 128,
+    ) -> None:  # fmt: skip
+        import onnx_ir as ir
+
+        given: Mapping[str, Any] = amax  # it may come from a file
+        for name, end in given.items():
+            if isinstance(end, bool) or not isinstance(end, Real) or not 0 <= float(end) <= LARGEST:
+                raise CalibrationError(
+                    f"The range of {name} ends at {end!r:.60}: no scale follows from that.",
+                    hint="Calibrate again.",
+                    details={"tensor": name},
+                    code="calibration-range",
+                )
+        self.ir = ir
+        self.model, self.graph = model, model.graph
+        self.choices, self.amax = choices, amax
+        self.to, self.rest, self.block = to, rest, block
+        self.weights, self.residual = weights, residual
+        self.dtype = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN, "int4": ir.DataType.INT4}[to]
+        self._names = {v.name for n in self.graph for v in n.outputs if v.name} | set(self.graph.initializers)
+        self._names |= {v.name for v in self.graph.inputs if v.name} | {n.name for n in self.graph if n.name}
+        self._pairs: dict[str, ir.Value] = {}
+        self._weights: dict[tuple[str, int], ir.Value] = {}
+        self._scaled: dict[tuple[str, int, float, tuple[int, ...]], tuple[ir.Value, ir.Value]] = {}
+        self._zeros: ir.Value | None = None
+        self.again: dict[str, dict[str, Any]] = {}
+        """For each node whose weight was computed from constants: ``weight`` (how), ``bytes`` (of the quantized copy) and
+        ``shared`` (the constants among those that others still read, so that the copy comes on top)."""
+        self._reach = self._reaches()
+
+    def run(self) -> None:
+        """Insert them all."""
+        nodes = {node.name: node for node in self.graph}
+        chains: set[int] = set()
+        for choice in self.choices.taken:
+            node = nodes[choice.node]
+            data, weight = node.inputs[0], node.inputs[1]
+            assert data is not None
+            assert weight is not None
+            chain = makers(weight)
+            chains.update(id(maker) for maker in chain)
+            if choice.node in self.choices.folded:
+                sources = {str(v.name) for maker in chain for v in maker.inputs if v is not None and v.is_initializer()}
+                stored = folded(weight).size * (4 if self.to == "int4" else 8) // 8
+                self.again[choice.node] = {
+                    "weight": self.choices.folded[choice.node],
+                    "bytes": stored,
+                    "sources": sources,
+                }
+            if choice.data is not None:
+                node.replace_input_with(0, self._pair(data))
+            if self._behind(node):
+                self._channels_behind(node, weight, choice.axis)
+            else:
+                node.replace_input_with(1, self._weight(weight, choice.axis))
+        if self.residual:
+            for node in self.graph:
+                if node.op_type == "Add":
+                    self._one_branch(node)
+        outputs = {id(v) for v in self.graph.outputs}
+        for node in reversed(list(self.graph)):
+            made = node.outputs[0]
+            if (node.op_type == "Constant" or id(node) in chains) and not made.uses() and id(made) not in outputs:
+                self.graph.remove(node, safe=True)
+        for name, value in list(self.graph.initializers.items()):
+            if not value.uses() and id(value) not in outputs:
+                del self.graph.initializers[name]
+        for entry in self.again.values():
+            entry["shared"] = sorted(entry.pop("sources") & set(self.graph.initializers))
+
+    def _reaches(self) -> dict[str, float]:
+        """The largest magnitude in the weight of each node; for matrix products, in those of all that read one input."""
+        nodes = {node.name: node for node in self.graph}
+        family: dict[str, float] = {}
+        of: dict[str, str] = {}
+        for choice in self.choices.taken:
+            weight = nodes[choice.node].inputs[1]
+            assert weight is not None
+            together = choice.data if choice.op in {"MatMul", "Gemm"} and choice.data else f"{choice.node} alone"
+            family[together] = max(_largest(weight), family.get(together, 0.0))
+            of[choice.node] = together
+        return {node: family[together] for node, together in of.items()}
+
+    def _behind(self, node: ir.Node) -> bool:
+        """Whether a node's channel factors are multiplied in behind it.
+
+        With a scale for each channel inside, TensorRT stores the product before it applies them: a convolution in
+        FP32, which moves more bytes than FP16 does, and a matrix product in the rest's type, where FP16 overflows
+        (TensorRT for RTX 1.5 on an H100: at 64 columns 62 % of an FP8 product's values were infinite, at 3072
+        columns 19 % of an INT8 one's; in BF16 and FP32 none). A scale for the whole weight it applies inside. FP8
+        convolutions are the exception: there that version forgets such a scale (errors of 200 to 600), and computes
+        one for each channel right. Transposed convolutions were not measured; they are treated as convolutions.
+        """
+        if self.weights != "channel-after" or self.to == "int4":
+            return False
+        if node.op_type in CONVOLUTIONS:
+            return self.to != "fp8"
+        beta = node.attributes.get("beta")
+        return self.rest == "fp16" and (beta is None or beta.as_float() == 1.0)
+
+    def _free(self, name: str) -> str:
+        return free_name(name, self._names)
+
+    def _constant(self, name: str, array: Any, dtype: ir.DataType | None = None) -> ir.Value:
+        ir = self.ir
+        name = self._free(name)
+        tensor = ir.tensor(array, dtype=dtype, name=name) if dtype else ir.tensor(array, name=name)
+        made = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(made)
+        return made
+
+    def _zero(self) -> ir.Value:
+        import numpy as np
+
+        if self._zeros is None:
+            self._zeros = self._constant(f"{self.to}_zero", np.zeros((), dtype=self.dtype.numpy()), self.dtype)
+        return self._zeros
+
+    def _node(
+        self, op: str, inputs: list[ir.Value | None], name: str, dtype: ir.DataType, shape: Any, **more: int
+    ) -> ir.Node:
+        ir = self.ir
+        attributes = [ir.AttrInt64(key, value) for key, value in more.items()]
+        node = ir.Node("", op, inputs, attributes, name=self._free(name))
+        made = node.outputs[0]
+        made.name, made.dtype, made.shape = self._free(f"{name}_Output"), dtype, shape
+        return node
+
+    def _pair(self, value: ir.Value) -> ir.Value:
+        """The activation, quantized and dequantized: right before its readers, once for all of them."""
+        import numpy as np
+
+        name = str(value.name)
+        if name not in self._pairs:
+            scale = self._constant(f"{name}_scale", np.asarray(scale_of(self.amax[name], self.to, self.rest)))
+            zero = self._zero()
+            down = self._node("QuantizeLinear", [value, scale, zero], f"{name}_QuantizeLinear", self.dtype, value.shape)
+            back = self._node(
+                "DequantizeLinear", [down.outputs[0], scale, zero], f"{name}_DequantizeLinear",
+                self.ir.DataType.FLOAT, value.shape,
+            )  # fmt: skip
+            producer = value.producer()
+            if producer is not None:
+                self.graph.insert_after(producer, [down, back])
+            else:
+                self.graph.insert_before(self.graph[0], [down, back])
+            self._pairs[name] = back.outputs[0]
+        return self._pairs[name]
+
+    def _weight(self, value: ir.Value, axis: int) -> ir.Value:
+        """The weight, stored quantized and dequantized where it is read; shared where it was shared."""
+        import numpy as np
+
+        name = str(value.name)
+        if (name, axis) not in self._weights:
+            values = _weights_of(value)
+            more: dict[str, int] = {}
+            if self.to == "int4":
+                along = 1 - axis
+                length = values.shape[along]
+                pad = -length % self.block
+                wide = np.pad(np.abs(values), [(0, pad if i == along else 0) for i in range(2)])
+                shape = (*wide.shape[:along], -1, self.block, *wide.shape[along + 1 :])
+                amax = wide.reshape(shape).max(axis=along + 1)
+                more = {"axis": along, "block_size": self.block}
+                scales = scale_of(amax, self.to, self.rest)
+                low = quantize_array(values, scales, self.to, axis=along, block=self.block)
+            elif self.weights != "tensor":
+                amax = np.abs(values).max(axis=tuple(i for i in range(values.ndim) if i != axis))
+                more = {"axis": axis}
+                scales = scale_of(amax, self.to, self.rest)
+                low = quantize_array(values, scales, self.to, axis=axis)
+            else:
+                scales = scale_of(np.abs(values).max(), self.to, self.rest)
+                low = quantize_array(values, scales, self.to, axis=None)
+            stored = self._constant(f"{name}_quantized", low, self.dtype)
+            scale = self._constant(f"{name}_scale", np.asarray(scales))
+            zero = self._constant(f"{name}_zero", np.zeros(scales.shape, dtype=self.dtype.numpy()), self.dtype)
+            back = self._node(
+                "DequantizeLinear", [stored, scale, zero], f"{name}_DequantizeLinear",
+                self.ir.DataType.FLOAT, value.shape, **more,
+            )  # fmt: skip
+            self.graph.insert_before(self.graph[0], back)  # it reads nothing but constants
+            self._weights[name, axis] = back.outputs[0]
+        return self._weights[name, axis]
+
+    def _channels_behind(self, node: ir.Node, weight: ir.Value, axis: int) -> None:
+        """One scale for the weight as the node sees it; the channels' factors and the bias come behind.
+
+        The node computes ``S * sum(x * q)``, where all channels share S, and ``y = that * f + bias`` with ``f = s / S``
+        for the channel's own scale s. No channel is larger inside than the largest one is, so FP16 holds whatever
+        it held before. Matrix products of one input share S, so that TensorRT can still make one of them.
+        """
+        import numpy as np
+
+        ir = self.ir
+        shared = scale_of(self._reach[str(node.name)], self.to, self.rest)
+        shape = (1, -1, *[1] * (len(folded(weight).shape) - 2)) if node.op_type in CONVOLUTIONS else (-1,)
+        inside, factor = self._scaled_weight(weight, axis, shared, shape)
+        node.replace_input_with(1, inside)
+        out = node.outputs[0]
+        title = str(node.name)
+        chain = [self._node("Mul", [out, factor], f"{title}_rescale", ir.DataType.FLOAT, out.shape)]
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is not None:
+            stored_bias = constant(bias)
+            if node.op_type == "Gemm":
+                wide = bias  # it may have any shape that the result's can take
+            elif stored_bias is not None:
+                wide = self._constant(f"{bias.name}_wide", stored_bias.numpy().astype(np.float32).reshape(shape))
+            else:
+                sizes = self._constant(f"{title}_bias_shape", np.array(shape, dtype=np.int64))
+                unsqueeze = self._node("Reshape", [bias, sizes], f"{title}_bias_reshape", ir.DataType.FLOAT, None)
+                self.graph.insert_before(node, unsqueeze)
+                wide = unsqueeze.outputs[0]
+            node.resize_inputs(2)
+            chain.append(self._node("Add", [chain[0].outputs[0], wide], f"{title}_bias", ir.DataType.FLOAT, out.shape))
+        last = chain[-1].outputs[0]
+        ir.convenience.replace_all_uses_with(out, last, replace_graph_outputs=True)
+        chain[0].replace_input_with(0, out)  # its own use of `out` was replaced as well
+        self.graph.insert_after(node, chain)
+        out.name, last.name = self._free(f"{out.name}_raw"), out.name
+
+    def _scaled_weight(
+        self, value: ir.Value, axis: int, shared: Any, shape: tuple[int, ...]
+    ) -> tuple[ir.Value, ir.Value]:
+        """The weight dequantized at the scale `shared`, and the channels' factors in `shape`; each stored once."""
+        import numpy as np
+
+        name = str(value.name)
+        key = (name, axis, float(shared), shape)
+        if key not in self._scaled:
+            values = _weights_of(value)
+            others = tuple(i for i in range(values.ndim) if i != axis)
+            own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
+            factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
+            low = quantize_array(values, factors * shared, self.to, axis=axis)
+            stored = self._constant(f"{name}_quantized", low, self.dtype)
+            scale = self._constant(f"{name}_scale", np.asarray(shared))
+            back = self._node(
+                "DequantizeLinear", [stored, scale, self._zero()], f"{name}_DequantizeLinear",
+                self.ir.DataType.FLOAT, value.shape,
+            )  # fmt: skip
+            self.graph.insert_before(self.graph[0], back)
+            self._scaled[key] = back.outputs[0], self._constant(f"{name}_factor", factors.reshape(shape))
+        return self._scaled[key]
+
+    def _one_branch(self, node: ir.Node) -> None:
+        """Let an addition read the one of its branches that is quantized anyway, so that no wide copy is kept."""
+        branches = [(i, v) for i, v in enumerate(node.inputs) if v is not None and str(v.name) in self._pairs]
+        if len(branches) != 1:
+            return
+        place, value = branches[0]
+        other = node.inputs[1 - place]
+        if other is not None and _convolved(other):
+            node.replace_input_with(place, self._pairs[str(value.name)])
+
+
+def _weights_of(value: ir.Value) -> Any:
+    """A stored weight as float32.
+
+    Raises:
+        ModelError: it holds a number that no scale fits.
+    """
+    import numpy as np
+
+    values = folded(value).numpy().astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        bad = int(values.size - np.isfinite(values).sum())
+        raise ModelError(
+            f"Weight {value.name} holds {bad} NaN or infinite value{'s'[: bad != 1]}: no scale fits it.",
+            hint="The FP32 model itself gives no numbers there; look at how it was trained or exported.",
+        )
+    return values
+
+
+def _convolved(value: ir.Value) -> bool:
+    """Whether a value comes out of a convolution, with at most its scale, bias or normalization behind."""
+    node = value.producer()
+    for _ in range(4):
+        if node is None or node.op_type not in {"Conv", "Mul", "Add", "BatchNormalization"}:
+            return False
+        if node.op_type == "Conv":
+            return True
+        if any(v is not None and constant(v) is None for v in node.inputs[1:]):
+            return False
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return False

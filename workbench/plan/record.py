@@ -1,0 +1,65 @@
+"""A compiler's answer to one build, as plain data, in which each layer carries the names that the compiler reported.
+
+`workbench.plan.assemble` turns a record into a `Plan` with the model at hand, so that a better analysis needs no second build.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class TensorRecord(TypedDict, total=False):
+    """One tensor of a layer, as the compiler reported it. `shape` may hold -1."""
+
+    name: str
+    shape: list[int]
+    strides: list[int] | None
+    dtype: str
+    format: str
+
+
+class LayerRecord(TypedDict, total=False):
+    """One layer, as the compiler reported it. `nodes` holds names as the compiler was given them.
+
+    `evidence` says how `nodes` is known where layers of one record differ. `detailed` is False where only the
+    layer's name is known, so that its tensors are unknown rather than none.
+    """
+
+    name: str
+    type: str
+    inputs: list[TensorRecord]
+    constants: list[TensorRecord]
+    outputs: list[TensorRecord]
+    tactic: str
+    stream: int
+    event: int | None
+    nodes: list[str]
+    metadata: str
+    evidence: str
+    detailed: bool
+
+
+class IORecord(TypedDict, total=False):
+    """An input or output of the engine; `profiles` has one min/opt/max per shape profile."""
+
+    name: str
+    mode: str
+    dtype: str
+    shape: list[int]
+    format: str
+    location: str
+    profiles: list[dict[str, list[int]]]
+
+
+class Record(TypedDict, total=False):
+    """A compiler's answer to one build. JSON-able; kept beside the engine as ``record.json``."""
+
+    compiler: dict[str, Any]
+    seconds: dict[str, float]
+    layers: list[LayerRecord]
+    io: list[IORecord]
+    tensors: dict[str, list[Any]]
+    folded: list[str]
+    facts: dict[str, Any]
+    warnings: list[str]
+    engine_bytes: int

@@ -1,0 +1,199 @@
+"""One engine as every view needs it: its plan, its graph, costs by node, and where nodes come from.
+
+Views ask a Lens instead of each working these out anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from workbench.core.errors import ProfileError, WorkbenchError
+from workbench.model.cost import Cost, node_costs
+from workbench.model.provenance import Sources
+from workbench.plan import Plan
+
+if TYPE_CHECKING:
+    from workbench.analysis.times import LayerTimes
+    from workbench.build import Engine
+    from workbench.model.graph import Graph
+    from workbench.model.model import Model
+    from workbench.model.provenance import Source
+    from workbench.plan import Layer
+
+
+class Lens:
+    """A plan with its model, where that can still be read.
+
+    Args:
+        plan: What to look at.
+        graph: The model at the shapes that the plan was made for; None where the file is gone.
+        provenance: Source by node id.
+        missing: Why there is no graph.
+        errors: Errors against FP32 along the graph (`Engine.errors`); None where none were measured.
+        times_missing: Why there are no times although something was measured.
+        estimate: Estimated times, for views that show them beside what is known.
+        sources: Where the text of source lines may be taken from; by default the sample models, and the folders that
+            ``WORKBENCH_SOURCES`` names.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        graph: Graph | None = None,
+        provenance: dict[str, Source] | None = None,
+        missing: str = "",
+        times_missing: str = "",
+        estimate: LayerTimes | None = None,
+        errors: Mapping[str, Any] | None = None,
+        sources: Sources | None = None,
+    ) -> None:
+        self.sources = Sources(folders=Sources.named()) if sources is None else sources
+        self.plan = plan
+        self.graph = graph
+        self.provenance = provenance or {}
+        self.missing = missing
+        self.errors = errors
+        self.times_missing = times_missing
+        self.estimate = estimate
+
+    @staticmethod
+    def of(engine: Engine) -> Lens:
+        """The lens of an engine, with the times of its newest profile; its model is opened if it is still there.
+
+        A profile that can't be joined to the plan is told in `times_missing`, and the plan is shown without times.
+
+        Raises:
+            StoreError: the engine's folder was removed.
+        """
+        plan, problem = engine.plan, ""
+        try:
+            plan = engine.measured
+        except ProfileError as error:
+            problem = error.message
+        try:
+            model = engine.source()
+            return Lens(
+                plan, engine.graph(), model.provenance, times_missing=problem, errors=engine.errors,
+                sources=model.sources,
+            )  # fmt: skip
+        except WorkbenchError as error:
+            return Lens(plan, missing=error.message, times_missing=problem, errors=engine.errors)
+
+    @staticmethod
+    def of_plan(plan: Plan, model: Model | None = None) -> Lens:
+        """The lens of a plan that no engine of a session stands behind, such as `Session.inspect` gives.
+
+        Args:
+            plan: What to look at.
+            model: The model that it was built from, where that is known.
+        """
+        from workbench.plan.from_layers import input_shapes
+
+        if model is None:
+            return Lens(plan, missing="it was not given (--model, or model=)")
+        return Lens(plan, model.graph.at(input_shapes(plan.io)), model.provenance, sources=model.sources)
+
+    @staticmethod
+    def of_model(model: Model) -> Lens:
+        """A lens of a model that nothing was built from yet: its plan is empty.
+
+        Raises:
+            ModelError: the model's file can't be read.
+        """
+        graph = model.graph if model.graph.dynamic_inputs else model.graph.at({})
+        head = {"name": model.name, "sha256": "", "nodes": len(graph.nodes)}
+        nobody = {"name": "", "version": "", "target": "", "gpu": None}
+        plan = Plan(model=head, compiler=nobody, config={}, seconds={}, layers=(), unclaimed=(), io=())
+        return Lens(plan, graph, model.provenance, sources=model.sources)
+
+    def with_estimate(self, estimate: LayerTimes) -> Lens:
+        """The same with estimated times beside it."""
+        return Lens(
+            self.plan,
+            self.graph,
+            self.provenance,
+            self.missing,
+            self.times_missing,
+            estimate,
+            self.errors,
+            self.sources,
+        )
+
+    def for_report(self) -> Lens:
+        """The same without the text of files in folders that the user named: a report is passed on to others."""
+        return Lens(
+            self.plan, self.graph, self.provenance, self.missing, self.times_missing, self.estimate, self.errors,
+            replace(self.sources, folders=()),
+        )  # fmt: skip
+
+    @property
+    def compiled(self) -> bool:
+        """Whether there is a plan."""
+        return bool(self.plan.layers)
+
+    @cached_property
+    def costs(self) -> dict[str, Cost]:
+        """Costs by node id; empty without a graph."""
+        return {} if self.graph is None else node_costs(self.graph)
+
+    def bytes_before(self, layer: Layer) -> int | None:
+        """Bytes that the layer's nodes would move as one kernel each; None where one is unknown.
+
+        A node that several layers execute is counted in each, in equal parts.
+        """
+        total = 0.0
+        for node in layer.nodes:
+            cost = self.costs.get(node)
+            if cost is None or cost.bytes_read is None or cost.bytes_written is None:
+                return None
+            total += (cost.bytes_read + cost.bytes_written) / len(self.plan.layers_of.get(node, (layer,)))
+        return round(total)
+
+    def launches_before(self, layer: Layer) -> int | None:
+        """Kernels that the layer's nodes would be, one each."""
+        if self.graph is None:
+            return None
+        return sum(self.costs[node].launches for node in layer.nodes if node in self.costs)
+
+    def error(self, layer: Layer) -> float | None:
+        """Relative L2 error against FP32 of what the layer stores; None where it was not measured.
+
+        That of its outputs where the compiler names them as the graph does, else that of its last node.
+        """
+        if self.errors is None:
+            return None
+        tensors = self.errors["tensors"]
+        if stored := [tensors[t.name] for t in layer.outputs if t.name in tensors]:
+            return float(max(stored))
+        known = [e for n in layer.nodes if (e := self.node_error(n)) is not None]
+        return known[-1] if known else None
+
+    def node_error(self, node: str) -> float | None:
+        """Relative L2 error against FP32 of a node's outputs, the largest; None where it was not measured."""
+        if self.errors is None or self.graph is None or node not in self.graph.by_id:
+            return None
+        known = [e for t in self.graph.by_id[node].outputs if (e := self.errors["tensors"].get(t)) is not None]
+        return float(max(known)) if known else None
+
+    @property
+    def error_note(self) -> str:
+        """How the errors were measured."""
+        if self.errors is None:
+            return ""
+        return f"relative L2 against FP32, ONNX Runtime on the CPU, {self.errors['samples']} samples"
+
+    def scope(self, layer: Layer) -> str:
+        """The module scope that all of the layer's nodes share ("" where there is none)."""
+        scopes = [s.scope.split(".") for s in layer.sources if s.scope]
+        if not scopes:
+            return ""
+        common = scopes[0]
+        for other in scopes[1:]:
+            n = next(
+                (i for i, (a, b) in enumerate(zip(common, other, strict=False)) if a != b), min(len(common), len(other))
+            )
+            common = common[:n]
+        return ".".join(common)
