@@ -20,9 +20,9 @@ from tests.unit.test_adapter import Silent
 from tests.unit.test_measure import Pretended
 from workbench import Session
 from workbench.analysis.roofline import device, estimates
-from workbench.build import Engine
 from workbench.compilers.tensorrt.profile import profile
 from workbench.compilers.tensorrt.runtime import Port
+from workbench.engine import Engine
 from workbench.plan import Plan
 
 

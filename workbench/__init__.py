@@ -17,10 +17,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.build import Build, Engine
+    from workbench.build import Build
     from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange
     from workbench.core.errors import WorkbenchError
     from workbench.core.events import Event, Selection
+    from workbench.engine import Engine
     from workbench.model import Model, samples
     from workbench.plan import Layer, Plan
     from workbench.session.session import Session
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "Build": "workbench.build", "BuildConfig": "workbench.config", "Engine": "workbench.build",
+    "Build": "workbench.build", "BuildConfig": "workbench.config", "Engine": "workbench.engine",
     "Event": "workbench.core.events", "Layer": "workbench.plan", "Model": "workbench.model", "Plan": "workbench.plan",
     "Selection": "workbench.core.events", "Session": "workbench.session.session", "ShapeProfile": "workbench.config",
     "ShapeRange": "workbench.config", "ValueRange": "workbench.config", "WorkbenchError": "workbench.core.errors",

@@ -483,7 +483,7 @@ def _build_folder(folder: Path, name: str, data: bytes) -> Path:
 
 @reader("build-note", lambda: [built()["build.json"]], of_json, of_json, of_bytes)
 def _build_note(data: bytes, folder: Path) -> Any:
-    from workbench.build import load_engine
+    from workbench.engine import load_engine
 
     engine = load_engine(_build_folder(folder, "build.json", data))
     return engine.id, engine.plan, engine.config, str(engine)
@@ -491,14 +491,14 @@ def _build_note(data: bytes, folder: Path) -> Any:
 
 @reader("build-plan", lambda: [built()["plan.json"]], of_json, of_json, of_bytes)
 def _build_plan(data: bytes, folder: Path) -> Any:
-    from workbench.build import load_engine
+    from workbench.engine import load_engine
 
     return load_engine(_build_folder(folder, "plan.json", data)).plan
 
 
 @reader("build-record", lambda: [built()["record.json"]], of_json, of_json, of_bytes)
 def _build_record(data: bytes, folder: Path) -> Any:
-    from workbench.build import load_engine
+    from workbench.engine import load_engine
 
     engine = load_engine(_build_folder(folder, "record.json", data))
     return engine.plan, engine.tactics

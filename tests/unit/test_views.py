@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from workbench import Session
-from workbench.build import Engine
 from workbench.core.errors import StoreError
 from workbench.core.events import Selection
+from workbench.engine import Engine
 from workbench.present import page as static
 from workbench.present import wire
 from workbench.present.lens import Lens

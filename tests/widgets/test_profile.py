@@ -731,7 +731,7 @@ def test_the_engine_held_against_stays_chosen(fresh: Session) -> None:
 
 
 def test_a_record_without_layers_shows_the_plans(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.build import Engine
+    from workbench.engine import Engine
 
     engine = fresh.engine()
     kept = engine.record

@@ -23,9 +23,9 @@ from workbench.plan.plan import CONVERSIONS, Layer, Plan
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.build import Engine
     from workbench.compilers.torch_tensorrt import Partition
     from workbench.config import ShapeProfile
+    from workbench.engine import Engine
     from workbench.hardware.machine import Gpu
 
 SCHEMA = "workbench.analysis.checks/1"

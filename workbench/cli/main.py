@@ -41,8 +41,9 @@ from workbench.core.safe_text import visible
 
 if TYPE_CHECKING:
     from workbench.analysis.roofline import Device
-    from workbench.build import Build, Engine
+    from workbench.build import Build
     from workbench.compilers.torch_tensorrt import Partition
+    from workbench.engine import Engine
     from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
 

@@ -20,8 +20,8 @@ from workbench.core.safe_text import visible
 from workbench.core.store import written
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
     from workbench.core.jobs import Job
+    from workbench.engine import Engine
     from workbench.model import Model
     from workbench.precision.audit import Audit
     from workbench.session.session import Session

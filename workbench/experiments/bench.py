@@ -38,8 +38,8 @@ from workbench.hardware.machine import gpus, machine
 from workbench.model.sources import sample_folder, samples
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
     from workbench.core.worker import Reporter
+    from workbench.engine import Engine
     from workbench.model.model import Model
     from workbench.plan.plan import Plan
     from workbench.precision.calibration import Calibration

@@ -8,7 +8,7 @@ from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange
 from workbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
+    from workbench.engine import Engine
     from workbench.session.session import Session
 
 

@@ -32,7 +32,8 @@ from workbench.precision.quantize import Scheme
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.build import Build, Engine
+    from workbench.build import Build
+    from workbench.engine import Engine
     from workbench.model.model import Model
     from workbench.plan import Plan
     from workbench.session.session import Session

@@ -16,7 +16,7 @@ from workbench.core.jobs import Job
 from workbench.measure.running import host
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
+    from workbench.engine import Engine
 
 
 TASK = "workbench.compilers.tensorrt.profile:profile"

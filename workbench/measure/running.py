@@ -20,7 +20,7 @@ from workbench.core.shared_arrays import Seen, Shared
 from workbench.hardware.machine import gpus
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
+    from workbench.engine import Engine
 
 TASK = "workbench.compilers.tensorrt.serve:serve"
 

@@ -18,8 +18,8 @@ from workbench.present.lens import Lens
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from workbench.build import Engine
     from workbench.core.jobs import Progress
+    from workbench.engine import Engine
     from workbench.plan import Plan
     from workbench.session.session import Session
 

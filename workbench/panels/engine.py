@@ -26,8 +26,9 @@ from workbench.plan.traffic import at_least
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workbench.build import Build, Engine
+    from workbench.build import Build
     from workbench.core.events import Event
+    from workbench.engine import Engine
     from workbench.plan import Layer, Plan
     from workbench.session.session import Session
 

@@ -14,8 +14,8 @@ from workbench.present.page import facts
 from workbench.widgets import DetailsView, FusionView, GraphView, TableView
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
     from workbench.core.events import Event
+    from workbench.engine import Engine
     from workbench.plan import Plan
     from workbench.session.session import Session
 

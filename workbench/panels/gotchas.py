@@ -21,10 +21,10 @@ from workbench.present.lens import Lens
 from workbench.widgets import DetailsView
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
     from workbench.compilers.torch_tensorrt import Partition
     from workbench.core.events import Event
     from workbench.core.jobs import Job
+    from workbench.engine import Engine
     from workbench.session.session import Session
 
 _STYLE = """<style>

@@ -16,9 +16,9 @@ from workbench.present.lens import Lens
 from workbench.widgets import DetailsView, GraphView
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
     from workbench.core.events import Event
     from workbench.core.store import Store
+    from workbench.engine import Engine
     from workbench.model.model import Model
     from workbench.session.session import Session
 

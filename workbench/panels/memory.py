@@ -14,7 +14,7 @@ from workbench.plan import liveness
 from workbench.plan.traffic import at_least
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
+    from workbench.engine import Engine
     from workbench.session.session import Session
 
 

@@ -48,9 +48,9 @@ from workbench.widgets import DetailsView, TableView
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from workbench.build import Engine
     from workbench.core.events import Event
     from workbench.core.jobs import Job
+    from workbench.engine import Engine
     from workbench.session.session import Session
 
 _FILE = "a file"

@@ -11,7 +11,7 @@ from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row
 from workbench.panels.fusions import build_line
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
+    from workbench.engine import Engine
     from workbench.session.session import Session
 
 

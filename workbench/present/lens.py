@@ -17,7 +17,7 @@ from workbench.plan import Plan
 
 if TYPE_CHECKING:
     from workbench.analysis.times import LayerTimes
-    from workbench.build import Engine
+    from workbench.engine import Engine
     from workbench.model.graph import Graph
     from workbench.model.model import Model
     from workbench.model.provenance import Source

@@ -20,10 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from workbench import build
+from workbench.build_folder import assembled, plan_in, set_trust
 from workbench.core import jobs, limits
 from workbench.core.errors import LimitError, ModelError, ProfileError, StoreError, WorkbenchError
 from workbench.core.events import Selection
 from workbench.core.store import IMPORTED, Store
+from workbench.engine import load_engine
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.model.trust import mark
@@ -335,7 +337,7 @@ def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mappi
     missing = [name for name in _FILES if name not in own and name != "build.log"]
     if missing:
         raise _damaged(f"engine {key[:12]} lacks {', '.join(missing)}")
-    engine = build.load_engine(place)
+    engine = load_engine(place)
     if engine.key != key:
         raise _damaged(f"engine {key[:12]} says that it is another")
     record, note = engine.record, json.loads((place / "build.json").read_bytes())
@@ -344,7 +346,7 @@ def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mappi
         raise _damaged(f"engine {key[:12]} has {engine.bytes:,} bytes and was built with {max(sizes):,}")
     if note.get("analysis") != build.ANALYSIS:
         _renew(place, note, head, folder)
-    plan = build.plan_in(place)
+    plan = plan_in(place)
     if plan.model["sha256"] != note["model"]["sha256"]:
         raise _damaged(f"the plan of engine {key[:12]} is of another model")
     for profile in engine.profiles:
@@ -374,7 +376,7 @@ def _renew(place: Path, note: Mapping[str, Any], head: Mapping[str, Any], folder
     if entry is None or note.get("original"):
         return
     model = Model(note["model"]["name"], folder / "models" / sha256 / entry["file"])
-    plan = build.assembled(place, note, model)
+    plan = assembled(place, note, model)
     (place / "plan.json").write_bytes(plan.to_json().encode("utf-8", "surrogatepass"))
     (place / "build.json").write_text(json.dumps({**note, "analysis": build.ANALYSIS}))
 
@@ -498,7 +500,7 @@ def _keep_build(
     if there is None:
         there = store.add_build(place, key)
     if trust and note.get("imported") is not None:
-        build.set_trust(there, store)
+        set_trust(there, store)
     return key
 
 

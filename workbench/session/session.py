@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.build import Build, Engine, load_engine, set_trust
+from workbench.build import Build
+from workbench.build_folder import set_trust
 from workbench.compilers import Ability, require
 from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange, sizes_of
 from workbench.core.errors import (
@@ -31,6 +32,7 @@ from workbench.core.errors import (
 from workbench.core.events import PROCESS, Events, Selection
 from workbench.core.jobs import Job
 from workbench.core.store import IMPORTED, Database, Store
+from workbench.engine import Engine, load_engine
 from workbench.model.model import Model
 from workbench.model.sources import resolve
 from workbench.model.trust import imported, mark, torch_source, trusted

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.build import Build, _in_own_names, check_profiles, opt_shapes, opt_values
+from workbench.build import Build, _in_own_names, check_profiles
+from workbench.build_folder import opt_shapes, opt_values
 from workbench.compilers.torch_tensorrt.partition import METHODS, Operator, Partition, Segment, Side
 from workbench.compilers.torch_tensorrt.rest import (
     STAND_IN,
@@ -49,9 +50,9 @@ from workbench.model.sources import _FACTORY, sample_folder, samples
 from workbench.model.trust import torch_source, trusted
 
 if TYPE_CHECKING:
-    from workbench.build import Engine
     from workbench.core.store import Store
     from workbench.core.worker import Reporter
+    from workbench.engine import Engine
     from workbench.model.graph import Graph
 
 MIN_BLOCK_SIZE = 5
