@@ -18,21 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.build import Build
-    from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange
+    from workbench.compilers.config import BuildConfig
     from workbench.core.errors import WorkbenchError
     from workbench.core.events import Event, Selection
     from workbench.engine import Engine
     from workbench.model import Model, samples
+    from workbench.model.shape_profile import ShapeProfile, ShapeRange, ValueRange
     from workbench.plan import Layer, Plan
     from workbench.session.session import Session
 
 __version__ = "0.1.0"
 
 _PLACES = {
-    "Build": "workbench.build", "BuildConfig": "workbench.config", "Engine": "workbench.engine",
+    "Build": "workbench.build", "BuildConfig": "workbench.compilers.config", "Engine": "workbench.engine",
     "Event": "workbench.core.events", "Layer": "workbench.plan", "Model": "workbench.model", "Plan": "workbench.plan",
-    "Selection": "workbench.core.events", "Session": "workbench.session.session", "ShapeProfile": "workbench.config",
-    "ShapeRange": "workbench.config", "ValueRange": "workbench.config", "WorkbenchError": "workbench.core.errors",
+    "Selection": "workbench.core.events", "Session": "workbench.session.session", "ShapeProfile": "workbench.model.shape_profile",
+    "ShapeRange": "workbench.model.shape_profile", "ValueRange": "workbench.model.shape_profile", "WorkbenchError": "workbench.core.errors",
     "samples": "workbench.model",
 }  # fmt: skip
 

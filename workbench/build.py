@@ -15,27 +15,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workbench import compilers
+from workbench.build_folder import assembled, damaged, encoded, note_in, opt_shapes, opt_values, plan_in
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt.compatibility import this_platform
-from workbench.config import BuildConfig
 from workbench.core.errors import BuildError, CancelledError, StoreError, WorkbenchError
 from workbench.core.events import call
 from workbench.core.jobs import Job, Progress, Status
 from workbench.core.store import Store, read_seal, unwritable
+from workbench.engine import Engine, load_engine
 from workbench.hardware.machine import gpus
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.model.provenance import Source
 from workbench.plan import assemble
 from workbench.plan.validate import SchemaError
-
-if TYPE_CHECKING:
-    pass
-
-from workbench.build_folder import assembled, damaged, encoded, note_in, opt_shapes, opt_values, plan_in
-from workbench.engine import Engine, load_engine
 
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from workbench import compilers
-from workbench.config import BuildConfig, Shape
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import StoreError, WorkbenchError
 from workbench.core.store import Store, read_seal, sound
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
+from workbench.model.shape_profile import Shape
 from workbench.plan import Plan, assemble
 from workbench.plan.validate import SchemaError, checker
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt.compatibility import Finding, compatibility
-from workbench.config import BuildConfig
 from workbench.core.errors import ProfileError, StoreError, WorkbenchError
 from workbench.core.store import IMPORTED, read_seal, sound, written
 from workbench.model.graph import Graph

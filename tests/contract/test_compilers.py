@@ -44,7 +44,7 @@ def check(plan: Plan, folder: Path, validate) -> None:
 
 def flops_claimed(model, plan: Plan) -> int:
     from workbench.build_folder import opt_shapes
-    from workbench.config import BuildConfig
+    from workbench.compilers.config import BuildConfig
     from workbench.model.cost import node_cost
 
     graph = model.graph.at(opt_shapes(BuildConfig.from_dict(plan.config)))

@@ -524,7 +524,7 @@ def _archive(data: bytes, folder: Path) -> Any:
     of_bytes,
 )
 def _config(data: bytes, _folder: Path) -> Any:
-    from workbench.config import BuildConfig
+    from workbench.compilers.config import BuildConfig
     from workbench.core.documents import parse_json
     from workbench.core.errors import ConfigError
 
@@ -540,7 +540,7 @@ def _config(data: bytes, _folder: Path) -> Any:
 
 @reader("shapes", lambda: [b"x=1x3x224x224", b"x=1x3:8x3:32x3\ny=4", b"a=b=1"])
 def _shapes(data: bytes, _folder: Path) -> Any:
-    from workbench.config import ShapeProfile, sizes_of
+    from workbench.model.shape_profile import ShapeProfile, sizes_of
 
     profile = ShapeProfile.parse(text(data).split("\n"))
     return sizes_of(profile), hash(profile), str(profile)

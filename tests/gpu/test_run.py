@@ -14,9 +14,9 @@ from tests.conftest import wait_for
 from tests.gpu.test_measure import _rtx, target
 from tests.unit.test_jobs import gone
 from workbench import BuildConfig, Session
-from workbench.config import ShapeProfile
 from workbench.core.errors import ConfigError, WorkbenchError, WorkerCrashedError
 from workbench.hardware.machine import gpus
+from workbench.model.shape_profile import ShapeProfile
 
 pytestmark = [
     pytest.mark.gpu,

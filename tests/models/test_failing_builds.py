@@ -20,10 +20,11 @@ from onnx import TensorProto, helper
 from tests.conftest import needs_rtx
 from tests.models_small import constant, model, node, save, value
 from workbench import Session
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import causes
-from workbench.config import BuildConfig, ShapeProfile
 from workbench.core.errors import WorkbenchError
 from workbench.core.jobs import Job
+from workbench.model.shape_profile import ShapeProfile
 
 pytestmark = needs_rtx
 F32, F16, BF16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16

@@ -11,11 +11,12 @@ import pytest
 from onnx import TensorProto
 
 from tests.models_small import constant, model, node, save, value, weights
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import targets
 from workbench.compilers.tensorrt.case import Case, words
 from workbench.compilers.tensorrt.refused import Complaint, builder_error, parser_error, reason
-from workbench.config import BuildConfig, ShapeProfile
 from workbench.core.errors import BuildError, ConfigError
+from workbench.model.shape_profile import ShapeProfile
 
 NO_DRIVER = (
     "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at "

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import BuildConfig, ShapeProfile, ShapeRange, ValueRange
-from workbench.config import sizes_of
 from workbench.core.errors import ConfigError, LimitError
+from workbench.model.shape_profile import sizes_of
 
 pytestmark = pytest.mark.tiny
 

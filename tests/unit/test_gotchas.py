@@ -34,10 +34,10 @@ from workbench.analysis.checks import (
 )
 from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
 from workbench.compilers.torch_tensorrt.planned import from_parser
-from workbench.config import ShapeProfile
 from workbench.hardware.machine import Gpu
 from workbench.model.graph import Graph
 from workbench.model.model import Model
+from workbench.model.shape_profile import ShapeProfile
 from workbench.plan.plan import Layer, Plan, PlanTensor
 
 SMALL = model([node("Relu", ["x"], ["y"], "relu")], [value("x", [1, 4])], [value("y", [1, 4])])

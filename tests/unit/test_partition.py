@@ -19,11 +19,11 @@ from tests.models_small import mlp, model, node, save, value
 from workbench import Session
 from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
 from workbench.compilers.torch_tensorrt.planned import _ordered, from_parser
-from workbench.config import ShapeProfile
 from workbench.core.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
 from workbench.hardware.machine import gpus
 from workbench.model.model import Model
 from workbench.model.provenance import Source
+from workbench.model.shape_profile import ShapeProfile
 
 HAS_TORCH_TENSORRT = importlib.util.find_spec("torch_tensorrt") is not None
 needs_torch_tensorrt = pytest.mark.skipif(
@@ -401,7 +401,7 @@ class TestPlanned:
 
 DRY = """
 import json, torch
-from workbench.config import ShapeProfile
+from workbench.model.shape_profile import ShapeProfile
 from workbench.compilers.torch_tensorrt import live, shim
 module = shim.importable("sm89")
 shim.importable = lambda target: module

@@ -13,9 +13,9 @@ from tests.conftest import ROOT, SAMPLES
 from tests.models_small import mlp, save
 from workbench import Session
 from workbench.compilers import Ability, require
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import compatibility
 from workbench.compilers.tensorrt import profile as run
-from workbench.config import BuildConfig
 from workbench.core.errors import CompilerUnavailableError, ConfigError, ProfileError
 from workbench.core.jobs import Job
 from workbench.engine import Engine

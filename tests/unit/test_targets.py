@@ -14,8 +14,8 @@ from tests.conftest import needs_rtx
 from tests.models_small import constant, mlp, model, node, save, value
 from workbench import Session, doctor
 from workbench.analysis.checks import reported_target
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import flavour, targets
-from workbench.config import BuildConfig
 from workbench.core.errors import BuildError, ConfigError
 from workbench.hardware import machine
 

@@ -18,9 +18,10 @@ import pytest
 
 from tests.models_small import model, node, save, value, weights
 from workbench import Session
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import trtexec
-from workbench.config import BuildConfig, ShapeProfile
 from workbench.core.errors import ConfigError, ListingError, ProfileError
+from workbench.model.shape_profile import ShapeProfile
 from workbench.plan import Plan
 
 SAMPLES = Path(__file__).parent.parent / "data" / "inspector"

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from workbench.compilers.torch_tensorrt import Partition
-    from workbench.config import ShapeProfile
     from workbench.engine import Engine
     from workbench.hardware.machine import Gpu
+    from workbench.model.shape_profile import ShapeProfile
 
 SCHEMA = "workbench.analysis.checks/1"
 Severity = Literal["problem", "cost", "note"]

@@ -132,7 +132,8 @@ def fusions(
         name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"
         prepare((name, "workbench.compilers.tensorrt.build"))
         prepare_guard()  # for shape inference
-    from workbench.config import BuildConfig, ShapeProfile
+    from workbench.compilers.config import BuildConfig
+    from workbench.model.shape_profile import ShapeProfile
     from workbench.session.session import Session
 
     device = _device(estimate)
@@ -212,8 +213,9 @@ def trtexec_command(
     from rich.markup import escape
 
     from workbench.build import check_profiles
+    from workbench.compilers.config import BuildConfig
     from workbench.compilers.tensorrt import trtexec
-    from workbench.config import BuildConfig, ShapeProfile
+    from workbench.model.shape_profile import ShapeProfile
 
     profiles = (ShapeProfile.parse(shape),) if shape else ()
     config = BuildConfig(
@@ -266,7 +268,7 @@ def partition(
     session: SessionOption = "default",
 ) -> None:
     """Show which operators of MODEL run in TensorRT, which fall back, and how many engines that makes."""
-    from workbench.config import ShapeProfile
+    from workbench.model.shape_profile import ShapeProfile
 
     given: dict[str, Any] = {
         "min_block_size": min_block_size, "target": target, "precision": precision.value,
@@ -348,7 +350,7 @@ def gotchas(
     session: SessionOption = "default",
 ) -> None:
     """Say what is likely to surprise about MODEL, and with --build about its engine: only what its data prove."""
-    from workbench.config import ShapeProfile
+    from workbench.model.shape_profile import ShapeProfile
 
     work = looking(session)
     profile = ShapeProfile.parse(shape) if shape else None
@@ -414,7 +416,7 @@ def samples(output: Annotated[Output, typer.Option("--format", "-f")] = Output.T
 @app.command()
 def demo() -> None:
     """Run the main job on a sample model."""
-    from workbench.config import BuildConfig
+    from workbench.compilers.config import BuildConfig
     from workbench.session.session import Session
 
     out = _console()

@@ -117,7 +117,7 @@ def cast(
     check_written({"--output": output}, [model, check])
     if library is Library.ONNXRUNTIME:
         raise ConfigError("ONNX Runtime does not cast here.", hint="--library workbench or modelopt.")
-    from workbench.config import ShapeProfile, sizes_of
+    from workbench.model.shape_profile import ShapeProfile, sizes_of
     from workbench.passes.cast import Lists, some
     from workbench.passes.cast import cast as convert
     from workbench.passes.guard import REASONS
@@ -189,7 +189,7 @@ def quantize(
 ) -> None:  # fmt: skip
     """Quantize MODEL by calibration and write it with Q/DQ where TensorRT wants them."""
     check_written({"--output": output, "--save-calibration": save_calibration}, [model, calibration])
-    from workbench.config import ShapeProfile, sizes_of
+    from workbench.model.shape_profile import ShapeProfile, sizes_of
     from workbench.precision.quantize import Scheme, summary
     from workbench.precision.quantize import calibration as calibration_of
     from workbench.precision.quantize import quantize as convert
@@ -441,7 +441,8 @@ def _report(how: Output, output: Path, info: dict[str, Any], rows: list[tuple[st
 
 def _engine(work: Session, text: str, target: str | None, precision: str, shape: list[str] | None) -> Engine:
     """An engine of the session by the beginning of its key, or a build of a model (``NAME@precision``)."""
-    from workbench.config import BuildConfig, ShapeProfile
+    from workbench.compilers.config import BuildConfig
+    from workbench.model.shape_profile import ShapeProfile
 
     path = Path(text)
     if path.is_file() and path.suffix in {".engine", ".plan", ".trt"}:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
-from workbench.config import BuildConfig
+from workbench.compilers.config import BuildConfig
 
 
 class Ability(str, Enum):

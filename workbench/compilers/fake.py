@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.compilers.base import Ability, CompilerInfo
-from workbench.config import BuildConfig
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import BuildError
 from workbench.core.worker import Reporter
 from workbench.plan.record import LayerRecord, Record, TensorRecord

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import ConfigError
+from workbench.model.shape_profile import ShapeProfile, ShapeRange, ValueRange
 
 if TYPE_CHECKING:
     from workbench.engine import Engine

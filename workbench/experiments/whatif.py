@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.config import BuildConfig
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import CancelledError, ConfigError, WorkbenchError
 from workbench.core.jobs import Job
 from workbench.passes.cast import Lists

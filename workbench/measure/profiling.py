@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
 from workbench.compilers.tensorrt.profile import check_batches
-from workbench.config import sizes_of
 from workbench.core.errors import ConfigError
 from workbench.core.jobs import Job
 from workbench.measure.running import host
+from workbench.model.shape_profile import sizes_of
 
 if TYPE_CHECKING:
     from workbench.engine import Engine

@@ -19,11 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.config import Shape, ShapeProfile
 from workbench.core.errors import CompilerUnavailableError, ConfigError, ModelError, WorkbenchError, first_lines
 from workbench.model.call import Call, Outputs, evaluation, of_library, outputs_of, place_of, plain, run, title_of
 from workbench.model.made_from import dependencies, reading
 from workbench.model.provenance import collect_sources, keep_sources
+from workbench.model.shape_profile import Shape, ShapeProfile
 from workbench.model.verify import TOLERANCE, Check, check_file, compare
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from workbench.core.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     import onnx
 
-    from workbench.config import Shape
     from workbench.model.shape_inputs import ShapeInput
+    from workbench.model.shape_profile import Shape
     from workbench.model.suggest import Suggestion
 
 Dim = int | str | None

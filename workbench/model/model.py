@@ -17,8 +17,8 @@ from workbench.model.provenance import Source, Sources, kept_sources, source_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.config import Shape
     from workbench.core.store import Store
+    from workbench.model.shape_profile import Shape
 
 
 @dataclass(frozen=True)

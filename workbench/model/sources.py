@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.config import ShapeProfile
 from workbench.core.documents import expanded, kind_of
 from workbench.core.errors import CompilerUnavailableError, ModelError
 from workbench.core.jobs import Job
@@ -26,6 +25,7 @@ from workbench.model.export import check_of
 from workbench.model.made_from import unchanged
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint, read_graph
+from workbench.model.shape_profile import ShapeProfile
 
 if TYPE_CHECKING:
     from workbench.model.verify import Check

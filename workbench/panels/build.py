@@ -11,11 +11,12 @@ import ipywidgets as w
 
 from workbench import compilers
 from workbench.charts.plan import moved
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt.targets import CAN_NOT, REPORTED
-from workbench.config import BuildConfig, ShapeProfile
 from workbench.core.errors import CancelledError, WorkbenchError
 from workbench.core.units import bytes_text
 from workbench.model import samples
+from workbench.model.shape_profile import ShapeProfile
 from workbench.panels.base import Bars, LogBox, Panel, table_html
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import ipywidgets as w
 from workbench.analysis.difference import difference
 from workbench.charts import plan as figures
 from workbench.charts import time as figures_time
-from workbench.config import BuildConfig
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import CancelledError, ProfileError, WorkbenchError
 from workbench.core.events import Selection
 from workbench.core.units import bytes_text, ms_text

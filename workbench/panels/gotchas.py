@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench.analysis.checks import SEVERITIES, Gotcha, Gotchas
-from workbench.config import BuildConfig
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import CancelledError
 from workbench.core.events import Selection
 from workbench.panels.base import Panel, _label, beside, empty, fact_row, put

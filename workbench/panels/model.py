@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench.charts import plan as figures
-from workbench.config import ShapeProfile
 from workbench.core.errors import WorkbenchError
 from workbench.core.units import bytes_text, flops_text
 from workbench.model import Model, samples
 from workbench.model.cost import totals
+from workbench.model.shape_profile import ShapeProfile
 from workbench.panels.base import Panel, chart, empty, fact_row, table_html
 from workbench.present.lens import Lens
 from workbench.widgets import TableView

@@ -11,11 +11,11 @@ import ipywidgets as w
 
 from workbench.analysis.roofline import ERROR
 from workbench.charts import plan as figures
-from workbench.config import sizes_of
 from workbench.core.errors import ConfigError, WorkbenchError
 from workbench.core.events import Selection
 from workbench.core.units import bytes_text, flops_text
 from workbench.experiments.whatif import FLOATS, QUANTIZED, WhatIf
+from workbench.model.shape_profile import sizes_of
 from workbench.panels.base import Panel, chart, empty, table_html, warning
 from workbench.panels.build import TARGETS
 from workbench.panels.work import DataFields, Work, arguments, form, joined, split, state_of, wide

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from workbench.config import Shape
     from workbench.core.store import Store
     from workbench.core.worker import Reporter
+    from workbench.model.shape_profile import Shape
 
 VERSION = 3
 """Raise it when the same request gives other numbers, so that kept ones are measured anew."""

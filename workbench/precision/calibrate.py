@@ -15,10 +15,10 @@ from workbench.precision.calibration import MIN_SAMPLES, Calibration, collect, g
 from workbench.precision.quantize import refuse_quantized
 
 if TYPE_CHECKING:
-    from workbench.config import Shape
     from workbench.core.store import Store
     from workbench.core.worker import Reporter
     from workbench.model.model import Model
+    from workbench.model.shape_profile import Shape
 
 
 def calibrate(

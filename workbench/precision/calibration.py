@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from workbench.config import Shape
     from workbench.core.worker import Reporter
     from workbench.model.graph import Graph
+    from workbench.model.shape_profile import Shape
 
 SCHEMA = "workbench.calibration/1"
 METHODS = ("entropy", "percentile", "minmax")

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
-    from workbench.config import Shape
     from workbench.core.store import Store
     from workbench.core.worker import Reporter
     from workbench.model.model import Model
+    from workbench.model.shape_profile import Shape
 
 LARGEST = 65504.0
 """The largest finite number in FP16."""

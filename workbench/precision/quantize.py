@@ -35,8 +35,8 @@ from workbench.precision.calibration import MIN_SAMPLES, Batches, Calibration, c
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from workbench.config import Shape
     from workbench.core.worker import Reporter
+    from workbench.model.shape_profile import Shape
 
 TENSORRT_CACHE = "calibration.cache"
 """Name of a cache in TensorRT's own format, in a worker's folder."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from workbench.build import Build
 from workbench.build_folder import set_trust
 from workbench.compilers import Ability, require
-from workbench.config import BuildConfig, ShapeProfile, ShapeRange, ValueRange, sizes_of
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import (
     CompilerUnavailableError,
     ConfigError,
@@ -34,6 +34,7 @@ from workbench.core.jobs import Job
 from workbench.core.store import IMPORTED, Database, Store
 from workbench.engine import Engine, load_engine
 from workbench.model.model import Model
+from workbench.model.shape_profile import ShapeProfile, ShapeRange, ValueRange, sizes_of
 from workbench.model.sources import resolve
 from workbench.model.trust import imported, mark, torch_source, trusted
 from workbench.plan import Plan

@@ -15,14 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import refused
 from workbench.compilers.tensorrt.case import Case, words
 from workbench.compilers.tensorrt.listing import Listing, parse_listing
-from workbench.config import BuildConfig, ShapeProfile
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, ListingError, UnsupportedNodesError
 from workbench.core.store import whole
 from workbench.core.worker import Reporter
 from workbench.hardware.machine import gpus
+from workbench.model.shape_profile import ShapeProfile
 from workbench.plan.record import Record
 
 _MEMORY = re.compile(r"(Total Activation Memory|Total Weights Memory|Max Scratch Memory): (\d+) bytes")

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt.build import _logger, _monitor, builder_refused, load, parser_refused
 from workbench.compilers.tensorrt.case import words
-from workbench.config import BuildConfig
 from workbench.core.errors import CalibrationError, ConfigError
 from workbench.core.store import whole
 

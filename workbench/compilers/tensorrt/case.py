@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from workbench.config import BuildConfig
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import BuildError, ConfigError
 from workbench.model.graph import Graph, Node
 from workbench.model.onnx_file import read_graph

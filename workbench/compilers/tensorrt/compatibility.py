@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench import compilers
-from workbench.config import BuildConfig
+from workbench.compilers.config import BuildConfig
 from workbench.core.errors import CompilerUnavailableError, ConfigError
 from workbench.hardware.machine import gpus
 

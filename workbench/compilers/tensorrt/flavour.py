@@ -7,8 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from workbench.compilers.base import Ability, CompilerInfo
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import targets as table
-from workbench.config import BuildConfig
 from workbench.core.errors import CompilerUnavailableError, ConfigError
 from workbench.hardware.machine import gpus
 

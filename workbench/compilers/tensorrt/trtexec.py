@@ -25,8 +25,9 @@ from workbench.measure.latency import percentiles
 from workbench.plan.plan import CONVERSIONS, HOST
 
 if TYPE_CHECKING:
-    from workbench.config import BuildConfig, ShapeProfile
+    from workbench.compilers.config import BuildConfig
     from workbench.model.model import Model
+    from workbench.model.shape_profile import ShapeProfile
     from workbench.plan.plan import Layer, Plan, PlanTensor
     from workbench.plan.record import Record
 

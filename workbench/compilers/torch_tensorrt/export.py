@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.compilers.torch_tensorrt.causes import EXPORT, way_out
-from workbench.config import ShapeProfile
 from workbench.core.errors import ConfigError, ModelError, first_lines
 from workbench.model.call import Call
 from workbench.model.export import resize_example
+from workbench.model.shape_profile import ShapeProfile
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 

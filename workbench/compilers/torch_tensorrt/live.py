@@ -20,10 +20,10 @@ from workbench.compilers.torch_tensorrt.export import cast, export, prepare
 from workbench.compilers.torch_tensorrt.partition import Partition, Segment
 from workbench.compilers.torch_tensorrt.planned import MIN_BLOCK_SIZE, _versions, specification
 from workbench.compilers.torch_tensorrt.record import qualified, recording
-from workbench.config import ShapeProfile
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, StoreError, first_lines
 from workbench.core.worker import hint_of
 from workbench.hardware.machine import gpus
+from workbench.model.shape_profile import ShapeProfile
 
 
 @dataclass

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import compilers
 from workbench.build import Build, _in_own_names, check_profiles
 from workbench.build_folder import opt_shapes, opt_values
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.torch_tensorrt.partition import METHODS, Operator, Partition, Segment, Side
 from workbench.compilers.torch_tensorrt.rest import (
     STAND_IN,
@@ -32,7 +33,6 @@ from workbench.compilers.torch_tensorrt.rest import (
     write,
 )
 from workbench.compilers.torch_tensorrt.shim import INSTALL, installed
-from workbench.config import BuildConfig, ShapeProfile, ValueRange
 from workbench.core.errors import (
     BuildError,
     CompilerUnavailableError,
@@ -46,6 +46,7 @@ from workbench.core.units import bytes_text
 from workbench.hardware.machine import gpus
 from workbench.model.model import Model
 from workbench.model.provenance import Source
+from workbench.model.shape_profile import ShapeProfile, ValueRange
 from workbench.model.sources import _FACTORY, sample_folder, samples
 from workbench.model.trust import torch_source, trusted
 
