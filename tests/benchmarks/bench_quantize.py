@@ -12,7 +12,8 @@ import pytest
 
 from workbench import Session
 from workbench.precision import quantize
-from workbench.precision.calibration import inputs_of, random_batches
+from workbench.precision.data import random_batches
+from workbench.precision.inputs import inputs_of
 
 
 @pytest.mark.parametrize("method", ["entropy", "minmax"])

@@ -287,7 +287,8 @@ def _metadata(data: bytes, folder: Path) -> Any:
 def calibrations() -> list[bytes]:
     import numpy as np
 
-    from workbench.precision.calibration import Calibration, Histogram
+    from workbench.precision.calibration import Calibration
+    from workbench.precision.histogram import Histogram
 
     made = []
     for scale in (1.0, 1e-30):
@@ -303,7 +304,8 @@ def calibrations() -> list[bytes]:
 @reader("calibration", calibrations, of_json, of_json, of_bytes)
 def _calibration(data: bytes, folder: Path) -> Any:
     from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
-    from workbench.precision.calibration import METHODS, Calibration
+    from workbench.precision.calibration import Calibration
+    from workbench.precision.histogram import METHODS
 
     found = Calibration.load(put(folder, "c.json", data))
     for method in METHODS:
@@ -329,7 +331,7 @@ def _tensorrt_cache(data: bytes, folder: Path) -> Any:
 
 
 def _inputs() -> list[Any]:
-    from workbench.precision.calibration import Input
+    from workbench.precision.inputs import Input
 
     return [Input("x", ("n", 3), "float32")]
 
@@ -363,7 +365,7 @@ def archives() -> list[bytes]:
 
 
 def _gathered(file: Path, folder: Path) -> Any:
-    from workbench.precision.calibration import gather
+    from workbench.precision.data import gather
 
     return gather(file, _inputs(), folder / "out")
 
@@ -400,7 +402,8 @@ def images() -> list[bytes]:
 
 @reader("image", images)
 def _image(data: bytes, folder: Path) -> Any:
-    from workbench.precision.calibration import Input, gather
+    from workbench.precision.data import gather
+    from workbench.precision.inputs import Input
 
     put(folder, "a.png", data)
     return gather(folder, [Input("x", ("n", 3, 8, 8), "float32")], folder.parent / "images", min_samples=1)

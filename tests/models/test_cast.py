@@ -482,7 +482,8 @@ def test_what_was_written_wrong_is_not_kept(session: Session, tmp_path: Path, mo
     import io
 
     from workbench.core.worker import Reporter
-    from workbench.passes.cast import Casting, cast_task
+    from workbench.passes.cast import cast_task
+    from workbench.passes.casting import Casting
 
     path = save(mlp(), tmp_path / "m.onnx")
     keep = Casting._version

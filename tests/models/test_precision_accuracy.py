@@ -14,8 +14,11 @@ from tests.unit.test_precision_insert import net
 from workbench import Model, Session
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.precision import cast, quantize
-from workbench.precision.accuracy import accuracy, errors, mixed, sensitivity
+from workbench.precision.accuracy import accuracy
 from workbench.precision.audit import audit
+from workbench.precision.error_figures import errors
+from workbench.precision.mixed import mixed
+from workbench.precision.sensitivity import sensitivity
 
 try:
     import sklearn  # noqa: F401

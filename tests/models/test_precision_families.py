@@ -26,7 +26,8 @@ from tests.models.test_cast import random_inputs
 from tests.models_small import INT64, constant, model, node, save, value, weights
 from workbench import Session
 from workbench.core.worker import Reporter
-from workbench.passes.cast import cast_task, load_ir, save_ir
+from workbench.passes.cast import cast_task
+from workbench.passes.ir import load_ir, save_ir
 from workbench.precision.overflow import overflow_task
 from workbench.precision.simulate import simulate
 

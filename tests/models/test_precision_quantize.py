@@ -15,8 +15,11 @@ from workbench import Model, Plan, Session
 from workbench.core.errors import CalibrationError, ModelError
 from workbench.precision import cast, quantize
 from workbench.precision.accuracy import accuracy
-from workbench.precision.calibration import Calibration, inputs_of, random_batches
-from workbench.precision.quantize import Ranges, Scheme, calibration, summary
+from workbench.precision.calibration import Calibration
+from workbench.precision.data import random_batches
+from workbench.precision.inputs import inputs_of
+from workbench.precision.quantize import Ranges, calibration, summary
+from workbench.precision.scheme import Scheme
 
 needs_big = pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
 

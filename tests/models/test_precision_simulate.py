@@ -16,7 +16,7 @@ from tests.models_small import constant, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Session
 from workbench.core.worker import Reporter
-from workbench.passes.cast import load_ir, save_ir
+from workbench.passes.ir import load_ir, save_ir
 from workbench.precision import cast, quantize
 from workbench.precision.accuracy import accuracy
 from workbench.precision.simulate import simulate

@@ -18,7 +18,7 @@ from workbench.build import Build
 from workbench.core.errors import CancelledError
 from workbench.core.worker import Reporter
 from workbench.experiments.whatif import WhatIf
-from workbench.passes.cast import load_ir, save_ir
+from workbench.passes.ir import load_ir, save_ir
 from workbench.precision.simulate import simulate
 
 pytestmark = needs_rtx

@@ -14,7 +14,8 @@ import pytest
 
 from workbench.core.errors import CalibrationError, LimitError
 from workbench.precision.arrays import read_arrays, read_image
-from workbench.precision.calibration import Input, gather
+from workbench.precision.data import gather
+from workbench.precision.inputs import Input
 from workbench.precision.samples import read_labels
 
 pytestmark = pytest.mark.tiny

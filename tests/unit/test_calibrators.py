@@ -20,7 +20,8 @@ from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 from workbench.compilers.tensorrt.calibrators import CALIBRATORS, calibrate
 from workbench.core.errors import CalibrationError, ConfigError
 from workbench.core.jobs import Job
-from workbench.precision.calibration import gather, inputs_of
+from workbench.precision.data import gather
+from workbench.precision.inputs import inputs_of
 from workbench.precision.quantize import calibration, quantize
 
 TEXT = "TRT-101300-EntropyCalibration2\nx: 3c010204\n/layer/h: 3dcccccd\nodd: name: 00000000\n"

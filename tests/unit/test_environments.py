@@ -17,7 +17,8 @@ from workbench.core.errors import CancelledError, CompilerUnavailableError, Conf
 from workbench.core.jobs import Job
 from workbench.core.store import Store
 from workbench.precision.modelopt import autocast, maker
-from workbench.precision.quantize import Scheme, quantize
+from workbench.precision.quantize import quantize
+from workbench.precision.scheme import Scheme
 
 
 @pytest.fixture

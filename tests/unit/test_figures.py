@@ -13,8 +13,9 @@ from workbench.charts import plan as figures
 from workbench.charts import time as figures_time
 from workbench.plan import Plan
 from workbench.plan.traffic import summarize
-from workbench.precision.accuracy import Mixed, Sensitivity
-from workbench.precision.calibration import Histogram
+from workbench.precision.histogram import Histogram
+from workbench.precision.mixed import Mixed
+from workbench.precision.sensitivity import Sensitivity
 from workbench.present import page as static
 from workbench.present.lens import Lens
 

@@ -13,8 +13,8 @@ from onnx import TensorProto
 
 from tests.models_small import constant, model, node, save, value
 from workbench.core.errors import CalibrationError, ModelError
-from workbench.precision.accuracy import _open, _run
 from workbench.precision.ort_errors import RULES, raised, ways_out
+from workbench.precision.ort_session import _open, _run
 
 pytest.importorskip("onnxruntime")
 F32, F16, BF16, I64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT64

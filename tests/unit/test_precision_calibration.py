@@ -13,16 +13,10 @@ from PIL import Image
 from tests.models_small import mlp, save
 from workbench import Model
 from workbench.core.errors import CalibrationError, ConfigError
-from workbench.precision.calibration import (
-    BINS,
-    Calibration,
-    Histogram,
-    Input,
-    gather,
-    inputs_of,
-    read_batches,
-    side_by_side,
-)
+from workbench.precision.calibration import Calibration, side_by_side
+from workbench.precision.data import gather, read_batches
+from workbench.precision.histogram import BINS, Histogram
+from workbench.precision.inputs import Input, inputs_of
 
 X = [Input("x", (4, 8), "float32")]
 FREE = [Input("x", ("n", 8), "float32")]

@@ -16,10 +16,11 @@ from onnx import helper
 from tests.models_small import INT64, constant, mlp, model, node, save, value, weights
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.passes.fold import folded
-from workbench.passes.insert_qdq import LIMIT, Insertion, choose, kept, quantize_array, scale_of
+from workbench.passes.insert_qdq import Insertion, choose, kept
 from workbench.passes.opset import upgrade
+from workbench.passes.qdq_values import LIMIT, quantize_array, scale_of
 from workbench.precision.audit import scheme_in
-from workbench.precision.quantize import Scheme
+from workbench.precision.scheme import Scheme
 
 KIND = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}
 

@@ -22,14 +22,14 @@ from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.experiments.whatif import Cast, Variant, WhatIf, _slug, parse, title
 from workbench.model import Model
-from workbench.passes.cast import Lists
+from workbench.passes.casting import Lists
 from workbench.plan import Layer, Plan, PlanTensor
-from workbench.precision.accuracy import _budget
-from workbench.precision.accuracy import errors as figures_of
 from workbench.precision.audit import changes
-from workbench.precision.calibration import Histogram
-from workbench.precision.quantize import Scheme
+from workbench.precision.error_figures import errors as figures_of
+from workbench.precision.histogram import Histogram
+from workbench.precision.mixed import _budget
 from workbench.precision.samples import data_of, read_labels
+from workbench.precision.scheme import Scheme
 from workbench.present import wire
 from workbench.present.lens import Lens
 

@@ -371,7 +371,7 @@ def test_a_cache_of_another_model_is_refused(small: Session, tmp_path: Path) -> 
 
 def test_thousands_of_tensors(small: Session) -> None:
     from workbench.panels.calibration import tensor_rows
-    from workbench.precision.calibration import Histogram
+    from workbench.precision.histogram import Histogram
 
     made = Histogram()
     made.observe(RNG.standard_normal(1000).astype(np.float32))
@@ -478,7 +478,8 @@ def test_cancel_between_two_jobs_ends_the_second(small: Session) -> None:
 def test_an_error_that_is_not_finite_is_shown_as_such() -> None:
     from workbench.charts.plan import mixture, sensitivities
     from workbench.panels.sensitivity import layer_rows
-    from workbench.precision.accuracy import Mixed, Sensitivity
+    from workbench.precision.mixed import Mixed
+    from workbench.precision.sensitivity import Sensitivity
 
     found = Sensitivity(
         (
@@ -502,7 +503,8 @@ def test_an_error_that_is_not_finite_is_shown_as_such() -> None:
 
 
 def test_names_of_nodes_are_no_markup_in_a_mix(small: Session, data: Path) -> None:
-    from workbench.precision.accuracy import Mixed, Sensitivity
+    from workbench.precision.mixed import Mixed
+    from workbench.precision.sensitivity import Sensitivity
 
     small.quantize("net", str(data), name="low")
     panel = small.panel("sensitivity")
@@ -624,7 +626,8 @@ def test_shapes_are_those_of_the_model(session: Session, tmp_path: Path) -> None
 
 
 def test_a_mix_of_names_that_look_like_markup(small: Session) -> None:
-    from workbench.precision.accuracy import Mixed, Sensitivity
+    from workbench.precision.mixed import Mixed
+    from workbench.precision.sensitivity import Sensitivity
 
     low = small.quantize("net", "random:8")
     panel = small.panel("sensitivity")

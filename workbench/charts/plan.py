@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from workbench.experiments.whatif import WhatIf
     from workbench.plan import Plan
-    from workbench.precision.accuracy import Mixed, Sensitivity
-    from workbench.precision.calibration import Calibration, Histogram
+    from workbench.precision.calibration import Calibration
+    from workbench.precision.histogram import Histogram
+    from workbench.precision.mixed import Mixed
+    from workbench.precision.sensitivity import Sensitivity
 
 KIND_COLOURS = {
     "conv": "#3b6fd4", "gemm": "#5b50c8", "attention": "#a3469e", "pointwise": "#2f9e6e", "norm": "#1f8a8a",

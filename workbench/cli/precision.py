@@ -118,9 +118,10 @@ def cast(
     if library is Library.ONNXRUNTIME:
         raise ConfigError("ONNX Runtime does not cast here.", hint="--library workbench or modelopt.")
     from workbench.model.shape_profile import ShapeProfile, sizes_of
-    from workbench.passes.cast import Lists, some
     from workbench.passes.cast import cast as convert
+    from workbench.passes.casting import Lists
     from workbench.passes.guard import REASONS
+    from workbench.passes.ir import some
     from workbench.precision.modelopt import autocast
     from workbench.precision.overflow import warnings
 
@@ -190,10 +191,11 @@ def quantize(
     """Quantize MODEL by calibration and write it with Q/DQ where TensorRT wants them."""
     check_written({"--output": output, "--save-calibration": save_calibration}, [model, calibration])
     from workbench.model.shape_profile import ShapeProfile, sizes_of
-    from workbench.precision.quantize import Scheme, summary
     from workbench.precision.quantize import calibration as calibration_of
     from workbench.precision.quantize import quantize as convert
+    from workbench.precision.quantize import summary
     from workbench.precision.samples import data_of
+    from workbench.precision.scheme import Scheme
 
     scheme = Scheme(
         to=to.value, method=method.value if method else None, percentile=percentile, rest=rest.value,

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from workbench.compilers.config import BuildConfig
 from workbench.core.errors import CancelledError, ConfigError, WorkbenchError
 from workbench.core.jobs import Job
-from workbench.passes.cast import Lists
+from workbench.passes.casting import Lists
 from workbench.precision.audit import Audit, Change, audit, changes
-from workbench.precision.quantize import Scheme
+from workbench.precision.scheme import Scheme
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -363,7 +363,9 @@ class _One:
         A calibration, or the path of one, stays what it is.
         """
         from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
-        from workbench.precision.calibration import Calibration, gather, inputs_of
+        from workbench.precision.calibration import Calibration
+        from workbench.precision.data import gather
+        from workbench.precision.inputs import inputs_of
 
         if data is None or isinstance(data, Calibration):
             return data

@@ -15,7 +15,8 @@ from workbench.core.errors import CalibrationError, WorkbenchError
 from workbench.core.events import Selection
 from workbench.panels.base import Panel, chart, empty, fact_row, warning
 from workbench.panels.work import DataFields, Work, arguments, form, halves, state_of, wide
-from workbench.precision.calibration import METHODS, Calibration
+from workbench.precision.calibration import Calibration
+from workbench.precision.histogram import METHODS
 from workbench.present.wire import rows_data
 from workbench.widgets import RowsView
 

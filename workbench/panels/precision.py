@@ -228,7 +228,7 @@ class PrecisionPanel(Panel):
         self.work.run(work, "<b>Looking at the model</b>")
 
     def _check_range(self, _button: Any) -> None:
-        from workbench.precision.accuracy import literal
+        from workbench.precision.mixed import literal
         from workbench.precision.overflow import overflows
         from workbench.precision.samples import data_of
 

@@ -18,7 +18,8 @@ from workbench.widgets import RowsView
 
 if TYPE_CHECKING:
     from workbench.core.events import Event
-    from workbench.precision.accuracy import Mixed, Sensitivity
+    from workbench.precision.mixed import Mixed
+    from workbench.precision.sensitivity import Sensitivity
     from workbench.session.session import Session
 
 _METRICS = {

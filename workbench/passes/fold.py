@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from workbench.passes.guard import constant, has_body
+from workbench.passes.constants import constant, has_body
 
 if TYPE_CHECKING:
     import onnx_ir as ir

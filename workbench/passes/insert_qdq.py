@@ -17,17 +17,19 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import CalibrationError, ModelError
-from workbench.passes.cast import free_name, some
+from workbench.passes.constants import constant, has_body
 from workbench.passes.fold import MOST_BYTES, described, folded, from_constants, makers
-from workbench.passes.guard import MOVES, POINTWISE, constant, has_body
-from workbench.precision.calibration import LARGEST
+from workbench.passes.guard import MOVES, POINTWISE
+from workbench.passes.ir import free_name, some
+from workbench.passes.qdq_values import LIMIT, largest_of, quantize_array, round_to, scale_of, weights_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
 
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
-"""Operations whose presence says that a model is quantized already."""
+
+LARGEST = 3.4028234663852886e38
+"""The largest number of FP32."""
+
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 """Of the operations that are quantized, those whose channels are axis 1 of the result."""
@@ -35,8 +37,6 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 HEAVY = (*CONVOLUTIONS, "Gemm", "MatMul")
 """Operations that are quantized."""
 
-LIMIT = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
-"""The largest magnitude that each type holds, symmetric about zero."""
 
 OPSET = {"int8": 13, "fp8": 19, "int4": 21}
 """First opset of ONNX whose Q/DQ take the type."""
@@ -212,68 +212,6 @@ def _attribute(node: ir.Node, name: str, default: Any) -> Any:
     return node.attributes[name].value if name in node.attributes else default
 
 
-def scale_of(amax: Any, to: str, rest: str) -> Any:
-    """Scales for magnitudes `amax`, as float32 that the rest's type holds exactly, rounded up.
-
-    Rounded up, so that the largest value is not cut off; never zero, so that nothing is divided by it.
-
-    Raises:
-        CalibrationError: a magnitude is NaN, infinite or negative (code ``calibration-range``): no scale comes of it.
-    """
-    import ml_dtypes
-    import numpy as np
-
-    ends = np.asarray(amax, dtype=np.float64)
-    if not (np.isfinite(ends) & (ends >= 0)).all():
-        raise CalibrationError(
-            f"A range ends at {float(ends[~(np.isfinite(ends) & (ends >= 0))].flat[0]):g}, which is no magnitude.",
-            hint="The calibration, or the cache that it came from, is damaged: calibrate again with data.",
-            code="calibration-range",
-        )
-    scale = ends / LIMIT[to]
-    kind: Any = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}[rest]
-    smallest = float(np.finfo(kind).smallest_subnormal) if rest != "bf16" else 1e-38
-    scale = np.clip(scale, smallest, float(np.finfo(kind).max if rest != "bf16" else 3e38))
-    low = scale.astype(kind)
-    below = low.astype(np.float64) < scale
-    step = low.view(np.uint32 if rest == "fp32" else np.uint16)
-    up = (step + below.astype(step.dtype)).astype(step.dtype).view(kind)
-    return np.where(np.isfinite(up.astype(np.float32)), up, low).astype(np.float32)
-
-
-def round_to(values: Any, rest: str) -> Any:
-    """`values` as float32 that the rest's type holds exactly, rounded to nearest."""
-    import ml_dtypes
-    import numpy as np
-
-    kind: Any = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}[rest]
-    return np.asarray(values).astype(kind).astype(np.float32)
-
-
-def quantize_array(values: np.ndarray, scale: np.ndarray, to: str, *, axis: int | None, block: int = 0) -> Any:
-    """`values` / `scale` in the type's own numbers (int8, float8e4m3fn, int4), rounded to nearest even."""
-    import ml_dtypes
-    import numpy as np
-
-    if block:
-        spread = np.repeat(scale, block, axis=axis)  # blocks run along `axis`
-        spread = spread[tuple(slice(0, n) for n in values.shape)]
-    else:
-        spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-    ratio = values.astype(np.float32) / spread.astype(np.float32)
-    top = LIMIT[to]
-    if to == "fp8":
-        return np.clip(ratio, -top, top).astype(ml_dtypes.float8_e4m3fn)
-    rounded = np.clip(np.rint(ratio), -top if to == "int8" else -8, top).astype(np.int8)
-    return rounded if to == "int8" else rounded.astype(ml_dtypes.int4)
-
-
-def _largest(weight: ir.Value) -> float:
-    import numpy as np
-
-    return float(np.abs(_weights_of(weight)).max())
-
-
 class Insertion:
     """Writes the Q/DQ pairs of `choices` into `model`.
 
@@ -374,7 +312,7 @@ class Insertion:
             weight = nodes[choice.node].inputs[1]
             assert weight is not None
             together = choice.data if choice.op in {"MatMul", "Gemm"} and choice.data else f"{choice.node} alone"
-            family[together] = max(_largest(weight), family.get(together, 0.0))
+            family[together] = max(largest_of(weight), family.get(together, 0.0))
             of[choice.node] = together
         return {node: family[together] for node, together in of.items()}
 
@@ -450,7 +388,7 @@ class Insertion:
 
         name = str(value.name)
         if (name, axis) not in self._weights:
-            values = _weights_of(value)
+            values = weights_of(value)
             more: dict[str, int] = {}
             if self.to == "int4":
                 along = 1 - axis
@@ -470,7 +408,7 @@ class Insertion:
             else:
                 scales = scale_of(np.abs(values).max(), self.to, self.rest)
                 low = quantize_array(values, scales, self.to, axis=None)
-            stored = self._constant(f"{name}_quantized", low, self.dtype)
+            stored = self._constant(f"{name}quantize_partly", low, self.dtype)
             scale = self._constant(f"{name}_scale", np.asarray(scales))
             zero = self._constant(f"{name}_zero", np.zeros(scales.shape, dtype=self.dtype.numpy()), self.dtype)
             back = self._node(
@@ -527,12 +465,12 @@ class Insertion:
         name = str(value.name)
         key = (name, axis, float(shared), shape)
         if key not in self._scaled:
-            values = _weights_of(value)
+            values = weights_of(value)
             others = tuple(i for i in range(values.ndim) if i != axis)
             own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
             factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
             low = quantize_array(values, factors * shared, self.to, axis=axis)
-            stored = self._constant(f"{name}_quantized", low, self.dtype)
+            stored = self._constant(f"{name}quantize_partly", low, self.dtype)
             scale = self._constant(f"{name}_scale", np.asarray(shared))
             back = self._node(
                 "DequantizeLinear", [stored, scale, self._zero()], f"{name}_DequantizeLinear",
@@ -551,24 +489,6 @@ class Insertion:
         other = node.inputs[1 - place]
         if other is not None and _convolved(other):
             node.replace_input_with(place, self._pairs[str(value.name)])
-
-
-def _weights_of(value: ir.Value) -> Any:
-    """A stored weight as float32.
-
-    Raises:
-        ModelError: it holds a number that no scale fits.
-    """
-    import numpy as np
-
-    values = folded(value).numpy().astype(np.float32, copy=False)
-    if not np.isfinite(values).all():
-        bad = int(values.size - np.isfinite(values).sum())
-        raise ModelError(
-            f"Weight {value.name} holds {bad} NaN or infinite value{'s'[: bad != 1]}: no scale fits it.",
-            hint="The FP32 model itself gives no numbers there; look at how it was trained or exported.",
-        )
-    return values
 
 
 def _convolved(value: ir.Value) -> bool:

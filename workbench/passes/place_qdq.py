@@ -216,7 +216,7 @@ def fix_task(reporter: Reporter, *, path: str, folder: str, found: list[list[str
     Returns:
         ``removed``: pairs that nobody reads any more; ``added``: pairs that moved to a product's own input.
     """
-    from workbench.passes.cast import load_ir, save_ir
+    from workbench.passes.ir import load_ir, save_ir
 
     model = load_ir(Path(path), reporter)
     nodes = {node.name: node for node in model.graph}

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core.errors import ConfigError, ModelError
 from workbench.core.jobs import Job
-from workbench.precision.calibration import MIN_SAMPLES, Calibration, collect, gather, inputs_of
+from workbench.precision.calibration import Calibration, collect
+from workbench.precision.data import MIN_SAMPLES, gather
+from workbench.precision.inputs import inputs_of
 from workbench.precision.quantize import refuse_quantized
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def calibrate(
     Args:
         model: In FP32.
         store: Where it is kept.
-        data: See `workbench.precision.calibration.batches`.
+        data: See `workbench.precision.data.batches`.
         to: int8 or fp8; INT4 quantizes weights only and needs no calibration.
         shapes: Sizes of dynamic inputs.
         limit: At most this many batches.
@@ -72,8 +74,8 @@ def calibrate_task(
     reporter: Reporter, *, path: str, to: str, batches: str, folder: str, kept: str, model: str, about: Mapping[str, Any]
 ) -> dict[str, Any]:  # fmt: skip
     """`calibrate` in a worker."""
-    from workbench.passes.cast import load_ir
     from workbench.passes.insert_qdq import choose, needed_opset
+    from workbench.passes.ir import load_ir
 
     graph = load_ir(Path(path), reporter, opset=needed_opset(to, "fp32"))
     choices = choose(graph, to)

@@ -114,7 +114,7 @@ def quantize_task(
     # in the current folder, and the worker's own arguments, for its own.
     os.chdir(Path(folder).parent)
     sys.argv = sys.argv[:1]
-    from workbench.precision.calibration import read_batches
+    from workbench.precision.data import read_batches
 
     source, names = _named(reporter, Path(path), Path(folder), tuple(scheme["keep"]))
     out = Path(folder) / "model.onnx"
@@ -236,8 +236,8 @@ def _told(what: str, step: Callable[[], Any]) -> Any:
 
 def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) -> tuple[Path, list[str]]:
     """A copy in which each node has its id for a name, and the names of the nodes that `keep` matches."""
-    from workbench.passes.cast import load_ir, save_ir
     from workbench.passes.insert_qdq import kept
+    from workbench.passes.ir import load_ir, save_ir
 
     model = load_ir(path, reporter)
     names = kept(model, keep)

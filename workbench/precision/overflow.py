@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import CalibrationError, ModelError
 from workbench.core.jobs import Job
-from workbench.passes.cast import Lists
-from workbench.precision.calibration import gather, inputs_of, read_batches
+from workbench.passes.casting import Lists
+from workbench.precision.data import gather, read_batches
+from workbench.precision.inputs import inputs_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -262,7 +263,8 @@ def overflow_task(
     """`overflows` in a worker."""
     import onnx_ir as ir
 
-    from workbench.passes.cast import Casting, load_ir
+    from workbench.passes.casting import Casting
+    from workbench.passes.ir import load_ir
     from workbench.precision.simulate import simulate
 
     exact, low = load_ir(Path(path), reporter), load_ir(Path(path), reporter)
@@ -283,8 +285,8 @@ def _compare(exact: Any, low: Any, kind: Any, batches: Path, folder: Path, repor
     import numpy as np
     import onnx_ir as ir
 
-    from workbench.passes.cast import save_ir
-    from workbench.precision.accuracy import _open, _run
+    from workbench.passes.ir import save_ir
+    from workbench.precision.ort_session import open_session, run_batch
 
     makers = [{v.name: v for n in m.graph for v in n.outputs if v.name} for m in (exact, low)]
     shared = [
@@ -302,12 +304,12 @@ def _compare(exact: Any, low: Any, kind: Any, batches: Path, folder: Path, repor
             model.graph.outputs.extend(makers[i][n] for n in shared if n not in have)
             place = folder / f"range-{i}.onnx"
             save_ir(model, place)
-            sessions.append(_open(place))
+            sessions.append(open_session(place))
         seen = {name: _Seen() for name in shared}
         total = len(list(batches.glob("*.npz")))
         reporter.progress("Comparing", 0, total)
         for k, batch in enumerate(read_batches(batches)):
-            wants, gots = (_run(session, shared, batch) for session in sessions)
+            wants, gots = (run_batch(session, shared, batch) for session in sessions)
             for name, want, got in zip(shared, wants, gots, strict=True):
                 seen[name].add(want, got)
             for value in exact.graph.inputs:

@@ -17,20 +17,21 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 from workbench.core import environments
-from workbench.core.errors import CalibrationError, ConfigError, ModelError
+from workbench.core.errors import CalibrationError, ModelError
 from workbench.core.jobs import Job
 from workbench.core.store import Store
 from workbench.hardware.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.precision import modelopt
-from workbench.precision.calibration import MIN_SAMPLES, Batches, Calibration, collect, gather, inputs_of
+from workbench.precision.calibration import Calibration, collect
+from workbench.precision.data import MIN_SAMPLES, Batches, gather
+from workbench.precision.inputs import inputs_of
+from workbench.precision.scheme import Scheme
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,141 +47,6 @@ RANGES = "ranges.json"
 
 VERSION = 9
 """Raise it when the same request gives another graph, so that kept models are made anew."""
-
-
-class Scheme(BaseModel):
-    """How a model is quantized. ``None`` means the default that fits `to`.
-
-    Two choices are worth a thought. TensorRT for RTX 1.7 makes an INT8 convolution with a scale for each
-    channel of its weight ("channel", what most tools write) store FP32, which moves more bytes than FP16
-    does; and 1.5 was seen to store matrix products in FP16 before it applies such scales, which overflows.
-    "channel-after" says the same with one scale for the weight and a multiplication behind the node: FP16 is
-    stored, and holds it. (FP8 convolutions have a scale for each channel there as well: 1.5 forgets a single one.)
-    "tensor" keeps bias, addition and activation in the convolution, and is less exact. And `rest="fp32"` leaves
-    matrix products in FP32 wherever they are not quantized.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    to: Literal["int8", "fp8", "int4"] = Field("int8", description="INT4 quantizes weights only.")
-    method: (
-        Literal[
-            "entropy", "percentile", "minmax",
-            "entropy_calibration_2", "entropy_calibration", "minmax_calibration", "legacy_calibration",
-        ]
-        | None
-    ) = Field(
-        None,
-        description="How a range is chosen; entropy for INT8, minmax for FP8, whose steps grow with the value. The "
-        "names that end in calibration are TensorRT 10's own calibrators, which need it and a GPU.",
-    )  # fmt: skip
-    percentile: float = Field(99.99, gt=50, le=100, description="For the percentile method.")
-    rest: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="Precision of what is not quantized.")
-    weights: Literal["channel-after", "channel", "tensor"] = Field(
-        "channel-after", description="A scale for each output channel (of a convolution: behind it), or one for all."
-    )
-    residual: bool | None = Field(
-        None,
-        description="Additions behind a convolution read a branch that is quantized anyway as quantized; by default "
-        "unless weights='tensor', where the addition is part of the convolution.",
-    )
-    keep: tuple[str, ...] = Field(
-        (),
-        description="Nodes left in the rest's precision: names or patterns of nodes, or of the PyTorch modules they come from.",
-    )
-    only: tuple[str, ...] | None = Field(None, description="The only nodes to quantize; None for all.")
-    block: int = Field(128, gt=0, description="For INT4: how many weights share a scale.")
-    placement: Literal["tensorrt", "onnxruntime", "modelopt"] = Field(
-        "tensorrt",
-        description="Where Q/DQ go: on inputs only, as ONNX Runtime's quantize_static does by default, or as NVIDIA "
-        "ModelOpt does (in its own environment). `library` is short for it: workbench, onnxruntime, modelopt.",
-    )
-
-    def __init__(self, **data: Any) -> None:
-        if "library" in data:
-            library = data.pop("library")
-            data["placement"] = "tensorrt" if library == "workbench" else library
-        only_way = data.get("placement") == "modelopt" and "weights" not in data
-        if only_way:
-            data["weights"] = "channel"
-        try:
-            super().__init__(**data)
-            if only_way:
-                self.model_fields_set.discard("weights")  # nobody chose it
-        except ValidationError as error:
-            raise ConfigError(
-                "The quantization scheme is not valid. "
-                + "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".removeprefix(": ") for e in error.errors())
-            ) from None
-
-    @field_validator("method", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
-
-    @field_validator("keep", "only", mode="before")
-    @classmethod
-    def _one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _fits(self) -> Scheme:
-        if self.placement == "onnxruntime" and (self.to != "int8" or self.rest != "fp32" or self.only is not None):
-            raise ValueError("ONNX Runtime's own placement is INT8 with an FP32 rest: give rest='fp32', to='int8'")
-        if self.calibrator and (self.to != "int8" or self.placement != "tensorrt"):
-            raise ValueError("TensorRT 10's calibrators are for INT8 with the workbench's placement")
-        if self.placement == "modelopt":
-            if self.method == "percentile":
-                raise ValueError("ModelOpt calibrates by entropy or minmax, not by percentile")
-            if self.weights != "channel":
-                raise ValueError("ModelOpt gives each channel of a weight its scale: weights='channel'")
-            if self.only is not None:
-                raise ValueError("ModelOpt chooses its nodes itself: give keep, not only")
-        return self
-
-    @property
-    def ranging(self) -> str:
-        """The method in use."""
-        return self.method or ("minmax" if self.to == "fp8" else "entropy")
-
-    @property
-    def calibrator(self) -> bool:
-        """Whether TensorRT 10's own calibrator finds the ranges."""
-        return "calibration" in (self.method or "")
-
-    @property
-    def shares_residuals(self) -> bool:
-        """`residual`, or its default."""
-        return self.weights != "tensor" if self.residual is None else self.residual
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether activations are quantized, so that data are needed."""
-        return self.to != "int4"
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return self.model_dump(mode="json")
-
-    def but(self, **options: Any) -> Scheme:
-        """The scheme with `options` changed; what was not chosen takes the default that fits them.
-
-        Raises:
-            ConfigError: an option is wrong.
-        """
-        return Scheme(**{**self.model_dump(mode="json", exclude_unset=True), **options})
-
-    @property
-    def title(self) -> str:
-        """In a few words."""
-        how = {"channel-after": "per channel, scaled behind", "channel": "per channel", "tensor": "per tensor"}[
-            self.weights
-        ]
-        if self.placement == "onnxruntime":  # which multiplies nothing in behind
-            return f"{self.to}, as ONNX Runtime places it"
-        if self.placement == "modelopt":
-            return f"{self.to}, as ModelOpt places it, rest {self.rest}"
-        return f"{self.to} {f'blocks of {self.block}' if self.to == 'int4' else how}, rest {self.rest}"
 
 
 @dataclass(frozen=True)
@@ -245,7 +111,7 @@ def quantize(
         model: In FP32.
         store: Where it is kept.
         scheme: What to do; its fields may be given by name instead.
-        data: Calibration data (see `workbench.precision.calibration.batches`), or a `Calibration`, or
+        data: Calibration data (see `workbench.precision.data.batches`), or a `Calibration`, or
             the path of one that was saved as ``.json``, or the `Ranges` of another version. INT4 needs none.
         shapes: Sizes of dynamic inputs, for data that have none of their own.
         limit: At most this many batches.
@@ -308,7 +174,7 @@ def quantize(
 
 def refuse_quantized(model: Model) -> None:
     """Raise `ModelError` where the model holds quantized operations already."""
-    from workbench.passes.insert_qdq import QUANTIZED
+    from workbench.passes.qdq_values import QUANTIZED
 
     found = {op: n for op, n in model.operators().items() if op in QUANTIZED}
     if found:
@@ -440,8 +306,9 @@ def quantize_task(
         computed from constants, see `Insertion.again`), ``pairs`` (Q/DQ pairs on activations), ``casts``, ``kept``,
         ``clipped`` and the like (see `cast_task`), ``calibration`` (key of the cache).
     """
-    from workbench.passes.cast import Casting, load_ir, save_ir
+    from workbench.passes.casting import Casting
     from workbench.passes.insert_qdq import Insertion, choose, needed_opset
+    from workbench.passes.ir import load_ir, save_ir
     from workbench.passes.result import check_written
 
     how = Scheme(**scheme)
@@ -530,8 +397,8 @@ def quantize_task(
 
 def _too_small(ranges: Mapping[str, float], how: Scheme) -> list[str]:
     """A warning that names the tensors whose range is below what a scale of the rest's type can say."""
-    from workbench.passes.cast import some
-    from workbench.passes.insert_qdq import LIMIT, scale_of
+    from workbench.passes.ir import some
+    from workbench.passes.qdq_values import LIMIT, scale_of
 
     small = [t for t, end in ranges.items() if float(scale_of(end, how.to, how.rest)) * LIMIT[how.to] > 2 * end]
     if not small:
@@ -571,9 +438,9 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
         quantize_static,
     )
 
-    from workbench.passes.cast import load_ir, save_ir
     from workbench.passes.insert_qdq import HEAVY, kept
-    from workbench.precision.calibration import read_batches
+    from workbench.passes.ir import load_ir, save_ir
+    from workbench.precision.data import read_batches
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

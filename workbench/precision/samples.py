@@ -29,7 +29,7 @@ class Data:
     """What a precision is tried with.
 
     Attributes:
-        calibration: Data for ranges; anything that `workbench.precision.calibration.batches` takes.
+        calibration: Data for ranges; anything that `workbench.precision.data.batches` takes.
         test: Data for errors.
         labels: The right class of each sample of `test`, where known.
     """

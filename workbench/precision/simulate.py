@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from workbench.passes.cast import free_name
+from workbench.passes.ir import free_name
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -40,7 +40,7 @@ def simulate(model: ir.Model) -> bool:
     QuantizeLinear and DequantizeLinear become FP32 too, with the values that they had.
 
     Args:
-        model: With types inferred, as `workbench.passes.cast.load_ir` gives it.
+        model: With types inferred, as `workbench.passes.ir.load_ir` gives it.
 
     Returns:
         Whether the model has such a type at all, and was rewritten; one with sequences of these types is not.

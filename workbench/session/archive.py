@@ -311,7 +311,7 @@ def _check_model(title: str, entry: Mapping[str, Any], folder: Path) -> None:
 
 def _check_origin(title: str, origin: Mapping[str, Any]) -> None:
     """Refuse a model that says it was rewritten by the workbench and lacks what the workbench writes."""
-    from workbench.precision.quantize import Scheme
+    from workbench.precision.scheme import Scheme
 
     needed = {
         "quantize": ("source", "scheme", "warnings", "left", "quantized", "pairs"),

@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from workbench.compilers.torch_tensorrt import Partition
     from workbench.compilers.torch_tensorrt.live import Compiled
     from workbench.experiments.whatif import WhatIf
-    from workbench.precision.accuracy import Accuracy, Mixed, Sensitivity
+    from workbench.precision.accuracy import Accuracy
     from workbench.precision.calibration import Calibration
-    from workbench.precision.quantize import Scheme
+    from workbench.precision.mixed import Mixed
+    from workbench.precision.scheme import Scheme
+    from workbench.precision.sensitivity import Sensitivity
 
 FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -261,7 +263,7 @@ class Session:
             schemes: fp32, fp16, bf16, int8, fp8, int4; a `workbench.precision.Scheme`, or its fields as a dict. One
                 or several.
             target: GPU architecture to build for.
-            data: Calibration data (see `workbench.precision.calibration.batches`), or "sample" for those that a
+            data: Calibration data (see `workbench.precision.data.batches`), or "sample" for those that a
                 sample model brings.
             test: Data for the errors; by default the calibration data, or the sample's own test images.
             labels: The right class of each test sample, or an .npy file of them: gives a true accuracy.
@@ -324,7 +326,7 @@ class Session:
 
         Args:
             model: A Model, the name of one in the session, or anything that `add` takes.
-            data: See `workbench.precision.calibration.batches`, or "sample".
+            data: See `workbench.precision.data.batches`, or "sample".
             options: Arguments of `workbench.precision.calibrate.calibrate`.
 
         Raises:
@@ -369,13 +371,13 @@ class Session:
             low: A model (or its name) made by `quantize`.
             data: Data to test with, or "sample".
             labels: The right class of each sample, or an .npy file of them.
-            options: Arguments of `workbench.precision.accuracy.sensitivity`.
+            options: Arguments of `workbench.precision.sensitivity.sensitivity`.
 
         Raises:
             ModelError: it was not made by `quantize`, or its FP32 model is gone.
             CalibrationError: the data do not fit.
         """
-        from workbench.precision.accuracy import sensitivity
+        from workbench.precision.sensitivity import sensitivity
 
         model, exact, given, options = self._tested(low, data, labels, options)
         return sensitivity(exact, model, self.store, data=given.test, labels=given.labels, **options)
@@ -390,14 +392,14 @@ class Session:
             data: Data to test with, or "sample".
             budget: At least this accuracy or top-1 agreement (0..1), or at most this relative error.
             labels: The right class of each sample, or an .npy file of them.
-            options: Arguments of `workbench.precision.accuracy.mixed`, such as ``metric``.
+            options: Arguments of `workbench.precision.mixed.mixed`, such as ``metric``.
 
         Raises:
             ModelError: it was not made by `quantize`, or its FP32 model is gone.
             ConfigError: there is no such metric, or it needs labels.
             CalibrationError: the data do not fit.
         """
-        from workbench.precision.accuracy import mixed
+        from workbench.precision.mixed import mixed
 
         model, exact, given, options = self._tested(low, data, labels, options)
         return mixed(exact, model, self.store, data=given.test, labels=given.labels, budget=budget, **options)
@@ -427,8 +429,9 @@ class Session:
             ModelError: it was not made by `quantize`, or its FP32 model is gone.
             CalibrationError: its calibration is no longer in the store, and `options` ask for ranges that it does not tell.
         """
-        from workbench.precision.accuracy import literal, scheme_of
-        from workbench.precision.quantize import Scheme, ranges_of
+        from workbench.precision.mixed import literal, scheme_of
+        from workbench.precision.quantize import ranges_of
+        from workbench.precision.scheme import Scheme
 
         model = self._source(low)
         scheme = scheme_of(model)

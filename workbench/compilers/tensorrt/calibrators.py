@@ -48,7 +48,7 @@ def calibrate(
         module: The TensorRT module to use.
         model: Path of the ONNX file, in FP32.
         method: A key of `CALIBRATORS`.
-        batches: Folder of batches that `workbench.precision.calibration.gather` wrote.
+        batches: Folder of batches that `workbench.precision.data.gather` wrote.
         cache: The cache file: read where it is there, so that TensorRT runs no batch; written otherwise.
         folder: For the build log.
         percentile: For the legacy calibrator.
@@ -130,7 +130,7 @@ def calibrator(
     """
     import numpy as np
 
-    from workbench.precision.calibration import read_batches
+    from workbench.precision.data import read_batches
 
     base: Any = getattr(trt, CALIBRATORS[method])
     total = len(list(batches.glob("*.npz")))
