@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.models_small import constant, model, node, save, value, weights
 from workbench.core.units import flops_text
 from workbench.model import Model
-from workbench.model.cost import _MOVES, _RULES, CONTAINERS, SHAPES, VIEWS, node_cost, node_costs, totals
+from workbench.model.cost import CONTAINERS, node_cost, node_costs, totals
+from workbench.model.cost_rules import _MOVES, _RULES, SHAPES, VIEWS
 from workbench.model.graph import Graph
 
 pytestmark = pytest.mark.tiny

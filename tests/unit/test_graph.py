@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from tests.models_small import chain, constant, mlp, model, node, value, weights
 from workbench.core.errors import ConfigError, LimitError, ModelError
-from workbench.model.graph import Graph, nbytes
+from workbench.model.graph import Graph
+from workbench.model.node import nbytes
 from workbench.plan.reasons import _value_numbers
 
 pytestmark = pytest.mark.tiny
@@ -314,7 +315,7 @@ def test_long_names_are_replaced_for_a_compiler() -> None:
 
 
 def test_bytes_that_no_tensor_has_are_unknown() -> None:
-    from workbench.model.graph import nbytes
+    from workbench.model.node import nbytes
 
     assert nbytes([3, 3], "int4") == 5
     assert nbytes([2**20, 2**20], "float32") == 2**42

@@ -61,8 +61,10 @@ def build(
     cache: str | None = None,  # noqa: ARG001 - it measures nothing that could be kept
 ) -> dict[str, Any]:
     """Fuse pointwise chains. ``flags`` in the config make it misbehave: crash, hang, fail, full."""
-    from workbench.model.cost import _POINTWISE, VIEWS, node_cost
-    from workbench.model.graph import Graph, Tensor
+    from workbench.model.cost import node_cost
+    from workbench.model.cost_rules import _POINTWISE, VIEWS
+    from workbench.model.graph import Graph
+    from workbench.model.node import Tensor
     from workbench.model.onnx_file import read_graph
 
     begin = time.perf_counter()

@@ -1,7 +1,8 @@
 """What goes in: ONNX graphs with their provenance, from files, torch modules, factories and samples."""
 
-from workbench.model.graph import Graph, Node, Tensor
+from workbench.model.graph import Graph
 from workbench.model.model import Model
+from workbench.model.node import Node, Tensor
 from workbench.model.provenance import Source
 from workbench.model.sources import resolve, samples
 

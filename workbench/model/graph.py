@@ -9,15 +9,25 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from graphlib import CycleError, TopologicalSorter
-from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from workbench.core import limits
-from workbench.core.errors import ConfigError, ModelError
+from workbench.core.errors import ConfigError
+from workbench.model.node import (
+    RANDOM,
+    VALUE_TYPES,
+    Dim,
+    Node,
+    Problem,
+    Tensor,
+    dtype_name,
+    padded,
+    tensor_of,
+)
+from workbench.model.order import ordered
+from workbench.model.problems import find_problems
 
 if TYPE_CHECKING:
     import onnx
@@ -26,157 +36,11 @@ if TYPE_CHECKING:
     from workbench.model.shape_profile import Shape
     from workbench.model.suggest import Suggestion
 
-Dim = int | str | None
-"""A dimension: a number, a symbol, or unknown."""
 
-BITS = {
-    "float32": 32, "float64": 64, "float16": 16, "bfloat16": 16,
-    "float8e4m3fn": 8, "float8e5m2": 8, "float8e4m3fnuz": 8, "float8e5m2fnuz": 8, "float8e8m0": 8,
-    "float4e2m1": 4, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2,
-    "int8": 8, "uint8": 8, "bool": 8, "int16": 16, "uint16": 16,
-    "int32": 32, "uint32": 32, "int64": 64, "uint64": 64, "complex64": 64, "complex128": 128,
-}  # fmt: skip
-"""Bits per element of each ONNX data type, by its lower-case name."""
-
-# Their value does not follow from their inputs alone, so they can't be folded.
-RANDOM = {
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "Multinomial",
-    "Bernoulli",
-}
 LONGEST_NAME = 200
 """Characters of a node's name up to which a compiler is given it: a log line holds the names of all fused nodes."""
 
-_VALUE_TYPES = {"int32": 6, "int64": 7}  # TensorProto.INT32, INT64
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_./:;\-$@#()<>=*!?~|+& ]+")
-
-
-def nbytes(shape: Iterable[Dim] | None, dtype: str) -> int | None:
-    """Bytes of a dense tensor, or None where a dimension or the type is unknown, or no 64 bits hold the number."""
-    if shape is None or dtype not in BITS:
-        return None
-    elements = 1
-    for dim in shape:
-        if not isinstance(dim, int) or dim < 0:
-            return None
-        elements *= dim
-    size = -(-elements * BITS[dtype] // 8)
-    return size if size < 2**63 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A value of the graph. `shape` is None where inference found nothing."""
-
-    name: str
-    shape: tuple[Dim, ...] | None
-    dtype: str
-
-    @property
-    def bytes(self) -> int | None:
-        """Size in bytes, None where unknown."""
-        return nbytes(self.shape, self.dtype)
-
-    @property
-    def elements(self) -> int | None:
-        """Number of elements, None where unknown."""
-        if self.shape is None or any(not isinstance(d, int) or d < 0 for d in self.shape):
-            return None
-        return math.prod(d for d in self.shape if isinstance(d, int))
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One operation. `parent` is the id of the If/Loop/Scan node whose body holds it.
-
-    `inputs` and `outputs` have at least as many entries as the operator asks for: one that the file lacks is "", as one
-    that is left out on purpose.
-    """
-
-    id: str
-    op: str
-    domain: str
-    index: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    parent: str | None
-    proto: Any = field(repr=False, compare=False)
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The node's ``metadata_props``."""
-        return {entry.key: entry.value for entry in self.proto.metadata_props}
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute's value as Python data (numbers, bytes decoded, lists), or `default`.
-
-        An attribute of another type than the operator's schema asks for counts as absent; `Graph.problems` names it.
-        """
-        import onnx
-
-        for attribute in self.proto.attribute:
-            if attribute.name == name:
-                if attribute.type == attribute.UNDEFINED or attribute.ref_attr_name:
-                    return default
-                schema = _schema(self.op, self.domain)
-                if schema is not None and schema.attributes.get(name, attribute.type) != attribute.type:
-                    return default
-                value = onnx.helper.get_attribute_value(attribute)
-                return value.decode(errors="replace") if isinstance(value, bytes) else value
-        return default
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong with a model as its file describes it.
-
-    Attributes:
-        code: What it is, in kebab-case: ``nodes-out-of-order``, ``function-kept``, ``shapes-unknown``,
-            ``undefined-tensor``, ``duplicate-tensor``, ``missing-input``, ``wrong-attribute`` or ``bad-dimension``.
-        text: In words.
-        nodes: Ids of the nodes that it concerns.
-    """
-
-    code: str
-    text: str
-    nodes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Schema:
-    """What an operator asks of a node."""
-
-    least: tuple[int, int]
-    single: tuple[bool, ...]
-    attributes: Mapping[str, int]
-    required: frozenset[str]
-
-
-@lru_cache(maxsize=4096)
-def _schema(op: str, domain: str, version: int | None = None) -> _Schema | None:
-    """The schema of an operator at an opset (the newest without one); None where onnx does not know it."""
-    import onnx
-
-    domain = "" if domain == "ai.onnx" else domain
-    try:
-        found = onnx.defs.get_schema(op, domain) if version is None else onnx.defs.get_schema(op, version, domain)
-    except (onnx.defs.SchemaError, TypeError):
-        return None
-    attributes = {name: int(a.type.value) for name, a in found.attributes.items()}
-    required = frozenset(name for name, a in found.attributes.items() if a.required)
-    single = tuple(i.option == onnx.defs.OpSchema.FormalParameterOption.Single for i in found.inputs)
-    return _Schema((found.min_input, found.min_output), single, attributes, required)
-
-
-def _padded(proto: Any, side: Literal[0, 1]) -> tuple[str, ...]:
-    """The node's inputs (0) or outputs (1), with "" for those that it lacks."""
-    names = tuple(proto.output if side else proto.input)
-    # An operator of another domain may be read as the one that it is named after.
-    schema = _schema(proto.op_type, proto.domain) or _schema(proto.op_type, "")
-    return names if schema is None else names + ("",) * (schema.least[side] - len(names))
 
 
 class Graph:
@@ -212,7 +76,7 @@ class Graph:
         self.nodes = [
             Node(
                 id=ids[i], op=proto.op_type, domain=proto.domain, index=i,
-                inputs=_padded(proto, 0), outputs=_padded(proto, 1),
+                inputs=padded(proto, 0), outputs=padded(proto, 1),
                 parent=None if parent is None else ids[parent], proto=proto,
             )
             for i, (proto, parent) in enumerate(found)
@@ -243,7 +107,7 @@ class Graph:
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the model as its file describes it; empty for a good one."""
-        return (*self._known, *_validate(self))
+        return (*self._known, *find_problems(self))
 
     def _read(self, graph: Any, parent: int | None, found: list[tuple[Any, int | None]]) -> None:
         limits.check("GRAPH_NODES", len(found) + len(graph.node), "The model")
@@ -254,11 +118,11 @@ class Graph:
         for value in [*graph.input, *graph.output, *graph.value_info]:
             known = self.tensors.get(value.name)
             if known is not None and value.name in shared:
-                other = _tensor(value)
+                other = tensor_of(value)
                 if other.shape != known.shape and other.shape is not None:
                     self.tensors[value.name] = Tensor(value.name, None, known.dtype)
             elif known is None or known.shape is None:
-                self.tensors[value.name] = _tensor(value)
+                self.tensors[value.name] = tensor_of(value)
         for tensor in graph.initializer:
             self.initializers.add(tensor.name)
             self.tensors[tensor.name] = Tensor(tensor.name, tuple(tensor.dims), dtype_name(tensor.data_type))
@@ -385,7 +249,7 @@ class Graph:
         model = onnx.ModelProto()
         model.CopyFrom(self.proto)
         # Declared shapes hold symbols; once the inputs are numbers, inference does better alone.
-        keep = [v for v in model.graph.value_info if _tensor(v).elements is not None]
+        keep = [v for v in model.graph.value_info if tensor_of(v).elements is not None]
         del model.graph.value_info[:]
         model.graph.value_info.extend(keep if not (shapes or values) else [])
         for value in model.graph.input:
@@ -457,7 +321,7 @@ class Graph:
                     hint="Its inputs are " + ", ".join(self.inputs) + ".",
                 )
             tensor = self.tensor(name)
-            if tensor.dtype and tensor.dtype not in _VALUE_TYPES:
+            if tensor.dtype and tensor.dtype not in VALUE_TYPES:
                 raise ConfigError(
                     f"Input {name} is {tensor.dtype}; TensorRT takes values of INT32 and INT64 inputs only.",
                     hint=f"Make {name} a constant of the model.",
@@ -507,206 +371,6 @@ def _bind_values(graph: Any, values: Mapping[str, Shape]) -> None:
         dims = [len(given)] if len(kind.shape.dim) else []
         graph.input.remove(value)
         graph.initializer.append(helper.make_tensor(value.name, kind.elem_type, dims, given))
-
-
-def dtype_name(data_type: int) -> str:
-    """The lower-case ONNX name of a `TensorProto.DataType` value ('' for undefined or later than this onnx)."""
-    import onnx
-
-    try:
-        name: str = onnx.TensorProto.DataType.Name(data_type)
-    except ValueError:
-        return ""
-    return {"FLOAT": "float32", "DOUBLE": "float64", "UNDEFINED": ""}.get(name, name.lower())
-
-
-def _tensor(value: Any) -> Tensor:
-    kind = value.type.tensor_type
-    if not value.type.HasField("tensor_type"):
-        return Tensor(value.name, None, "")
-    shape: tuple[Dim, ...] | None = None
-    if kind.HasField("shape"):
-        shape = tuple(d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in kind.shape.dim)
-    return Tensor(value.name, shape, dtype_name(kind.elem_type))
-
-
-def ordered(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """The model with the nodes of each graph in an order in which each follows what it reads.
-
-    Returns:
-        The model itself where its nodes are in order, else a copy; and an output of each node that stood too early.
-
-    Raises:
-        ModelError: nodes wait for each other in a circle (``node-cycle``).
-    """
-    moved = [node for graph in _graphs_of(model.graph) for node in _early(graph)]
-    if not moved:
-        return model, []
-    copy = type(model)()
-    copy.CopyFrom(model)
-    for graph in reversed(list(_graphs_of(copy.graph))):  # bodies first: sorting copies the nodes that hold them
-        if _early(graph):
-            _sort(graph)
-    return copy, [next((o for o in node.output if o), "") for node in moved]
-
-
-def _graphs_of(graph: Any) -> Iterator[Any]:
-    """A graph and the bodies in it, outermost first."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs_of(attribute.g)
-            for inner in attribute.graphs:
-                yield from _graphs_of(inner)
-
-
-def _reads(node: Any) -> Iterator[str]:
-    """Names that a node reads, those that its bodies read too."""
-    yield from node.input
-    for attribute in node.attribute:
-        for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-            for graph in _graphs_of(body):
-                yield from (value.name for value in graph.output)
-                for inner in graph.node:
-                    yield from inner.input
-
-
-def _makers(graph: Any) -> dict[str, int]:
-    """Which node makes a tensor, by name; the first where several do."""
-    makers: dict[str, int] = {}
-    given = {v.name for v in graph.input} | {t.name for t in graph.initializer}
-    for i, node in enumerate(graph.node):
-        for name in node.output:
-            if name and name not in given:
-                makers.setdefault(name, i)
-    return makers
-
-
-def _early(graph: Any) -> list[Any]:
-    """Nodes that stand before a node that they read from."""
-    makers = _makers(graph)
-    return [node for i, node in enumerate(graph.node) if any(makers.get(name, -1) >= i for name in _reads(node))]
-
-
-def _sort(graph: Any) -> None:
-    """Put a graph's nodes in order, in place; those that may stand where they are keep their order."""
-    makers = _makers(graph)
-    before = [{makers[name] for name in _reads(node) if name in makers} for node in graph.node]
-    try:
-        sorter = TopologicalSorter({i: sorted(needed) for i, needed in enumerate(before)})
-        sorter.prepare()
-    except CycleError as error:
-        circle = [graph.node[i].name or next(iter(graph.node[i].output), "?") for i in error.args[1]]
-        raise ModelError(
-            f"Nodes of the model read from each other in a circle: {' -> '.join(c[:80] for c in circle[:8])}.",
-            hint="ONNX forbids that: export the model again.",
-            details={"nodes": circle},
-            code="node-cycle",
-        ) from None
-    order: list[int] = []
-    ready: list[int] = list(sorter.get_ready())
-    heapify(ready)
-    while ready:
-        place = heappop(ready)
-        order.append(place)
-        sorter.done(place)
-        for other in sorter.get_ready():
-            heappush(ready, other)
-    nodes = []
-    for i in order:
-        copy = type(graph.node[i])()
-        copy.CopyFrom(graph.node[i])
-        nodes.append(copy)
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _validate(graph: Graph) -> Iterator[Problem]:
-    """What the nodes and tensors of a graph prove to be wrong."""
-    from workbench.model.shapes import bad_equation
-
-    model = graph.proto
-    given = {v.name for g in _graphs_of(model.graph) for v in g.input} | graph.initializers
-    unknown: dict[str, list[str]] = {}
-    made = {name for node in graph.nodes for name in node.outputs if name}
-    for node in graph.nodes:
-        for name in node.inputs:
-            if name and name not in made and name not in given:
-                unknown.setdefault(name, []).append(node.id)
-        version = graph.opset.get(node.domain or "ai.onnx")
-        schema = _schema(node.op, node.domain, version) if version is not None and 0 < version < 2**31 else None
-        if schema is None:
-            continue
-        listed, least = node.proto.input, schema.least[0]
-        # Exporters leave out inputs of Resize that its schema asks for; everyone reads that.
-        empty = [i for i, name in enumerate(listed) if not name and i < len(schema.single) and schema.single[i]]
-        if len(listed) < least or (empty and node.op != "Resize"):
-            yield Problem(
-                "missing-input",
-                f"{node.op} node {_short(node.id)} has {sum(map(bool, listed))} of the {least} inputs that it needs.",
-                (node.id,),
-            )
-        if (equation := bad_equation(node.proto)) is not None:
-            yield Problem(
-                "wrong-attribute",
-                f"Einsum node {_short(node.id)} has no valid equation: {_short(equation)!r}. Its shape is unknown.",
-                (node.id,),
-            )
-        types = {a.name: a.type for a in node.proto.attribute}
-        for name in sorted(schema.required - types.keys()):
-            yield Problem(
-                "wrong-attribute", f"{node.op} node {_short(node.id)} lacks its attribute {name}.", (node.id,)
-            )
-        for name, kind in types.items():
-            wanted = schema.attributes.get(name, kind)
-            if kind != wanted:
-                yield Problem(
-                    "wrong-attribute",
-                    f"Attribute {_short(name)} of {node.op} node {_short(node.id)} is {_attribute_type(kind)} and must be "
-                    f"{_attribute_type(wanted)}; it is not used.",
-                    (node.id,),
-                )
-    for name, nodes in unknown.items():
-        yield Problem(
-            "undefined-tensor", f"Node {_short(nodes[0])} reads {_short(name)}, which nothing makes.", tuple(nodes)
-        )
-    for name in graph.outputs:
-        if name not in made and name not in given:
-            yield Problem("undefined-tensor", f"Output {_short(name)} of the model is made by no node.")
-    for each in _graphs_of(model.graph):  # bodies of If and Loop may each make a tensor of the same name
-        times = Counter(o for n in each.node for o in n.output if o)
-        times.update({v.name for v in each.input} | {t.name for t in each.initializer})
-        for name in (name for name, count in times.items() if count > 1):
-            makers = tuple(n.id for n in graph.nodes if name in n.outputs)
-            yield Problem("duplicate-tensor", f"Tensor {_short(name)} is made more than once.", makers)
-    for name in (*graph.inputs, *graph.outputs):
-        tensor = graph.tensor(name)
-        for dim in tensor.shape or ():
-            if isinstance(dim, int) and dim < 0:
-                yield Problem(
-                    "bad-dimension", f"{_short(name)} is declared with dimension {dim}; it counts as unknown."
-                )
-                break
-        else:
-            if (tensor.elements or 0) > limits.limit("TENSOR_ELEMENTS"):
-                yield Problem(
-                    "bad-dimension",
-                    f"{_short(name)} is declared as {list(tensor.shape or ())[:8]}, {float(tensor.elements or 0):.3g} elements.",
-                )
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 120 else f"{name[:80]}...{name[-30:]}"
-
-
-def _attribute_type(kind: int) -> str:
-    import onnx
-
-    try:
-        return str(onnx.AttributeProto.AttributeType.Name(kind))
-    except ValueError:
-        return f"type {kind}"
 
 
 def _unique_ids(nodes: list[Any]) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import ModelError, WorkbenchError
-from workbench.model.graph import Graph, Node
+from workbench.model.graph import Graph
+from workbench.model.node import Node
 from workbench.model.onnx_file import external_files, fingerprint, read_graph
 from workbench.model.provenance import Source, Sources, kept_sources, source_of
 

@@ -336,7 +336,7 @@ def _check_pointer(file: Path) -> None:
 
 def _bytes_needed(tensor: onnx.TensorProto) -> int | None:
     """Bytes that the tensor's shape and type ask for; None where the type has no fixed size."""
-    from workbench.model.graph import dtype_name, nbytes
+    from workbench.model.node import dtype_name, nbytes
 
     return nbytes(tensor.dims, dtype_name(tensor.data_type))
 

@@ -22,7 +22,7 @@ from workbench.core.errors import ModelError
 from workbench.core.limits import check, limit
 
 if TYPE_CHECKING:
-    from workbench.model.graph import Node
+    from workbench.model.node import Node
 
 _PREFIX = "pkg.torch.onnx."
 _LONGEST = 100_000

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workbench.model.graph import Graph, Node
+    from workbench.model.graph import Graph
+    from workbench.model.node import Node
 
 READS: dict[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "OneHot": (1,), "Pad": (1,), "Range": (0, 1, 2),

@@ -16,7 +16,8 @@ from workbench.core.errors import ConfigError
 from workbench.model.shape_inputs import INTEGERS
 
 if TYPE_CHECKING:
-    from workbench.model.graph import Dim, Graph, Node, Tensor
+    from workbench.model.graph import Graph
+    from workbench.model.node import Dim, Node, Tensor
 
 IMAGE, SEQUENCE, FRAMES = 224, 128, 16
 """Pixels a side, steps of a sequence, and frames of a video that are suggested first."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from workbench.core.store import Store
     from workbench.core.worker import Reporter
-    from workbench.model.graph import Graph, Node
+    from workbench.model.graph import Graph
+    from workbench.model.node import Node
 
 VERSION = 2
 ACTIVATIONS = (

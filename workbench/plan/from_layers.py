@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import ProfileError
-from workbench.model.graph import nbytes
+from workbench.model.node import nbytes
 from workbench.plan.assemble import assemble, layer_ids, total
 from workbench.plan.kinds import layer_kind, title_of
 from workbench.plan.plan import Layer, Plan, PlanTensor

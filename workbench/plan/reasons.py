@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.model.cost import SHAPES, VIEWS
-from workbench.model.graph import RANDOM, Graph, Node
+from workbench.model.cost_rules import SHAPES, VIEWS
+from workbench.model.graph import Graph
+from workbench.model.node import RANDOM, Node
 from workbench.plan.flow import RECURRENT
 from workbench.plan.kinds import layer_kind, words_of
 from workbench.plan.plan import Unclaimed

@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from workbench.core.errors import ConfigError
-from workbench.model.graph import BITS, Graph, Node, nbytes
+from workbench.model.graph import Graph
+from workbench.model.node import BITS, Node, nbytes
 from workbench.plan.flow import RECURRENT
 from workbench.plan.kinds import words_of
 from workbench.plan.plan import PlanTensor

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core.units import bytes_text
 from workbench.model.cost import totals
-from workbench.model.graph import BITS
+from workbench.model.node import BITS
 from workbench.plan.flow import branch_of
 from workbench.plan.memory import liveness
 from workbench.plan.plan import CONVERSIONS

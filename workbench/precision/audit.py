@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import ConfigError
-from workbench.model.graph import BITS
+from workbench.model.node import BITS
 from workbench.plan.kinds import words_of
 from workbench.plan.plan import CONVERSIONS, Layer, Plan
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.errors import ConfigError, ModelError
+from workbench.core.errors import ConfigError
 from workbench.core.jobs import Job
 from workbench.model.model import Model
 from workbench.precision.data import gather
@@ -16,6 +16,7 @@ from workbench.precision.error_figures import errors, rank
 from workbench.precision.inputs import inputs_of
 from workbench.precision.measured import measured
 from workbench.precision.ort_session import outputs_of
+from workbench.precision.scheme import scheme_of
 from workbench.precision.sensitivity import quantize_partly, sensitivity
 
 if TYPE_CHECKING:
@@ -111,20 +112,6 @@ def _budget(budget: Any, metric: str) -> float:
             f"{metric} is a share of 1, and never {number:g}.", hint=f"For {number:g} %: {number / 100:g}."
         )
     return number
-
-
-def scheme_of(low: Model) -> dict[str, Any]:
-    """The fields of the scheme that a model was quantized by.
-
-    Raises:
-        ModelError: it was not made by `quantize`.
-    """
-    if low.origin.get("kind") != "quantize" or low.origin["scheme"]["placement"] != "tensorrt":
-        raise ModelError(
-            f"{low.name} was not made by the workbench's quantize, so its layers can't be quantized one by one.",
-            hint="low = quantize(model, store, data=...)",
-        )
-    return dict(low.origin["scheme"])
 
 
 def mixed_task(

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from workbench.core.errors import ConfigError
+from workbench.core.errors import ConfigError, ModelError
+from workbench.model.model import Model
 
 if TYPE_CHECKING:
     pass
@@ -145,3 +146,17 @@ class Scheme(BaseModel):
         if self.placement == "modelopt":
             return f"{self.to}, as ModelOpt places it, rest {self.rest}"
         return f"{self.to} {f'blocks of {self.block}' if self.to == 'int4' else how}, rest {self.rest}"
+
+
+def scheme_of(low: Model) -> dict[str, Any]:
+    """The fields of the scheme that a model was quantized by.
+
+    Raises:
+        ModelError: it was not made by `quantize`.
+    """
+    if low.origin.get("kind") != "quantize" or low.origin["scheme"]["placement"] != "tensorrt":
+        raise ModelError(
+            f"{low.name} was not made by the workbench's quantize, so its layers can't be quantized one by one.",
+            hint="low = quantize(model, store, data=...)",
+        )
+    return dict(low.origin["scheme"])

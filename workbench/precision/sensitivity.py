@@ -11,8 +11,8 @@ from workbench.core.jobs import Job
 from workbench.model.model import Model
 from workbench.precision.error_figures import errors, rank
 from workbench.precision.measured import measured
-from workbench.precision.mixed import scheme_of
 from workbench.precision.ort_session import outputs_of
+from workbench.precision.scheme import scheme_of
 
 if TYPE_CHECKING:
     import pandas as pd

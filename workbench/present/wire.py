@@ -14,7 +14,8 @@ from typing import Any
 
 from workbench.core.errors import StoreError
 from workbench.core.units import bytes_text
-from workbench.model.graph import Graph, Node
+from workbench.model.graph import Graph
+from workbench.model.node import Node
 from workbench.plan import Layer, Plan
 from workbench.plan.kinds import WORDS, kind_of_ops, words_of
 from workbench.plan.reasons import REASONS

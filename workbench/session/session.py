@@ -429,9 +429,9 @@ class Session:
             ModelError: it was not made by `quantize`, or its FP32 model is gone.
             CalibrationError: its calibration is no longer in the store, and `options` ask for ranges that it does not tell.
         """
-        from workbench.precision.mixed import literal, scheme_of
+        from workbench.precision.mixed import literal
         from workbench.precision.quantize import ranges_of
-        from workbench.precision.scheme import Scheme
+        from workbench.precision.scheme import Scheme, scheme_of
 
         model = self._source(low)
         scheme = scheme_of(model)

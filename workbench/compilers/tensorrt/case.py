@@ -11,7 +11,8 @@ from typing import Any
 
 from workbench.compilers.config import BuildConfig
 from workbench.core.errors import BuildError, ConfigError
-from workbench.model.graph import Graph, Node
+from workbench.model.graph import Graph
+from workbench.model.node import Node
 from workbench.model.onnx_file import read_graph
 
 MOST_COLONS = 20

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from workbench.compilers.tensorrt import targets
 from workbench.compilers.tensorrt.case import Case, Rule, Told, rule, words
 from workbench.core.units import bytes_text
-from workbench.model.graph import Graph, Node, dtype_name
+from workbench.model.graph import Graph
+from workbench.model.node import Node, dtype_name
 
 TAKEN = {"float32", "float16", "bfloat16", "float64", "int32", "int64", "int8", "uint8", "bool", "float8e4m3fn", "int4",
                 "float4e2m1"}  # fmt: skip

@@ -11,7 +11,8 @@ from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Rule, Told,
 from workbench.compilers.tensorrt.causes import BUILDER, PARSER, REPLACE, ids, label
 from workbench.compilers.tensorrt.flavour import DEFAULT_TARGET
 from workbench.core.errors import BuildError, ConfigError, UnsupportedNodesError
-from workbench.model.graph import Graph, Node
+from workbench.model.graph import Graph
+from workbench.model.node import Node
 
 _FOLLOWS = re.compile(
     r"Output shape can not be computed for node |Error while computing output extent of node |"

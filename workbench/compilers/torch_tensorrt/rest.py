@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import ModelError
-from workbench.model.graph import Graph, Node
+from workbench.model.graph import Graph
 from workbench.model.model import Model
+from workbench.model.node import Node
 
 if TYPE_CHECKING:
     import onnx
