@@ -158,7 +158,7 @@ class Engine:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the compiler answered, as `workbench.compilers.base.Record`: the raw layers among it.
+        """What the compiler answered, as `workbench.plan.record.Record`: the raw layers among it.
 
         Raises:
             StoreError: the engine's folder was removed.

@@ -13,7 +13,7 @@ from tests.models_small import constant, model, node, save, value, weights
 from workbench.core.units import flops_text
 from workbench.model import Model
 from workbench.model.cost import CONTAINERS, node_cost, node_costs, totals
-from workbench.model.cost_rules import _MOVES, _RULES, SHAPES, VIEWS
+from workbench.model.cost_rules import _MOVES, RULES, SHAPES, VIEWS
 from workbench.model.graph import Graph
 
 pytestmark = pytest.mark.tiny
@@ -212,7 +212,7 @@ def test_every_standard_operator_has_a_rule_or_is_named_as_unknown() -> None:
         "SoftmaxCrossEntropyLoss", "StringConcat", "StringNormalizer", "StringSplit", "SwiGLU", "TfIdfVectorizer", "Unique",
     }  # fmt: skip
     standard = {s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}
-    ruled = {op for domain, op in _RULES if domain == ""} | CONTAINERS
+    ruled = {op for domain, op in RULES if domain == ""} | CONTAINERS
     assert standard - ruled <= unknown
     assert not ruled & unknown
 
@@ -220,7 +220,7 @@ def test_every_standard_operator_has_a_rule_or_is_named_as_unknown() -> None:
 def test_zero_comes_from_a_rule_only() -> None:
     """Over all rules: on operands that are not empty, only what moves data and the containers count 0."""
     zero = {
-        key for key in _RULES
+        key for key in RULES
         if flops_of(key[1], [[2, 3, 4, 4]] * 5, [2, 3, 4, 4], key[0], kernel_shape=[2, 2], equation="abcd,abcd->abcd",
                     num_heads=1, kv_num_heads=1, sampling_ratio=1) == 0
     }  # fmt: skip
@@ -372,7 +372,7 @@ def test_other_rules() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", sorted({(op, domain) for domain, op in _RULES} | {("Loop", ""), ("Scan", ""), ("If", "")})
+    "key", sorted({(op, domain) for domain, op in RULES} | {("Loop", ""), ("Scan", ""), ("If", "")})
 )
 def test_nodes_that_lack_inputs_or_have_attributes_of_other_types_are_unknown_and_no_error(key: tuple) -> None:
     wrong = dict.fromkeys(("kernel_shape", "num_heads", "equation", "axis", "transA", "qkv_hidden_sizes", "N"), "text")

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from tests.models_small import constant, model, node, save, value
 from workbench.core.errors import CalibrationError, ModelError
 from workbench.precision.ort_errors import RULES, raised, ways_out
-from workbench.precision.ort_session import _open, _run
+from workbench.precision.ort_session import open_session, run_batch
 
 pytest.importorskip("onnxruntime")
 F32, F16, BF16, I64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT64
@@ -75,7 +75,7 @@ def test_a_model_that_is_refused(code: str, tmp_path: Path) -> None:
     elif made is not None:
         save(made, path)
     with pytest.raises(ModelError, match="ONNX Runtime can't run this model on the CPU") as info:
-        _open(path)
+        open_session(path)
     assert info.value.code == code.strip()
     assert info.value.hint
 
@@ -93,9 +93,9 @@ RUN = {
 @pytest.mark.parametrize("code", RUN)
 def test_data_that_are_refused(code: str, tmp_path: Path) -> None:
     made, data = RUN[code]
-    session = _open(save(made, tmp_path / "m.onnx"))
+    session = open_session(save(made, tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match="can't run this model on these data") as info:
-        _run(session, ["y"], data)
+        run_batch(session, ["y"], data)
     assert info.value.code == code.strip()
 
 
