@@ -520,7 +520,7 @@ def test_an_invalid_file_is_not_kept(session: Session, monkeypatch: pytest.Monke
         graph.inputs[0].name = graph.outputs[0].name
         return [graph.outputs[0].name]
 
-    monkeypatch.setattr(export, "_name", named_alike)
+    monkeypatch.setattr(export, "name_nodes", named_alike)
     with pytest.raises(ModelError) as info:
         session.add(Mlp(), (X8,))
     assert info.value.code == "export-invalid"

@@ -21,7 +21,7 @@ from tests.conftest import needs_rtx
 from tests.models_small import constant, model, node, save, value
 from workbench import Session
 from workbench.compilers.config import BuildConfig
-from workbench.compilers.tensorrt import causes
+from workbench.compilers.tensorrt import causes, causes_builder
 from workbench.core.errors import WorkbenchError
 from workbench.core.jobs import Job
 from workbench.model.shape_profile import ShapeProfile
@@ -461,7 +461,7 @@ def test_the_session_raises_the_same(session: Session, tmp_path: Path, name: str
 def test_the_table_is_large_and_reaches_every_rule_of_a_machine_without_a_gpu() -> None:
     assert len(CASES) >= 60
     reached = {case.code for case in CASES.values()}
-    codes = {rule.code for rule in (*causes.BUILDER, *causes.PARSER)}
+    codes = {rule.code for rule in (*causes_builder.BUILDER, *causes.PARSER)}
     # What needs a GPU, another version or more than a tiny model; tests/unit/test_causes.py has their recorded messages.
     rest = {"out-of-memory", "gpu-not-supported", "int8-convolution", "workspace", "code-generator", "shape-values"}
     assert codes - rest <= reached

@@ -273,7 +273,7 @@ def test_cancel(session: Session, tmp_path: Path) -> None:
 @needs_big
 @pytest.mark.slow
 def test_the_librarys_placement_requantizes_twice_and_the_audit_shows_it(shared: Session) -> None:
-    from workbench.precision.audit import compare, verdict
+    from workbench.precision.audit_changes import compare, verdict
 
     exact = shared.add("resnet50")
     ours = shared.build(quantize(exact, shared.store, data="random:8"), target="sm89").plan

@@ -33,7 +33,7 @@ from workbench.analysis.checks import (
     unsupported,
 )
 from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
-from workbench.compilers.torch_tensorrt.planned import from_parser
+from workbench.compilers.torch_tensorrt.by_parser import from_parser
 from workbench.hardware.machine import Gpu
 from workbench.model.graph import Graph
 from workbench.model.model import Model

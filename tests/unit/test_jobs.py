@@ -334,9 +334,9 @@ def test_a_question_that_was_interrupted_leaves_no_worker_with_half_of_it(monkey
 
 FORKS = """
 import os, signal, sys
-from workbench.core import jobs
+from workbench.core import jobs, spawn
 jobs.guarded("tests.tasks:quick", {}, title="reading")
-jobs._idle_lock.acquire(); jobs._starter_lock.acquire()  # as another thread may hold them at this moment
+jobs._idle_lock.acquire(); spawn._starter_lock.acquire()  # as another thread may hold them at this moment
 if os.fork() == 0:
     signal.alarm(30)
     print(jobs.guarded("tests.tasks:quick", {"a": 5}, title="reading")["a"], flush=True)

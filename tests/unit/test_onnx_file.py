@@ -19,7 +19,8 @@ from tests.models_small import constant, mlp, model, node, save, value, weights
 from workbench import Session
 from workbench.core.errors import LimitError, ModelError, WorkbenchError
 from workbench.model.graph import Graph
-from workbench.model.onnx_file import INLINE_LIMIT, external_files, fingerprint, read_graph, tensors_of
+from workbench.model.onnx_file import external_files, fingerprint, read_graph, tensors_of
+from workbench.model.onnx_wire import INLINE_LIMIT
 
 RELAXED = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -18,7 +18,7 @@ from tests.conftest import SAMPLES, needs_rtx, needs_torch
 from tests.models_small import mlp, model, node, save, value
 from workbench import Session
 from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
-from workbench.compilers.torch_tensorrt.planned import _ordered, from_parser
+from workbench.compilers.torch_tensorrt.by_parser import _ordered, from_parser
 from workbench.core.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
 from workbench.hardware.machine import gpus
 from workbench.model.model import Model

@@ -13,7 +13,7 @@ from tests.conftest import needs_rtx
 from tests.models_refused import CASES, attention, int32_bias, nms, qlinear
 from tests.models_small import INT64, constant, mlp, model, node, save, value
 from workbench import BuildConfig, Session
-from workbench.compilers.torch_tensorrt import planned as plan
+from workbench.compilers.torch_tensorrt import by_builder, planned
 from workbench.compilers.torch_tensorrt.partition import Partition
 from workbench.compilers.torch_tensorrt.rest import STAND_IN, named, ordered, reads, rest, segments, sources, write
 from workbench.core.errors import BuildError, ConfigError
@@ -85,12 +85,12 @@ def test_nodes_that_an_error_names() -> None:
 def test_who_is_asked_without_being_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Model("m", save(mlp("batch"), tmp_path / "m.onnx"))
     config = BuildConfig()
-    assert "no shape" in plan.why_not(found, config, "tensorrt_rtx")
-    shaped = BuildConfig(profiles=plan.ShapeProfile.parse(["x=2x8"]))
-    assert plan.why_not(found, shaped, "tensorrt_rtx") == ""
-    assert "times kernels" in plan.why_not(found, shaped, "tensorrt")
-    monkeypatch.setattr(plan, "QUICK_NODES", 2)
-    assert "large (3 nodes" in plan.why_not(found, shaped, "tensorrt_rtx")
+    assert "no shape" in planned.why_not(found, config, "tensorrt_rtx")
+    shaped = BuildConfig(profiles=planned.ShapeProfile.parse(["x=2x8"]))
+    assert planned.why_not(found, shaped, "tensorrt_rtx") == ""
+    assert "times kernels" in planned.why_not(found, shaped, "tensorrt")
+    monkeypatch.setattr(planned, "QUICK_NODES", 2)
+    assert "large (3 nodes" in planned.why_not(found, shaped, "tensorrt_rtx")
 
 
 def test_documents_of_before_are_read() -> None:
@@ -202,14 +202,14 @@ def test_what_can_not_be_asked_about_alone_is_not_promised(session: Session, tmp
 def test_a_refusal_that_names_no_node_is_searched(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "named", lambda _details, _graph: {})
+    monkeypatch.setattr(by_builder, "named", lambda _details, _graph: {})
     proto = nms()
     proto.graph.node.insert(0, node("Neg", ["b1"], ["b0"], "neg"))
     proto.graph.input[0].name = "b1"
     found = session.partition(save(proto, tmp_path / "m.onnx"))
     assert [o.name for o in found.fallbacks] == ["/nms/NonMaxSuppression"]
     assert "the 2 nodes before it build" in found.fallbacks[0].reason
-    monkeypatch.setattr(plan, "QUICK_NODES", 1)
+    monkeypatch.setattr(by_builder, "QUICK_NODES", 1)
     blind = session.partition(tmp_path / "m.onnx", method="builder")
     assert blind.coverage == 0.0
     assert "does not say which" in repr(blind)
@@ -238,4 +238,4 @@ def test_a_value_that_is_read_as_a_shape_is_a_reason_not_to_build(tmp_path: Path
         [constant("s", [0], "int64"), constant("a", [1], "int64")],
     )  # fmt: skip
     found = Model("m", save(proto, tmp_path / "m.onnx"))
-    assert "read as a shape" in plan.why_not(found, BuildConfig(), "tensorrt_rtx")
+    assert "read as a shape" in planned.why_not(found, BuildConfig(), "tensorrt_rtx")

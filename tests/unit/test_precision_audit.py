@@ -11,7 +11,8 @@ from workbench.core.errors import ConfigError
 from workbench.core.units import bytes_text
 from workbench.plan import Layer, Plan, PlanTensor
 from workbench.plan.kinds import kind_of
-from workbench.precision.audit import KINDS, audit, compare, losses, verdict
+from workbench.precision.audit import KINDS, audit
+from workbench.precision.audit_changes import compare, losses, verdict
 
 pytestmark = pytest.mark.tiny
 SIZE = {"float32": 4, "float16": 2, "int8": 1, "float8e4m3fn": 1}

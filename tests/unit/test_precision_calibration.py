@@ -500,7 +500,8 @@ def test_no_range_that_is_no_number_reaches_a_model(end: object) -> None:
     import onnx_ir as ir
 
     from tests.models_small import mlp
-    from workbench.passes.insert_qdq import Choices, Insertion
+    from workbench.passes.insert_qdq import Insertion
+    from workbench.passes.qdq_choice import Choices
 
     with pytest.raises(CalibrationError) as caught:
         Insertion(ir.from_proto(mlp()), Choices(), {"h": end}, to="int8")  # type: ignore[dict-item]

@@ -16,8 +16,9 @@ from onnx import helper
 from tests.models_small import INT64, constant, mlp, model, node, save, value, weights
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.passes.fold import folded
-from workbench.passes.insert_qdq import Insertion, choose, kept
+from workbench.passes.insert_qdq import Insertion
 from workbench.passes.opset import upgrade
+from workbench.passes.qdq_choice import choose, kept
 from workbench.passes.qdq_values import LIMIT, quantize_array, scale_of
 from workbench.precision.audit import scheme_in
 from workbench.precision.scheme import Scheme

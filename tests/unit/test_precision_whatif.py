@@ -24,7 +24,7 @@ from workbench.experiments.whatif import Cast, Variant, WhatIf, _slug, parse, ti
 from workbench.model import Model
 from workbench.passes.casting import Lists
 from workbench.plan import Layer, Plan, PlanTensor
-from workbench.precision.audit import changes
+from workbench.precision.audit_changes import changes
 from workbench.precision.error_figures import errors as figures_of
 from workbench.precision.histogram import Histogram
 from workbench.precision.mixed import _budget

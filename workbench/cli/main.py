@@ -126,7 +126,8 @@ def fusions(
     if compiler == "tensorrt":
         import importlib.util
 
-        from workbench.core.jobs import prepare, prepare_guard
+        from workbench.core.jobs import prepare_guard
+        from workbench.core.spawn import prepare
 
         # The worker needs as long to start as this process: let both start together.
         name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"

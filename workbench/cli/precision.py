@@ -233,7 +233,8 @@ def audit(
     full: Annotated[bool, typer.Option("--full", help="Every layer.")] = False,
 ) -> None:  # fmt: skip
     """Show the precision that a build really has, where it is not what was asked, and what that costs."""
-    from workbench.precision.audit import audit, compare, known, scheme_in, verdict
+    from workbench.precision.audit import audit, known, scheme_in
+    from workbench.precision.audit_changes import compare, verdict
 
     known(asked)
     work = looking(session)
@@ -273,7 +274,7 @@ def placement(
     from dataclasses import asdict
 
     from workbench.passes.place_qdq import DEFAULT, check_kinds, fix, look
-    from workbench.precision.audit import compare
+    from workbench.precision.audit_changes import compare
 
     check_kinds(kind or ())
     work = looking(session)

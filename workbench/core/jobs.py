@@ -12,21 +12,20 @@ import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import psutil
 
 from workbench.core import limits
 from workbench.core.errors import CancelledError, ConfigError, TimeLimitError, WorkbenchError, WorkerCrashedError
 from workbench.core.events import call
+from workbench.core.spawn import ready, spawn
 
 Status = Literal["running", "done", "failed", "cancelled"]
 
@@ -45,9 +44,6 @@ _ENDS = {
 PATIENCE = 10
 """How many times its limit a worker may take by the clock, where a busy machine lets it compute less."""
 
-PARENT = "WORKBENCH_PARENT"
-"""Names the environment variable that tells a worker which process started it."""
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -58,98 +54,6 @@ class Progress:
     total: int
     parent: str | None = None
     seconds: float = 0.0
-
-
-_ready: dict[tuple[str, tuple[str, ...]], subprocess.Popen[bytes]] = {}
-
-
-def prepare(preload: tuple[str, ...]) -> None:
-    """Start a worker ahead for the next `Job` with the same `preload`; unused, it ends with this process.
-
-    For a command that knows what it will do before it has read what to do it to.
-    """
-    key = (sys.executable, preload)
-    if key not in _ready:
-        _ready[key] = _spawn(sys.executable, preload, None)
-
-
-# What a worker runs first. `python -c` puts the working directory at the head of the module path, where a file beside
-# a model (`queue.py`, `onnx_ir.py`) would be imported in place of the real module; `sys` is built in and can't be.
-# The package itself comes from the folder of this file: another environment does not have it, and a checkout that is
-# not installed is found by its working directory alone.
-_BOOT = """
-import sys
-if sys.path and not sys.path[0]:
-    del sys.path[0]
-import importlib.util
-place = sys.argv.pop(1)
-spec = importlib.util.spec_from_file_location("workbench", place + "/__init__.py", submodule_search_locations=[place])
-sys.modules["workbench"] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-from workbench.core.worker import main
-main()
-"""
-
-
-def _spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subprocess.Popen[bytes]:
-    # Another environment must not see the packages of this one.
-    isolated = [] if python == sys.executable else ["-I"]
-    command = [python, *isolated, "-c", _BOOT, str(Path(__file__).parents[1]), *preload]
-    environment = {
-        # The order in which `machine.gpus` counts; CUDA's own is another on a machine with several kinds of GPU.
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        **os.environ,
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",
-        PARENT: str(os.getpid()),
-    }
-    if "PYTHONPATH" in os.environ:  # relative entries mean this working directory, not the worker's
-        entries = [os.path.abspath(entry) for entry in os.environ["PYTHONPATH"].split(os.pathsep) if entry]  # noqa: PTH100
-        environment["PYTHONPATH"] = os.pathsep.join(entries)
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log or subprocess.PIPE,
-            start_new_session=True,
-            cwd=os.path.abspath(os.sep),  # noqa: PTH100 - nobody plants a file or library there
-            env=environment,
-        )
-
-    return _in_lasting_thread(start)
-
-
-_starts: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-_starter: threading.Thread | None = None
-_starter_lock = threading.Lock()
-
-
-def _in_lasting_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Call `start` in a thread that lives as long as this process.
-
-    Linux ends a worker when the *thread* that started it ends (``PR_SET_PDEATHSIG``), and builds start workers from
-    threads that end before their worker does.
-    """
-    global _starter, _starts  # noqa: PLW0603 - one for each process
-    with _starter_lock:
-        if _starter is None:
-            _starts = queue.SimpleQueue()
-            _starter = threading.Thread(target=_serve_starts, args=(_starts,), name="workbench-start", daemon=True)
-            _starter.start()
-    done: Future[subprocess.Popen[bytes]] = Future()
-    _starts.put((start, done))
-    return done.result()
-
-
-def _serve_starts(starts: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]) -> None:
-    while True:
-        start, done = starts.get()
-        try:
-            done.set_result(start())
-        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-            done.set_exception(error)
 
 
 @dataclass
@@ -191,8 +95,8 @@ class Job:
             self.folder.mkdir(parents=True, exist_ok=True)
             log = (self.folder / "worker.log").open("wb")
         try:
-            ready = _ready.pop((self.python, self.preload), None) if log is None else None
-            self._process = ready or _spawn(self.python, self.preload, log)
+            waiting = ready.pop((self.python, self.preload), None) if log is None else None
+            self._process = waiting or spawn(self.python, self.preload, log)
         finally:
             if log is not None:
                 log.close()
@@ -437,11 +341,9 @@ _idle_lock = threading.Lock()
 
 def _after_fork() -> None:
     """A forked child has none of its parent's threads and workers, and its locks may be held by nobody."""
-    global _starter, _starter_lock, _idle_lock  # noqa: PLW0603 - one for each process
-    _starter = None
-    _starter_lock, _idle_lock = threading.Lock(), threading.Lock()
+    global _idle_lock  # noqa: PLW0603 - one for each process
+    _idle_lock = threading.Lock()
     _idle.clear()
-    _ready.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -6,7 +6,7 @@ file already holds are not measured again, so a run that was stopped goes on whe
 
 INT8 and FP8 rows are made by the session (`Session.quantize`), calibrated on samples like the sample's own
 inputs. Beside them stands eager in FP16. Each TensorRT row keeps the time of every layer, so that a quantized
-row that is slower than FP16 says which kernels eat the gain (`workbench.precision.audit.losses`).
+row that is slower than FP16 says which kernels eat the gain (`workbench.precision.audit_changes.losses`).
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class Bench:
                 kinds[layer.kind] = kinds.get(layer.kind, 0.0) + (layer.time_ms or 0.0)
             row["kinds_ms"] = kinds
             if row["precision"] not in PLAIN and (wide := self._half(row)) is not None:
-                from workbench.precision.audit import losses
+                from workbench.precision.audit_changes import losses
 
                 frame = losses(plan, wide)
                 row["against_fp16"] = {

@@ -26,7 +26,8 @@ from workbench.compilers.config import BuildConfig
 from workbench.core.errors import CancelledError, ConfigError, WorkbenchError
 from workbench.core.jobs import Job
 from workbench.passes.casting import Lists
-from workbench.precision.audit import Audit, Change, audit, changes
+from workbench.precision.audit import Audit, audit
+from workbench.precision.audit_changes import Change, changes
 from workbench.precision.scheme import Scheme
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class WhatIf:
     def warnings(self) -> tuple[str, ...]:
         """What must be known before anyone runs a variant: among others, that INT8 moves more bytes than FP16."""
         from workbench.analysis import roofline
-        from workbench.precision.audit import verdict
+        from workbench.precision.audit_changes import verdict
 
         out = []
         half = next((v for v in self.variants if v.to == "fp16" and v.engine is not None), None)

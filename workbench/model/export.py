@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import CompilerUnavailableError, ConfigError, ModelError, WorkbenchError, first_lines
-from workbench.model.call import Call, Outputs, evaluation, of_library, outputs_of, place_of, plain, run, title_of
+from workbench.model.call import Call, Outputs, evaluation, outputs_of, place_of, plain, run, title_of
+from workbench.model.export_errors import export_error, relative_paths
+from workbench.model.export_names import dynamic_shapes_of, line_of, name_nodes, point_into_bodies
 from workbench.model.made_from import dependencies, reading
 from workbench.model.provenance import collect_sources, keep_sources
 from workbench.model.shape_profile import Shape, ShapeProfile
@@ -35,8 +36,6 @@ __all__ = ["TOLERANCE", "check_of", "export_module", "export_task", "load_sample
 
 EXTERNAL_ABOVE = 1_800_000_000
 """Bytes of weights from which on they go into a file of their own: a protobuf ends at 2 GB."""
-
-_TRACE = "pkg.torch.onnx.stack_trace"
 
 
 def check_of(check: Check | bool | None) -> Check:
@@ -108,12 +107,12 @@ def export_module(
         else:
             with _unpacked(module, outputs), call.spelled(module):
                 program = _export(torch, module, call, dynamic, opset)
-                _point_into_bodies(torch, module, call, dynamic, program.model)
-            names = _name(program.model.graph, call, outputs)
+                point_into_bodies(torch, module, call, dynamic, program.model)
+            names = name_nodes(program.model.graph, call, outputs)
             weights = sum(t.nbytes for t in program.model.graph.initializers.values() if t.const_value is not None
                           for t in [t.const_value])  # fmt: skip
             if root is not None:
-                _relative_paths(program.model, root)
+                relative_paths(program.model, root)
             program.save(str(path), external_data=weights > EXTERNAL_ABOVE)
             traces = (n.metadata_props.get("pkg.torch.onnx.stack_trace", "") for n in program.model.graph.all_nodes())
             keep_sources(path, collect_sources(traces, root and root.parent))
@@ -329,17 +328,10 @@ def _export(
     try:
         return torch.onnx.export(
             module, call.args, kwargs=call.kwargs, dynamo=True, verbose=False,
-            dynamic_shapes=_wanted(torch, call, dynamic), opset_version=opset,
+            dynamic_shapes=dynamic_shapes_of(torch, call, dynamic), opset_version=opset,
         )  # fmt: skip
     except Exception as error:
-        raise _export_error(error, lambda op: _line_of(torch, module, call, op)) from error
-
-
-def _wanted(torch: Any, call: Call, dynamic: Mapping[str, Mapping[int, str]]) -> dict[str, Any] | None:
-    """Open dimensions as ``torch.export`` takes them."""
-    if not dynamic:
-        return None
-    return call.dynamic_shapes({n: dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for n, dims in dynamic.items()})
+        raise export_error(error, lambda op: line_of(torch, module, call, op)) from error
 
 
 def _export_scripted(
@@ -359,160 +351,8 @@ def _export_scripted(
             dynamic_axes={name: dict(dims) for name, dims in dynamic.items()}, opset_version=opset,
         )  # fmt: skip
     except Exception as error:
-        raise _export_error(error, lambda _op: "") from error
+        raise export_error(error, lambda _op: "") from error
     return [value.name for value in onnx.load(str(path), load_external_data=False).graph.output]
-
-
-def _name(graph: Any, call: Call, outputs: Outputs) -> list[str]:
-    """Name a graph's inputs after the module's parameters and its outputs after their keys; the outputs' names.
-
-    Afterwards, and not by ``input_names``: that gives an output of the same name no other one, which is not valid ONNX.
-    """
-    if len(graph.inputs) != len(call.names):
-        raise ModelError(
-            f"The module was given the tensors {', '.join(call.names)}, and its ONNX form takes "
-            f"{', '.join(v.name for v in graph.inputs) or 'none'}.",
-            hint="Please report it to PyTorch, with the module.",
-            code="export-inputs",
-        )
-    values = {v.name: v for v in [*graph.inputs, *graph.initializers.values()]}
-    for node in graph.all_nodes():
-        values.update((v.name, v) for v in node.outputs if v.name)
-        for attribute in node.attributes.values():
-            for body in _graphs(attribute):
-                values.update((v.name, v) for v in [*body.inputs, *body.initializers.values()])
-
-    def rename(value: Any, name: str, *, firm: bool) -> None:
-        other = values.get(name)
-        if other is value:
-            return
-        unique, k = name, 0
-        while unique in values:
-            k += 1
-            unique = f"{name}_{k}"
-        if other is not None and firm:  # an input keeps its name, and what has it gets another
-            del values[name]
-            other.name = unique
-            values[unique] = other
-            unique = name
-        values.pop(value.name, None)
-        value.name = unique
-        values[unique] = value
-
-    for value, name in zip(graph.inputs, call.names, strict=True):
-        rename(value, name, firm=True)
-    taken: set[int] = {id(value) for value in graph.inputs}
-    for value, (name, _) in zip(graph.outputs, outputs.tensors, strict=False):
-        if name and id(value) not in taken:
-            rename(value, name, firm=False)
-        taken.add(id(value))
-    return [str(value.name) for value in graph.outputs]
-
-
-def _graphs(attribute: Any) -> list[Any]:
-    """The bodies in an attribute of a node."""
-    kind = getattr(attribute.type, "name", "")
-    return [attribute.value] if kind == "GRAPH" else list(attribute.value) if kind == "GRAPHS" else []
-
-
-def _bodies(model: Any) -> list[Any]:
-    """Nodes in the bodies of If, Loop and Scan."""
-    top = {id(node) for node in model.graph}
-    return [node for node in model.graph.all_nodes() if id(node) not in top]
-
-
-def _point_into_bodies(
-    torch: Any, module: Any, call: Call, dynamic: Mapping[str, Mapping[int, str]], model: Any
-) -> None:
-    """Let nodes in bodies (``torch.cond``) point to the user's lines, and not to code that torch generated.
-
-    ``torch.export`` loses these lines, since it traces bodies twice; in its strict mode it keeps them.
-    """
-    bodies = [node for node in _bodies(model) if "<eval_with_key>" in node.metadata_props.get(_TRACE, "")]
-    if not bodies:
-        return
-    try:
-        strict = torch.export.export(
-            module, call.args, call.kwargs, dynamic_shapes=_wanted(torch, call, dynamic), strict=True
-        )
-        other = torch.onnx.export(strict, dynamo=True, verbose=False).model
-        better = [node for node in _bodies(other) if _TRACE in node.metadata_props]
-    except Exception:  # noqa: BLE001 - strict mode takes fewer modules; then the line of torch.cond itself is told
-        better = []
-    mine = [node for node in _bodies(model) if _TRACE in node.metadata_props]
-    if [node.op_type for node in mine] == [node.op_type for node in better]:
-        for node, source in zip(mine, better, strict=True):
-            # Strict mode calls the module itself _export_root.
-            node.metadata_props.update(
-                {
-                    "pkg.torch.onnx.name_scopes": re.sub(
-                        r"_export_root\.?", "", source.metadata_props.get("pkg.torch.onnx.name_scopes", "")
-                    ),
-                    "pkg.torch.onnx.class_hierarchy": source.metadata_props.get("pkg.torch.onnx.class_hierarchy", ""),
-                    _TRACE: source.metadata_props[_TRACE],
-                }
-            )
-    for node in mine:
-        frames = re.split(r'(?=File ")', node.metadata_props[_TRACE])
-        node.metadata_props[_TRACE] = "".join(f for f in frames if not f.startswith('File "<eval_with_key>'))
-
-
-def _line_of(torch: Any, module: Any, call: Call, op: str) -> str:
-    """Where the user's code calls `op`: the exporter's own error does not say."""
-    try:
-        program = torch.export.export(module, call.args, call.kwargs).run_decompositions()
-        traces = (n.meta.get("stack_trace") or "" for n in program.graph.nodes if str(n.target).startswith(op))
-        trace = next((t for t in traces if t), "")
-    except Exception:  # noqa: BLE001 - only a help for the message
-        return ""
-    frames = [m for m in re.findall(r'File "([^"]+)", line (\d+), in', trace) if not of_library(m[0])]
-    return f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""
-
-
-def _export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchError:
-    """Torch's long report cut down to the cause and the user's own line."""
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    text = "\n".join(str(e) for e in chain)
-    missing = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", text)
-    where = [m for m in re.findall(r'File "([^"]+)", line (\d+), in (\w+)', text) if not of_library(m[0])]
-    place = f" at {where[-1][0]}:{where[-1][1]}" if where else ""
-    if missing:
-        place = place or line_of(missing[1])
-        experts = "Before the export: model.set_experts_implementation('batched_mm'), which has one. Else: "
-        return ModelError(
-            f"The torch operation {missing[1]}{place} has no ONNX form.",
-            hint=(experts if "grouped_mm" in missing[1] else "")
-            + "Rewrite that line with operations that have one, or register a translation "
-            "(torch.onnx.export, custom_translation_table).",
-            details={"op": missing[1]},
-            code="no-onnx-form",
-        )
-    if "data-dependent" in text or "GuardOnDataDependent" in text:
-        return ModelError(
-            f"The module branches on the values of a tensor, or sizes something by them{place}, which a graph can't hold.",
-            hint="Use torch.where or torch.cond for it, or make the choice from shapes alone.",
-            code="data-dependent",
-        )
-    return ModelError(
-        f"torch.onnx.export failed{place}: {first_lines(chain[-1])}",
-        hint="The module itself runs with these inputs. torch.export.export(module, inputs) tells more.",
-        code="export-failed",
-    )
-
-
-def _relative_paths(model: Any, root: Path) -> None:
-    """Make source paths under `root` relative to its parent, and drop frames that lie elsewhere."""
-    parent = str(root.parent) + os.sep
-    for node in model.graph.all_nodes():
-        trace = node.metadata_props.get(_TRACE)
-        if trace:
-            frames = re.split(r'(?=File ")', trace)
-            kept = [f.replace(parent, "") for f in frames if parent in f]
-            node.metadata_props[_TRACE] = "".join(kept)
 
 
 def _call_factory(spec: str, folder: str) -> Any:

@@ -73,7 +73,7 @@ def infer(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """
     import onnx
 
-    from workbench.model.onnx_file import check_fields
+    from workbench.model.onnx_wire import check_fields
 
     data = base64.b64encode(model.SerializeToString()).decode()
     reasons: list[str] = []

@@ -50,3 +50,8 @@ def low_limit(low: ir.DataType) -> tuple[Any, float]:
     if low.name == "FLOAT16":
         return np.float16, float(np.finfo(np.float16).max)
     return ml_dtypes.bfloat16, float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
+
+
+def attribute_of(node: ir.Node, name: str, default: Any) -> Any:
+    """An attribute's value; `default` where the node has none of that name."""
+    return node.attributes[name].value if name in node.attributes else default

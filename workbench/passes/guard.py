@@ -1,7 +1,7 @@
 """Which nodes of a graph must stay in FP32 when the rest is cast to FP16 or BF16, by rules on the graph.
 
 FP16 has 11 significant bits and ends at 65504; BF16 has 8. Most of a network does not mind. What does mind is found
-here before anything is cast, without data:
+here before anything is cast, without data. Long because the rules share what they learn of one graph:
 
 - **Positions.** Whole numbers above 2,048 (256 in BF16) are rounded. Everything that is computed from integers and
   constants alone stays in FP32 until a bounded function (sine, cosine, a comparison) ends it; so does an addition of

@@ -10,17 +10,15 @@ What is not quantized is listed with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.errors import CalibrationError, ModelError
-from workbench.passes.constants import constant, has_body
-from workbench.passes.fold import MOST_BYTES, described, folded, from_constants, makers
-from workbench.passes.guard import MOVES, POINTWISE
-from workbench.passes.ir import free_name, some
+from workbench.core.errors import CalibrationError
+from workbench.passes.constants import constant
+from workbench.passes.fold import folded, makers
+from workbench.passes.ir import free_name
+from workbench.passes.qdq_choice import CONVOLUTIONS, Choices
 from workbench.passes.qdq_values import LIMIT, largest_of, quantize_array, round_to, scale_of, weights_of
 
 if TYPE_CHECKING:
@@ -31,13 +29,6 @@ LARGEST = 3.4028234663852886e38
 """The largest number of FP32."""
 
 
-CONVOLUTIONS = ("Conv", "ConvTranspose")
-"""Of the operations that are quantized, those whose channels are axis 1 of the result."""
-
-HEAVY = (*CONVOLUTIONS, "Gemm", "MatMul")
-"""Operations that are quantized."""
-
-
 OPSET = {"int8": 13, "fp8": 19, "int4": 21}
 """First opset of ONNX whose Q/DQ take the type."""
 
@@ -45,171 +36,9 @@ REST_OPSET = {"fp32": 13, "fp16": 19, "bf16": 22}
 """First opset whose Q/DQ take scales of the rest's type, and whose convolutions take the rest's type."""
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A node that is quantized: its data input (None where only weights are) and its weight input."""
-
-    node: str
-    op: str
-    data: str | None
-    weight: str
-    axis: int
-    """Output-channel axis of the weight; for INT4 the axis along which blocks run is the other one."""
-
-
-@dataclass
-class Choices:
-    """What will be quantized, and for each heavy operation that will not, why."""
-
-    taken: list[Choice] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
-    folded: dict[str, str] = field(default_factory=dict)
-    """For each node whose weight is computed from constants, how."""
-
-    @property
-    def tensors(self) -> list[str]:
-        """Activations that need a range, each once, in the graph's order."""
-        return list(dict.fromkeys(c.data for c in self.taken if c.data is not None))
-
-
 def needed_opset(to: str, rest: str) -> int:
     """The lowest opset at which the scheme can be written down."""
     return max(OPSET[to], REST_OPSET[rest])
-
-
-def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collection[str] | None = None) -> Choices:
-    """The nodes of the main graph that scheme `to` takes.
-
-    Args:
-        model: In FP32, with types inferred.
-        to: int8, fp8 or int4.
-        keep: Nodes to leave in higher precision, see `kept`.
-        only: Names of the only nodes to quantize; None for all.
-
-    Raises:
-        ModelError: no node is what `keep` names.
-    """
-    import onnx_ir as ir
-
-    out = Choices()
-    asked = set(kept(model, keep))
-    for node in model.graph:
-        if node.op_type not in HEAVY or node.domain not in {"", "ai.onnx"}:
-            continue
-        name = node.name or ""
-        data, weight = node.inputs[0], node.inputs[1]
-        reason = None
-        if name in asked:
-            reason = "kept on request"
-        elif only is not None and name not in only:
-            reason = "not among the nodes asked for"
-        elif data is None or weight is None or data.dtype != ir.DataType.FLOAT or weight.dtype != ir.DataType.FLOAT:
-            reason = "its inputs are not FP32"
-        elif to == "int4" and node.op_type not in {"Gemm", "MatMul"}:
-            reason = "INT4 is for matrix products"
-        elif from_constants(data):
-            reason = "its data is constant" if from_constants(weight) else "its constant is on the left"
-        elif not from_constants(weight):
-            reason = _activations(node)
-        elif folded(weight) is None:
-            reason = (
-                f"its weight is computed from constants ({described(weight)}) by an operation that is not folded, or is "
-                f"larger than {MOST_BYTES / 1e9:g} GB"
-            )
-        elif node.op_type == "ConvTranspose" and _attribute(node, "group", 1) != 1:
-            reason = "a grouped transposed convolution has no single output-channel axis"
-        elif node.op_type == "Gemm" and (_attribute(node, "transA", 0) or _attribute(node, "alpha", 1.0) != 1.0):
-            reason = "a Gemm with transA or alpha"
-        elif node.op_type == "MatMul" and len(folded(weight).shape) != 2:
-            reason = "its weight is not a matrix"
-        if reason is not None or data is None or weight is None:
-            out.left[name] = reason or ""
-            continue
-        if constant(weight) is None:
-            out.folded[name] = described(weight)
-        axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}.get(node.op_type)
-        if axis is None:
-            axis = 0 if _attribute(node, "transB", 0) else 1
-        out.taken.append(Choice(name, node.op_type, None if to == "int4" else str(data.name), str(weight.name), axis))
-    for owner in model.graph:
-        for inner in _bodies(owner):
-            if inner.op_type in HEAVY and inner.domain in {"", "ai.onnx"}:
-                name = inner.name or str(inner.outputs[0].name)
-                if name in out.left or any(choice.node == name for choice in out.taken):
-                    name = f"{owner.name}/{name}"
-                out.left[name] = f"it is in a body of {owner.op_type} {owner.name}: bodies are not quantized"
-    return out
-
-
-def _bodies(node: ir.Node) -> Iterator[ir.Node]:
-    """The nodes of the graphs that a node holds, theirs included."""
-    import onnx_ir as ir
-
-    if not has_body(node):
-        return
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from ir.traversal.RecursiveGraphIterator(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            for body in attribute.as_graphs():
-                yield from ir.traversal.RecursiveGraphIterator(body)
-
-
-def _activations(node: ir.Node) -> str:
-    """Why a product of two computed values is left."""
-    if node.op_type != "MatMul":
-        return "its weight is computed, not stored"
-    if _softmax(node):
-        return "both inputs are activations: an attention stays one kernel in the rest's precision"
-    return "both inputs are activations"
-
-
-def _softmax(node: ir.Node) -> bool:
-    """Whether a softmax is right behind a product or right before it, with arithmetic and moves in between."""
-    steps = MOVES | POINTWISE
-    seen = {id(node)}
-    ahead, behind = list(node.outputs), list(node.inputs)
-    for _ in range(7):  # steps away from the product
-        near = [reader for value in ahead for reader, _ in value.uses()]
-        near += [maker for value in behind if value is not None and (maker := value.producer()) is not None]
-        if any(each.op_type == "Softmax" for each in near):
-            return True
-        readers = {id(reader) for value in ahead for reader, _ in value.uses()}
-        new = {id(each): each for each in near if id(each) not in seen and each.op_type in steps}
-        seen |= new.keys()
-        ahead = [value for key, each in new.items() if key in readers for value in each.outputs]
-        behind = [value for key, each in new.items() if key not in readers for value in each.inputs]
-    return False
-
-
-def kept(model: ir.Model, patterns: Collection[str]) -> list[str]:
-    """Names of the nodes of the main graph that `patterns` match, in the graph's order.
-
-    Args:
-        model: Each node named.
-        patterns: Names or patterns (``*``, ``?``) of nodes, or of the PyTorch modules that they come from, such as
-            ``layers.*.up``.
-
-    Raises:
-        ModelError: the pattern that no node has: one that does nothing was not meant.
-    """
-    from workbench.model.provenance import scope_of
-
-    titles = {node.name or "": (node.name or "", scope_of(node.metadata_props)) for node in model.graph}
-    found: set[str] = set()
-    for pattern in patterns:
-        matched = {name for name, each in titles.items() if any(t and fnmatchcase(t, pattern) for t in each)}
-        if not matched:
-            raise ModelError(
-                f"No node of this model, nor a module that one comes from, matches {pattern!r}.",
-                hint=f"Nodes: {some(list(titles))}.",
-            )
-        found |= matched
-    return [name for name in titles if name in found]
-
-
-def _attribute(node: ir.Node, name: str, default: Any) -> Any:
-    return node.attributes[name].value if name in node.attributes else default
 
 
 class Insertion:
@@ -408,7 +237,7 @@ class Insertion:
             else:
                 scales = scale_of(np.abs(values).max(), self.to, self.rest)
                 low = quantize_array(values, scales, self.to, axis=None)
-            stored = self._constant(f"{name}quantize_partly", low, self.dtype)
+            stored = self._constant(f"{name}_quantized", low, self.dtype)
             scale = self._constant(f"{name}_scale", np.asarray(scales))
             zero = self._constant(f"{name}_zero", np.zeros(scales.shape, dtype=self.dtype.numpy()), self.dtype)
             back = self._node(
@@ -470,7 +299,7 @@ class Insertion:
             own = np.abs(values).max(axis=others).astype(np.float64) / LIMIT[self.to]
             factors = round_to(np.maximum(own / float(shared), 2.0**-14), self.rest)
             low = quantize_array(values, factors * shared, self.to, axis=axis)
-            stored = self._constant(f"{name}quantize_partly", low, self.dtype)
+            stored = self._constant(f"{name}_quantized", low, self.dtype)
             scale = self._constant(f"{name}_scale", np.asarray(shared))
             back = self._node(
                 "DequantizeLinear", [stored, scale, self._zero()], f"{name}_DequantizeLinear",

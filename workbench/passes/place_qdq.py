@@ -2,7 +2,7 @@
 
 A pair on the input of a convolution or matrix product is what lets it read INT8 or FP8. Anywhere else a pair makes
 a kernel quantize and dequantize on its way, and keeps apart what would be one kernel. `look` finds four such places,
-`fix` takes the pairs out of the way; build both and `workbench.precision.audit.compare` shows what that changes.
+`fix` takes the pairs out of the way; build both and `workbench.precision.audit_changes.compare` shows what that changes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workbench.core.jobs import Job
 from workbench.hardware.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
-from workbench.passes.insert_qdq import HEAVY
+from workbench.passes.qdq_choice import HEAVY
 
 if TYPE_CHECKING:
     import onnx_ir as ir

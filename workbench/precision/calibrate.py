@@ -74,8 +74,9 @@ def calibrate_task(
     reporter: Reporter, *, path: str, to: str, batches: str, folder: str, kept: str, model: str, about: Mapping[str, Any]
 ) -> dict[str, Any]:  # fmt: skip
     """`calibrate` in a worker."""
-    from workbench.passes.insert_qdq import choose, needed_opset
+    from workbench.passes.insert_qdq import needed_opset
     from workbench.passes.ir import load_ir
+    from workbench.passes.qdq_choice import choose
 
     graph = load_ir(Path(path), reporter, opset=needed_opset(to, "fp32"))
     choices = choose(graph, to)

@@ -236,8 +236,8 @@ def _told(what: str, step: Callable[[], Any]) -> Any:
 
 def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) -> tuple[Path, list[str]]:
     """A copy in which each node has its id for a name, and the names of the nodes that `keep` matches."""
-    from workbench.passes.insert_qdq import kept
     from workbench.passes.ir import load_ir, save_ir
+    from workbench.passes.qdq_choice import kept
 
     model = load_ir(path, reporter)
     names = kept(model, keep)
@@ -249,7 +249,7 @@ def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) 
 def _what_was_done(path: Path, kept: set[str]) -> tuple[list[str], dict[str, str], int]:
     """Nodes whose weight (or second factor) is dequantized; the others with a reason; Q/DQ pairs on activations."""
     from workbench.model.onnx_file import read_graph
-    from workbench.passes.insert_qdq import HEAVY
+    from workbench.passes.qdq_choice import HEAVY
 
     graph = read_graph(path).graph
     produced = {o: n for n in graph.node for o in n.output}

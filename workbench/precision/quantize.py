@@ -307,8 +307,9 @@ def quantize_task(
         ``clipped`` and the like (see `cast_task`), ``calibration`` (key of the cache).
     """
     from workbench.passes.casting import Casting
-    from workbench.passes.insert_qdq import Insertion, choose, needed_opset
+    from workbench.passes.insert_qdq import Insertion, needed_opset
     from workbench.passes.ir import load_ir, save_ir
+    from workbench.passes.qdq_choice import choose
     from workbench.passes.result import check_written
 
     how = Scheme(**scheme)
@@ -438,8 +439,8 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
         quantize_static,
     )
 
-    from workbench.passes.insert_qdq import HEAVY, kept
     from workbench.passes.ir import load_ir, save_ir
+    from workbench.passes.qdq_choice import HEAVY, kept
     from workbench.precision.data import read_batches
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -70,8 +70,9 @@ def sensitivity_task(
     labels: list[int] | None, folder: str,
 ) -> dict[str, Any]:  # fmt: skip
     """`sensitivity` in a worker."""
-    from workbench.passes.insert_qdq import choose, needed_opset
+    from workbench.passes.insert_qdq import needed_opset
     from workbench.passes.ir import load_ir
+    from workbench.passes.qdq_choice import choose
     from workbench.precision.scheme import Scheme
 
     how = Scheme(**scheme)
@@ -93,8 +94,9 @@ def sensitivity_task(
 
 def quantize_partly(exact: Path, scheme: Any, ranges: Mapping[str, float], reporter: Reporter, out: Path, *, only: Sequence[str] | None, keep: Sequence[str]) -> None:  # fmt: skip
     """Write `exact` with some of its layers quantized at known ranges, the rest in FP32."""
-    from workbench.passes.insert_qdq import Insertion, choose, needed_opset
+    from workbench.passes.insert_qdq import Insertion, needed_opset
     from workbench.passes.ir import load_ir, save_ir
+    from workbench.passes.qdq_choice import choose
 
     model = load_ir(exact, reporter, opset=needed_opset(scheme.to, "fp32"))
     choices = choose(model, scheme.to, keep=[*scheme.keep, *keep], only=scheme.only if only is None else only)

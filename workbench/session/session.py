@@ -650,7 +650,7 @@ class Session:
             method: ``torch_tensorrt`` for Torch-TensorRT's own partitioner; ``parser`` for TensorRT's ONNX parser and
                 ``builder`` for its builder, which also take ONNX files. By default the first where it is installed and the
                 model is torch's; else the builder of TensorRT for RTX where the model is small
-                (`workbench.compilers.torch_tensorrt.planned.QUICK_NODES`, `QUICK_BYTES`) and its shapes are known; else the parser.
+                (`workbench.compilers.torch_tensorrt.by_parser.QUICK_NODES`, `QUICK_BYTES`) and its shapes are known; else the parser.
             on_job: Called with each job that is started.
             options: For torch_tensorrt: ``precision``, ``min_block_size``, ``torch_executed_ops``, ``target`` (the GPU
                 to plan for), ``build`` (False plans also where there is a GPU). For the parser and the builder:

@@ -12,12 +12,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from workbench.compilers.tensorrt import targets
-from workbench.compilers.tensorrt.case import Case, Rule, Told, rule, words
-from workbench.core.units import bytes_text
-from workbench.model.graph import Graph
+from workbench.compilers.tensorrt.case import Case, Told, rule
+from workbench.compilers.tensorrt.causes_text import (
+    ONNX_TYPE,
+    TYPE,
+    dims_of,
+    ids,
+    label,
+    listed,
+    plain,
+    shape_hint,
+    show_dims,
+)
 from workbench.model.node import Node, dtype_name
 
 TAKEN = {"float32", "float16", "bfloat16", "float64", "int32", "int64", "int8", "uint8", "bool", "float8e4m3fn", "int4",
@@ -32,67 +40,9 @@ RECURRENT = {"GRU", "LSTM", "RNN"}
 # --- words --------------------------------------------------------------------------------------------
 
 
-def label(node: Node | None, otherwise: str = "A node") -> str:
-    """Operation and id of a node, or `otherwise` where it is not known."""
-    return otherwise if node is None else f"{node.op} {node.id}"
-
-
-def ids(*nodes: Node | None) -> list[str]:
-    """Ids of the nodes that are known."""
-    return [n.id for n in nodes if n is not None]
-
-
-def _and(parts: Iterable[str]) -> str:
-    found = list(parts)
-    return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
-
-
-def _dims(text: str) -> list[int]:
-    return [int(d) for d in re.findall(r"-?\d+", text)]
-
-
-def _show(dims: Sequence[int]) -> str:
-    return "[" + ", ".join(map(str, dims)) + "]"
-
-
-def _shape_hint(case: Case) -> str:
-    """What to change where shapes do not fit each other."""
-    given = [f"{n}={r}" for p in case.config.profiles[:1] for n, r in p.inputs.items()]
-    if given:
-        return (
-            f"The build was asked for {', '.join(given)}. Give shapes that fit together (--shape), or export the model so that "
-            "these dimensions are open."
-        )
-    return "No shape was given, so the model's own shapes disagree: export it again, or correct this node."
-
-
-def _cut(node: Node, graph: Graph) -> str:
-    """How to leave away a node at the end of a model: the tensors that it reads become outputs."""
-    reads = [name for name in node.inputs if name and name not in graph.constants]
-    return f"onnx.utils.extract_model(MODEL, OUT, INPUTS, {reads})"
-
-
 # --- shapes -------------------------------------------------------------------------------------------
 
 
-def plain(code: str, pattern: str, message: str, hint: str | None = None, *, quote: bool = True) -> Rule:
-    """A rule whose message proves all that is said: ``{node}`` is the node, ``{1}`` the first group of the pattern.
-
-    Groups that are shapes or types are written as everywhere else. `hint` None: shapes disagree, see `_shape_hint`.
-    """
-
-    def tell(m: re.Match[str], case: Case) -> Told:
-        node = case.subject(m.string)
-        groups = [_show(_dims(g)) if g.startswith("[") else _TYPE.get(g, g) for g in (m[0], *m.groups(""))]
-        text = message.format(*groups, node=label(node))
-        return Told(text, _shape_hint(case) if hint is None else hint, ids(node), quote)
-
-    return Rule(code, re.compile(pattern, re.DOTALL), tell)
-
-
-_TYPE = {"Float": "FP32", "Half": "FP16", "BFloat16": "BF16", "Int32": "INT32", "Int64": "INT64", "Int8": "INT8", "UInt8": "UINT8",
-         "Bool": "BOOL", "float": "FP32", "half": "FP16", "bfloat16": "BF16"}  # fmt: skip
-_ONNX_TYPE = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
 _DIMS = r"(\[[^\]]*\])"
 
 
@@ -101,14 +51,14 @@ def _reshape(node: Node | None, have: list[int], want: list[int], case: Case) ->
     fixed = (
         f"{before:,} elements against {after:,}" if min(want, default=0) >= 0 else f"{before:,} elements do not divide"
     )
-    message = f"{label(node, 'A Reshape')} can't turn {_show(have)} into {_show(want)}: {fixed}."
-    hint = _shape_hint(case)
+    message = f"{label(node, 'A Reshape')} can't turn {show_dims(have)} into {show_dims(want)}: {fixed}."
+    hint = shape_hint(case)
     constant = node.inputs[1] if node is not None and node.op == "Reshape" and len(node.inputs) > 1 else ""
     baked = (
         bool(have and want) and have[0] != want[0] and min(have[0], want[0]) > 0 and before * want[0] == after * have[0]
     )
     if baked and constant and case.value(constant) == want:
-        message += f" The model fixes the first dimension at {want[0]}: {constant} is the constant {_show(want)}."
+        message += f" The model fixes the first dimension at {want[0]}: {constant} is the constant {show_dims(want)}."
         hint = (
             f"Build with {want[0]} as the first dimension, or export the model with an open batch "
             f"(-1 instead of {want[0]} in that constant)."
@@ -120,7 +70,7 @@ def _reshape(node: Node | None, have: list[int], want: list[int], case: Case) ->
     "shape-mismatch", rf"volume mismatch\. Input dimensions {_DIMS} have volume \d+ and output dimensions {_DIMS} have"
 )
 def _volume(m: re.Match[str], case: Case) -> Told:
-    return _reshape(case.subject(m.string), _dims(m[1]), _dims(m[2]), case)
+    return _reshape(case.subject(m.string), dims_of(m[1]), dims_of(m[2]), case)
 
 
 @rule(
@@ -128,13 +78,13 @@ def _volume(m: re.Match[str], case: Case) -> Told:
     rf"(?:reshape changes volume|reshape wildcard -1 has no integer solution).*?Reshaping {_DIMS} to {_DIMS}",
 )
 def _reshaping(m: re.Match[str], case: Case) -> Told:
-    node, want = case.blamed, _dims(m[2])
+    node, want = case.blamed, dims_of(m[2])
     if node is None:  # the message names no layer: it is the node with this constant if there is only one
         same = [
             n for n in case.graph.nodes if n.op == "Reshape" and len(n.inputs) > 1 and case.value(n.inputs[1]) == want
         ]
         node = same[0] if len(same) == 1 else None
-    return _reshape(node, _dims(m[1]), want, case)
+    return _reshape(node, dims_of(m[1]), want, case)
 
 
 @rule(
@@ -144,9 +94,9 @@ def _reshaping(m: re.Match[str], case: Case) -> Told:
 def _elementwise(m: re.Match[str], case: Case) -> Told:
     node = case.subject(m.string)
     names = [f"{name} " for name in node.inputs[:2]] if node is not None and len(node.inputs) >= 2 else ["", ""]
-    left, right = (f"{name}{_show(_dims(dims))}" for name, dims in zip(names, m.groups(), strict=True))
+    left, right = (f"{name}{show_dims(dims_of(dims))}" for name, dims in zip(names, m.groups(), strict=True))
     message = f"{label(node)} can't combine {left} with {right}: dimensions must be equal, or one of them 1."
-    return Told(message, _shape_hint(case), ids(node))
+    return Told(message, shape_hint(case), ids(node))
 
 
 @rule("shape-mismatch", r"broadcast dimensions must be conformable")
@@ -154,9 +104,9 @@ def _broadcast(_m: re.Match[str], case: Case) -> Told | None:
     if case.blamed is None:
         return None
     shapes = [f"{n} {list(s)}" for n in case.blamed.inputs if (s := case.graph.tensor(n).shape) is not None]
-    shown = f" {_and(shapes)}" if shapes else ""
+    shown = f" {listed(shapes)}" if shapes else ""
     message = f"{label(case.blamed)} can't combine its inputs{shown}: dimensions must be equal, or one of them 1."
-    return Told(message, _shape_hint(case), ids(case.blamed))
+    return Told(message, shape_hint(case), ids(case.blamed))
 
 
 @rule(
@@ -167,9 +117,9 @@ def _negative(m: re.Match[str], case: Case) -> Told:
     node = case.graph.producer.get(m["tensor"]) or case.subject(m.string)
     if node is not None and node.op == "NonMaxSuppression" and len(node.inputs) < 3:
         message = f"{label(node)} keeps no box: max_output_boxes_per_class is not given, and ONNX's default is 0."
-        return Told(message, f"Give it as the third input. {_NMS}", [node.id])
+        return Told(message, f"Give it as the third input. {NMS}", [node.id])
     message = f"The output {m['tensor']} of {label(node, 'a node')} would have a dimension {m[2]} below 0: its input is too small."
-    return Told(message, _shape_hint(case), ids(node))
+    return Told(message, shape_hint(case), ids(node))
 
 
 @rule("shape-values", r"Network has dynamic or shape inputs, but no optimization profile has been defined")
@@ -179,7 +129,7 @@ def _shape_values(_m: re.Match[str], case: Case) -> Told | None:
     if not read:
         return None
     message = (
-        f"TensorRT reads the values of input {_and(read)} as a shape, so they must be known when the engine is built."
+        f"TensorRT reads the values of input {listed(read)} as a shape, so they must be known when the engine is built."
     )
     users = [n.id for name in read for n in case.graph.consumers[name]]
     return Told(message, "Make it a constant of the model.", users)
@@ -235,7 +185,7 @@ SHAPES = (
 )
 def _differ(m: re.Match[str], case: Case) -> Told:
     node = case.subject(m.string)
-    left, right = (_TYPE.get(g, g) for g in m.groups() if g)
+    left, right = (TYPE.get(g, g) for g in m.groups() if g)
     low = {left, right} & {"FP16", "BF16"}
     if node is not None and node.op in RECURRENT and low and "FP32" in {left, right}:
         message = f"TensorRT mixes {left} and {right} inside {label(node)}, which it takes in FP32."
@@ -249,11 +199,11 @@ def _differ(m: re.Match[str], case: Case) -> Told:
 @rule("type-mismatch", r"Input 0's element type \((\w+)\) differs from input 1's element type \((\w+)\)")
 def _differ_inside(m: re.Match[str], case: Case) -> Told | None:
     """The code generator names no node. An Attention with a mask of another type is seen in the graph."""
-    types = {_TYPE.get(g, g) for g in m.groups()}
+    types = {TYPE.get(g, g) for g in m.groups()}
     for node in case.graph.nodes:
         if node.op != "Attention" or len(node.inputs) < 4:
             continue
-        query, mask = (_ONNX_TYPE.get(case.graph.tensor(node.inputs[i]).dtype, "") for i in (0, 3))
+        query, mask = (ONNX_TYPE.get(case.graph.tensor(node.inputs[i]).dtype, "") for i in (0, 3))
         if query != mask and {query, mask} == types:
             message = f"{label(node)} gets queries in {query} and a mask in {mask}; TensorRT needs one type."
             return Told(
@@ -326,9 +276,9 @@ def _input_type(_m: re.Match[str], case: Case) -> Told | None:
         wrong = {case.source: wrong[case.source]}
     if not wrong:
         return None
-    listed = _and(f"{n} ({t})" for n, t in wrong.items())
+    inputs = listed(f"{n} ({t})" for n, t in wrong.items())
     hint = _NO_STRINGS if "string" in wrong.values() else "Export the model with int32 or float32 in that place."
-    return Told(f"Input {listed} has a type that TensorRT does not have.", hint, _users(wrong, case), quote=False)
+    return Told(f"Input {inputs} has a type that TensorRT does not have.", hint, _users(wrong, case), quote=False)
 
 
 @rule("unsupported-weight-type", r"Failed to import initializer: (?P<name>[^\n]+?)\s*\Z")
@@ -348,7 +298,7 @@ def _dimensions(_m: re.Match[str], case: Case) -> Told | None:
     wide = {n: len(s) for n in case.graph.inputs if (s := case.graph.tensor(n).shape) is not None and len(s) > 8}
     if not wide:
         return None
-    message = f"TensorRT takes at most 8 dimensions; input {_and(f'{n} has {k}' for n, k in wide.items())}."
+    message = f"TensorRT takes at most 8 dimensions; input {listed(f'{n} has {k}' for n, k in wide.items())}."
     return Told(message, "Join dimensions with a Reshape before the model.", _users(wide, case), quote=False)
 
 
@@ -373,14 +323,14 @@ TYPES = (
 
 # --- operators ----------------------------------------------------------------------------------------
 
-_NMS = (
+NMS = (
     "Cut it off and run it behind the engine (ONNX Runtime, torchvision.ops.nms), or use the "
     "full TensorRT, whose operator list has it."
 )
 _QDQ = "Quantize in the QDQ format: quant_format=QuantFormat.QDQ. " + _ORT
 _SEQUENCE = "TensorRT has no sequences: write the model with Concat, Split or Stack instead of lists of tensors."
 _EVAL = "Call module.eval() before the export."
-_OPSET = "Export with opset 22 or earlier (opset_version= of torch.onnx.export), which writes attention as MatMul and Softmax."
+OPSET = "Export with opset 22 or earlier (opset_version= of torch.onnx.export), which writes attention as MatMul and Softmax."
 REPLACE = "Replace the operation in the model, write a plugin for it, or cut the graph around it (`workbench partition MODEL` shows the parts)."
 
 WAYS_OUT: Mapping[str, str] = {
@@ -462,7 +412,7 @@ def _missing(_m: re.Match[str], case: Case) -> Told | None:
         return None
     reads = f"{label(case.blamed)} reads" if case.blamed else "The model gives"
     hint = "The model is not valid ONNX: `python -m onnx.checker FILE` says more; export it again."
-    return Told(f"{reads} {_and(absent)}, which no node makes.", hint, ids(case.blamed), quote=False)
+    return Told(f"{reads} {listed(absent)}, which no node makes.", hint, ids(case.blamed), quote=False)
 
 
 @rule("topk-limit", r"K exceeds the maximum value allowed \((\d+)\)")
@@ -509,7 +459,7 @@ PARSER = (
     plain("unsupported-attribute", r"does not support (?:training_mode == 1|the Dropout operator in training mode)",
           "{node} was exported in training mode.", _EVAL, quote=False),
     plain("unsupported-attribute", r"Setting softcap is not supported",
-          "{node} has a softcap, which TensorRT's attention does not have.", _OPSET, quote=False),
+          "{node} has a softcap, which TensorRT's attention does not have.", OPSET, quote=False),
     _transformation, _reduction, _outputs,
     plain("loop-scan-length", r"cannot infer the shape of scan output (.+?) since no trip limit was set",
           "{node} collects an output ({1}) at each step and has no trip count, so its length is not known.",
@@ -520,269 +470,3 @@ PARSER = (
 
 
 # --- targets, kernels and the machine -----------------------------------------------------------------
-
-_LESS_MEMORY = "Use smaller shapes or a smaller batch, or a lower workspace limit, and end other programs that use it."
-_WEIGHTS = {
-    "fp8": ("float8e4m3fn", "float8e5m2"),
-    "int4": ("int4", "uint4"),
-    "fp4": ("float4e2m1",),
-    "bf16": ("bfloat16",),
-}
-
-
-@rule(
-    "target-type",
-    r"Cannot compile for target\(s\) (?P<targets>.+?), because .*?HW-specific datatypes: (?P<types>[\w, ]+)",
-)
-def _target_type(m: re.Match[str], case: Case) -> Told:
-    kinds = [targets.NAMES.get(t.strip(), t.strip()) for t in m["types"].split(",") if t.strip()]
-    asked = [t for t in re.split(r"[,\s+]+", m["targets"]) if t]
-    lacking = [k for k in kinds if any(targets.has(t, k) is False for t in asked)] or kinds
-    needs = _and(f"{k.upper()} needs sm{targets.FIRST[k]} or later" for k in lacking if k in targets.FIRST)
-    message = (
-        f"{_and(asked)} {'have' if len(asked) > 1 else 'has'} no {_and(k.upper() for k in lacking).replace(' and ', ' and no ')}"
-        + (f": {needs}." if needs else ".")
-    )
-    ways = [w for w in [targets.advice(kinds, case.offered)] if w]
-    held = {
-        name for k in lacking for name in case.graph.tensors if case.graph.tensor(name).dtype in _WEIGHTS.get(k, ())
-    }
-    nodes = [n.id for n in case.graph.nodes if held & {*n.inputs, *n.outputs}]
-    quantized = all(n.op in {"QuantizeLinear", "DequantizeLinear"} for n in case.graph.nodes if n.id in nodes) and nodes
-    fits = [k for k in ("int4", "int8") if k not in lacking and all(targets.has(t, k) for t in asked)]
-    if quantized and fits:
-        ways.append(
-            "quantize the FP32 model to "
-            + " or ".join(fits)
-            + f" (`workbench quantize MODEL --to {fits[-1]} --rest fp16`)"
-        )
-    elif lacking == ["bf16"]:
-        ways.append("start from the FP32 model with --precision fp16")
-    return Told(message, "Use " + ", or ".join(ways) + "." if ways else None, nodes)
-
-
-@rule(
-    "target-operation",
-    r"Cannot compile operation '(?P<layer>.*?)' for [^:]*\((?P<target>SM\d+)\): (?P<why>.*?)\.?\s*\Z",
-)
-def _target_operation(m: re.Match[str], case: Case) -> Told:
-    target, node = m["target"].lower(), case.node_of(m["layer"])
-    message = f"Node {node.id if node else m['layer']} can't be built for {target}: {m['why'].strip()}."
-    ways = []
-    if "FP32 GEMM" in m["why"] and case.config.precision == "fp32":
-        ways.append("--precision fp16")
-    others = [t for t in case.offered if (targets.number(t) or 0) > (targets.number(target) or 999)]
-    ways += [w for w in [targets.advice(["fp32"], others)] if w]
-    return Told(message, "Use " + ", or ".join(ways) + "." if ways else None, ids(node) or [m["layer"]], quote=False)
-
-
-@rule(
-    "no-attention-kernel",
-    r"CHECK\(composite_op->is_decomposable\(\)\) failed.*?Attention operation was not supported by a dedicated kernel",
-)
-def _attention(_m: re.Match[str], case: Case) -> Told | None:
-    nodes = [n for n in case.graph.nodes if n.op == "Attention" and n.domain in {"", "ai.onnx"}]
-    if not nodes:
-        return None
-    graph = case.graph.at(case.config.profiles[0].sizes if case.config.profiles else {})
-    kinds = {n.id: _ONNX_TYPE.get(graph.tensor(n.inputs[0]).dtype, "") for n in nodes}
-    heads = {n.id: _head(n, graph) for n in nodes}
-    named = _and(f"{n.id}" for n in nodes[:5]) + (f" and {len(nodes) - 5} more" if len(nodes) > 5 else "")
-    low = [i for i in kinds if kinds[i] == "FP32"]
-    odd = {i: h for i, h in heads.items() if h is not None and not HEADS[0] <= h <= HEADS[1]}
-    known = sorted({k for k in kinds.values() if k})
-    message = f"{case.compiler} has no kernel for the Attention operator {named}" + (
-        f" in {_and(known)}" if known else ""
-    )
-    message += f" with heads of {_and(str(h) for h in sorted(set(odd.values())))} values." if odd else "."
-    if low and not odd:
-        return Told(message, f"Build with --precision fp16 or bf16. Or: {_OPSET}", list(kinds), quote=False)
-    if odd:
-        return Told(
-            message,
-            f"It has kernels in FP16 and BF16 for heads of {HEADS[0]} to {HEADS[1]} values. {_OPSET}",
-            list(odd),
-            quote=False,
-        )
-    return Told(message, _OPSET, list(kinds), quote=False)
-
-
-def _head(node: Node, graph: Graph) -> int | None:
-    """The size of one head, where it is known."""
-    shape = graph.tensor(node.inputs[0]).shape
-    if not shape or not isinstance(shape[-1], int):
-        return None
-    heads = int(node.attribute("q_num_heads", 0) or 0)
-    return shape[-1] if len(shape) == 4 else shape[-1] // heads if heads else None
-
-
-@rule("no-kernel", r"\A(?:Assertion \S+ failed\. )?(?P<layer>[^\n]+?) has no runners that implement it")
-def _no_runners(m: re.Match[str], case: Case) -> Told:
-    node = case.node_of(m["layer"])
-    if node is not None and node.op == "NonMaxSuppression":
-        return Told(
-            f"{label(node)} can't be built: {case.compiler} has no kernel for it.",
-            f"{_NMS} To cut: {_cut(node, case.graph)}",
-            [node.id],
-        )
-    types = [t for n in (node.inputs if node else ()) if (t := case.graph.tensor(n).dtype)]
-    with_types = f" with inputs of {_and(dict.fromkeys(types))}" if types else ""
-    message = f"{case.compiler} has no kernel for {label(node, m['layer'])}{with_types}."
-    return Told(
-        message,
-        f"Replace this node, or cut the graph around it{': ' + _cut(node, case.graph) if node else ''}.",
-        ids(node) or [m["layer"]],
-    )
-
-
-@rule("int8-convolution", r"CHECK\(dtype == myelinTypeFloat\b.*?myelinTypeFP8E4M3\) failed")
-def _no_int8(_m: re.Match[str], case: Case) -> Told | None:
-    """A list of a convolution's types that lacks INT8, for a model that has convolutions in INT8."""
-    nodes = int8_convolutions(case.graph)
-    return _int8(nodes) if nodes else None
-
-
-@rule(
-    "int8-convolution",
-    r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z| due to)",
-)
-def _no_int8_named(m: re.Match[str], case: Case) -> Told | None:
-    nodes = int8_convolutions(case.graph)
-    named = {n.id for n in case.nodes_in(m["layer"].strip())}
-    return _int8(nodes) if named & set(nodes) and "insufficient workspace" not in m.string else None
-
-
-def _int8(nodes: list[str]) -> Told:
-    return Told(
-        f"This version has no INT8 convolutions, and the model has {len(nodes)}: {', '.join(nodes[:5])}"
-        + (" and more." if len(nodes) > 5 else "."),
-        "Upgrade (TensorRT for RTX 1.7 builds them), quantize to fp8 instead (sm89 and later), or leave these "
-        "nodes: `workbench quantize --keep NAME`, keep= in Python.",
-        nodes,
-    )
-
-
-@rule(
-    "workspace",
-    r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)\.? due to insufficient workspace",
-)
-def _workspace(m: re.Match[str], case: Case) -> Told:
-    nodes = case.nodes_in(m["layer"])
-    named = _and(map(label, nodes)) or m["layer"].strip("'{} ")
-    limit = f" of {bytes_text(case.config.workspace)}" if case.config.workspace is not None else ""
-    return Told(
-        f"No kernel for {named} fits into the workspace{limit}.",
-        "Give more workspace (--workspace, workspace= in Python).",
-        ids(*nodes) or [named],
-    )
-
-
-@rule("out-of-memory", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
-def _no_memory_for(m: re.Match[str], case: Case) -> Told | None:
-    """The builder reports memory that is out for each kernel that it tries, goes on, and at last has none left."""
-    if not any(_memory.pattern.search(text) for text in case.said):
-        return None
-    nodes = case.nodes_in(m["layer"].strip())
-    named = _and(map(label, nodes)) or m["layer"].strip("'{} ")
-    message = f"TensorRT found no kernel for {named}, and reported that memory was out while it tried kernels."
-    return Told(message, _LESS_MEMORY, ids(*nodes) or [named])
-
-
-@rule("no-kernel", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
-def _no_implementation(m: re.Match[str], case: Case) -> Told:
-    nodes, layer = case.nodes_in(m["layer"].strip()), m["layer"].strip().strip("'{}")
-    named = label(nodes[0]) if len(nodes) == 1 else layer
-    low = case.config.precision != "fp32"
-    types = f" in {case.config.precision.upper()}" if low else ""
-    hint = (
-        f"Leave that node in FP32: `workbench cast MODEL --to {case.config.precision} --keep NAME -o OUT`."
-        if low and nodes
-        else None
-    )
-    return Told(f"TensorRT has no kernel for {named} on {case.targets}{types}.", hint, ids(*nodes) or [layer])
-
-
-@rule("code-generator", r"Error during shape inference of\s+(?P<what>[^\n]{1,300})")
-def _generator(m: re.Match[str], case: Case) -> Told:
-    """TensorRT accepted the model's shapes and then contradicted itself: not a shape of the model's."""
-    inner = re.search(r"\(([^(),]+)", m["what"])
-    node = case.node_of(inner[1]) if inner else None
-    where = f" near {label(node)}" if node is not None else ""
-    loops = [n for n in case.graph.nodes if n.op in RECURRENT]
-    hint = None
-    if case.config.precision == "bf16" and loops:
-        ops = "|".join(dict.fromkeys(n.op for n in loops))
-        hint = f"The model has {ops}: with TensorRT for RTX 1.7 such a model failed in BF16 and was built with --precision fp16. Try that."
-    return Told(
-        f"TensorRT took the model's shapes, and its code generator then failed on operations of its own{where}.",
-        hint,
-        ids(node),
-    )
-
-
-@rule(
-    "out-of-memory",
-    r"\AError Code:? \d+: OutOfMemory|Error Code:? \d+: OutOfMemory \(|cudaError 2: out of memory|Cuda Runtime \(out of memory\)|\bstd::bad_alloc\b",
-)
-def _memory(m: re.Match[str], _case: Case) -> Told:
-    size = re.search(r"Requested size was (\d+) bytes", m.string)
-    asked = f" when it asked for {bytes_text(int(size[1]))}" if size else ""
-    where = "The machine's memory" if "bad_alloc" in m[0] else "The GPU's memory"
-    return Told(
-        f"{where} was out{asked}.",
-        _LESS_MEMORY,
-    )
-
-
-@rule("gpu-not-supported", r"cannot run on this GPU")
-def _gpu(m: re.Match[str], case: Case) -> Told:
-    offered = f", or name a target to build for: {', '.join(case.offered)}" if case.offered else ""
-    return Told(
-        f"This TensorRT does not run on this machine's GPU: {words(m.string)}.",
-        f"Install the flavour for it (`workbench doctor`){offered}.",
-        quote=False,
-    )
-
-
-@rule("refit-needs-driver", r"CHECK\(status == CUDA_SUCCESS\) failed")
-def _refit(_m: re.Match[str], case: Case) -> Told | None:
-    asked = [n for n, on in (("refit", case.config.refit), ("strip_plan", case.config.strip_plan)) if on]
-    asked += [
-        f for f in case.config.flags if f.upper() in {"REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN"}
-    ]
-    if not asked or case.gpus:
-        return None
-    return Told(
-        "Refittable and stripped engines need an NVIDIA driver while they are built, and there is none here.",
-        f"Build without {_and(asked)}, or on a machine with a GPU.",
-    )
-
-
-@rule("missing-library", r"Unable to load library: (?P<file>[^\s:]+)")
-def _library(m: re.Match[str], case: Case) -> Told:
-    hint = (
-        "TensorRT for RTX comes without it: build without version_compatible."
-        if "lean" in m["file"] and case.config.version_compatible
-        else "Install the package that holds it."
-    )
-    return Told(f"TensorRT needs the library {m['file']}, which can't be loaded here.", hint)
-
-
-BUILDER = (
-    _memory, _gpu, _target_type, _target_operation, _refit, _library, _attention, _no_runners, _no_int8, _no_int8_named, _workspace, _no_memory_for,
-    _no_implementation, *TYPES, *LIMITS, *SHAPES, _generator,
-)  # fmt: skip
-"""Rules for what the builder says, the first that holds."""
-
-
-def int8_convolutions(graph: Graph) -> list[str]:
-    """Ids of the convolutions whose data come out of a DequantizeLinear of INT8."""
-    found = []
-    for node in graph.nodes:
-        source = graph.producer.get(node.inputs[0]) if node.op in {"Conv", "ConvTranspose"} and node.inputs else None
-        if source is None or source.op != "DequantizeLinear":
-            continue
-        zero = graph.tensor(source.inputs[2]).dtype if len(source.inputs) > 2 else "uint8"  # ONNX's default
-        if zero in {"int8", "uint8", ""}:
-            found.append(node.id)
-    return found

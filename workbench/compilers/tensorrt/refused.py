@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Rule, Told, words
-from workbench.compilers.tensorrt.causes import BUILDER, PARSER, REPLACE, ids, label
+from workbench.compilers.tensorrt.causes import PARSER, REPLACE
+from workbench.compilers.tensorrt.causes_builder import BUILDER
+from workbench.compilers.tensorrt.causes_text import ids, label
 from workbench.compilers.tensorrt.flavour import DEFAULT_TARGET
 from workbench.core.errors import BuildError, ConfigError, UnsupportedNodesError
 from workbench.model.graph import Graph

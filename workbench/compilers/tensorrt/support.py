@@ -16,7 +16,7 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
     """Ask the parser about every node.
 
     The parser stops at its first complaint and calls the nodes behind it supported without having looked at them;
-    whoever wants all of them cuts what was refused and asks again (`workbench.compilers.torch_tensorrt.planned.by_parser`).
+    whoever wants all of them cuts what was refused and asks again (`workbench.compilers.torch_tensorrt.by_parser.by_parser`).
 
     Args:
         reporter: Where progress goes.

@@ -18,7 +18,7 @@ from workbench.compilers.torch_tensorrt import shim
 from workbench.compilers.torch_tensorrt.causes import COMPILE, LOAD, way_out
 from workbench.compilers.torch_tensorrt.export import cast, export, prepare
 from workbench.compilers.torch_tensorrt.partition import Partition, Segment
-from workbench.compilers.torch_tensorrt.planned import MIN_BLOCK_SIZE, _versions, specification
+from workbench.compilers.torch_tensorrt.planned import MIN_BLOCK_SIZE, specification, versions
 from workbench.compilers.torch_tensorrt.record import qualified, recording
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, StoreError, first_lines
 from workbench.core.worker import hint_of
@@ -164,7 +164,7 @@ def compile_module(
         "workspace": workspace, "how": how, "shapes": {n: str(r) for n, r in shapes.inputs.items()} if shapes else {},
     }  # fmt: skip
     partition = Partition(
-        name or type(module).__name__, "torch_tensorrt", bool(options.get("dryrun")), segments, settings, _versions(torch_tensorrt),
+        name or type(module).__name__, "torch_tensorrt", bool(options.get("dryrun")), segments, settings, versions(torch_tensorrt),
         dict(found.unsupported),
     )  # fmt: skip
     return Compiled(made, how, examples, partition, dynamic)

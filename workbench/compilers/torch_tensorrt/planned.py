@@ -7,66 +7,38 @@ need no Torch-TensorRT and serve ONNX files too, but their operators are ONNX's.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import compilers
-from workbench.build import Build, _in_own_names, check_profiles
-from workbench.build_folder import opt_shapes, opt_values
+from workbench.build import check_profiles
 from workbench.compilers.config import BuildConfig
-from workbench.compilers.torch_tensorrt.partition import METHODS, Operator, Partition, Segment, Side
-from workbench.compilers.torch_tensorrt.rest import (
-    STAND_IN,
-    named,
-    ordered,
-    reads,
-    rest,
-    segments,
-    sources,
-    tops,
-    write,
-)
+from workbench.compilers.torch_tensorrt.by_builder import by_builder
+from workbench.compilers.torch_tensorrt.by_parser import QUICK_BYTES, QUICK_NODES, OnJob, by_parser
+from workbench.compilers.torch_tensorrt.partition import METHODS, Partition, Segment
 from workbench.compilers.torch_tensorrt.shim import INSTALL, installed
 from workbench.core.errors import (
-    BuildError,
     CompilerUnavailableError,
     ConfigError,
     ModelError,
-    WorkerCrashedError,
     first_lines,
 )
 from workbench.core.jobs import Job
 from workbench.core.units import bytes_text
 from workbench.hardware.machine import gpus
 from workbench.model.model import Model
-from workbench.model.provenance import Source
-from workbench.model.shape_profile import ShapeProfile, ValueRange
+from workbench.model.shape_profile import ShapeProfile
 from workbench.model.sources import _FACTORY, sample_folder, samples
 from workbench.model.trust import torch_source, trusted
 
 if TYPE_CHECKING:
     from workbench.core.store import Store
     from workbench.core.worker import Reporter
-    from workbench.engine import Engine
-    from workbench.model.graph import Graph
 
 MIN_BLOCK_SIZE = 5
 """Torch-TensorRT's own default: a block of fewer operators is left to PyTorch."""
-
-QUICK_NODES, QUICK_BYTES = 2000, 200_000_000
-"""Size of a model up to which the builder is asked without being asked for: TensorRT for RTX times no kernels while it
-builds, and took 0.7 to 1.7 s on 2 CPU cores for models of up to 1,825 nodes and of up to 94 MB."""
-
-PATIENCE = 10.0
-"""Seconds after which what was refused is no longer cut out to ask about the rest; at least one more time it is."""
-
-OnJob = Callable[[Job], None] | None
 
 
 def partition(
@@ -310,7 +282,7 @@ def task(
             "min_block_size": min_block_size, "precision": precision, "torch_executed_ops": torch_executed_ops,
             "target": target or "current", "shapes": {n: str(r) for n, r in shapes.inputs.items()} if shapes else {},
         },
-        _versions(torch_tensorrt), dict(found.unsupported), round(time.perf_counter() - begin, 3),
+        versions(torch_tensorrt), dict(found.unsupported), round(time.perf_counter() - begin, 3),
     ).to_dict()  # fmt: skip
 
 
@@ -328,7 +300,8 @@ def _inputs(program: Any) -> list[str]:
     return [str(name) for name in program.graph_signature.user_inputs]
 
 
-def _versions(torch_tensorrt: Any) -> dict[str, str]:
+def versions(torch_tensorrt: Any) -> dict[str, str]:
+    """Versions of PyTorch, Torch-TensorRT and TensorRT that a partition depends on."""
     import torch
 
     found = {"torch": str(torch.__version__), "torch_tensorrt": str(torch_tensorrt.__version__)}
@@ -339,292 +312,3 @@ def _versions(torch_tensorrt: Any) -> dict[str, str]:
 
 
 # --- TensorRT itself ----------------------------------------------------------------------------------
-
-
-def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob = None) -> Partition:
-    """What TensorRT's builder takes of an ONNX model: it is built, and what is refused is cut out and the rest built.
-
-    The whole model is built as `Session.build` does, so an engine that is there already answers at once, and one that is
-    built now is there for later. The rest is built as one network at the opt shapes, and is not kept.
-
-    Args:
-        model: The model.
-        store: Where engines are kept.
-        config: Target, precision and shapes.
-        on_job: Called with each job.
-
-    Raises:
-        ConfigError: shapes or options do not fit.
-        CompilerUnavailableError: TensorRT is not installed.
-    """
-    from workbench.precision import cast
-
-    begin = time.perf_counter()
-    compiler = compilers.get(config.compiler)
-    config = compiler.complete(config)
-    check_profiles(model, config)
-    build = Build(model, config, store, on_job=on_job)
-    built: Engine | None = None
-    refused: BuildError | None = None
-    try:
-        built = build.start().result()
-    except BuildError as error:
-        refused = error
-    if config.precision != "fp32":
-        model = cast(model, config.precision, store, on_job=on_job)
-    graph = model.graph
-    reasons: dict[str, str] = {}
-    refusals: list[dict[str, Any]] = []
-    proven = refused is None
-    at = graph if refused is None else graph.at(opt_shapes(config), opt_values(config))
-    while refused is not None:
-        found = named(refused.details, graph)
-        if not found and len(graph.nodes) <= QUICK_NODES and model.bytes <= QUICK_BYTES:
-            found = _searched(model, at, set(reasons), config, compiler, store, on_job)
-        news = {i: why or first_lines(refused, 2) for i, why in found.items() if i not in reasons}
-        refusals.append({"code": refused.code, "message": refused.message, "hint": refused.hint, "nodes": list(news)})
-        reasons |= news
-        if not news or (len(refusals) > 1 and time.perf_counter() - begin > PATIENCE):
-            break
-        refused, proven = _builds(model, at, set(reasons), config, compiler, store, on_job)
-    nodes = tops(graph)
-    if refusals and not reasons:
-        # No node is named, so all that is known is that the model as a whole is refused.
-        reasons = {n.id: "the builder refused the model and named no node" for n in nodes}
-    taken = {i for i, n in enumerate(nodes) if n.id not in reasons}
-    parts = segments(taken, sources(graph))
-    left = rest(at, {i for i in range(len(nodes)) if i not in taken}) if refusals and proven else None
-    notes = (f"What refused nodes give has sizes that depend on data; the rest was built with {STAND_IN} for each.",)
-    size = built.bytes if built is not None else None
-    settings = {
-        "target": "+".join(config.targets), "precision": config.precision,
-        "shapes": config.profiles[0].texts if config.profiles else {},
-    }  # fmt: skip
-    return Partition(
-        model.name, "builder", False, _segments(model, parts, reasons, size), settings,
-        {compiler.name: compiler.version()}, dict(Counter(n.op for n in nodes if n.id in reasons)),
-        round(time.perf_counter() - begin, 3), tuple(refusals), proven,
-        notes if left is not None and left[1] else (),
-    )  # fmt: skip
-
-
-def _searched(
-    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
-) -> dict[str, str]:  # fmt: skip
-    """The first node up to which the model is refused, found by halving, for an error that names none.
-
-    Returns:
-        Its id with the reason; empty where some part of the model can't be asked about alone.
-    """
-    nodes = tops(at)
-    order = [nodes[i].id for i in ordered(sources(at)) if nodes[i].id not in cut]
-    low, high = 0, len(order)  # the first `low` nodes build, the first `high` are refused
-    while high - low > 1:
-        middle = (low + high) // 2
-        error, built = _builds(model, at, cut | set(order[middle:]), config, compiler, store, on_job)
-        if error is None and not built:
-            return {}
-        low, high = (middle, high) if built else (low, middle)
-    if not order:
-        return {}
-    before = f"without it, the {low} nodes before it build; with it they" if low else "alone it"
-    return {order[low]: f"{before} {'are' if low else 'is'} refused by the builder, which names no node"}
-
-
-def _builds(
-    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
-) -> tuple[BuildError | None, bool]:  # fmt: skip
-    """Whether the model without the nodes `cut` builds: the error where it is refused, and whether it was built."""
-    nodes = tops(at)
-    indices = {i for i, n in enumerate(nodes) if n.id in cut}
-    if len(indices) == len(nodes):
-        return None, True  # nothing is left that could be refused
-    left = rest(at, indices)
-    if left is None:
-        return None, False
-    proto, assumed = left
-    values = {n: r for p in config.profiles for n, r in p.values.items() if n in {v.name for v in proto.graph.input}}
-    usual = {n: ValueRange(min=r.opt, opt=r.opt, max=r.opt) for n, r in values.items()}
-    config = config.replace(profiles=(ShapeProfile(inputs={}, values=usual),) if usual else ())
-    with store.scratch("partition") as folder:
-        (folder / "model").mkdir()
-        (folder / "build").mkdir()
-        job = Job(compiler.task, {}, title=f"partition of {model.name}", preload=compiler.preload)
-        if on_job is not None:
-            on_job(job)
-        job.start(
-            model=str(write(model, proto, folder / "model")), config=config.to_dict(), folder=str(folder / "build"),
-            **compiler.arguments(),
-        )  # fmt: skip
-        try:
-            job.result()
-        except BuildError as error:
-            if assumed:  # the sizes that stand in for others may be what it does not take
-                return None, False
-            return _in_own_names(error, at.needs_renaming()), False
-        except (ConfigError, WorkerCrashedError):
-            # What a cut node gave is read as a shape, or the compiler crashed: nothing is known of the rest.
-            return None, False
-    return None, True
-
-
-def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) -> Partition:
-    """Which nodes of an ONNX model TensorRT's parser takes, as segments in an order in which they could run.
-
-    The parser stops at the first node that it refuses, so what it refused is cut out and it is asked again.
-
-    Args:
-        model: The model.
-        module: The TensorRT module to ask.
-        store: Where files go meanwhile.
-        on_job: Called with each job.
-
-    Raises:
-        CompilerUnavailableError: it is not installed.
-    """
-    graph = model.graph
-    nodes = tops(graph)
-    first: dict[str, Any] | None = None
-    refused: dict[str, str] = {}
-    seconds, proven, left = 0.0, False, list(range(len(nodes)))
-    with store.scratch("partition") as folder:
-        for attempt in itertools.count():
-            place = folder / str(attempt)
-            place.mkdir()
-            file = model.path.resolve()
-            if attempt or graph.rewritten:
-                without = rest(graph, [int(i) for i in refused], open_shapes=True) if attempt else (graph.proto, False)
-                if without is None:
-                    proven = len(refused) == len(nodes)
-                    break
-                file = write(model, without[0], place)
-            operators = sorted({nodes[i].op for i in left if nodes[i].domain in {"", "ai.onnx"}})
-            job = Job(
-                "workbench.compilers.tensorrt.support:support",
-                {"module": module, "model": str(file), "operators": operators}, title=f"partition of {model.name}",
-            )  # fmt: skip
-            if on_job is not None:
-                on_job(job)
-            answer = job.result()
-            seconds += job.seconds
-            first = first or answer
-            news = {str(left[int(i)]): why for i, why in answer["refused"].items()}
-            news |= {
-                str(i): "TensorRT's parser does not know this operation"
-                for i in left if nodes[i].op in set(answer["unknown"]) and nodes[i].domain in {"", "ai.onnx"}
-            }  # fmt: skip
-            refused |= {i: why for i, why in news.items() if i not in refused}
-            if not news:
-                proven = True
-                break
-            if attempt and seconds > PATIENCE:
-                break
-            left = [i for i in range(len(nodes)) if str(i) not in refused]
-    assert first is not None
-    return from_parser(model, {**first, "refused": refused}, module=module, seconds=seconds, proven=proven)
-
-
-def from_parser(
-    model: Model, found: Mapping[str, Any], *, module: str, seconds: float = 0.0, proven: bool = True
-) -> Partition:
-    """The partition that the parser's answer (`workbench.compilers.tensorrt.support`) stands for."""
-    # The parser counts the nodes of the main graph; bodies of loops and branches go with their node.
-    nodes = tops(model.graph)
-    refused: dict[str, str] = found["refused"]
-    inside = {i for group in found["groups"] for i in group}
-    taken = {i for i in inside if str(i) not in refused}
-    # Left out of every group and not refused: the parser gives no reason for a node behind a refused one.
-    reasons = {
-        nodes[i].id: refused.get(str(i), "TensorRT's parser does not take it here")
-        for i in range(len(nodes)) if i not in taken
-    }  # fmt: skip
-    before = sources(model.graph)
-    if taken == inside:
-        units = [("tensorrt", list(group)) for group in found["groups"]]
-        parts = _ordered([*units, *(("fallback", [i]) for i in range(len(nodes)) if i not in inside)], before)
-    else:
-        parts = segments(taken, before)
-    return Partition(
-        model.name, "parser", True, _segments(model, parts, reasons), {}, {module: found["version"]},
-        dict(Counter(nodes[int(i)].op for i in refused)), round(seconds, 3), (), proven,
-    )  # fmt: skip
-
-
-def _segments(
-    model: Model, parts: Sequence[tuple[str, list[int]]], reasons: Mapping[str, str], size: int | None = None
-) -> tuple[Segment, ...]:
-    """Parts of the main graph's nodes as segments, with what goes in and out of each.
-
-    Args:
-        model: The model.
-        parts: Side and node indices of each, in order.
-        reasons: Why a node falls back, by its id.
-        size: Bytes of the engine, where the whole model is one.
-    """
-    graph = model.graph
-    nodes, read = tops(graph), reads(graph)
-
-    def operator(i: int) -> Operator:
-        node = nodes[i]
-        return Operator(node.id, node.op, model.provenance.get(node.id) or Source(), reasons.get(node.id, ""))
-
-    def told(name: str) -> dict[str, Any]:
-        tensor = graph.tensor(name)
-        shape = None if tensor.shape is None else [d if isinstance(d, int) else str(d or "?") for d in tensor.shape]
-        return {"name": name, "shape": shape, "dtype": tensor.dtype}
-
-    out: list[Segment] = []
-    for side, members in parts:
-        own, inner = {o for i in members for o in nodes[i].outputs if o}, set(members)
-        into = dict.fromkeys(t for i in members for t in sorted(read[i]) if t not in own and t not in graph.constants)
-        used = {t for j in range(len(nodes)) if j not in inner for t in read[j]} | set(graph.outputs)
-        gives = [o for o in dict.fromkeys(o for i in members for o in nodes[i].outputs) if o in used]
-        kind: Side = "tensorrt" if side == "tensorrt" else "fallback"
-        out.append(
-            Segment(
-                kind, tuple(operator(i) for i in members), tuple(map(told, into)), tuple(map(told, gives)), "", size
-            )
-        )
-    return tuple(out)
-
-
-def _ordered(units: Sequence[tuple[str, list[int]]], before: Sequence[Sequence[int]]) -> list[tuple[str, list[int]]]:
-    """Units in an order in which each has its inputs; neighbours that both fall back become one.
-
-    Args:
-        units: Side and node indices; every node is in exactly one.
-        before: For each node the nodes that it reads from.
-    """
-    unit_of = {i: u for u, (_side, members) in enumerate(units) for i in members}
-    needs = [{unit_of[b] for i in members for b in before[i]} - {u} for u, (_side, members) in enumerate(units)]
-    after: list[list[int]] = [[] for _ in units]
-    for u, wanted in enumerate(needs):
-        for w in wanted:
-            after[w].append(u)
-    left = [len(wanted) for wanted in needs]
-    queues: dict[str, list[tuple[int, int]]] = {"tensorrt": [], "fallback": []}
-    for u, count in enumerate(left):
-        if count == 0:
-            heapq.heappush(queues[units[u][0]], (units[u][1][0], u))
-    out: list[tuple[str, list[int]]] = []
-    done = 0
-    while queues["tensorrt"] or queues["fallback"]:
-        # Stay in the fallback while something there can run: fewer changes between the two.
-        side = (
-            "fallback"
-            if queues["fallback"] and (not queues["tensorrt"] or (out and out[-1][0] == "fallback"))
-            else "tensorrt"
-        )
-        _first, u = heapq.heappop(queues[side])
-        done += 1
-        if side == "fallback" and out and out[-1][0] == "fallback":
-            out[-1][1].extend(units[u][1])
-        else:
-            out.append((side, list(units[u][1])))
-        for v in after[u]:
-            left[v] -= 1
-            if left[v] == 0:
-                heapq.heappush(queues[units[v][0]], (units[v][1][0], v))
-    if done < len(units):
-        raise ModelError("The parser's parts of the model depend on each other in a circle, so they have no order.")
-    return out

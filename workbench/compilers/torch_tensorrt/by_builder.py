@@ -1,0 +1,165 @@
+"""A partition found by building: refused nodes are cut out until the rest builds."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from workbench import compilers
+from workbench.build import Build, _in_own_names, check_profiles
+from workbench.build_folder import opt_shapes, opt_values
+from workbench.compilers.config import BuildConfig
+from workbench.compilers.torch_tensorrt.by_parser import PATIENCE, QUICK_BYTES, QUICK_NODES, OnJob, segments_of
+from workbench.compilers.torch_tensorrt.partition import Partition
+from workbench.compilers.torch_tensorrt.rest import (
+    STAND_IN,
+    named,
+    ordered,
+    rest,
+    segments,
+    sources,
+    tops,
+    write,
+)
+from workbench.core.errors import (
+    BuildError,
+    ConfigError,
+    WorkerCrashedError,
+    first_lines,
+)
+from workbench.core.jobs import Job
+from workbench.model.model import Model
+from workbench.model.shape_profile import ShapeProfile, ValueRange
+
+if TYPE_CHECKING:
+    from workbench.core.store import Store
+    from workbench.engine import Engine
+    from workbench.model.graph import Graph
+
+
+def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob = None) -> Partition:
+    """What TensorRT's builder takes of an ONNX model: it is built, and what is refused is cut out and the rest built.
+
+    The whole model is built as `Session.build` does, so an engine that is there already answers at once, and one that is
+    built now is there for later. The rest is built as one network at the opt shapes, and is not kept.
+
+    Args:
+        model: The model.
+        store: Where engines are kept.
+        config: Target, precision and shapes.
+        on_job: Called with each job.
+
+    Raises:
+        ConfigError: shapes or options do not fit.
+        CompilerUnavailableError: TensorRT is not installed.
+    """
+    from workbench.precision import cast
+
+    begin = time.perf_counter()
+    compiler = compilers.get(config.compiler)
+    config = compiler.complete(config)
+    check_profiles(model, config)
+    build = Build(model, config, store, on_job=on_job)
+    built: Engine | None = None
+    refused: BuildError | None = None
+    try:
+        built = build.start().result()
+    except BuildError as error:
+        refused = error
+    if config.precision != "fp32":
+        model = cast(model, config.precision, store, on_job=on_job)
+    graph = model.graph
+    reasons: dict[str, str] = {}
+    refusals: list[dict[str, Any]] = []
+    proven = refused is None
+    at = graph if refused is None else graph.at(opt_shapes(config), opt_values(config))
+    while refused is not None:
+        found = named(refused.details, graph)
+        if not found and len(graph.nodes) <= QUICK_NODES and model.bytes <= QUICK_BYTES:
+            found = _searched(model, at, set(reasons), config, compiler, store, on_job)
+        news = {i: why or first_lines(refused, 2) for i, why in found.items() if i not in reasons}
+        refusals.append({"code": refused.code, "message": refused.message, "hint": refused.hint, "nodes": list(news)})
+        reasons |= news
+        if not news or (len(refusals) > 1 and time.perf_counter() - begin > PATIENCE):
+            break
+        refused, proven = _builds(model, at, set(reasons), config, compiler, store, on_job)
+    nodes = tops(graph)
+    if refusals and not reasons:
+        # No node is named, so all that is known is that the model as a whole is refused.
+        reasons = {n.id: "the builder refused the model and named no node" for n in nodes}
+    taken = {i for i, n in enumerate(nodes) if n.id not in reasons}
+    parts = segments(taken, sources(graph))
+    left = rest(at, {i for i in range(len(nodes)) if i not in taken}) if refusals and proven else None
+    notes = (f"What refused nodes give has sizes that depend on data; the rest was built with {STAND_IN} for each.",)
+    size = built.bytes if built is not None else None
+    settings = {
+        "target": "+".join(config.targets), "precision": config.precision,
+        "shapes": config.profiles[0].texts if config.profiles else {},
+    }  # fmt: skip
+    return Partition(
+        model.name, "builder", False, segments_of(model, parts, reasons, size), settings,
+        {compiler.name: compiler.version()}, dict(Counter(n.op for n in nodes if n.id in reasons)),
+        round(time.perf_counter() - begin, 3), tuple(refusals), proven,
+        notes if left is not None and left[1] else (),
+    )  # fmt: skip
+
+
+def _searched(
+    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
+) -> dict[str, str]:  # fmt: skip
+    """The first node up to which the model is refused, found by halving, for an error that names none.
+
+    Returns:
+        Its id with the reason; empty where some part of the model can't be asked about alone.
+    """
+    nodes = tops(at)
+    order = [nodes[i].id for i in ordered(sources(at)) if nodes[i].id not in cut]
+    low, high = 0, len(order)  # the first `low` nodes build, the first `high` are refused
+    while high - low > 1:
+        middle = (low + high) // 2
+        error, built = _builds(model, at, cut | set(order[middle:]), config, compiler, store, on_job)
+        if error is None and not built:
+            return {}
+        low, high = (middle, high) if built else (low, middle)
+    if not order:
+        return {}
+    before = f"without it, the {low} nodes before it build; with it they" if low else "alone it"
+    return {order[low]: f"{before} {'are' if low else 'is'} refused by the builder, which names no node"}
+
+
+def _builds(
+    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
+) -> tuple[BuildError | None, bool]:  # fmt: skip
+    """Whether the model without the nodes `cut` builds: the error where it is refused, and whether it was built."""
+    nodes = tops(at)
+    indices = {i for i, n in enumerate(nodes) if n.id in cut}
+    if len(indices) == len(nodes):
+        return None, True  # nothing is left that could be refused
+    left = rest(at, indices)
+    if left is None:
+        return None, False
+    proto, assumed = left
+    values = {n: r for p in config.profiles for n, r in p.values.items() if n in {v.name for v in proto.graph.input}}
+    usual = {n: ValueRange(min=r.opt, opt=r.opt, max=r.opt) for n, r in values.items()}
+    config = config.replace(profiles=(ShapeProfile(inputs={}, values=usual),) if usual else ())
+    with store.scratch("partition") as folder:
+        (folder / "model").mkdir()
+        (folder / "build").mkdir()
+        job = Job(compiler.task, {}, title=f"partition of {model.name}", preload=compiler.preload)
+        if on_job is not None:
+            on_job(job)
+        job.start(
+            model=str(write(model, proto, folder / "model")), config=config.to_dict(), folder=str(folder / "build"),
+            **compiler.arguments(),
+        )  # fmt: skip
+        try:
+            job.result()
+        except BuildError as error:
+            if assumed:  # the sizes that stand in for others may be what it does not take
+                return None, False
+            return _in_own_names(error, at.needs_renaming()), False
+        except (ConfigError, WorkerCrashedError):
+            # What a cut node gave is read as a shape, or the compiler crashed: nothing is known of the rest.
+            return None, False
+    return None, True

@@ -1,0 +1,199 @@
+"""A partition as TensorRT's ONNX parser sees it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.compilers.torch_tensorrt.partition import Operator, Partition, Segment, Side
+from workbench.compilers.torch_tensorrt.rest import (
+    reads,
+    rest,
+    segments,
+    sources,
+    tops,
+    write,
+)
+from workbench.core.errors import (
+    ModelError,
+)
+from workbench.core.jobs import Job
+from workbench.model.model import Model
+from workbench.model.provenance import Source
+
+if TYPE_CHECKING:
+    from workbench.core.store import Store
+
+QUICK_NODES, QUICK_BYTES = 2000, 200_000_000
+"""Size of a model up to which the builder is asked without being asked for: TensorRT for RTX times no kernels while it
+builds, and took 0.7 to 1.7 s on 2 CPU cores for models of up to 1,825 nodes and of up to 94 MB."""
+
+PATIENCE = 10.0
+"""Seconds after which what was refused is no longer cut out to ask about the rest; at least one more time it is."""
+
+OnJob = Callable[[Job], None] | None
+
+
+def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) -> Partition:
+    """Which nodes of an ONNX model TensorRT's parser takes, as segments in an order in which they could run.
+
+    The parser stops at the first node that it refuses, so what it refused is cut out and it is asked again.
+
+    Args:
+        model: The model.
+        module: The TensorRT module to ask.
+        store: Where files go meanwhile.
+        on_job: Called with each job.
+
+    Raises:
+        CompilerUnavailableError: it is not installed.
+    """
+    graph = model.graph
+    nodes = tops(graph)
+    first: dict[str, Any] | None = None
+    refused: dict[str, str] = {}
+    seconds, proven, left = 0.0, False, list(range(len(nodes)))
+    with store.scratch("partition") as folder:
+        for attempt in itertools.count():
+            place = folder / str(attempt)
+            place.mkdir()
+            file = model.path.resolve()
+            if attempt or graph.rewritten:
+                without = rest(graph, [int(i) for i in refused], open_shapes=True) if attempt else (graph.proto, False)
+                if without is None:
+                    proven = len(refused) == len(nodes)
+                    break
+                file = write(model, without[0], place)
+            operators = sorted({nodes[i].op for i in left if nodes[i].domain in {"", "ai.onnx"}})
+            job = Job(
+                "workbench.compilers.tensorrt.support:support",
+                {"module": module, "model": str(file), "operators": operators}, title=f"partition of {model.name}",
+            )  # fmt: skip
+            if on_job is not None:
+                on_job(job)
+            answer = job.result()
+            seconds += job.seconds
+            first = first or answer
+            news = {str(left[int(i)]): why for i, why in answer["refused"].items()}
+            news |= {
+                str(i): "TensorRT's parser does not know this operation"
+                for i in left if nodes[i].op in set(answer["unknown"]) and nodes[i].domain in {"", "ai.onnx"}
+            }  # fmt: skip
+            refused |= {i: why for i, why in news.items() if i not in refused}
+            if not news:
+                proven = True
+                break
+            if attempt and seconds > PATIENCE:
+                break
+            left = [i for i in range(len(nodes)) if str(i) not in refused]
+    assert first is not None
+    return from_parser(model, {**first, "refused": refused}, module=module, seconds=seconds, proven=proven)
+
+
+def from_parser(
+    model: Model, found: Mapping[str, Any], *, module: str, seconds: float = 0.0, proven: bool = True
+) -> Partition:
+    """The partition that the parser's answer (`workbench.compilers.tensorrt.support`) stands for."""
+    # The parser counts the nodes of the main graph; bodies of loops and branches go with their node.
+    nodes = tops(model.graph)
+    refused: dict[str, str] = found["refused"]
+    inside = {i for group in found["groups"] for i in group}
+    taken = {i for i in inside if str(i) not in refused}
+    # Left out of every group and not refused: the parser gives no reason for a node behind a refused one.
+    reasons = {
+        nodes[i].id: refused.get(str(i), "TensorRT's parser does not take it here")
+        for i in range(len(nodes)) if i not in taken
+    }  # fmt: skip
+    before = sources(model.graph)
+    if taken == inside:
+        units = [("tensorrt", list(group)) for group in found["groups"]]
+        parts = _ordered([*units, *(("fallback", [i]) for i in range(len(nodes)) if i not in inside)], before)
+    else:
+        parts = segments(taken, before)
+    return Partition(
+        model.name, "parser", True, segments_of(model, parts, reasons), {}, {module: found["version"]},
+        dict(Counter(nodes[int(i)].op for i in refused)), round(seconds, 3), (), proven,
+    )  # fmt: skip
+
+
+def segments_of(
+    model: Model, parts: Sequence[tuple[str, list[int]]], reasons: Mapping[str, str], size: int | None = None
+) -> tuple[Segment, ...]:
+    """Parts of the main graph's nodes as segments, with what goes in and out of each.
+
+    Args:
+        model: The model.
+        parts: Side and node indices of each, in order.
+        reasons: Why a node falls back, by its id.
+        size: Bytes of the engine, where the whole model is one.
+    """
+    graph = model.graph
+    nodes, read = tops(graph), reads(graph)
+
+    def operator(i: int) -> Operator:
+        node = nodes[i]
+        return Operator(node.id, node.op, model.provenance.get(node.id) or Source(), reasons.get(node.id, ""))
+
+    def told(name: str) -> dict[str, Any]:
+        tensor = graph.tensor(name)
+        shape = None if tensor.shape is None else [d if isinstance(d, int) else str(d or "?") for d in tensor.shape]
+        return {"name": name, "shape": shape, "dtype": tensor.dtype}
+
+    out: list[Segment] = []
+    for side, members in parts:
+        own, inner = {o for i in members for o in nodes[i].outputs if o}, set(members)
+        into = dict.fromkeys(t for i in members for t in sorted(read[i]) if t not in own and t not in graph.constants)
+        used = {t for j in range(len(nodes)) if j not in inner for t in read[j]} | set(graph.outputs)
+        gives = [o for o in dict.fromkeys(o for i in members for o in nodes[i].outputs) if o in used]
+        kind: Side = "tensorrt" if side == "tensorrt" else "fallback"
+        out.append(
+            Segment(
+                kind, tuple(operator(i) for i in members), tuple(map(told, into)), tuple(map(told, gives)), "", size
+            )
+        )
+    return tuple(out)
+
+
+def _ordered(units: Sequence[tuple[str, list[int]]], before: Sequence[Sequence[int]]) -> list[tuple[str, list[int]]]:
+    """Units in an order in which each has its inputs; neighbours that both fall back become one.
+
+    Args:
+        units: Side and node indices; every node is in exactly one.
+        before: For each node the nodes that it reads from.
+    """
+    unit_of = {i: u for u, (_side, members) in enumerate(units) for i in members}
+    needs = [{unit_of[b] for i in members for b in before[i]} - {u} for u, (_side, members) in enumerate(units)]
+    after: list[list[int]] = [[] for _ in units]
+    for u, wanted in enumerate(needs):
+        for w in wanted:
+            after[w].append(u)
+    left = [len(wanted) for wanted in needs]
+    queues: dict[str, list[tuple[int, int]]] = {"tensorrt": [], "fallback": []}
+    for u, count in enumerate(left):
+        if count == 0:
+            heapq.heappush(queues[units[u][0]], (units[u][1][0], u))
+    out: list[tuple[str, list[int]]] = []
+    done = 0
+    while queues["tensorrt"] or queues["fallback"]:
+        # Stay in the fallback while something there can run: fewer changes between the two.
+        side = (
+            "fallback"
+            if queues["fallback"] and (not queues["tensorrt"] or (out and out[-1][0] == "fallback"))
+            else "tensorrt"
+        )
+        _first, u = heapq.heappop(queues[side])
+        done += 1
+        if side == "fallback" and out and out[-1][0] == "fallback":
+            out[-1][1].extend(units[u][1])
+        else:
+            out.append((side, list(units[u][1])))
+        for v in after[u]:
+            left[v] -= 1
+            if left[v] == 0:
+                heapq.heappush(queues[units[v][0]], (units[v][1][0], v))
+    if done < len(units):
+        raise ModelError("The parser's parts of the model depend on each other in a circle, so they have no order.")
+    return out
