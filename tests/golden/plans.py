@@ -172,7 +172,7 @@ def session_in(home: Path) -> Iterator[Any]:
 
 def plan_of(session: Any, case: Case) -> dict[str, Any]:
     """The plan of a case as plain data (see `canonical`), or ``refused`` with the code of the error."""
-    from workbench.errors import WorkbenchError
+    from workbench import WorkbenchError
 
     name, shapes = f"{case.model}|{case.open}" if case.open else case.model, shapes_of(case)
     try:

@@ -2,13 +2,14 @@
 
     python tests/data/store_0.1/make.py
 
-Run it only at a commit that still writes the format of 0.1.0 (the store's ``format`` file says 1). A later version
-would write a later format, and the archive would no longer be what it is kept for.
+Run it only at commit 7619e58, with this file and ``tests/support`` added. It imports the modules of that commit. A later
+commit writes a later format, and the archive would no longer be what it is kept for.
 
 Everything is made below one fixed folder, `PLACE`, with copies of the code and the sample models, so that no path of
 the machine gets into the archive. The script empties the ``engine`` files of TensorRT for RTX: they hold NVIDIA's
 compiled code. `tests/support/store_0_1.py` unpacks the archive.
 """
+# ruff: noqa: I001 - some modules that it imports are only in that commit
 
 from __future__ import annotations
 
