@@ -123,14 +123,13 @@ def fusions(
 ) -> None:
     """Show which operations of MODEL the compiler turns into one kernel."""
     check_written({"--engine": engine, "--html": html}, [model])
-    if compiler == "tensorrt":
-        import importlib.util
+    from workbench import compilers
+    from workbench.compilers.base import Builds
+    from workbench.core.jobs import prepare, prepare_guard
 
-        from workbench.core.jobs import prepare, prepare_guard
-
-        # The worker needs as long to start as this process: let both start together.
-        name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"
-        prepare((name, "workbench.compilers.tensorrt.build"))
+    # The worker needs as long to start as this process: let both start together.
+    if (found := compilers.find(compiler, Builds)) is not None:
+        prepare(found.preload)
         prepare_guard()  # for shape inference
     from workbench.compilers.config import BuildConfig
     from workbench.model.shape_profile import ShapeProfile

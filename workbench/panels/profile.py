@@ -23,7 +23,7 @@ from workbench.analysis.times import (
 )
 from workbench.charts import plan as figures
 from workbench.charts import time as figures_time
-from workbench.compilers.base import Ability
+from workbench.compilers.base import Profiles
 from workbench.compilers.tensorrt import trtexec
 from workbench.core.errors import CancelledError, WorkbenchError
 from workbench.core.units import bytes_text, count_text, ms_text
@@ -391,7 +391,7 @@ class ProfilePanel(Panel):
         if self._job is not None and self._job.status == "running":
             return
         try:
-            compilers.require(engine.config.compiler, Ability.PROFILE)
+            compilers.require(engine.config.compiler, Profiles)
             reason = None
         except WorkbenchError as error:
             reason = error.message

@@ -267,8 +267,9 @@ def _by_tensorrt(
 ) -> Path:  # fmt: skip
     """The cache of TensorRT 10's own calibrator on the batches; kept, so that it runs once."""
     from workbench import compilers
+    from workbench.compilers.base import Calibrates
 
-    compiler = compilers.get("tensorrt")
+    compiler = compilers.get("tensorrt", Calibrates)
     identity = [source, batches.digest, scheme.ranging, scheme.percentile, *_calibrating()]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     place = folder / TENSORRT_CACHE
@@ -277,7 +278,7 @@ def _by_tensorrt(
         shutil.copyfile(kept, place)
         return place
     job = Job(
-        "workbench.compilers.tensorrt.calibrators:calibrate",
+        compiler.calibrate_task,
         {
             **compiler.arguments(), "model": str(model.path.resolve()), "method": scheme.ranging,
             "batches": str(batches.folder), "cache": str(place), "folder": str(folder), "percentile": scheme.percentile,

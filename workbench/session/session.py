@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build
 from workbench.build_folder import set_trust
-from workbench.compilers import Ability, require
+from workbench.compilers import require
+from workbench.compilers.base import Profiles
 from workbench.compilers.config import BuildConfig
 from workbench.core.errors import (
     CompilerUnavailableError,
@@ -724,7 +725,7 @@ class Session:
 
         chosen = self._chosen(engine)
         chosen.check_trusted()
-        require(chosen.config.compiler, Ability.PROFILE)
+        require(chosen.config.compiler, Profiles)
 
         def done(job: Job) -> None:
             if job.status == "done" and not self.events.closed:
@@ -787,7 +788,7 @@ class Session:
         from workbench.experiments.dynamic import dynamic_overhead
 
         config = _config(config, options)
-        require(config.compiler, Ability.PROFILE)  # before two engines are built
+        require(config.compiler, Profiles)  # before two engines are built
         return dynamic_overhead(self, model, config, **(measure or {}))
 
     def rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Engine:
@@ -807,7 +808,7 @@ class Session:
 
     def start_rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Build:
         """Begin to build an engine again; see `rebuild`."""
-        from workbench.compilers.tensorrt.compatibility import here
+        from workbench.compilers.compatibility import here
 
         chosen = self._chosen(engine)
         model = chosen.source()

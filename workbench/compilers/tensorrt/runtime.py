@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from workbench.compilers.tensorrt.compatibility import runs_on, targets_of
+from workbench.compilers.compatibility import targets_of
+from workbench.compilers.tensorrt.compatibility import runs_on
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, first_lines
 from workbench.core.store import whole

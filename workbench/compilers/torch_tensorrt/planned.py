@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import compilers
 from workbench.build import Build, _in_own_names, check_profiles
 from workbench.build_folder import opt_shapes, opt_values
+from workbench.compilers.base import Builds, Partitions
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.torch_tensorrt.partition import METHODS, Operator, Partition, Segment, Side
 from workbench.compilers.torch_tensorrt.rest import (
@@ -131,7 +132,7 @@ def by_tensorrt(
     from workbench.compilers.registry import get
 
     del inputs
-    compiler = get("tensorrt")
+    compiler = get("tensorrt", Partitions)
     compiler.version()  # says what is missing
     wrong = sorted(set(options) - {"target", "precision"})
     if wrong:
@@ -153,7 +154,7 @@ def by_tensorrt(
         from workbench.precision import cast
 
         model = cast(model, config.precision, store, on_job=on_job)
-    found = by_parser(model, module=compiler.name, store=store, on_job=on_job)
+    found = by_parser(model, compiler, store=store, on_job=on_job)
     notes = [f"The builder was not asked: {reason}."] if reason else []
     if config.targets:
         notes.append(f"The parser answers alike for every target; {'+'.join(config.targets)} matters to the builder.")
@@ -360,7 +361,7 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
     from workbench.precision import cast
 
     begin = time.perf_counter()
-    compiler = compilers.get(config.compiler)
+    compiler = compilers.get(config.compiler, Builds)
     config = compiler.complete(config)
     check_profiles(model, config)
     build = Build(model, config, store, on_job=on_job)
@@ -409,7 +410,7 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
 
 
 def _searched(
-    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
+    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: Builds, store: Store, on_job: OnJob
 ) -> dict[str, str]:  # fmt: skip
     """The first node up to which the model is refused, found by halving, for an error that names none.
 
@@ -432,7 +433,7 @@ def _searched(
 
 
 def _builds(
-    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
+    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: Builds, store: Store, on_job: OnJob
 ) -> tuple[BuildError | None, bool]:  # fmt: skip
     """Whether the model without the nodes `cut` builds: the error where it is refused, and whether it was built."""
     nodes = tops(at)
@@ -449,7 +450,7 @@ def _builds(
     with store.scratch("partition") as folder:
         (folder / "model").mkdir()
         (folder / "build").mkdir()
-        job = Job(compiler.task, {}, title=f"partition of {model.name}", preload=compiler.preload)
+        job = Job(compiler.build_task, {}, title=f"partition of {model.name}", preload=compiler.preload)
         if on_job is not None:
             on_job(job)
         job.start(
@@ -468,14 +469,14 @@ def _builds(
     return None, True
 
 
-def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) -> Partition:
+def by_parser(model: Model, compiler: Partitions, *, store: Store, on_job: OnJob = None) -> Partition:
     """Which nodes of an ONNX model TensorRT's parser takes, as segments in an order in which they could run.
 
     The parser stops at the first node that it refuses, so what it refused is cut out and it is asked again.
 
     Args:
         model: The model.
-        module: The TensorRT module to ask.
+        compiler: The compiler to ask.
         store: Where files go meanwhile.
         on_job: Called with each job.
 
@@ -500,8 +501,8 @@ def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) 
                 file = write(model, without[0], place)
             operators = sorted({nodes[i].op for i in left if nodes[i].domain in {"", "ai.onnx"}})
             job = Job(
-                "workbench.compilers.tensorrt.support:support",
-                {"module": module, "model": str(file), "operators": operators}, title=f"partition of {model.name}",
+                compiler.partition_task,
+                {**compiler.arguments(), "model": str(file), "operators": operators}, title=f"partition of {model.name}",
             )  # fmt: skip
             if on_job is not None:
                 on_job(job)
@@ -521,7 +522,7 @@ def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) 
                 break
             left = [i for i in range(len(nodes)) if str(i) not in refused]
     assert first is not None
-    return from_parser(model, {**first, "refused": refused}, module=module, seconds=seconds, proven=proven)
+    return from_parser(model, {**first, "refused": refused}, module=compiler.name, seconds=seconds, proven=proven)
 
 
 def from_parser(
