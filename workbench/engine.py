@@ -85,7 +85,7 @@ class Engine:
 
     @property
     def profiles(self) -> list[dict[str, Any]]:
-        """What was measured of it (`workbench.compilers.tensorrt.profile.profile`), oldest first."""
+        """What was measured of it (`workbench.measure.profile.profile`), oldest first."""
         return [_profile_in(file) for file in sorted((self.folder / "profiles").glob("*.json"))]
 
     @property
@@ -101,7 +101,7 @@ class Engine:
         Raises:
             ProfileError: the profile's layers are not the plan's, or it can't be read.
         """
-        from workbench.compilers.tensorrt.profile import apply
+        from workbench.measure.measured import apply
 
         profile = self.profile
         if profile is None:
@@ -323,7 +323,7 @@ class Engine:
 
 
 def _profile_in(file: Path) -> dict[str, Any]:
-    from workbench.compilers.tensorrt.profile import SCHEMA
+    from workbench.measure.measured import SCHEMA
 
     try:
         document = json.loads(file.read_text())

@@ -18,11 +18,11 @@ from workbench.compilers.config import BuildConfig
 from workbench.compilers.fake import Fake
 from workbench.compilers.tensorrt import compatibility as bound
 from workbench.compilers.tensorrt import flavour
-from workbench.compilers.tensorrt import profile as run
 from workbench.core.errors import CompilerUnavailableError, ConfigError, ProfileError
 from workbench.core.jobs import Job
 from workbench.engine import Engine
 from workbench.hardware.machine import Gpu, gpus, this_platform
+from workbench.measure.inputs import read_arrays
 
 pytestmark = pytest.mark.tiny
 BLOCK = str(SAMPLES / "residual_block.onnx")
@@ -66,7 +66,7 @@ def test_bfloat16_inputs_and_numpy_batches(session: Session, pretended: None, tm
     given = {"x": half, "reference": False, "batches": [np.int64(8)]}
     assert session.profile(engine, inputs={"x": given.pop("x")}, **given)["batches"] == [8]
     np.savez(tmp_path / "half.npz", x=half)
-    assert run._read(str(tmp_path / "half.npz"))["x"].dtype == ml_dtypes.bfloat16
+    assert read_arrays(str(tmp_path / "half.npz"))["x"].dtype == ml_dtypes.bfloat16
 
 
 def test_the_reference_of_a_cast_engine_is_the_model_as_written(session: Session, pretended: None) -> None:

@@ -24,7 +24,6 @@ from tests.unit.test_adapter import VERSIONS, State
 from tests.unit.test_jobs import gone
 from tests.unit.test_measure import Pretended, pretend
 from workbench import BuildConfig
-from workbench.compilers.tensorrt import serve as serving
 from workbench.compilers.tensorrt.flavour import TensorRT
 from workbench.compilers.tensorrt.runtime import Runner
 from workbench.core.errors import (
@@ -37,6 +36,7 @@ from workbench.core.errors import (
 from workbench.core.shared_arrays import Seen, Shared
 from workbench.hardware.machine import Gpu, gpus
 from workbench.measure import running as module
+from workbench.measure import serve as serving
 from workbench.measure.running import Running
 
 pytestmark = pytest.mark.tiny
@@ -181,13 +181,13 @@ def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monke
     trt = pretend("rtx", runner_engine, State(""), monkeypatch.setitem)
     runner = Runner(trt, engine.path, device)
     shapes = {"do": "shapes", "inputs": {"x": [[2, 3, 8, 8], "float32"]}}
-    told = serving._do(shapes, runner, device, Seen(), Shared(), True)
+    told = serving.answered(shapes, runner, Seen(), Shared(), True)
     assert told == {"outputs": {"y": ((2, 8, 8, 8), "float32")}}
     with pytest.raises(ConfigError, match="is float16"):
-        serving._do({**shapes, "inputs": {"x": [[2, 3, 8, 8], "float16"]}}, runner, device, Seen(), Shared(), True)
+        serving.answered({**shapes, "inputs": {"x": [[2, 3, 8, 8], "float16"]}}, runner, Seen(), Shared(), True)
     y = np.zeros((2, 8, 8, 8), "float32")
     monkeypatch.setattr(serving.pickle, "loads", lambda data: ({"x": X}, {"y": y}))
-    answer = serving._do({"do": "tensors", "tensors": ""}, runner, device, Seen(), Shared(), True)
+    answer = serving.answered({"do": "tensors", "tensors": ""}, runner, Seen(), Shared(), True)
     assert answer["ms"] > 0
     assert np.array_equal(y, right(X))
     assert runner.bound == {}
@@ -197,7 +197,7 @@ def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monke
 
     monkeypatch.setattr(serving.pickle, "loads", refused)
     with pytest.raises(ConfigError, match="could not be shared with the worker: CUDA error: invalid resource handle"):
-        serving._do({"do": "tensors", "tensors": ""}, runner, device, Seen(), Shared(), True)
+        serving.answered({"do": "tensors", "tensors": ""}, runner, Seen(), Shared(), True)
 
 
 def test_it_closes_when_nobody_refers_to_it(engine: Any) -> None:

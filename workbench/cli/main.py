@@ -173,7 +173,7 @@ def inspect(
     check_written({"--html": html}, [layers, profile, times, model, *(metadata or ())])
     from rich.markup import escape
 
-    from workbench.compilers.tensorrt import trtexec
+    from workbench.analysis.times import explain
 
     device = _device(estimate)
     work = looking(session)
@@ -191,7 +191,7 @@ def inspect(
     known = [plan.facts.get("schema"), (plan.facts.get("device") or {}).get("name"), plan.facts.get("file")]
     out.print(f"\n[bold]{escape(str(plan.model['name']))}[/] " + escape(", ".join(str(k) for k in known if k)))
     _print_layers(plan, full=full, device=device)
-    for line in trtexec.explain(plan):
+    for line in explain(plan):
         out.print(escape(line))
     for line in plan.facts.get("warnings", []):
         out.print(f"[yellow]{escape(line)}[/]")

@@ -169,8 +169,15 @@ class Builds(Compiler, Protocol):
 class Runs(Compiler, Protocol):
     """Executes engines.
 
-    `run_task` opens an engine and answers requests until it is closed: see `workbench.measure.serve`.
+    `run_task` opens an engine and answers requests until it is closed. It takes ``engine`` (path), ``built`` (what made
+    it), ``shape_profile``, ``cache`` (a file for kernels compiled at run time, or None), ``finite`` and the compiler's own
+    options; it opens a `workbench.measure.runner.Runner` and hands it to `workbench.measure.serve.serve`.
     """
+
+    @property
+    def runner(self) -> str:
+        """The function that opens a `Runner` in a worker's process; see `workbench.measure.runner.open_runner`."""
+        ...
 
     @property
     def run_task(self) -> str:

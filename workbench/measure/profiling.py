@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
 from workbench.compilers.base import Profiles
-from workbench.compilers.tensorrt.profile import check_batches
 from workbench.core.errors import ConfigError
 from workbench.core.jobs import Job
+from workbench.measure.inputs import check_batches
 from workbench.measure.running import host
 from workbench.model.shape_profile import sizes_of
 

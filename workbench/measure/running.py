@@ -54,8 +54,9 @@ class Running:
         compiler = compilers.get(engine.config.compiler, Runs)
         arguments = {
             **compiler.arguments(), "engine": str(engine.path),
-            "built": _made(engine), "shape_profile": profile, "weight_budget": weight_budget, "finite": finite,
+            "built": _made(engine), "shape_profile": profile, "finite": finite,
             "cache": None if cache is None else str(cache),
+            **({} if weight_budget is None else {"weight_budget": weight_budget}),
         }  # fmt: skip
         self._job = Job(compiler.run_task, arguments, title=f"run of {engine.model}")
         self._shared, self._seen = Shared(), Seen()
@@ -150,6 +151,8 @@ class Running:
         import torch
         import torch.multiprocessing  # teaches the pickler to share memory of the GPU
 
+        if not self._ports["gpu"]:
+            raise ConfigError("The engine runs on the CPU.", hint="Move the inputs: x.cpu().")
         given = {n: t.detach() for n, t in inputs.items()}
         device = next(iter(given.values())).device
         if any(t.device.index != 0 for t in given.values()):

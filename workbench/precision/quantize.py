@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 from workbench.core import environments
 from workbench.core.errors import CalibrationError, ModelError
 from workbench.core.jobs import Job
@@ -29,6 +28,7 @@ from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.precision import modelopt
 from workbench.precision.calibration import Calibration, collect
+from workbench.precision.calibration_cache import TensorRTCache
 from workbench.precision.data import MIN_SAMPLES, Batches, gather
 from workbench.precision.inputs import inputs_of
 from workbench.precision.scheme import Scheme

@@ -750,10 +750,10 @@ class Session:
             inputs: Arrays by input name, or an .npz file of them; random values by default.
             reference: What is right: True for the model as written, run by ONNX Runtime on the CPU in its own
                 precision; False for nothing; arrays by output name, an .npz file of them, or an ONNX file.
-            options: Arguments of `workbench.compilers.tensorrt.profile.profile`, such as ``duration_ms`` or ``graph``.
+            options: Arguments of `workbench.measure.profile.profile`, such as ``duration_ms`` or ``graph``.
 
         Returns:
-            The document that `workbench.compilers.tensorrt.profile.profile` describes.
+            The profile; see `workbench.measure.profile.profile`.
 
         Raises:
             CompilerUnavailableError: the engine's compiler can't measure here: there is no GPU, or it is not installed.

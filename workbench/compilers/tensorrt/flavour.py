@@ -38,6 +38,7 @@ class TensorRT:
 
     evidence = "reported"
     build_task = "workbench.compilers.tensorrt.build:build"
+    runner = "workbench.compilers.tensorrt.runtime:open_runner"
     run_task = "workbench.compilers.tensorrt.serve:serve"
     profile_task = "workbench.compilers.tensorrt.profile:profile"
     calibrate_task = "workbench.compilers.tensorrt.calibrators:calibrate"
