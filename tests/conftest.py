@@ -75,6 +75,8 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake compiler says that it can do everything here, for tests whose workers are pretended."""
     info = CompilerInfo("fake", "1", ("sm89",), frozenset(Ability))
     monkeypatch.setattr(Fake, "describe", lambda _: info)
+    for task in ("runner", "run_task", "profile_task", "refit_task"):
+        monkeypatch.setattr(Fake, task, "tests.tasks:none", raising=False)
 
 
 @pytest.fixture(scope="session")

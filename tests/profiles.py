@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -20,10 +16,11 @@ from tests.unit.test_adapter import Silent
 from tests.unit.test_measure import Pretended
 from workbench import Session
 from workbench.analysis.roofline import device, estimates
-from workbench.compilers.tensorrt.profile import profile
-from workbench.compilers.tensorrt.runtime import Port
 from workbench.engine import Engine
+from workbench.measure.profile import profile
+from workbench.measure.runner import Port
 from workbench.plan import Plan
+from workbench.plan.plan import HOST
 
 
 def layer_times(plan: Plan, gpu: str = "h100") -> list[float]:
@@ -37,10 +34,7 @@ def layer_times(plan: Plan, gpu: str = "h100") -> list[float]:
 
 
 class PretendedRunner:
-    """What `profile` asks of `runtime.Runner`, for an engine with the layers of a plan."""
-
-    validity = "VALID"
-    specialization = "eager"
+    """The `Runner` of an engine with the layers of a plan."""
 
     def __init__(self, plan: Plan, times: Sequence[float], output: np.ndarray) -> None:
         self.plan, self.times = plan, times
@@ -50,6 +44,13 @@ class PretendedRunner:
         self.inputs = list(self.ports.values())
         self.bound: dict[str, Any] = {}
         self._output = output
+        self._kinds = {la.name: la.kind for la in plan.layers}
+
+    def bound_inputs(self) -> dict[str, Any]:
+        return self.bound
+
+    def starts_kernel(self, layer: dict[str, Any]) -> bool:
+        return self._kinds[layer["name"]] not in HOST
 
     def opt_shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes
@@ -70,11 +71,14 @@ class PretendedRunner:
                 tell(i)
         return rows
 
-    def inspect(self) -> Any:
+    def facts(self) -> dict[str, Any]:
         layers = [
             {"name": la.name, "type": la.type, "tactic": f"pretended tactic of {la.name}"} for la in self.plan.layers
         ]
-        return SimpleNamespace(layers=layers, io=[], evidence="reported")
+        return {
+            "compiler": {"name": "tensorrt_rtx", "version": "1.5.0.114", "validity": "VALID"},
+            "specialization": "eager", "inspector": {"layers": layers, "io": [], "evidence": "reported"},
+        }  # fmt: skip
 
     def memory(self) -> dict[str, int]:
         return {"device_memory_size_v2": 16_220_160}
@@ -133,19 +137,6 @@ class Gauge:
                 "steady": False, "watts": 311.0, "held_back_by": [], "samples": 9}  # fmt: skip
 
 
-@contextlib.contextmanager
-def pretended_runtime(plan: Plan, times: Sequence[float], output: np.ndarray) -> Iterator[None]:
-    """TensorRT replaced, below everything that `profile` does itself."""
-    from workbench.compilers.tensorrt import build, runtime
-
-    with (
-        mock.patch.object(runtime, "Runner", return_value=PretendedRunner(plan, times, output)),
-        mock.patch.object(runtime, "check_file", return_value=None),
-        mock.patch.object(build, "load", return_value=SimpleNamespace(__version__="1.5.0.114")),
-    ):
-        yield
-
-
 def measure(
     engine: Engine,
     *,
@@ -166,13 +157,12 @@ def measure(
     place.mkdir(exist_ok=True)
     file = engine.folder / "right.npz"
     np.savez(file, y=right)
-    with pretended_runtime(plan, times, got):
-        more = {"gauge": Gauge()} if "gauge" in inspect.signature(profile).parameters else {}
-        document = profile(
-            Silent(), module="tensorrt_rtx", engine=str(engine.path), folder=str(place), file=f"{time.time_ns()}.json",
-            reference=str(file) if reference else None, device=SteppingGpu(0.86 * sum(times), unsteady),
-            **{"transfers": True, "duration_ms": 40.0, "warm_up_ms": 1.0, **more, **options},
-        )  # fmt: skip
+    runner = PretendedRunner(plan, times, got)
+    document = profile(
+        Silent(), SteppingGpu(0.86 * sum(times), unsteady), lambda: runner, engine=str(engine.path), folder=str(place),
+        file=f"{time.time_ns()}.json", reference=str(file) if reference else None,
+        **{"transfers": True, "duration_ms": 40.0, "warm_up_ms": 1.0, "gauge": Gauge(), **options},
+    )  # fmt: skip
     file.unlink()
     return document
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from workbench import compilers
 from workbench.build_folder import assembled, damaged, encoded, note_in, opt_shapes, opt_values, plan_in
+from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig
-from workbench.compilers.tensorrt.compatibility import this_platform
 from workbench.core.errors import BuildError, CancelledError, StoreError, WorkbenchError
 from workbench.core.events import call
 from workbench.core.jobs import Job, Progress, Status
 from workbench.core.store import Store, read_seal, unwritable
 from workbench.engine import Engine, load_engine
-from workbench.hardware.machine import gpus
+from workbench.hardware.machine import gpus, this_platform
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.model.provenance import Source
@@ -48,7 +48,7 @@ READING = 2
 class _Work:
     """What one build works on: the model as the compiler gets it, and the folder that becomes the engine's."""
 
-    def __init__(self, model: Model, config: BuildConfig, compiler: compilers.Compiler, scratch: Path) -> None:
+    def __init__(self, model: Model, config: BuildConfig, compiler: Builds, scratch: Path) -> None:
         self.model, self.config, self.compiler = model, config, compiler
         self.folder = scratch / "build"
         self.folder.mkdir()
@@ -190,7 +190,7 @@ class Build:
         return job
 
     def _run(self) -> Engine:
-        compiler = compilers.get(self.config.compiler)
+        compiler = compilers.get(self.config.compiler, Builds)
         config = self.completed = compiler.complete(self.config)
         model = self.model
         if (found := self._known(compiler, config)) is not None:
@@ -251,15 +251,15 @@ class Build:
             kept = f"The build log is kept for a week: {folder / 'build.log'}"
             error.hint = f"{error.hint}\n{kept}" if error.hint else kept
 
-    def _spawn(self, compiler: compilers.Compiler) -> Job:
+    def _spawn(self, compiler: Builds) -> Job:
         title = f"build of {self.model.name}"
-        return Job(compiler.task, {}, title=title, preload=compiler.preload, time_limit=self.time_limit)
+        return Job(compiler.build_task, {}, title=title, preload=compiler.preload, time_limit=self.time_limit)
 
     def _wait(self, task: Job) -> None:
         self._tell("Another process is building the same engine; waiting")
         task.cancel()  # leave the machine to the one that builds
 
-    def _known(self, compiler: compilers.Compiler, config: BuildConfig) -> Engine | None:
+    def _known(self, compiler: Builds, config: BuildConfig) -> Engine | None:
         """The engine of an earlier build of an unchanged file: nothing is opened, nothing is started."""
         sha256 = self.store.known_fingerprint(self.model.path) if self.model.path.is_file() else None
         if sha256 is not None and config.precision != "fp32":
@@ -305,7 +305,7 @@ class Build:
             cache=str(self._cache(work.compiler)), **work.compiler.arguments(),
         )  # fmt: skip
 
-    def _cache(self, compiler: compilers.Compiler) -> Path:
+    def _cache(self, compiler: Builds) -> Path:
         """Where timings of kernels may be kept for the next build by this version on this GPU."""
         here = [(g.name, g.driver) for g in gpus()[:1]]
         identity = json.dumps([compiler.name, compiler.version(), here])

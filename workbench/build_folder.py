@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from workbench import compilers
+from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig
 from workbench.core.errors import StoreError, WorkbenchError
 from workbench.core.store import Store, read_seal, sound
@@ -118,7 +119,7 @@ def assembled(
         raise damaged(folder, "record.json", error) from None
     return assemble(
         model.graph.at(opt_shapes(config), opt_values(config)), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
-        config=note["config"], evidence=compilers.get(config.compiler).evidence, renamed=note["renamed"],
+        config=note["config"], evidence=compilers.get(config.compiler, Builds).evidence, renamed=note["renamed"],
         provenance=model.provenance,
     )  # fmt: skip
 

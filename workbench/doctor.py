@@ -7,6 +7,7 @@ import shutil
 from typing import Any
 
 from workbench import __version__, compilers
+from workbench.compilers.base import Diagnoses, Examines, offered
 from workbench.core.errors import WorkbenchError
 from workbench.core.jobs import Job
 from workbench.core.store import Store
@@ -31,29 +32,42 @@ def examine() -> dict[str, Any]:
         f"{__version__} on Python {platform.python_version()}, {platform.system()} {platform.machine()}",
     )
     features: dict[str, Any] = {}
-    infos = [info for info in compilers.describe() if info.name != "fake"]
     can_build = False
-    for info in infos:
+    shown: set[str] = set()
+    for name in compilers.compilers():
+        info = compilers.info_of(name)
+        if name == "fake" or info.name in shown:  # one is for tests and demos; two names may mean the same compiler
+            continue
+        shown.add(info.name)
+        if info.error is not None:
+            add(info.name, "no", info.error, "reinstall or remove the package that adds it")
+            continue
         if info.version is None:
             add(info.name, "no", "not installed", info.install)
             continue
-        try:
-            found = Job("workbench.compilers.tensorrt.build:features", {"module": info.name}, time_limit=60).result()
-        except WorkbenchError as error:
-            add(info.name, "no", error.message.splitlines()[0], error.hint)
-            continue
-        features[info.name] = found
         can_build = can_build or info.available
-        cannot = ", ".join(f"{a.value} ({why})" for a, why in info.missing.items())
+        compiler = compilers.find(name, Examines)
+        found: dict[str, Any] = {"version": info.version, "targets": list(info.targets)}
+        if compiler is not None:
+            try:
+                found = Job(compiler.examine_task, compiler.arguments(), time_limit=60).result()
+            except WorkbenchError as error:
+                add(info.name, "no", error.message.splitlines()[0], error.hint)
+                continue
+        features[info.name] = found
+        own = offered(compilers.get(name))
+        missing = {ability: why for ability, why in info.missing.items() if ability in own}
+        cannot = ", ".join(f"{ability.value} ({why})" for ability, why in missing.items())
         add(
-            info.name, "yes" if not info.missing else "partly",
-            f"{found['version']}, builds for {', '.join(found['targets'])}" + (f"; not here: {cannot}" if cannot else ""),
+            info.name, "partly" if missing else "yes",
+            f"{found['version']}, builds for {', '.join(found['targets'])}" + (f"; not here: {cannot}" if cannot else "")
+            + "".join(f". {note.rstrip('.')}" for note in info.notes),
         )  # fmt: skip
-    from workbench.compilers.tensorrt.targets import CAN_NOT, REPORTED
-
-    for target, reported in REPORTED.items():
-        if target in features.get("tensorrt_rtx", {}).get("targets", []):
-            add(f"target {target}", "partly", f"{reported} {CAN_NOT.get(target, '')}".strip())
+        diagnoses = compilers.find(name, Diagnoses)
+        if diagnoses is not None:
+            built = {"name": info.name, "target": "+".join(found["targets"])}
+            for target, issue in diagnoses.known_issues(built).items():
+                add(f"target {target}", "partly", issue)
     if gpus():
         for gpu in gpus():
             memory = f"{gpu.memory / 1e9:.0f} GB" if gpu.memory else "memory shared with the system"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
+from workbench.compilers.base import ListsTactics, Refits, Requirement, Runs, Tactic
+from workbench.compilers.compatibility import compatibility
 from workbench.compilers.config import BuildConfig
-from workbench.compilers.tensorrt.compatibility import Finding, compatibility
 from workbench.core.errors import ProfileError, StoreError, WorkbenchError
 from workbench.core.store import IMPORTED, read_seal, sound, written
 from workbench.model.graph import Graph
@@ -21,7 +22,6 @@ from workbench.plan import Plan
 from workbench.plan.validate import SchemaError
 
 if TYPE_CHECKING:
-    from workbench.compilers.tensorrt.tactics import Tactic
     from workbench.measure.running import Running
 
 from workbench.build_folder import assembled, damaged, note_in, opt_shapes, opt_values, plan_in, record_in
@@ -85,7 +85,7 @@ class Engine:
 
     @property
     def profiles(self) -> list[dict[str, Any]]:
-        """What was measured of it (`workbench.compilers.tensorrt.profile.profile`), oldest first."""
+        """What was measured of it (`workbench.measure.profile.profile`), oldest first."""
         return [_profile_in(file) for file in sorted((self.folder / "profiles").glob("*.json"))]
 
     @property
@@ -101,7 +101,7 @@ class Engine:
         Raises:
             ProfileError: the profile's layers are not the plan's, or it can't be read.
         """
-        from workbench.compilers.tensorrt.profile import apply
+        from workbench.measure.measured import apply
 
         profile = self.profile
         if profile is None:
@@ -113,7 +113,7 @@ class Engine:
                 f"The newest profile of {self.id} is not whole: {error}.", hint="Measure again."
             ) from None
 
-    def compatibility(self) -> list[Finding]:
+    def compatibility(self) -> list[Requirement]:
         """Whether it can run on this machine: compiler, version, GPU, platform, each in words."""
         note = note_in(self.folder)
         return compatibility(self.plan.compiler, self.config, note.get("platform", ""))
@@ -214,10 +214,11 @@ class Engine:
 
         Empty where the log tells of none: TensorRT for RTX times tactics when an engine first runs, not here.
         """
-        from workbench.compilers.tensorrt.tactics import parse_tactics
-
+        compiler = compilers.find(self.config.compiler, ListsTactics)
+        if compiler is None:
+            return []
         with (self.folder / "build.log").open(errors="replace") as lines:
-            return parse_tactics(lines)
+            return compiler.tactics(lines)
 
     def open(self, profile: int = 0, *, weight_budget: int | None = None, finite: bool = True) -> Running:
         """Load it into a worker process and keep it there: ``with engine.open() as running: running({"x": x})``.
@@ -237,7 +238,7 @@ class Engine:
         from workbench.measure.running import Running
 
         self.check_trusted()
-        compilers.require(self.config.compiler, compilers.Ability.RUN)
+        compilers.require(self.config.compiler, Runs)
         return Running(self, profile, weight_budget=weight_budget, finite=finite)
 
     def run(self, inputs: Mapping[str, Any], *, profile: int = 0) -> dict[str, Any]:
@@ -280,7 +281,7 @@ class Engine:
         from workbench.measure.running import refit
 
         self.check_trusted()
-        compilers.require(self.config.compiler, compilers.Ability.RUN)
+        compilers.require(self.config.compiler, Refits)
         return refit(self, weights, Path(out), time_limit)
 
     def save(self, path: str | Path) -> Path:
@@ -322,7 +323,7 @@ class Engine:
 
 
 def _profile_in(file: Path) -> dict[str, Any]:
-    from workbench.compilers.tensorrt.profile import SCHEMA
+    from workbench.measure.measured import SCHEMA
 
     try:
         document = json.loads(file.read_text())

@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 from workbench import __version__
-from workbench.analysis.times import doubts
-from workbench.compilers.tensorrt.trtexec import explain
+from workbench.analysis.times import doubts, explain
 from workbench.core.store import written
 from workbench.plan import Plan
 from workbench.present import page as static

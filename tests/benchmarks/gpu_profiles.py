@@ -71,7 +71,7 @@ def profiled(session: Session, model: str, precision: str, shapes: dict[str, str
         "sum_ms": plan.facts["measured"]["sum_ms"], "estimate_error": errors,
         "slowest": sorted(([la.title, la.time_ms] for la in plan.layers if la.time_ms), key=lambda r: -r[1])[:12],
         "kernels": {"count": len(kernels["rows"]), "joined": kernels["joined"], "rows": kernels["rows"][:60]},
-        "compatibility": [[f.what, f.ok, f.words] for f in engine.compatibility()],
+        "compatibility": [[f.what, f.ok, f.text] for f in engine.compatibility()],
     }  # fmt: skip
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from tests.conftest import SAMPLES
 from workbench import Plan, Session, compilers
-from workbench.compilers.base import Ability, Compiler
+from workbench.compilers.base import Ability, Builds, offered
 from workbench.core.errors import ConfigError
 from workbench.core.worker import Reporter
 from workbench.plan.reasons import REASONS
 
-BUILDERS = [n for n in compilers.compilers() if n != "tensorrt" and compilers.get(n).describe().available]
+BUILDERS = [n for n in compilers.compilers() if n != "tensorrt" and compilers.info_of(n).available]
 SMALL = sorted(p.stem for p in SAMPLES.glob("*.onnx") if p.stem != "unsupported")
 
 
@@ -65,30 +65,23 @@ def test_samples(shared: Session, compiler: str, name: str, validate) -> None:
 
 
 @pytest.mark.parametrize("compiler", compilers.compilers())
-def test_descriptions_match_the_protocol(compiler: str) -> None:
+def test_descriptions_match_the_protocols(compiler: str) -> None:
     made = compilers.get(compiler)
-    for name, wanted in inspect.getmembers(Compiler, inspect.isfunction):
-        if name.startswith("_"):
-            continue
-        own = getattr(type(made), name)
-        assert list(inspect.signature(own).parameters) == list(inspect.signature(wanted).parameters), name
-    for name in Compiler.__annotations__:
-        assert getattr(made, name) is not None
-    info = made.describe()
+    info = compilers.info_of(compiler)
+    assert info.error is None
+    assert info.abilities <= offered(made)
     assert set(info.abilities) | set(info.missing) == set(Ability)
     assert not set(info.abilities) & set(info.missing)
     assert all(info.missing.values())
     assert info.version is not None or info.install
-    task = made.task.partition(":")
-    assert task[0].startswith("workbench.compilers.")
 
 
 @pytest.mark.parametrize("compiler", BUILDERS)
 def test_the_task_takes_what_the_build_sends(compiler: str) -> None:
     import importlib
 
-    made = compilers.get(compiler)
-    module, _, function = made.task.partition(":")
+    made = compilers.get(compiler, Builds)
+    module, _, function = made.build_task.partition(":")
     parameters = inspect.signature(getattr(importlib.import_module(module), function)).parameters
     assert next(iter(parameters.values())).annotation in (Reporter, "Reporter")
     assert set(parameters) - {next(iter(parameters))} == {"model", "config", "folder", "cache", *made.arguments()}
@@ -98,7 +91,7 @@ def test_the_task_takes_what_the_build_sends(compiler: str) -> None:
 def test_complete_names_the_target_and_is_stable(compiler: str) -> None:
     from workbench import BuildConfig
 
-    made = compilers.get(compiler)
+    made = compilers.get(compiler, Builds)
     first = made.complete(BuildConfig(compiler=compiler))
     assert first.targets
     assert first.compiler == made.name

@@ -303,8 +303,8 @@ def calibrations() -> list[bytes]:
 
 @reader("calibration", calibrations, of_json, of_json, of_bytes)
 def _calibration(data: bytes, folder: Path) -> Any:
-    from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
     from workbench.precision.calibration import Calibration
+    from workbench.precision.calibration_cache import TensorRTCache
     from workbench.precision.histogram import METHODS
 
     found = Calibration.load(put(folder, "c.json", data))
@@ -320,7 +320,7 @@ def _calibration(data: bytes, folder: Path) -> Any:
     lambda: [b"TRT-101300-EntropyCalibration2\nx: 3c010204\n/layer/h: 3dcccccd\nodd: name: 00000000\n"],
 )
 def _tensorrt_cache(data: bytes, folder: Path) -> Any:
-    from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
+    from workbench.precision.calibration_cache import TensorRTCache
 
     file = put(folder, "c.cache", data)
     TensorRTCache.is_one(file)

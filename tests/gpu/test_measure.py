@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from workbench import BuildConfig, Session
-from workbench.compilers.tensorrt.profile import apply
 from workbench.core.errors import BuildError, ConfigError, WorkbenchError
 from workbench.core.jobs import Job
 from workbench.hardware.machine import gpus
+from workbench.measure.measured import apply
 
 pytestmark = [
     pytest.mark.gpu,

@@ -183,7 +183,7 @@ def test_a_cast_with_lists_is_a_variant(session: Session, tmp_path: Path) -> Non
 
 
 def test_a_profiled_engine_shows_its_measured_time(session: Session, tmp_path: Path) -> None:
-    """The profile is made up here: there is no GPU; its form is that of `workbench.compilers.tensorrt.profile.profile`."""
+    """The profile is made up here: there is no GPU; its form is that of `workbench.measure.profile.profile`."""
     exact = session.add(save(net(), tmp_path / "net.onnx"))
     found = session.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
     assert found["int8"].time[1] == "estimated"

@@ -16,6 +16,7 @@ from tests.unit import test_adapter, test_measure
 from tests.unit.test_adapter import API, VERSIONS, Silent, State, fake_module
 from tests.unit.test_measure import Pretended, pretend
 from workbench import BuildConfig, Session, compilers
+from workbench.compilers.base import Builds
 from workbench.compilers.tensorrt import build as adapter
 from workbench.compilers.tensorrt import refit as refitting
 from workbench.compilers.tensorrt.runtime import Runner
@@ -129,7 +130,7 @@ def test_the_contents_are_asked_for_by_names_that_exist(version: str) -> None:
 def test_a_build_names_a_file_in_the_store(session: Session, tmp_path: Path) -> None:
     work = session.start_build(save(mlp("n"), tmp_path / "m.onnx"), compiler="fake", shapes={"x": "1x8"})
     work.result()
-    place = work._cache(compilers.get("fake"))
+    place = work._cache(compilers.get("fake", Builds))
     assert place.parent == session.store.path / "caches" / "builds"
     assert place != work._cache(SimpleNamespace(name="fake", version=lambda: "2"))  # type: ignore[arg-type]
 

@@ -16,10 +16,10 @@ from tests.unit.test_adapter import VERSIONS, Shaped, Silent, State, fake_module
 from tests.unit.test_measure import Pretended
 from workbench import Session, compilers
 from workbench.compilers.tensorrt import calibrators
-from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 from workbench.compilers.tensorrt.calibrators import CALIBRATORS, calibrate
 from workbench.core.errors import CalibrationError, ConfigError
 from workbench.core.jobs import Job
+from workbench.precision.calibration_cache import TensorRTCache
 from workbench.precision.data import gather
 from workbench.precision.inputs import inputs_of
 from workbench.precision.quantize import calibration, quantize

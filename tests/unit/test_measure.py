@@ -14,17 +14,18 @@ import pytest
 
 from tests.unit import test_adapter
 from tests.unit.test_adapter import VERSIONS, Silent, State, fake_module
-from workbench.analysis import roofline
+from workbench.analysis import roofline, times
 from workbench.compilers.tensorrt import trtexec
-from workbench.compilers.tensorrt.profile import apply, profile
-from workbench.compilers.tensorrt.runtime import Runner, check_file, need_gpu
+from workbench.compilers.tensorrt.profile import profile
+from workbench.compilers.tensorrt.runtime import Runner, check_file
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, ProfileError
 from workbench.core.jobs import Job
-from workbench.hardware.cuda import TorchDevice
+from workbench.hardware.cuda import TorchDevice, need_gpu
 from workbench.hardware.machine import gpus
 from workbench.hardware.nvml import Gauge
 from workbench.measure import compare, steady
 from workbench.measure.latency import Latency
+from workbench.measure.measured import apply
 from workbench.plan.kinds import kind_of
 from workbench.plan.plan import HOST
 
@@ -37,6 +38,7 @@ class Pretended:
     """A GPU made of NumPy: pointers are keys, one step takes as long as it is told."""
 
     stream = 77
+    clock = "pretended"
 
     def __init__(self) -> None:
         self.memory: dict[int, np.ndarray] = {}
@@ -270,7 +272,7 @@ def test_a_profile_has_times_error_and_layers_and_fits_the_plan(made: Any, tmp_p
     plan = apply(trtexec.inspect(layers), document)
     assert [layer.time_ms for layer in plan.layers] == [0.5 * (i + 1) for i in range(len(plan.layers))]
     assert plan.facts["measured"]["error"]["ok"]
-    assert "end to end: mean 2.000 ms" in "\n".join(trtexec.explain(plan))
+    assert "end to end: mean 2.000 ms" in "\n".join(times.explain(plan))
     with pytest.raises(ProfileError, match="not of one engine"):
         apply(trtexec.inspect(SAMPLES / "trt8.json"), document)
 

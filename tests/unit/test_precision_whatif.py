@@ -18,13 +18,13 @@ from tests.models_small import save
 from tests.unit.test_precision_audit import layer, plan
 from tests.unit.test_precision_insert import net
 from workbench import Session
-from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.experiments.whatif import Cast, Variant, WhatIf, _slug, parse, title
 from workbench.model import Model
 from workbench.passes.casting import Lists
 from workbench.plan import Layer, Plan, PlanTensor
 from workbench.precision.audit_changes import changes
+from workbench.precision.calibration_cache import TensorRTCache
 from workbench.precision.error_figures import errors as figures_of
 from workbench.precision.histogram import Histogram
 from workbench.precision.mixed import _budget

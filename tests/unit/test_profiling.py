@@ -12,15 +12,17 @@ import pytest
 from tests.conftest import ROOT, SAMPLES
 from tests.models_small import mlp, save
 from workbench import Session
-from workbench.compilers import Ability, require
+from workbench.compilers import compatibility, require
+from workbench.compilers.base import Runs
 from workbench.compilers.config import BuildConfig
-from workbench.compilers.tensorrt import compatibility
-from workbench.compilers.tensorrt import profile as run
+from workbench.compilers.fake import Fake
+from workbench.compilers.tensorrt import compatibility as bound
+from workbench.compilers.tensorrt import flavour
 from workbench.core.errors import CompilerUnavailableError, ConfigError, ProfileError
 from workbench.core.jobs import Job
 from workbench.engine import Engine
-from workbench.hardware.machine import Gpu, gpus
-from workbench.measure import profiling
+from workbench.hardware.machine import Gpu, gpus, this_platform
+from workbench.measure.inputs import read_arrays
 
 pytestmark = pytest.mark.tiny
 BLOCK = str(SAMPLES / "residual_block.onnx")
@@ -30,7 +32,7 @@ BLOCK = str(SAMPLES / "residual_block.onnx")
 def pretended(monkeypatch: pytest.MonkeyPatch, able: None) -> None:
     """A worker that keeps what it was asked, in place of a GPU."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(profiling, "TASK", "tests.tasks:measured")
+    monkeypatch.setattr(Fake, "profile_task", "tests.tasks:measured")
 
 
 def test_a_profile_is_kept_with_the_engine_and_told(session: Session, pretended: None, tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_bfloat16_inputs_and_numpy_batches(session: Session, pretended: None, tm
     given = {"x": half, "reference": False, "batches": [np.int64(8)]}
     assert session.profile(engine, inputs={"x": given.pop("x")}, **given)["batches"] == [8]
     np.savez(tmp_path / "half.npz", x=half)
-    assert run._read(str(tmp_path / "half.npz"))["x"].dtype == ml_dtypes.bfloat16
+    assert read_arrays(str(tmp_path / "half.npz"))["x"].dtype == ml_dtypes.bfloat16
 
 
 def test_the_reference_of_a_cast_engine_is_the_model_as_written(session: Session, pretended: None) -> None:
@@ -134,7 +136,7 @@ def test_what_a_compiler_cant_do_is_refused_before_anything_is_started(
     x = {"x": np.ones((1, 64, 56, 56), "float32")}
     asked: list[tuple[str, Callable[[], Any]]] = [
         ("profile", session.profile), ("profile", lambda: session.start_profile(engine)), ("run", engine.open),
-        ("run", lambda: engine.run(x)), ("run", lambda: engine.refit({}, tmp_path / "new")),
+        ("run", lambda: engine.run(x)), ("refit", lambda: engine.refit({}, tmp_path / "new")),
         ("profile", lambda: session.dynamic_overhead(BLOCK, compiler="fake", shapes={"x": "1x64x56x56:2x64x56x56:4x64x56x56"})),
     ]  # fmt: skip
     for what, call in asked:
@@ -146,17 +148,15 @@ def test_what_a_compiler_cant_do_is_refused_before_anything_is_started(
 
 
 def test_what_would_make_a_compiler_able_is_the_hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    from workbench.compilers.tensorrt import flavour
-
     monkeypatch.setattr(flavour, "_version", lambda _: None)
     with pytest.raises(CompilerUnavailableError, match="tensorrt_rtx can't run engines here: not installed") as info:
-        require("tensorrt_rtx", Ability.RUN)
+        require("tensorrt_rtx", Runs)
     assert info.value.hint == "pip install tensorrt-rtx"
     monkeypatch.setattr(flavour, "_version", lambda _: "1.5")
     monkeypatch.setattr(flavour, "gpus", lambda: (Gpu("H100", "sm90", 1, "1"),))
-    require("tensorrt_rtx", Ability.RUN)
+    require("tensorrt_rtx", Runs)
     with pytest.raises(ConfigError, match="no compiler 'gone'"):
-        require("gone", Ability.RUN)
+        require("gone", Runs)
 
 
 def test_what_a_dynamic_shape_costs(session: Session, pretended: None, tmp_path: Path) -> None:
@@ -187,20 +187,15 @@ BUILT = {"name": "tensorrt_rtx", "version": "1.5.0.114", "target": "sm80", "gpu"
 
 def told(monkeypatch: pytest.MonkeyPatch, present: str | None, version: str = "1.5.0.114", built: dict[str, Any] = BUILT,
          made_on: str = "", installed: str | None = None, **config: Any) -> dict[str, tuple[bool | None, str]]:  # fmt: skip
-    class Compiler:
-        name = installed or built["name"]
-
-        def version(self) -> str:
-            return version
-
-    monkeypatch.setattr(compatibility.compilers, "get", lambda name: Compiler())
-    monkeypatch.setattr(compatibility, "gpus", lambda: (Gpu("Card", present, 1, "580"),) if present else ())
+    here = installed or built["name"]
+    monkeypatch.setattr(flavour, "_version", lambda module: version if module == here else None)
+    monkeypatch.setattr(bound, "gpus", lambda: (Gpu("Card", present, 1, "580"),) if present else ())
     found = compatibility.compatibility(built, BuildConfig(**config), made_on)
-    return {f.what: (f.ok, f.words) for f in found}
+    return {f.what: (f.ok, f.text) for f in found}
 
 
 def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = told(monkeypatch, "sm80", made_on=compatibility.this_platform())
+    found = told(monkeypatch, "sm80", made_on=this_platform())
     assert {what: ok for what, (ok, _) in found.items()} == {
         "compiler": True,
         "version": True,
@@ -216,9 +211,9 @@ def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
          {"built": {**BUILT, "name": "tensorrt"}, "installed": "tensorrt_rtx"}),
         ("version", False, "Made by 1.5.0.114; here is 1.7.1.116", {"version": "1.7.1.116"}),
         ("version", True, "version-compatible", {"version": "1.7.1.116", "version_compatible": True}),
-        ("GPU", False, "Built for sm80; this is Card (sm75): it must be rebuilt.", {"present": "sm75"}),
+        ("GPU", False, "Built for sm80; this is Card (sm75): rebuild it for this GPU.", {"present": "sm75"}),
         ("GPU", None, "check its outputs", {"present": "sm90"}),
-        ("GPU", False, "must be rebuilt", {"present": "sm90", "built": {**BUILT, "name": "tensorrt"}}),
+        ("GPU", False, "rebuild it for this GPU", {"present": "sm90", "built": {**BUILT, "name": "tensorrt"}}),
         ("GPU", True, "which its hardware compatibility allows",
          {"present": "sm90", "built": {**BUILT, "name": "tensorrt"}, "hardware_compatibility": "ampere_plus"}),
         ("GPU", None, "There is no NVIDIA GPU here", {"present": None}),
@@ -239,7 +234,7 @@ def test_rebuilding_here(session: Session, monkeypatch: pytest.MonkeyPatch) -> N
     engine = session.build(BLOCK, compiler="fake", precision="fp16", target="sm80")
     assert isinstance(engine, Engine)
     findings = engine.compatibility()
-    assert [f.what for f in findings] == ["compiler", "version", "GPU", "platform"]
+    assert [f.what for f in findings] == ["compiler", "version", "platform"]
     again = session.rebuild(engine)
     assert again.key == engine.key  # nothing here is otherwise: it is found ready made
     assert again.cached

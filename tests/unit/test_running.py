@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -23,7 +24,7 @@ from tests.unit.test_adapter import VERSIONS, State
 from tests.unit.test_jobs import gone
 from tests.unit.test_measure import Pretended, pretend
 from workbench import BuildConfig
-from workbench.compilers.tensorrt import serve as serving
+from workbench.compilers.tensorrt.flavour import TensorRT
 from workbench.compilers.tensorrt.runtime import Runner
 from workbench.core.errors import (
     CancelledError,
@@ -35,6 +36,7 @@ from workbench.core.errors import (
 from workbench.core.shared_arrays import Seen, Shared
 from workbench.hardware.machine import Gpu, gpus
 from workbench.measure import running as module
+from workbench.measure import serve as serving
 from workbench.measure.running import Running
 
 pytestmark = pytest.mark.tiny
@@ -59,8 +61,10 @@ def engine(tmp_path: Path) -> Any:
     )  # fmt: skip
 
 
-def task(version: str = "rtx") -> str:
-    return f"tests.pretended:on_{version}"
+def opened(engine: Any, *arguments: Any, version: str = "rtx", **options: Any) -> Running:
+    """`Running` with a worker that serves a pretended engine of a pretended TensorRT."""
+    with mock.patch.object(TensorRT, "run_task", f"tests.pretended:on_{version}"):
+        return Running(engine, *arguments, **options)
 
 
 def right(x: np.ndarray) -> np.ndarray:
@@ -69,7 +73,7 @@ def right(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_engine_is_called_again_and_again(engine: Any, version: str) -> None:
-    with Running(engine, task=task(version)) as running:
+    with opened(engine, version=version) as running:
         assert running.inputs == {"x": ("float32", (-1, 3, 8, 8))}
         assert running.outputs == {"y": ("float32", (-1, 8, 8, 8))}
         first = running({"x": X})
@@ -89,7 +93,7 @@ def test_an_engine_is_called_again_and_again(engine: Any, version: str) -> None:
 
 
 def test_wrong_inputs_are_told_and_the_next_call_is_served(engine: Any) -> None:
-    with Running(engine, task=task()) as running:
+    with opened(engine) as running:
         for given, said in (
             ({"z": X}, "there is no input z; input x is missing"),
             ({}, "input x is missing"),
@@ -107,7 +111,7 @@ def test_wrong_inputs_are_told_and_the_next_call_is_served(engine: Any) -> None:
 
 
 def test_nan_may_be_wanted(engine: Any) -> None:
-    with Running(engine, finite=False, task=task()) as running:
+    with opened(engine, finite=False) as running:
         assert np.isnan(running({"x": np.full_like(X, np.nan)})["y"]).all()
 
 
@@ -116,7 +120,7 @@ def test_cpu_tensors_give_cpu_tensors(engine: Any) -> None:
     import torch
 
     x = torch.from_numpy(X).requires_grad_()
-    with Running(engine, task=task()) as running:
+    with opened(engine) as running:
         y = running({"x": x})["y"]
         assert isinstance(y, torch.Tensor)
         assert np.array_equal(y.numpy(), right(X))
@@ -129,14 +133,14 @@ def test_cpu_tensors_give_cpu_tensors(engine: Any) -> None:
 
 
 def test_a_crash_is_told_and_a_new_one_opens(engine: Any) -> None:
-    running = Running(engine, task=task())
+    running = opened(engine)
     bad = X.copy()
     bad.flat[0] = CRASH
     for _ in range(2):  # and it stays dead
         with pytest.raises(WorkerCrashedError, match="SIGABRT"):
             running({"x": bad})
     running.close()
-    with Running(engine, task=task()) as again:
+    with opened(engine) as again:
         assert np.array_equal(again({"x": X})["y"], right(X))
         os.kill(again.pid, signal.SIGKILL)
         with pytest.raises(WorkerCrashedError, match="SIGKILL"):
@@ -151,7 +155,7 @@ def test_an_interrupt_ends_what_hangs(engine: Any) -> None:
     bad = X.copy()
     bad.flat[0] = HANG
     try:
-        with Running(engine, task=task()) as running:
+        with opened(engine) as running:
             running({"x": X})
             signal.setitimer(signal.ITIMER_REAL, 0.5)
             with pytest.raises(KeyboardInterrupt):
@@ -164,7 +168,7 @@ def test_an_interrupt_ends_what_hangs(engine: Any) -> None:
 
 
 def test_threads_take_turns(engine: Any) -> None:
-    with Running(engine, task=task()) as running, ThreadPoolExecutor(4) as pool:
+    with opened(engine) as running, ThreadPoolExecutor(4) as pool:
         inputs = [X + i for i in range(40)]
         for x, found in zip(inputs, pool.map(lambda x: running({"x": x}), inputs), strict=True):
             assert np.array_equal(found["y"], right(x))
@@ -172,19 +176,18 @@ def test_threads_take_turns(engine: Any) -> None:
 
 def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's side of CUDA tensors, in this process: what arrives is bound, not copied, and let go."""
-    task()
     device = Pretended()
     runner_engine = test_measure.Engine("rtx", device)
     trt = pretend("rtx", runner_engine, State(""), monkeypatch.setitem)
     runner = Runner(trt, engine.path, device)
     shapes = {"do": "shapes", "inputs": {"x": [[2, 3, 8, 8], "float32"]}}
-    told = serving._do(shapes, runner, device, Seen(), Shared(), True)
+    told = serving.answered(shapes, runner, Seen(), Shared(), True)
     assert told == {"outputs": {"y": ((2, 8, 8, 8), "float32")}}
     with pytest.raises(ConfigError, match="is float16"):
-        serving._do({**shapes, "inputs": {"x": [[2, 3, 8, 8], "float16"]}}, runner, device, Seen(), Shared(), True)
+        serving.answered({**shapes, "inputs": {"x": [[2, 3, 8, 8], "float16"]}}, runner, Seen(), Shared(), True)
     y = np.zeros((2, 8, 8, 8), "float32")
     monkeypatch.setattr(serving.pickle, "loads", lambda data: ({"x": X}, {"y": y}))
-    answer = serving._do({"do": "tensors", "tensors": ""}, runner, device, Seen(), Shared(), True)
+    answer = serving.answered({"do": "tensors", "tensors": ""}, runner, Seen(), Shared(), True)
     assert answer["ms"] > 0
     assert np.array_equal(y, right(X))
     assert runner.bound == {}
@@ -194,11 +197,11 @@ def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monke
 
     monkeypatch.setattr(serving.pickle, "loads", refused)
     with pytest.raises(ConfigError, match="could not be shared with the worker: CUDA error: invalid resource handle"):
-        serving._do({"do": "tensors", "tensors": ""}, runner, device, Seen(), Shared(), True)
+        serving.answered({"do": "tensors", "tensors": ""}, runner, Seen(), Shared(), True)
 
 
 def test_it_closes_when_nobody_refers_to_it(engine: Any) -> None:
-    running = Running(engine, task=task())
+    running = opened(engine)
     pid = running.pid
     del running
     gc.collect()
@@ -206,10 +209,10 @@ def test_it_closes_when_nobody_refers_to_it(engine: Any) -> None:
 
 
 def test_a_profile_that_is_not_there_is_told(engine: Any) -> None:
-    with Running(engine, 1, task=task()) as running:
+    with opened(engine, 1) as running:
         running({"x": X})
     with pytest.raises(ConfigError, match="no shape profile 2"):
-        Running(engine, 2, task=task())
+        opened(engine, 2)
 
 
 @pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
@@ -223,12 +226,14 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from workbench import BuildConfig
+from workbench.compilers.tensorrt.flavour import TensorRT
 from workbench.measure.running import Running
 folder = Path(sys.argv[1])
 plan = SimpleNamespace(compiler={"name": "tensorrt_rtx", "version": "1.7", "target": "sm89"})
 engine = SimpleNamespace(model="m", key="k", folder=folder, path=folder / "engine", plan=plan,
                          config=BuildConfig(compiler="tensorrt_rtx"))
-running = Running(engine, task=sys.argv[2])
+TensorRT.run_task = sys.argv[2]
+running = Running(engine)
 print(running.pid, flush=True)
 sys.stdin.read()
 """
@@ -236,7 +241,9 @@ sys.stdin.read()
 
 def test_a_parent_that_dies_takes_it_along(engine: Any) -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(engine.folder), task()], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", PARENT, str(engine.folder), "tests.pretended:on_rtx"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
@@ -261,23 +268,23 @@ def test_compiled_kernels_are_kept_for_this_gpu_driver_version_and_engine(
     assert len(names) == 5
     (place,) = {n.parent for n in names if n}
     assert place == tmp_path / "caches" / "runtime"
-    with Running(engine, task=task()) as running:
+    with opened(engine) as running:
         assert running.cached_bytes == 0
         running({"x": X})
         (file,) = place.iterdir()
         assert file.read_bytes() == b"k\0"
         running({"x": X})
     assert file.read_bytes() == b"k\0\0"  # closing keeps what came later
-    with Running(engine, task=task()) as running:
+    with opened(engine) as running:
         assert running.cached_bytes == 3
         assert np.array_equal(running({"x": X})["y"], right(X))
     file.write_bytes(b"of another machine")
-    with Running(engine, task=task()) as running:
+    with opened(engine) as running:
         assert running.cached_bytes == 0
         running({"x": X})
     assert file.read_bytes() == b"k\0"
     file.unlink()
-    with Running(engine, task=task("11")) as running:  # a flavour without such a cache
+    with opened(engine, version="11") as running:  # a flavour without such a cache
         running({"x": X})
     assert not file.exists()
 

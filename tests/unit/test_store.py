@@ -317,7 +317,7 @@ from pathlib import Path
 from workbench.compilers import registry, fake
 class Slow(fake.Fake):
     name = "tests_slow"
-    task = "slow_compiler:build"
+    build_task = "slow_compiler:build"
     preload = ()
     def complete(self, config):
         return config.replace(compiler="tests_slow", targets=("sm89",))

@@ -19,6 +19,7 @@ from workbench.analysis.times import (
     device_of,
     doubts,
     estimated_times,
+    explain,
     measured_times,
     roofline_points,
     schedule,
@@ -27,7 +28,6 @@ from workbench.analysis.times import (
 )
 from workbench.charts import plan as figures
 from workbench.charts import time as figures_time
-from workbench.compilers.tensorrt.trtexec import explain
 from workbench.core.units import ms_text
 from workbench.model.provenance import Source
 from workbench.panels.base import chart

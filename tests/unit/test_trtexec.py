@@ -18,11 +18,13 @@ import pytest
 
 from tests.models_small import model, node, save, value, weights
 from workbench import Session
+from workbench.analysis import times
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import trtexec
 from workbench.core.errors import ConfigError, ListingError, ProfileError
 from workbench.model.shape_profile import ShapeProfile
 from workbench.plan import Plan
+from workbench.plan.join import ProfiledLayer, ProfiledLayers, join
 
 SAMPLES = Path(__file__).parent.parent / "data" / "inspector"
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "trtexec"
@@ -142,7 +144,7 @@ def test_the_story_of_the_three_engines_is_told() -> None:
     conversions = [p.summary["precision_conversions"] + p.summary["layout_conversions"] for p in (fp16, naive, good)]
     assert conversions == [2, 12, 1]
     for plan in (fp16, naive, good):
-        text = "\n".join(trtexec.explain(plan))
+        text = "\n".join(times.explain(plan))
         assert "above" in text
         assert "CUDA graph" in text
         assert f"mean {plan.facts['measured']['latency']['mean_ms']:.3f} ms" in text
@@ -279,8 +281,8 @@ def rows_of(*names: str) -> list[dict[str, Any]]:
 def joined(layers: list[str], rows: list[str], kinds: dict[int, str] | None = None) -> list[float | None]:
     plan = trtexec.inspect(SAMPLES / "trt8.json")
     made = [replace(plan.layers[1], id=f"{i}", name=n, kind=(kinds or {}).get(i, "conv")) for i, n in enumerate(layers)]
-    profile = trtexec.Profile(1, tuple(trtexec.ProfileRow(n, i, i, i, None) for i, n in enumerate(rows, 1)))
-    return [row.mean_ms if row else None for row in trtexec.join(profile, made).rows]
+    profile = ProfiledLayers(1, tuple(ProfiledLayer(n, i, i, i, None) for i, n in enumerate(rows, 1)))
+    return [row.mean_ms if row else None for row in join(profile, made).rows]
 
 
 @pytest.mark.tiny
@@ -401,17 +403,17 @@ def test_percentiles_by_nearest_rank() -> None:
 def test_the_difference_is_explained(files: Callable[..., dict[str, Path]]) -> None:
     paths = files()
     plan = trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])
-    above = "\n".join(trtexec.explain(plan))
+    above = "\n".join(times.explain(plan))
     assert "4 layers take 10.000 ms together (measured, 10 iterations)" in above
     assert "end to end: mean 3.500 ms, median 3.500 ms" in above
     assert "7.500 ms (300%) above the 2.500 ms of computation" in above
     assert "copies between host and GPU take 1.000 ms" in above
     fast = [{"name": layer.name, "averageMs": 0.1} for layer in plan.layers]
     paths = files(rows=fast)
-    below = "\n".join(trtexec.explain(trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])))
+    below = "\n".join(times.explain(trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])))
     assert "below the 2.500 ms of computation" in below
-    assert trtexec.explain(trtexec.inspect(paths["layers"])) == []
-    alone = trtexec.explain(trtexec.inspect(paths["layers"], times=paths["times"]))
+    assert times.explain(trtexec.inspect(paths["layers"])) == []
+    alone = times.explain(trtexec.inspect(paths["layers"], times=paths["times"]))
     assert len(alone) == 1
 
 
@@ -419,7 +421,7 @@ def test_the_difference_is_explained(files: Callable[..., dict[str, Path]]) -> N
 def test_times_of_zero_are_explained_without_a_share(files: Callable[..., dict[str, Path]]) -> None:
     paths = files()
     paths["times"].write_text(json.dumps([{"latencyMs": 0.0, "computeMs": 0.0}]))
-    told = "\n".join(trtexec.explain(trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])))
+    told = "\n".join(times.explain(trtexec.inspect(paths["layers"], profile=paths["profile"], times=paths["times"])))
     assert "10.000 ms above the 0.000 ms of computation" in told
     assert "(measured, 1 iteration)" in told
 
@@ -549,7 +551,7 @@ def test_copies_that_our_own_latency_does_not_hold() -> None:
     }
     plan = trtexec.inspect(SAMPLES / "trt10.json")
     plan = replace(plan, layers=tuple(replace(layer, time_ms=0.5) for layer in plan.layers))
-    told = "\n".join(trtexec.explain(replace(plan, facts={"measured": {"latency": way, "ways": {"plain": way}}})))
+    told = "\n".join(times.explain(replace(plan, facts={"measured": {"latency": way, "ways": {"plain": way}}})))
     assert "copies between host and GPU come on top of it, with 0.500 ms" in told
 
 

@@ -561,7 +561,7 @@ EXTRAS = {
     "ceilings": {"name": "NVIDIA H100", "sm": "sm90", "bandwidth": 2.9e12, "peaks": {"fp32": 5.1e13, "tf32": 3.6e14},
                  "source": "measured on this GPU: one copy, one GEMM", "measured": True},
 }  # fmt: skip
-"""What a profile also holds where it could be had; see `workbench.compilers.tensorrt.profile.profile`."""
+"""What a profile also holds where it could be had; see `workbench.measure.profile.profile`."""
 
 
 def with_extras(engine: Any) -> None:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from workbench.compilers.base import Diagnoses
+from workbench.compilers.registry import find
 from workbench.compilers.torch_tensorrt.partition import METHODS
 from workbench.core.units import bytes_text
 from workbench.model.graph import Graph
@@ -573,37 +575,34 @@ def runtime_shapes(graph: Graph) -> list[Gotcha]:
 
 def reported_target(plan: Plan) -> list[Gotcha]:
     """An engine of TensorRT for RTX for a target of which users report that engines do not run well."""
-    from workbench.compilers.tensorrt.compatibility import targets_of
-    from workbench.compilers.tensorrt.targets import REPORTED
-
-    if plan.compiler.get("name") != "tensorrt_rtx":
+    compiler = find(str(plan.compiler.get("name")), Diagnoses)
+    if compiler is None:
         return []
     return [
         Gotcha(
-            "target-reports", f"Users report wrong results and crashes on {target}", REPORTED[target], "note",
+            "target-reports", f"Users report wrong results and crashes on {target}", issue, "note",
             "Reported by users of TensorRT for RTX; not tried here.",
             f"Measure the engine on such a GPU: session.profile compares its outputs with ONNX Runtime. Or build for another than {target}.",
         )
-        for target in targets_of(plan.compiler) if target in REPORTED
+        for target, issue in compiler.known_issues(plan.compiler).items()
     ]  # fmt: skip
 
 
 def bound_to_gpu(plan: Plan, here: Sequence[Gpu], installed: str | None) -> list[Gotcha]:
     """What the engine was built for, beside what is here. Always a finding: engine files are not portable."""
-    from workbench.compilers.tensorrt.compatibility import runs_on
-
-    compiler = plan.compiler
-    name, version, target = (str(compiler.get(k) or "") for k in ("name", "version", "target"))
-    if name == "fake" or not target:
+    built = plan.compiler
+    name, version, target = (str(built.get(k) or "") for k in ("name", "version", "target"))
+    compiler = find(name, Diagnoses)
+    if compiler is None or not target:
         return []
-    gpu = compiler.get("gpu")
+    gpu = built.get("gpu")
     built_for = f"{gpu['name']} ({gpu['sm']})" if isinstance(gpu, Mapping) else target.replace("+", ", ")
     targets = [str(gpu["sm"])] if isinstance(gpu, Mapping) else target.split("+")
     portable = plan.config.get("hardware_compatibility")
     words = f"It was built for {built_for} by {name} {version}" + (
         f", hardware compatible ({portable})." if portable else "."
     )
-    later = [g for g in here if g.sm not in targets and runs_on(g.sm, targets, name, portable) is not False]
+    later = [g for g in here if g.sm not in targets and compiler.runs_on(g.sm, built, plan.config) is not False]
     others = [g for g in here if g.sm not in targets and g not in later]
     severity: Severity = "note"
     if not here:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from workbench.analysis.roofline import DEVICES, Device, device, estimates
 from workbench.core.errors import ConfigError
+from workbench.plan.plan import CONVERSIONS
 
 if TYPE_CHECKING:
     from workbench.plan.plan import Layer, Plan
@@ -224,3 +225,61 @@ def tolerance(plan: Plan) -> float:
     if kinds & {"int8", "uint8", "int4", "float8e4m3fn", "float8e5m2", "float4e2m1"}:
         return 0.1
     return 0.03 if kinds & {"float16", "bfloat16"} else 0.01
+
+
+def explain(plan: Plan) -> list[str]:
+    """The sum of the layers' times beside the end-to-end latency, and why they differ, in sentences.
+
+    Empty where the plan has no measured times.
+    """
+    measured = plan.facts.get("measured") or {}
+    timed = [layer for layer in plan.layers if layer.time_ms is not None]
+    latency = measured.get("latency")
+    lines = []
+    total = sum(layer.time_ms or 0.0 for layer in timed)
+    if timed:
+        idle = sum(layer.time_ms == 0 for layer in timed)
+        lines.append(
+            f"{len(timed)} layers take {total:.3f} ms together (measured"
+            + (f", {_count(measured['iterations'], 'iteration')}" if measured.get("iterations") else "")
+            + (f"; {idle} of them take none)" if idle else ")")
+        )
+        moved = sum(layer.time_ms or 0.0 for layer in timed if layer.kind in CONVERSIONS)
+        if moved and total:
+            lines.append(f"{moved:.3f} ms of that ({moved / total:.0%}) only moves or converts data")
+    if not latency:
+        return lines
+    lines.append(
+        f"end to end: mean {latency['mean_ms']:.3f} ms, median {latency['median_ms']:.3f} ms, "
+        f"p99 {latency['p99_ms']:.3f} ms (measured, {_count(latency['iterations'], 'iteration')})"
+    )
+    if not timed:
+        return lines
+    compute = latency["compute_mean_ms"]
+    difference = total - compute
+    share = f" ({abs(difference) / compute:.0%})" if compute else ""
+    launches = sum(layer.launches and bool(layer.time_ms) for layer in timed)
+    if difference > 0.01 * compute:
+        lines.append(
+            f"the layers' sum is {difference:.3f} ms{share} above the {compute:.3f} ms of "
+            f"computation: a profiled layer is timed with events around it, {difference / max(launches, 1) * 1e3:.1f} µs "
+            f"for each of {launches} launches, and neither runs in a CUDA graph nor overlaps with its neighbours"
+        )
+    elif difference < -0.01 * compute:
+        lines.append(
+            f"the layers' sum is {-difference:.3f} ms{share} below the {compute:.3f} ms of "
+            "computation: the rest is gaps between kernels, when the GPU waits for the next launch"
+        )
+    if latency["transfers_mean_ms"] > 0:
+        # trtexec's latency includes the copies; the first of our own ways does not.
+        how = "come on top of it, with" if measured.get("ways") else "take"
+        lines.append(
+            f"copies between host and GPU {how} {latency['transfers_mean_ms']:.3f} ms{'' if measured.get('ways') else ' of the latency'}"
+        )
+    if plan.summary["streams"] > 1:
+        lines.append(f"layers run on {plan.summary['streams']} streams: their times overlap and may not be added up")
+    return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s'[: number != 1]}"

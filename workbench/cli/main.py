@@ -123,15 +123,14 @@ def fusions(
 ) -> None:
     """Show which operations of MODEL the compiler turns into one kernel."""
     check_written({"--engine": engine, "--html": html}, [model])
-    if compiler == "tensorrt":
-        import importlib.util
+    from workbench import compilers
+    from workbench.compilers.base import Builds
+    from workbench.core.jobs import prepare_guard
+    from workbench.core.spawn import prepare
 
-        from workbench.core.jobs import prepare_guard
-        from workbench.core.spawn import prepare
-
-        # The worker needs as long to start as this process: let both start together.
-        name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt_rtx"
-        prepare((name, "workbench.compilers.tensorrt.build"))
+    # The worker needs as long to start as this process: let both start together.
+    if (found := compilers.find(compiler, Builds)) is not None:
+        prepare(found.preload)
         prepare_guard()  # for shape inference
     from workbench.compilers.config import BuildConfig
     from workbench.model.shape_profile import ShapeProfile
@@ -175,7 +174,7 @@ def inspect(
     check_written({"--html": html}, [layers, profile, times, model, *(metadata or ())])
     from rich.markup import escape
 
-    from workbench.compilers.tensorrt import trtexec
+    from workbench.analysis.times import explain
 
     device = _device(estimate)
     work = looking(session)
@@ -193,7 +192,7 @@ def inspect(
     known = [plan.facts.get("schema"), (plan.facts.get("device") or {}).get("name"), plan.facts.get("file")]
     out.print(f"\n[bold]{escape(str(plan.model['name']))}[/] " + escape(", ".join(str(k) for k in known if k)))
     _print_layers(plan, full=full, device=device)
-    for line in trtexec.explain(plan):
+    for line in explain(plan):
         out.print(escape(line))
     for line in plan.facts.get("warnings", []):
         out.print(f"[yellow]{escape(line)}[/]")

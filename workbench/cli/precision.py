@@ -321,8 +321,8 @@ def calibration(
     import pandas as pd
 
     check_written({"--tensorrt": tensorrt}, [file, other])
-    from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
     from workbench.precision.calibration import Calibration, side_by_side
+    from workbench.precision.calibration_cache import TensorRTCache
 
     def load(path: Path) -> Calibration | TensorRTCache:
         return TensorRTCache.load(path) if TensorRTCache.is_one(path) else Calibration.load(path)

@@ -1,7 +1,6 @@
-"""Back ends, one room each, behind one protocol (`workbench.compilers.base`)."""
+"""Compilers behind small protocols (`base`), found by name (`registry`), each in its own folder."""
 
 from workbench.compilers.base import Ability, Compiler, CompilerInfo
-from workbench.compilers.registry import compilers, describe, get, require
-from workbench.plan.record import Record
+from workbench.compilers.registry import compilers, describe, find, get, info_of, require
 
-__all__ = ["Ability", "Compiler", "CompilerInfo", "Record", "compilers", "describe", "get", "require"]
+__all__ = ["Ability", "Compiler", "CompilerInfo", "compilers", "describe", "find", "get", "info_of", "require"]

@@ -25,7 +25,7 @@ class Fake:
 
     name = "fake"
     evidence = "reported"
-    task = "workbench.compilers.fake:build"
+    build_task = "workbench.compilers.fake:build"
     preload: tuple[str, ...] = ("workbench.compilers.fake",)
 
     def version(self) -> str:
@@ -34,7 +34,7 @@ class Fake:
 
     def describe(self) -> CompilerInfo:
         """It builds everywhere and runs nowhere."""
-        can = frozenset({Ability.BUILD, Ability.PROGRESS, Ability.TARGET})
+        can = frozenset({Ability.BUILD})
         missing = dict.fromkeys(set(Ability) - can, "the fake compiler makes nothing that runs")
         return CompilerInfo("fake", self.version(), ("sm89",), can, missing)
 

@@ -22,7 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import __version__
+from workbench import __version__, compilers
+from workbench.compilers.base import Runs
 from workbench.core.documents import DocumentError, parse_json, read_text
 from workbench.core.errors import (
     BuildError,
@@ -190,7 +191,8 @@ class Bench:
         if any(w.startswith("tensorrt") for w in self.ways):
             try:
                 built = self._engine(model, shapes, precision, row)
-                engine = {"path": str(built.path), "module": built.config.compiler}
+                compiler = compilers.require(built.config.compiler, Runs)
+                engine = {"runner": compiler.runner, "arguments": {**compiler.arguments(), "engine": str(built.path)}}
                 row["compiler"] = {k: built.plan.compiler[k] for k in ("name", "version", "target")}
                 row["build_s"] = built.seconds["total"]
             except WorkbenchError as error:
@@ -263,10 +265,10 @@ class Bench:
 
     def _layers(self, row: dict[str, Any], plan: Plan, times: Sequence[tuple[str, float]]) -> None:
         """Keep the time of each layer, by kind in sum, and set a quantized row beside FP16's."""
-        from workbench.compilers.tensorrt.profile import with_layer_times
+        from workbench.plan.join import with_layer_times
 
         try:
-            plan = with_layer_times(plan, times)
+            plan = with_layer_times(plan, times, {"method": "the compiler's layer profiler, mean"})
             row["layer_ms"] = [layer.time_ms for layer in plan.layers]
             kinds: dict[str, float] = {}
             for layer in plan.layers:
@@ -335,7 +337,7 @@ def measure(
     file: str,
     shapes: Mapping[str, list[int]],
     precision: str,
-    engine: Mapping[str, str] | None,
+    engine: Mapping[str, Any] | None,
     ways: Sequence[str],
     duration_ms: float,
 ) -> dict[str, Any]:
@@ -348,9 +350,10 @@ def measure(
     """
     import torch
 
-    from workbench.compilers.tensorrt.profile import latency
     from workbench.hardware.cuda import TorchDevice
     from workbench.measure.accuracy import compare
+    from workbench.measure.latency import measured_latency
+    from workbench.measure.runner import open_runner
     from workbench.model.export import load_sample, resize_example
 
     device = TorchDevice()
@@ -375,7 +378,7 @@ def measure(
             device.synchronize()
             torch.cuda.synchronize()
             error = compare({"output": device.download(_first(output()).float())}, reference)
-            taken = latency(device, step, method, 200.0, duration_ms, way, reporter).to_dict()
+            taken = measured_latency(device, step, method, 200.0, duration_ms, way, reporter).to_dict()
             found[way] = {**taken, "error": {"relative_l2": error["relative_l2"], "ok": error["ok"]}}
 
         def guarded(way: str, make: Callable[[], None]) -> None:
@@ -412,12 +415,9 @@ def measure(
         guarded("torch_tensorrt", through_torch_tensorrt)
 
         def through_tensorrt(way: str) -> None:
-            from workbench.compilers.tensorrt.build import load
-            from workbench.compilers.tensorrt.runtime import Runner
-
             if engine is None:
                 raise CompilerUnavailableError(missing.get(way, "no engine was built"))
-            runner = Runner(load(engine["module"]), Path(engine["path"]), device, 0)
+            runner = open_runner(engine["runner"], {**engine["arguments"], "device": device})
             outputs = runner.bind(dict(zip(shapes, values, strict=True)))
             runner.run()
             device.synchronize()

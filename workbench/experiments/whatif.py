@@ -363,8 +363,8 @@ class _One:
 
         A calibration, or the path of one, stays what it is.
         """
-        from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
         from workbench.precision.calibration import Calibration
+        from workbench.precision.calibration_cache import TensorRTCache
         from workbench.precision.data import gather
         from workbench.precision.inputs import inputs_of
 

@@ -1,4 +1,4 @@
-"""What measuring asks of CUDA, done with torch: memory, a stream, events, graphs. Used in workers only."""
+"""What measuring needs of CUDA, done with torch: memory, a stream, events, graphs. Used in workers only."""
 
 from __future__ import annotations
 
@@ -6,17 +6,32 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from workbench.core.errors import CompilerUnavailableError
+
+
+def need_gpu(available: bool) -> None:
+    """Refuse to go on without a GPU.
+
+    Raises:
+        CompilerUnavailableError: there is none.
+    """
+    if not available:
+        raise CompilerUnavailableError(
+            "Running an engine needs an NVIDIA GPU, its driver, and a torch built with CUDA.",
+            hint="`workbench doctor` says what is missing; plans can be made and read without a GPU.",
+        )
+
 
 class TorchDevice:
-    """One GPU, with a stream of its own. See `workbench.compilers.tensorrt.runtime.Device`.
+    """The first GPU, with its own stream. See `workbench.hardware.device.GraphDevice`.
 
     Raises:
         CompilerUnavailableError: there is no torch with CUDA, or no GPU.
     """
 
-    def __init__(self) -> None:
-        from workbench.compilers.tensorrt.runtime import need_gpu
+    clock = "CUDA events around each execution, queued back to back"
 
+    def __init__(self) -> None:
         try:
             import torch
         except ImportError:

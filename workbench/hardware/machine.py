@@ -90,6 +90,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def this_platform() -> str:
+    """Operating system and processor, to which engines are bound: ``Linux x86_64``."""
+    return f"{platform.system()} {platform.machine()}"
+
+
 def installed(module: str) -> str | None:
     """Version of the package that brings a module; "unknown" where it does not say, None where it is not installed."""
     if importlib.util.find_spec(module) is None:

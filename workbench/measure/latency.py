@@ -1,12 +1,20 @@
-"""Latency in numbers: percentiles, and when a series of times is steady enough to stop."""
+"""Latency: how it is taken, its percentiles, and when a series of times is steady enough to stop."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.core.worker import Reporter
+    from workbench.hardware.device import Device
+    from workbench.hardware.nvml import Gauge
+
+BATCH = 20
+"""Iterations that are queued at a time; also the window in which steadiness is judged."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +62,43 @@ def steady(samples: Sequence[float], *, window: int = 20, tolerance: float = 0.0
     before = statistics.median(samples[-2 * window : -window])
     last = statistics.median(samples[-window:])
     return abs(last - before) <= tolerance * max(last, before)
+
+
+def measured_latency(
+    device: Device, step: Callable[[], None], method: str, warm_up: float, duration: float, name: str, reporter: Reporter,
+    gauge: Gauge | None = None,
+) -> Latency:  # fmt: skip
+    """Measure `step`: warm up for `warm_up` ms, then measure for `duration` ms and until steady, at most 4 times as long.
+
+    Args:
+        device: Where it executes.
+        step: One execution.
+        method: How it is measured, in words.
+        warm_up: Milliseconds of executions that do not count.
+        duration: Milliseconds to measure at least.
+        name: For the progress message.
+        reporter: Where progress goes.
+        gauge: Sampled between two batches of executions, when the GPU has just worked.
+    """
+    warm_up_with(device, step, warm_up)
+    samples: list[float] = []
+    spent = 0.0
+    settled = False
+    phase = f"Measuring latency ({name})"
+    while spent < duration or (not settled and spent < 4 * duration):
+        found = device.times(step, BATCH)
+        samples += found
+        spent += max(sum(found), 1e-3)
+        settled = steady(samples, window=BATCH)
+        if gauge is not None:
+            gauge.sample()
+        reporter.progress(phase, min(int(spent), int(duration)), int(duration))
+    reporter.progress(phase, int(duration), int(duration))
+    return Latency(tuple(samples), method, settled)
+
+
+def warm_up_with(device: Device, step: Callable[[], None], ms: float) -> None:
+    """Execute `step` for `ms` milliseconds, without keeping the times."""
+    spent = 0.0
+    while spent < ms:
+        spent += max(sum(device.times(step, BATCH)), 1e-3)

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.compilers.tensorrt.profile import check_batches
+from workbench.compilers.base import Profiles
 from workbench.core.errors import ConfigError
 from workbench.core.jobs import Job
+from workbench.measure.inputs import check_batches
 from workbench.measure.running import host
 from workbench.model.shape_profile import sizes_of
 
 if TYPE_CHECKING:
     from workbench.engine import Engine
-
-
-TASK = "workbench.compilers.tensorrt.profile:profile"
 
 
 def _number(engine: Engine) -> int:
@@ -44,11 +42,12 @@ def start(
         ConfigError: a file is not there, or a shape is not understood.
     """
     check_batches(options.get("batches"))
+    compiler = compilers.get(engine.config.compiler, Profiles)
     scratch = tempfile.TemporaryDirectory(prefix="workbench-profile-")
     folder = Path(scratch.name)
     try:
         arguments = {
-            **compilers.get(engine.config.compiler).arguments(),
+            **compiler.arguments(),
             "engine": str(engine.path),
             "folder": str(engine.folder / "profiles"),
             "file": f"{_number(engine)}.json",
@@ -67,7 +66,7 @@ def start(
         if job.status != "running":
             scratch.cleanup()
 
-    job = Job(TASK, arguments, title=f"profile of {engine.model}")
+    job = Job(compiler.profile_task, arguments, title=f"profile of {engine.model}")
     job.on_change(ended)
     job.on_change(on_change)
     return job.start()

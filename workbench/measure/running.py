@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
+from workbench.compilers.base import Refits, Runs
 from workbench.core.errors import ConfigError, WorkbenchError, first_lines
 from workbench.core.jobs import Job
 from workbench.core.shared_arrays import Seen, Shared
@@ -21,8 +22,6 @@ from workbench.hardware.machine import gpus
 
 if TYPE_CHECKING:
     from workbench.engine import Engine
-
-TASK = "workbench.compilers.tensorrt.serve:serve"
 
 
 class Running:
@@ -36,7 +35,6 @@ class Running:
         profile: Which shape profile to use.
         weight_budget: Bytes of weights on the GPU, for an engine built with weight streaming; None for its own choice.
         finite: Refuse inputs that hold NaN or infinity.
-        task: What the worker runs.
 
     Raises:
         CompilerUnavailableError: there is no NVIDIA GPU, or the compiler is not installed.
@@ -51,15 +49,16 @@ class Running:
         *,
         weight_budget: int | None = None,
         finite: bool = True,
-        task: str = TASK,
     ) -> None:
         cache = runtime_cache(engine)
+        compiler = compilers.get(engine.config.compiler, Runs)
         arguments = {
-            **compilers.get(engine.config.compiler).arguments(), "engine": str(engine.path),
-            "built": _made(engine), "shape_profile": profile, "weight_budget": weight_budget, "finite": finite,
+            **compiler.arguments(), "engine": str(engine.path),
+            "built": _made(engine), "shape_profile": profile, "finite": finite,
             "cache": None if cache is None else str(cache),
+            **({} if weight_budget is None else {"weight_budget": weight_budget}),
         }  # fmt: skip
-        self._job = Job(task, arguments, title=f"run of {engine.model}")
+        self._job = Job(compiler.run_task, arguments, title=f"run of {engine.model}")
         self._shared, self._seen = Shared(), Seen()
         self._closed = False
         self._turn = threading.Lock()
@@ -152,6 +151,8 @@ class Running:
         import torch
         import torch.multiprocessing  # teaches the pickler to share memory of the GPU
 
+        if not self._ports["gpu"]:
+            raise ConfigError("The engine runs on the CPU.", hint="Move the inputs: x.cpu().")
         given = {n: t.detach() for n, t in inputs.items()}
         device = next(iter(given.values())).device
         if any(t.device.index != 0 for t in given.values()):
@@ -188,6 +189,7 @@ def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, ti
     """See `Engine.refit`."""
     if not (engine.config.refit or engine.config.strip_plan):
         raise ConfigError("The engine was not built to be refitted.", hint="Build it with refit=True.")
+    compiler = compilers.get(engine.config.compiler, Refits)
     shared = Shared()
     if isinstance(weights, (str, Path)):
         if not Path(weights).is_file():
@@ -196,12 +198,11 @@ def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, ti
     else:
         given = {"weights": shared.put({n: host(n, v) for n, v in weights.items()})}
     arguments = {
-        **compilers.get(engine.config.compiler).arguments(), **given, "engine": str(engine.path),
+        **compiler.arguments(), **given, "engine": str(engine.path),
         "out": str(out.resolve()), "built": _made(engine),
     }  # fmt: skip
     try:
-        Job("workbench.compilers.tensorrt.refit:refit", arguments, title=f"refit of {engine.model}",
-            time_limit=time_limit).result()  # fmt: skip
+        Job(compiler.refit_task, arguments, title=f"refit of {engine.model}", time_limit=time_limit).result()
     finally:
         shared.close()
     return out

@@ -460,7 +460,7 @@ def timings_told(timings: Mapping[str, Any]) -> str:
 def compatibility_of(engine: Engine) -> list[list[str]]:
     """Where an engine runs, as rows: what, whether it fits, and why in words."""
     words = {True: "fits", False: "does not fit", None: "can't be told here"}
-    return [[finding.what, words[finding.ok], finding.words] for finding in engine.compatibility()]
+    return [[finding.what, words[finding.ok], finding.text] for finding in engine.compatibility()]
 
 
 def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:

@@ -18,13 +18,13 @@ from workbench.analysis.times import (
     device_of,
     doubts,
     estimated_times,
+    explain,
     measured_ceilings,
     measured_times,
 )
 from workbench.charts import plan as figures
 from workbench.charts import time as figures_time
-from workbench.compilers.base import Ability
-from workbench.compilers.tensorrt import trtexec
+from workbench.compilers.base import Profiles
 from workbench.core.errors import CancelledError, WorkbenchError
 from workbench.core.units import bytes_text, count_text, ms_text
 from workbench.panels.base import (
@@ -318,7 +318,7 @@ class ProfilePanel(Panel):
             parts.append(self._chart("Distribution", lambda: spread))
         if (both := figures_time.sum_and_whole(plan)) is not None:
             parts.append(self._chart("Sum", lambda: both))
-        lines = trtexec.explain(plan)
+        lines = explain(plan)
         parts.append(w.HTML("".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in lines)))
         return w.VBox(parts, layout=w.Layout(width="100%"))
 
@@ -391,7 +391,7 @@ class ProfilePanel(Panel):
         if self._job is not None and self._job.status == "running":
             return
         try:
-            compilers.require(engine.config.compiler, Ability.PROFILE)
+            compilers.require(engine.config.compiler, Profiles)
             reason = None
         except WorkbenchError as error:
             reason = error.message

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.compilers.tensorrt.calibration_cache import TensorRTCache
 from workbench.core import environments
 from workbench.core.errors import CalibrationError, ModelError
 from workbench.core.jobs import Job
@@ -29,6 +28,7 @@ from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.precision import modelopt
 from workbench.precision.calibration import Calibration, collect
+from workbench.precision.calibration_cache import TensorRTCache
 from workbench.precision.data import MIN_SAMPLES, Batches, gather
 from workbench.precision.inputs import inputs_of
 from workbench.precision.scheme import Scheme
@@ -267,8 +267,9 @@ def _by_tensorrt(
 ) -> Path:  # fmt: skip
     """The cache of TensorRT 10's own calibrator on the batches; kept, so that it runs once."""
     from workbench import compilers
+    from workbench.compilers.base import Calibrates
 
-    compiler = compilers.get("tensorrt")
+    compiler = compilers.get("tensorrt", Calibrates)
     identity = [source, batches.digest, scheme.ranging, scheme.percentile, *_calibrating()]
     name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     place = folder / TENSORRT_CACHE
@@ -277,7 +278,7 @@ def _by_tensorrt(
         shutil.copyfile(kept, place)
         return place
     job = Job(
-        "workbench.compilers.tensorrt.calibrators:calibrate",
+        compiler.calibrate_task,
         {
             **compiler.arguments(), "model": str(model.path.resolve()), "method": scheme.ranging,
             "batches": str(batches.folder), "cache": str(place), "folder": str(folder), "percentile": scheme.percentile,

@@ -330,7 +330,7 @@ def _check_origin(title: str, origin: Mapping[str, Any]) -> None:
 
 def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mapping[str, str]) -> str:
     """Check one engine; the digest of its files, as they were in the archive."""
-    from workbench.compilers.tensorrt.profile import apply
+    from workbench.measure.measured import apply
 
     place = folder / "builds" / key
     own = {name.removeprefix(f"builds/{key}/"): d for name, d in digests.items() if name.startswith(f"builds/{key}/")}

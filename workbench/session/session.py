@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.build import Build
 from workbench.build_folder import set_trust
-from workbench.compilers import Ability, require
+from workbench.compilers import require
+from workbench.compilers.base import Profiles
 from workbench.compilers.config import BuildConfig
 from workbench.core.errors import (
     CompilerUnavailableError,
@@ -724,7 +725,7 @@ class Session:
 
         chosen = self._chosen(engine)
         chosen.check_trusted()
-        require(chosen.config.compiler, Ability.PROFILE)
+        require(chosen.config.compiler, Profiles)
 
         def done(job: Job) -> None:
             if job.status == "done" and not self.events.closed:
@@ -749,10 +750,10 @@ class Session:
             inputs: Arrays by input name, or an .npz file of them; random values by default.
             reference: What is right: True for the model as written, run by ONNX Runtime on the CPU in its own
                 precision; False for nothing; arrays by output name, an .npz file of them, or an ONNX file.
-            options: Arguments of `workbench.compilers.tensorrt.profile.profile`, such as ``duration_ms`` or ``graph``.
+            options: Arguments of `workbench.measure.profile.profile`, such as ``duration_ms`` or ``graph``.
 
         Returns:
-            The document that `workbench.compilers.tensorrt.profile.profile` describes.
+            The profile; see `workbench.measure.profile.profile`.
 
         Raises:
             CompilerUnavailableError: the engine's compiler can't measure here: there is no GPU, or it is not installed.
@@ -787,7 +788,7 @@ class Session:
         from workbench.experiments.dynamic import dynamic_overhead
 
         config = _config(config, options)
-        require(config.compiler, Ability.PROFILE)  # before two engines are built
+        require(config.compiler, Profiles)  # before two engines are built
         return dynamic_overhead(self, model, config, **(measure or {}))
 
     def rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Engine:
@@ -807,7 +808,7 @@ class Session:
 
     def start_rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Build:
         """Begin to build an engine again; see `rebuild`."""
-        from workbench.compilers.tensorrt.compatibility import here
+        from workbench.compilers.compatibility import here
 
         chosen = self._chosen(engine)
         model = chosen.source()

@@ -17,8 +17,8 @@ from workbench.core.errors import CalibrationError, ConfigError
 from workbench.core.store import whole
 
 if TYPE_CHECKING:
-    from workbench.compilers.tensorrt.runtime import Device
     from workbench.core.worker import Reporter
+    from workbench.hardware.device import GraphDevice
 
 CALIBRATORS = {
     "entropy_calibration_2": "IInt8EntropyCalibrator2",
@@ -39,7 +39,7 @@ def calibrate(
     cache: str,
     folder: str,
     percentile: float = 99.99,
-    device: Any = None,
+    device: GraphDevice | None = None,
 ) -> dict[str, Any]:
     """Let TensorRT calibrate `model` on the batches, and write its cache.
 
@@ -52,7 +52,7 @@ def calibrate(
         cache: The cache file: read where it is there, so that TensorRT runs no batch; written otherwise.
         folder: For the build log.
         percentile: For the legacy calibrator.
-        device: CUDA; torch's by default.
+        device: The GPU; torch's by default.
 
     Returns:
         ``batches``: how many TensorRT asked for; ``read``: whether the cache was there already.
@@ -122,7 +122,7 @@ def check(trt: Any, method: str) -> None:
 
 
 def calibrator(
-    trt: Any, method: str, batches: Path, cache: Path, device: Device, reporter: Reporter, percentile: float
+    trt: Any, method: str, batches: Path, cache: Path, device: GraphDevice, reporter: Reporter, percentile: float
 ) -> Any:
     """An instance of TensorRT's calibrator class that reads `batches` and keeps `cache`.
 

@@ -1,16 +1,22 @@
-"""Which TensorRT is installed, and what can be told of it without loading it."""
+"""Which TensorRT is installed, and what is known about it without loading it."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workbench.compilers.base import Ability, CompilerInfo
-from workbench.compilers.config import BuildConfig
+from workbench.compilers.base import Ability, CompilerInfo, Requirement, Tactic
+from workbench.compilers.compatibility import targets_of
+from workbench.compilers.tensorrt import compatibility
 from workbench.compilers.tensorrt import targets as table
+from workbench.compilers.tensorrt.tactics import parse_tactics
 from workbench.core.errors import CompilerUnavailableError, ConfigError
 from workbench.hardware.machine import gpus
+
+if TYPE_CHECKING:
+    from workbench.compilers.config import BuildConfig
 
 DEFAULT_TARGET = "sm89"
 """Built for where there is no GPU and none is named: Ada, the newest that every RTX version offers."""
@@ -22,14 +28,23 @@ _INSTALL = {
 
 
 class TensorRT:
-    """One or several flavours, the first that is installed taken.
+    """One or several flavours of TensorRT; the first that is installed is used.
+
+    Implements every protocol of `workbench.compilers.base`.
 
     Args:
         modules: Python modules to look for, in order of preference.
     """
 
     evidence = "reported"
-    task = "workbench.compilers.tensorrt.build:build"
+    build_task = "workbench.compilers.tensorrt.build:build"
+    runner = "workbench.compilers.tensorrt.runtime:open_runner"
+    run_task = "workbench.compilers.tensorrt.serve:serve"
+    profile_task = "workbench.compilers.tensorrt.profile:profile"
+    calibrate_task = "workbench.compilers.tensorrt.calibrators:calibrate"
+    partition_task = "workbench.compilers.tensorrt.support:support"
+    refit_task = "workbench.compilers.tensorrt.refit:refit"
+    examine_task = "workbench.compilers.tensorrt.build:features"
 
     def __init__(self, modules: tuple[str, ...]) -> None:
         self._modules = modules
@@ -42,7 +57,7 @@ class TensorRT:
     @property
     def preload(self) -> tuple[str, ...]:
         """What a worker can import while it waits."""
-        return (self.name, self.task.partition(":")[0])
+        return (self.name, self.build_task.partition(":")[0])
 
     def version(self) -> str:
         """The installed version.
@@ -61,23 +76,25 @@ class TensorRT:
         """What this flavour is and can do here."""
         name, found = self.name, _version(self.name)
         gpu = bool(gpus())
-        abilities, missing = set(), {}
         need_gpu = "it needs an NVIDIA GPU and its driver"
+        missing: dict[Ability, str] = {}
+        notes: tuple[str, ...] = ()
         if found is None:
             missing = dict.fromkeys(Ability, "not installed")
         else:
-            for ability in Ability:
-                if (ability in {Ability.INSPECT, Ability.RUN, Ability.PROFILE} and not gpu) or (
-                    ability is Ability.BUILD and name == "tensorrt" and not gpu
-                ):
-                    missing[ability] = need_gpu
-                elif ability is Ability.TARGET and name == "tensorrt":
-                    missing[ability] = "the full TensorRT builds for the GPU that is present"
-                else:
-                    abilities.add(ability)
+            if not gpu:
+                missing = dict.fromkeys((Ability.RUN, Ability.PROFILE, Ability.REFIT), need_gpu)
+            if name == "tensorrt":
+                notes = ("It builds for the GPU that is present.",)
+                if not gpu:
+                    missing[Ability.BUILD] = need_gpu
+            if name != "tensorrt" or not _before_11(found):
+                missing[Ability.CALIBRATE] = "calibrators ended with TensorRT 10"
+            elif not gpu:
+                missing[Ability.CALIBRATE] = need_gpu
         return CompilerInfo(
-            name=name, version=found, abilities=frozenset(abilities), missing=missing,
-            install=None if found else _INSTALL[name],
+            name=name, version=found, abilities=frozenset(set(Ability) - set(missing)), missing=missing,
+            install=None if found else _INSTALL[name], notes=notes,
         )  # fmt: skip
 
     def complete(self, config: BuildConfig) -> BuildConfig:
@@ -108,8 +125,31 @@ class TensorRT:
         return config.replace(compiler=self.name, targets=targets)
 
     def arguments(self) -> dict[str, Any]:
-        """What the worker's task needs to know of this flavour."""
+        """The module that tasks import."""
         return {"module": self.name}
+
+    def requirements(self, built: Mapping[str, Any], config: BuildConfig) -> list[Requirement]:
+        """See `workbench.compilers.base.Diagnoses`."""
+        return compatibility.requirements(built, config, _version(self.name))
+
+    def runs_on(self, arch: str, built: Mapping[str, Any], config: Mapping[str, Any]) -> bool | None:
+        """See `workbench.compilers.base.Diagnoses`."""
+        level = config.get("hardware_compatibility")
+        return compatibility.runs_on(arch, targets_of(built), str(built.get("name")), level)
+
+    def known_issues(self, built: Mapping[str, Any]) -> dict[str, str]:
+        """What users report about engines of TensorRT for RTX; nothing is reported about the full TensorRT."""
+        targets = targets_of(built) if built.get("name") == "tensorrt_rtx" else []
+        return {t: f"{table.REPORTED[t]} {table.CAN_NOT.get(t, '')}".strip() for t in targets if t in table.REPORTED}
+
+    def tactics(self, log: Iterable[str]) -> list[Tactic]:
+        """The tactics in a VERBOSE build log; TensorRT for RTX times none while it builds."""
+        return parse_tactics(log)
+
+
+def _before_11(found: str) -> bool:
+    major = found.partition(".")[0]
+    return not major.isdigit() or int(major) < 11
 
 
 def _version(module: str) -> str | None:

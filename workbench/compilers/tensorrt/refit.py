@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from workbench.compilers.tensorrt.build import load
-from workbench.compilers.tensorrt.runtime import Log, check_file, logger, need_gpu
+from workbench.compilers.tensorrt.runtime import Log, check_file, logger
 from workbench.core.errors import BuildError, ConfigError
 from workbench.core.shared_arrays import Place, Seen
 from workbench.core.store import written
 from workbench.core.worker import Reporter
+from workbench.hardware.cuda import need_gpu
 from workbench.hardware.machine import gpus
 
 _TYPES = {
@@ -57,24 +58,24 @@ def refit(
     here = {"name": module, "version": str(getattr(trt, "__version__", "")), "sm": gpus()[0].sm}
     check_file(Path(engine), built, here)
     log = Log()
-    told = logger(trt, log)
+    heard = logger(trt, log)
 
     def refused(what: str) -> BuildError:
         reason = log.errors[-1] if log.errors else "it gives no reason"
-        return BuildError(f"{what}: {reason}.", hint="Build the model anew.", details={"errors": log.errors[-10:]})
+        return BuildError(f"{what}: {reason}.", hint="Build the model again.", details={"errors": log.errors[-10:]})
 
     reporter.progress("Refitting", 0, 3)
-    runtime = trt.Runtime(told)
+    runtime = trt.Runtime(heard)
     loaded = runtime.deserialize_cuda_engine(Path(engine).read_bytes())
     if loaded is None:
         raise refused("The engine can't be used here")
     if not loaded.refittable:
         raise ConfigError("The engine can't be refitted.", hint="Build it with refit=True.")
-    refitter = trt.Refitter(loaded, told)
+    refitter = trt.Refitter(loaded, heard)
     count = None
     reporter.progress("Refitting", 1, 3)
     if model is not None:
-        parser = trt.OnnxParserRefitter(refitter, told)
+        parser = trt.OnnxParserRefitter(refitter, heard)
         if not parser.refit_from_file(model):
             said = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)] or log.errors[-1:]
             raise ConfigError(

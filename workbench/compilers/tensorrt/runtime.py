@@ -1,22 +1,29 @@
 """Run a serialized engine: deserialize, inspect, bind tensors, execute. In a worker only.
 
-A Runtime without a driver, or a bad plan, can end the process that touches it. So everything that can be told
-beforehand is told in words, and the rest happens where a crash costs nothing. One code path serves TensorRT 10
-and 11 and TensorRT for RTX: what differs is looked up by attribute.
+A Runtime without a driver, or a damaged plan, can end the process that loads it. So everything that is known beforehand is
+checked first, and the rest happens in a worker, where a crash does no harm. The same code runs TensorRT 10 and 11 and
+TensorRT for RTX: what differs is looked up by attribute.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from workbench.compilers.tensorrt.compatibility import runs_on, targets_of
+from workbench.compilers.compatibility import targets_of
+from workbench.compilers.tensorrt.build import load
+from workbench.compilers.tensorrt.compatibility import runs_on
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
-from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, first_lines
+from workbench.core.errors import BuildError, ConfigError, first_lines
 from workbench.core.store import whole
+from workbench.measure.runner import Port, check_inputs
+from workbench.plan.kinds import layer_kind
+from workbench.plan.plan import HOST
+
+if TYPE_CHECKING:
+    from workbench.hardware.device import GraphDevice
 
 SPECIALIZATIONS = ("eager", "lazy", "none")
 """When TensorRT for RTX compiles kernels for a shape that it meets in an engine with open shapes: before the first
@@ -54,47 +61,6 @@ _SAID = (
 """What the log says when deserializing fails, in words."""
 
 
-class Device(Protocol):
-    """The few things that are asked of CUDA; `workbench.hardware.cuda` does them with torch."""
-
-    stream: int
-
-    def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """Memory on the GPU."""
-        ...
-
-    def upload(self, array: Any, dtype: str) -> Any:
-        """A NumPy array or a tensor as a contiguous tensor on the GPU; no copy where it is one already."""
-        ...
-
-    def describe(self, value: Any) -> tuple[tuple[int, ...], str]:
-        """Shape and data type of an array or tensor."""
-        ...
-
-    def finite(self, tensor: Any) -> bool:
-        """Whether no value is NaN or infinite."""
-        ...
-
-    def pointer(self, tensor: Any) -> int:
-        """Its address."""
-        ...
-
-    def synchronize(self) -> None:
-        """Wait for the stream."""
-        ...
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of the engine. `shape` may hold -1; `ranges` has min, opt, max of each profile."""
-
-    name: str
-    input: bool
-    dtype: str
-    shape: tuple[int, ...]
-    ranges: tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...] = ()
-
-
 class Log:
     """What an `ILogger` heard, for the reasons of a failure."""
 
@@ -117,7 +83,7 @@ def logger(trt: Any, log: Log) -> Any:
 
 
 def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping[str, Any] | None = None) -> None:
-    """Tell in words what can be told of an engine file before anything touches it.
+    """Refuse an engine file that is known not to run here, before anything loads it.
 
     Args:
         path: The engine.
@@ -160,7 +126,7 @@ class Runner:
     Args:
         trt: The TensorRT module.
         path: The serialized engine.
-        device: CUDA.
+        device: The GPU.
         profile: Which shape profile to use.
         weight_budget: Bytes of weights that may lie on the GPU, for an engine built with weight streaming; the rest
             is streamed from the host in each execution. None leaves the engine's own choice. Written against the
@@ -179,7 +145,7 @@ class Runner:
         self,
         trt: Any,
         path: Path,
-        device: Device,
+        device: GraphDevice,
         profile: int = 0,
         *,
         weight_budget: int | None = None,
@@ -336,36 +302,8 @@ class Runner:
         return parse_inspection(text, "of the engine inspector")
 
     def check(self, given: Mapping[str, Any]) -> None:
-        """Refuse inputs that the engine does not take.
-
-        Raises:
-            ConfigError: a wrong or missing name, data type, or a shape outside the profile.
-        """
-        names = [p.name for p in self.inputs]
-        strange, missing = [n for n in given if n not in names], [n for n in names if n not in given]
-        if strange or missing:
-            told = [f"there is no input {n}" for n in strange] + [f"input {n} is missing" for n in missing]
-            raise ConfigError(f"These inputs do not fit the engine: {'; '.join(told)}.",
-                              hint=f"Its inputs are {', '.join(names)}.")  # fmt: skip
-        for port in self.inputs:
-            shape, dtype = self.device.describe(given[port.name])
-            if port.dtype and dtype != port.dtype:
-                raise ConfigError(f"Input {port.name} is {dtype}; the engine takes {port.dtype}.",
-                                  hint=f"Convert it: x.astype or x.to {port.dtype}.")  # fmt: skip
-            fits = len(shape) == len(port.shape) and all(d in (-1, n) for d, n in zip(port.shape, shape, strict=True))
-            if fits and port.ranges:
-                low, _, high = port.ranges[self.profile]
-                fits = all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True))
-            if not fits:
-                allowed: list[Any] = list(port.shape)
-                if port.ranges:
-                    low, _, high = port.ranges[self.profile]
-                    allowed = [a if a == b else f"{a}..{b}" for a, b in zip(low, high, strict=True)]
-                raise ConfigError(
-                    f"Input {port.name} has shape {list(shape)}; the engine takes {allowed}.",
-                    hint="Build it with a shape profile that holds this shape." if port.ranges else
-                    "The engine was built for this shape alone; build it with min:opt:max shapes for others.",
-                )  # fmt: skip
+        """Refuse inputs that the engine does not take; see `check_inputs`."""
+        check_inputs(self.inputs, given, self.device.describe, self.profile)
 
     def output_shapes(self, given: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and data type of each output for inputs of the shapes and types of `given`; values are not looked at.
@@ -447,6 +385,28 @@ class Runner:
         if not self.context.execute_async_v3(self.device.stream):
             raise self._refused("The engine did not run")
 
+    def bound_inputs(self) -> dict[str, Any]:
+        """See `workbench.measure.runner.Runner`."""
+        return {port.name: self.bound[port.name] for port in self.inputs}
+
+    def release(self) -> None:
+        """Let go of the tensors that `bind` was given; bind again before the next `run`."""
+        self.bound = {}
+
+    def facts(self) -> dict[str, Any]:
+        """Compiler, specialization and the inspector's layers; see `workbench.measure.runner.Runner`."""
+        found = self.inspect()
+        version = str(getattr(self.trt, "__version__", ""))
+        return {
+            "compiler": {"name": self.trt.__name__, "version": version, "validity": self.validity},
+            "specialization": self.specialization,
+            "inspector": {"layers": found.layers, "io": found.io, "evidence": found.evidence},
+        }
+
+    def starts_kernel(self, layer: Mapping[str, Any]) -> bool:
+        """See `workbench.measure.runner.Runner`."""
+        return layer_kind(layer) not in HOST
+
     def layer_times(
         self, iterations: int, step: Callable[[int], None] = lambda _: None
     ) -> list[tuple[str, list[float]]]:
@@ -501,14 +461,35 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def need_gpu(available: bool) -> None:
-    """Refuse to go on without a GPU.
+def open_runner(
+    *,
+    module: str,
+    engine: str,
+    built: Mapping[str, Any] | None = None,
+    shape_profile: int = 0,
+    device: GraphDevice | None = None,
+    **options: Any,
+) -> Runner:
+    """Open an engine; see `workbench.measure.runner.open_runner`.
+
+    Args:
+        module: The TensorRT module to use.
+        engine: Path of the serialized engine.
+        built: What made the engine, where it is known; see `check_file`.
+        shape_profile: Which shape profile to use.
+        device: The GPU; torch's by default.
+        options: Further arguments of `Runner`.
 
     Raises:
-        CompilerUnavailableError: there is none.
+        BuildError: the engine can't be used here; the message says why.
+        ConfigError: there is no such shape profile, or the engine streams no weights.
+        CompilerUnavailableError: there is no GPU, or the flavour is not installed.
     """
-    if not available:
-        raise CompilerUnavailableError(
-            "Running an engine needs an NVIDIA GPU, its driver, and a torch built with CUDA.",
-            hint="`workbench doctor` says what is missing; plans can be made and read without a GPU.",
-        )
+    if device is None:
+        from workbench.hardware.cuda import TorchDevice
+
+        device = TorchDevice()
+    trt = load(module)
+    here = {"name": module, "version": str(getattr(trt, "__version__", "")), "sm": device.facts().get("sm")}
+    check_file(Path(engine), built, here)
+    return Runner(trt, Path(engine), device, shape_profile, **options)

@@ -11,7 +11,8 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypedDict
+
+from workbench.compilers.base import Tactic
 
 _HEAD = re.compile(
     r"^(?:\[[^\]]*\]\s*)+(?:VERBOSE: )?"
@@ -26,23 +27,6 @@ _CHOSE = re.compile(rf">{{5,}} Chose Runner Type: (\S+) Tactic: {_NUMBER}")
 _LISTED = re.compile(r"^(?:\[[^\]]*\] )?(?:Layers:)?\s*Name: (.*?), LayerType: ")
 _VALUE = re.compile(rf", TacticValue: {_NUMBER}\b")
 _TACTIC_NAME = re.compile(r", TacticName: ([^,]+)(?:,|$)")
-
-
-class Tactic(TypedDict):
-    """One tactic that was timed for one layer in one combination of formats.
-
-    ``tactic`` is TensorRT's number for it, ``name`` its kernel's where the log gives one, ``time_ms`` the builder's
-    own measurement, ``formats`` the tensor formats it was tried with, ``runner`` the kind of implementation.
-    ``chosen``: the engine's layer runs it, as the log's listing of layers says.
-    """
-
-    layer: str
-    tactic: str
-    name: str
-    runner: str
-    formats: str
-    time_ms: float
-    chosen: bool
 
 
 @dataclass

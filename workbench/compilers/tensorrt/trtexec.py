@@ -1,9 +1,7 @@
 """trtexec's files in and out, and the trtexec command that equals a BuildConfig.
 
 ``--exportProfile`` writes the count of iterations and then a record per layer; ``--exportTimes`` a record per
-iteration. A profile is joined to layers by name and position: where the names agree one by one, by position;
-where only the order differs, by name, equal names in their order. Anything else means that the files are of two
-engines, which is an error that lists the first differences. Nothing is matched by likeness.
+iteration. `workbench.plan.join` joins a profile to layers.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import json
 import re
 import shlex
 import statistics
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +19,13 @@ from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_js
 from workbench.core.errors import ConfigError, ProfileError, StoreError
 from workbench.core.store import written
 from workbench.measure.latency import percentiles
-from workbench.plan.plan import CONVERSIONS, HOST
+from workbench.plan.join import ProfiledLayer, ProfiledLayers, join
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
     from workbench.model.model import Model
     from workbench.model.shape_profile import ShapeProfile
-    from workbench.plan.plan import Layer, Plan, PlanTensor
+    from workbench.plan.plan import Plan, PlanTensor
     from workbench.plan.record import Record
 
 WARM_UP_MS = 200.0
@@ -41,31 +38,6 @@ TIME_FIELDS = ("h2dMs", "computeMs", "d2hMs", "latencyMs")
 
 
 # --- profiles and times ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ProfileRow:
-    """One layer's time. Milliseconds: in all iterations together, per iteration, and the median iteration."""
-
-    name: str
-    total_ms: float
-    mean_ms: float
-    median_ms: float | None
-    percentage: float | None
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A file of ``--exportProfile``; `count` is how many iterations were profiled."""
-
-    count: int
-    rows: tuple[ProfileRow, ...]
-    path: str = ""
-
-    @property
-    def sum_ms(self) -> float:
-        """Mean milliseconds of all layers together."""
-        return sum(row.mean_ms for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -121,7 +93,7 @@ class Times:
         }  # fmt: skip
 
 
-def read_profile(path: str | Path) -> Profile:
+def read_profile(path: str | Path) -> ProfiledLayers:
     """Read a file of ``--exportProfile``.
 
     Raises:
@@ -150,10 +122,10 @@ def read_profile(path: str | Path) -> Profile:
         }
         total = values.get("timeMs", values.get("averageMs", 0.0) * count)
         mean = values.get("averageMs", total / count)
-        rows.append(ProfileRow(name, total, mean, values.get("medianMs"), values.get("percentage")))
+        rows.append(ProfiledLayer(name, total, mean, values.get("medianMs"), values.get("percentage")))
     if not rows:
         raise ProfileError(f"{path} holds no layer.", hint="The profiling run of trtexec may have failed.")
-    return Profile(int(count), tuple(rows), str(path))
+    return ProfiledLayers(int(count), tuple(rows), str(path))
 
 
 def read_times(path: str | Path, warm_up_ms: float = WARM_UP_MS) -> Times:
@@ -237,78 +209,7 @@ def _number(value: Any, path: str | Path, where: str) -> float:
     return float(value)
 
 
-# --- joining ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Times by layer, in the order of the layers; None where the profile leaves a layer out. `how` in words."""
-
-    rows: tuple[ProfileRow | None, ...]
-    how: str
-
-
-def join(profile: Profile, layers: Sequence[Layer], *, layers_file: str = "the layers") -> Joined:
-    """Which record of `profile` belongs to which layer; see the module's head.
-
-    Only layers that launch nothing (stream events, no-operations) may be absent from the profile.
-
-    Raises:
-        ProfileError: the two are not of one engine; ``details`` lists the differences.
-    """
-    names = [layer.name for layer in layers]
-    told = [row.name for row in profile.rows]
-    if names == told:
-        return Joined(profile.rows, "by position: all names agree")
-    by_name: dict[str, list[ProfileRow]] = {}
-    for row in profile.rows:
-        by_name.setdefault(row.name, []).append(row)
-    counts = Counter(names)
-    idle = {layer.name for layer in layers if layer.kind in HOST}
-    missing = [n for n in counts if n not in by_name and n not in idle]
-    extra = [n for n in by_name if n not in counts]
-    uneven = [n for n, rows in by_name.items() if n in counts and counts[n] != len(rows)]
-    if missing or extra or uneven:
-        raise _not_of_one_engine(profile, names, told, layers_file, missing, extra, uneven)
-    left = {name: iter(rows) for name, rows in by_name.items()}
-    rows = tuple(next(left[name]) if name in left else None for name in names)
-    repeated = sum(n > 1 for n in counts.values())
-    how = "by name: the order differs" if [n for n in names if n in by_name] != told else "by name, in order"
-    absent = sum(row is None for row in rows)
-    how += f"; {absent} layers that launch nothing are not in the profile" if absent else ""
-    how += f"; {repeated} names occur more than once and were joined in their order" if repeated else ""
-    return Joined(rows, how)
-
-
-def _not_of_one_engine(
-    profile: Profile,
-    names: list[str],
-    told: list[str],
-    layers_file: str,
-    missing: list[str],
-    extra: list[str],
-    uneven: list[str],
-) -> ProfileError:
-    lines = [f"  layer without a time: {_brief(n)}" for n in missing[:3]]
-    lines += [f"  time without a layer: {_brief(n)}" for n in extra[:3]]
-    lines += [f"  {names.count(n)} layers but {told.count(n)} times: {_brief(n)}" for n in uneven[:3]]
-    first = next((i for i, (a, b) in enumerate(zip(names, told, strict=False)) if a != b), min(len(names), len(told)))
-    return ProfileError(
-        f"{profile.path or 'The profile'} and {layers_file} are not of one engine: {_count(len(told), 'time')}, "
-        f"{_count(len(names), 'layer')}, {_count(len(missing), 'layer')} without a time, {_count(len(extra), 'time')} "
-        "without a layer.\n" + "\n".join(lines),
-        hint="Let one run of trtexec write both: --exportLayerInfo=LAYERS.json --exportProfile=PROFILE.json.",
-        details={"profile": profile.path, "layers": layers_file, "missing": missing[:20], "extra": extra[:20],
-                 "uneven": uneven[:20], "first_difference": first},
-    )  # fmt: skip
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s'[: number != 1]}"
-
-
-def _brief(name: str) -> str:
-    return name if len(name) <= 90 else name[:87] + "..."
+_ONE_RUN = "Let one run of trtexec write both: --exportLayerInfo=LAYERS.json --exportProfile=PROFILE.json."
 
 
 # --- a plan of files -------------------------------------------------------------------------------------
@@ -343,10 +244,10 @@ def inspect(
 
     plan = _plan(layers, metadata, model, sha256, name)
     measured: dict[str, Any] = {}
-    rows: tuple[ProfileRow | None, ...] = ()
+    rows: tuple[ProfiledLayer | None, ...] = ()
     if profile is not None:
         read = read_profile(profile)
-        joined = join(read, plan.layers, layers_file=str(layers))
+        joined = join(read, plan.layers, layers_file=str(layers), hint=_ONE_RUN)
         rows = joined.rows
         measured |= {
             "method": "trtexec --exportProfile: CUDA events around each layer, mean per iteration",
@@ -401,60 +302,6 @@ def _plan(
         record, name=name or (model.name if model else Path(layers).name.partition(".")[0]), evidence=found.evidence,
         model=model, sha256=sha256,
     )  # fmt: skip
-
-
-def explain(plan: Plan) -> list[str]:
-    """The sum of the layers' times beside the end-to-end latency, and why they differ, in sentences.
-
-    Empty where the plan has no measured times.
-    """
-    measured = plan.facts.get("measured") or {}
-    timed = [layer for layer in plan.layers if layer.time_ms is not None]
-    latency = measured.get("latency")
-    lines = []
-    total = sum(layer.time_ms or 0.0 for layer in timed)
-    if timed:
-        idle = sum(layer.time_ms == 0 for layer in timed)
-        lines.append(
-            f"{len(timed)} layers take {total:.3f} ms together (measured"
-            + (f", {_count(measured['iterations'], 'iteration')}" if measured.get("iterations") else "")
-            + (f"; {idle} of them take none)" if idle else ")")
-        )
-        moved = sum(layer.time_ms or 0.0 for layer in timed if layer.kind in CONVERSIONS)
-        if moved and total:
-            lines.append(f"{moved:.3f} ms of that ({moved / total:.0%}) only moves or converts data")
-    if not latency:
-        return lines
-    lines.append(
-        f"end to end: mean {latency['mean_ms']:.3f} ms, median {latency['median_ms']:.3f} ms, "
-        f"p99 {latency['p99_ms']:.3f} ms (measured, {_count(latency['iterations'], 'iteration')})"
-    )
-    if not timed:
-        return lines
-    compute = latency["compute_mean_ms"]
-    difference = total - compute
-    share = f" ({abs(difference) / compute:.0%})" if compute else ""
-    launches = sum(layer.launches and bool(layer.time_ms) for layer in timed)
-    if difference > 0.01 * compute:
-        lines.append(
-            f"the layers' sum is {difference:.3f} ms{share} above the {compute:.3f} ms of "
-            f"computation: a profiled layer is timed with events around it, {difference / max(launches, 1) * 1e3:.1f} µs "
-            f"for each of {launches} launches, and neither runs in a CUDA graph nor overlaps with its neighbours"
-        )
-    elif difference < -0.01 * compute:
-        lines.append(
-            f"the layers' sum is {-difference:.3f} ms{share} below the {compute:.3f} ms of "
-            "computation: the rest is gaps between kernels, when the GPU waits for the next launch"
-        )
-    if latency["transfers_mean_ms"] > 0:
-        # trtexec's latency holds the copies; of our ways the first named here holds none.
-        how = "come on top of it, with" if measured.get("ways") else "take"
-        lines.append(
-            f"copies between host and GPU {how} {latency['transfers_mean_ms']:.3f} ms{'' if measured.get('ways') else ' of the latency'}"
-        )
-    if plan.summary["streams"] > 1:
-        lines.append(f"layers run on {plan.summary['streams']} streams: their times overlap and may not be added up")
-    return lines
 
 
 # --- files out -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import compilers
 from workbench.build import Build, _in_own_names, check_profiles
 from workbench.build_folder import opt_shapes, opt_values
+from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.torch_tensorrt.by_parser import PATIENCE, QUICK_BYTES, QUICK_NODES, OnJob, segments_of
 from workbench.compilers.torch_tensorrt.partition import Partition
@@ -57,7 +58,7 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
     from workbench.precision import cast
 
     begin = time.perf_counter()
-    compiler = compilers.get(config.compiler)
+    compiler = compilers.get(config.compiler, Builds)
     config = compiler.complete(config)
     check_profiles(model, config)
     build = Build(model, config, store, on_job=on_job)
@@ -106,7 +107,7 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
 
 
 def _searched(
-    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
+    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: Builds, store: Store, on_job: OnJob
 ) -> dict[str, str]:  # fmt: skip
     """The first node up to which the model is refused, found by halving, for an error that names none.
 
@@ -129,7 +130,7 @@ def _searched(
 
 
 def _builds(
-    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: compilers.Compiler, store: Store, on_job: OnJob
+    model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: Builds, store: Store, on_job: OnJob
 ) -> tuple[BuildError | None, bool]:  # fmt: skip
     """Whether the model without the nodes `cut` builds: the error where it is refused, and whether it was built."""
     nodes = tops(at)
@@ -146,7 +147,7 @@ def _builds(
     with store.scratch("partition") as folder:
         (folder / "model").mkdir()
         (folder / "build").mkdir()
-        job = Job(compiler.task, {}, title=f"partition of {model.name}", preload=compiler.preload)
+        job = Job(compiler.build_task, {}, title=f"partition of {model.name}", preload=compiler.preload)
         if on_job is not None:
             on_job(job)
         job.start(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.compilers.base import Partitions
 from workbench.compilers.torch_tensorrt.partition import Operator, Partition, Segment, Side
 from workbench.compilers.torch_tensorrt.rest import (
     reads,
@@ -37,14 +38,14 @@ PATIENCE = 10.0
 OnJob = Callable[[Job], None] | None
 
 
-def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) -> Partition:
+def by_parser(model: Model, compiler: Partitions, *, store: Store, on_job: OnJob = None) -> Partition:
     """Which nodes of an ONNX model TensorRT's parser takes, as segments in an order in which they could run.
 
     The parser stops at the first node that it refuses, so what it refused is cut out and it is asked again.
 
     Args:
         model: The model.
-        module: The TensorRT module to ask.
+        compiler: The compiler to ask.
         store: Where files go meanwhile.
         on_job: Called with each job.
 
@@ -69,8 +70,8 @@ def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) 
                 file = write(model, without[0], place)
             operators = sorted({nodes[i].op for i in left if nodes[i].domain in {"", "ai.onnx"}})
             job = Job(
-                "workbench.compilers.tensorrt.support:support",
-                {"module": module, "model": str(file), "operators": operators}, title=f"partition of {model.name}",
+                compiler.partition_task,
+                {**compiler.arguments(), "model": str(file), "operators": operators}, title=f"partition of {model.name}",
             )  # fmt: skip
             if on_job is not None:
                 on_job(job)
@@ -90,7 +91,7 @@ def by_parser(model: Model, *, module: str, store: Store, on_job: OnJob = None) 
                 break
             left = [i for i in range(len(nodes)) if str(i) not in refused]
     assert first is not None
-    return from_parser(model, {**first, "refused": refused}, module=module, seconds=seconds, proven=proven)
+    return from_parser(model, {**first, "refused": refused}, module=compiler.name, seconds=seconds, proven=proven)
 
 
 def from_parser(

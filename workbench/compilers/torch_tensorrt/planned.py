@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.build import check_profiles
+from workbench.compilers.base import Partitions
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.torch_tensorrt.by_builder import by_builder
 from workbench.compilers.torch_tensorrt.by_parser import QUICK_BYTES, QUICK_NODES, OnJob, by_parser
@@ -103,7 +104,7 @@ def by_tensorrt(
     from workbench.compilers.registry import get
 
     del inputs
-    compiler = get("tensorrt")
+    compiler = get("tensorrt", Partitions)
     compiler.version()  # says what is missing
     wrong = sorted(set(options) - {"target", "precision"})
     if wrong:
@@ -125,7 +126,7 @@ def by_tensorrt(
         from workbench.precision import cast
 
         model = cast(model, config.precision, store, on_job=on_job)
-    found = by_parser(model, module=compiler.name, store=store, on_job=on_job)
+    found = by_parser(model, compiler, store=store, on_job=on_job)
     notes = [f"The builder was not asked: {reason}."] if reason else []
     if config.targets:
         notes.append(f"The parser answers alike for every target; {'+'.join(config.targets)} matters to the builder.")

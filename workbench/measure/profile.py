@@ -1,0 +1,336 @@
+"""Measure an engine of any compiler, in a worker.
+
+Latency is measured around each execution, after a warm-up and until the series is steady; on a GPU between CUDA events,
+without and with a CUDA graph, and where asked for with the copies of inputs and outputs. Layers are timed in a pass of
+their own, because that slows everything else down. The outputs of the same inputs are compared with a reference, and the
+error is kept beside the times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.core.errors import ConfigError, first_lines
+from workbench.core.store import whole
+from workbench.hardware.device import GraphDevice
+from workbench.hardware.machine import machine
+from workbench.measure.accuracy import compare
+from workbench.measure.inputs import (
+    check_batches,
+    check_names,
+    random_inputs,
+    read_arrays,
+    reference_name,
+    reference_outputs,
+)
+from workbench.measure.latency import measured_latency, percentiles, warm_up_with
+from workbench.measure.measured import SCHEMA
+
+if TYPE_CHECKING:
+    from workbench.core.worker import Reporter
+    from workbench.hardware.device import Device
+    from workbench.hardware.nvml import Gauge
+    from workbench.measure.runner import Runner
+
+
+def check_options(
+    *, warm_up_ms: float = 0.0, duration_ms: float = 1.0, layer_iterations: int = 0, batches: Sequence[int] | None = None,
+    **_: Any,
+) -> None:  # fmt: skip
+    """Refuse numbers that `profile` can't use.
+
+    Raises:
+        ConfigError: a time or count is too small or not finite, or `batches` is not a list of batch sizes.
+    """
+    check_batches(batches)
+    for name, value, least in (
+        ("warm_up_ms", warm_up_ms, 0),
+        ("duration_ms", duration_ms, 1),
+        ("layer_iterations", layer_iterations, 0),
+    ):
+        if not least <= value < float("inf"):
+            raise ConfigError(f"{name} is {value}.", hint=f"Give a number from {least}.")
+
+
+def profile(
+    reporter: Reporter,
+    device: Device,
+    open_engine: Callable[[], Runner],
+    *,
+    engine: str,
+    folder: str,
+    file: str = "profile.json",
+    inputs: str | None = None,
+    shapes: Mapping[str, list[int]] | None = None,
+    reference: str | None = None,
+    warm_up_ms: float = 200.0,
+    duration_ms: float = 1000.0,
+    layer_iterations: int = 20,
+    graph: bool = True,
+    transfers: bool = False,
+    batches: Sequence[int] | None = None,
+    kernels: bool = True,
+    ceilings: bool = True,
+    seed: int = 0,
+    gauge: Gauge | None = None,
+) -> dict[str, Any]:
+    """Measure an engine, and write the profile into `folder`.
+
+    A compiler's `profile_task` calls this with its own device and runner; it takes the keyword arguments and may add some.
+
+    Args:
+        reporter: Where progress goes.
+        device: Where the engine executes. What only a GPU has (CUDA graphs, copies, kernels, ceilings, clocks) is left out
+            on other devices.
+        open_engine: Opens the engine; called once, so that the memory that it takes is measured.
+        engine: Path of the engine.
+        folder: Where the profile goes; created if absent.
+        file: The profile's file name.
+        inputs: An .npz file of inputs by name; random values by default, integers all 1.
+        shapes: Shapes of random inputs; those that the engine was tuned for by default.
+        reference: The outputs to compare with: an .npz file by name, or an ONNX file, run by ONNX Runtime on the CPU.
+        warm_up_ms: Milliseconds of executions that do not count.
+        duration_ms: How long each latency is measured at least; up to four times as long until it is steady.
+        layer_iterations: Executions in which layers are timed; 0 for none.
+        graph: Also measure in a CUDA graph.
+        transfers: Also measure with copies of inputs and outputs.
+        batches: Also measure at these sizes of the first dimension of every input (for an engine with open shapes).
+        kernels: Also name the kernels behind the layers, by torch.profiler, in a pass of its own.
+        ceilings: Also measure what this GPU reaches: one copy, one GEMM for each precision; about a second.
+        seed: Of the random inputs.
+        gauge: Clocks and energy; `workbench.hardware.nvml.Gauge` by default, where NVML is available.
+
+    Returns:
+        The profile: ``latency`` by way (``plain``, ``graph``, ``transfers``; see `Latency.to_dict`, and
+        ``percentiles_ms``, from 0 to 100), ``layers`` (name, mean_ms, median_ms, in the order of execution), ``error``
+        (see `compare`; with ``reference``), ``memory`` (bytes), ``device``, ``machine``, ``notes``; what
+        `Runner.facts` adds, such as ``inspector`` (the layers as records);
+        ``sweep``, one row for each batch: ``batch``, ``way``, ``median_ms``, ``p99_ms``, ``throughput`` (samples per
+        second), or ``missing``, why there is none; ``clocks`` (see `Gauge.clocks`) and ``energy`` (``joules_per_run`` of
+        the way ``graph``, else ``plain``; warm-up included; the whole GPU's); ``kernels``: ``rows`` of ``name``, ``ms``,
+        ``layer`` (its name, or None) and ``joined``, how; ``ceilings`` (see `workbench.analysis.roofline.Device`). What is
+        not available is absent or None, and ``notes`` says why.
+
+    Raises:
+        BuildError: the engine can't be used here; the message says why.
+        ConfigError: inputs, shapes or reference do not fit the engine, or an option is out of range.
+    """
+    check_options(warm_up_ms=warm_up_ms, duration_ms=duration_ms, layer_iterations=layer_iterations, batches=batches)
+    about = device.facts()
+    gpu = device if isinstance(device, GraphDevice) else None
+    before = device.used()
+    reporter.progress("Loading the engine", 0, 1)
+    runner = open_engine()
+    reporter.progress("Loading the engine", 1, 1)
+    check_names(runner, shapes or {})
+    host = read_arrays(inputs) if inputs else random_inputs(runner, shapes or {}, seed)
+    notes = [] if inputs else ["inputs are random; integer inputs are all 1"]
+    outputs = runner.bind(host)
+
+    # Some compilers compile kernels in the first execution: it is measured separately.
+    begin = time.perf_counter()
+    runner.run()
+    device.synchronize()
+    first = (time.perf_counter() - begin) * 1e3
+    used = max(0, device.used() - before)
+    wanted: dict[str, Any] | None = None
+    if reference:
+        # Before anything is timed, so that a reference that does not fit costs no measurement.
+        reporter.progress("Running the reference", 0, 1)
+        wanted = reference_outputs(reference, host, notes)
+        if wanted is not None:  # other names or shapes are refused here
+            compare({name: device.download(tensor) for name, tensor in outputs.items()}, wanted)
+        reporter.progress("Running the reference", 1, 1)
+    else:
+        notes.append("no reference was given: nothing is known of the outputs' correctness")
+
+    # A CUDA graph keeps the kernels that it was captured with, so the first execution is not the one to capture.
+    warm_up_with(device, runner.run, warm_up_ms)
+    ways: dict[str, Callable[[], None]] = {"plain": runner.run}
+    methods = {"plain": device.clock}
+    if graph and gpu is not None:
+        try:
+            ways["graph"] = gpu.capture(runner.run)
+            methods["graph"] = methods["plain"] + ", replayed as a CUDA graph"
+        except Exception as error:  # noqa: BLE001 - whatever CUDA says, the rest can still be measured
+            notes.append(f"no CUDA graph: {first_lines(error)}")
+    if transfers and gpu is not None:
+        there, back = gpu.copies(host, runner.bound_inputs(), outputs)
+
+        def with_copies() -> None:
+            there()
+            runner.run()
+            back()
+
+        ways["transfers"] = with_copies
+        methods["transfers"] = methods["plain"] + ", with inputs copied in and outputs copied out, pinned memory"
+    if gauge is None and gpu is not None:
+        gauge = _gauge(gpu, notes)
+    figures: dict[str, Any] = {}
+    energy: dict[str, Any] | None = None
+    best = "graph" if "graph" in ways else "plain"
+    for name, step in ways.items():
+        with _Energy(gauge if name == best else None, step) as meter:
+            taken = measured_latency(device, meter.step, methods[name], warm_up_ms, duration_ms, name, reporter, gauge)
+        figures[name] = {**taken.to_dict(), "percentiles_ms": percentiles(taken.samples)}
+        energy = meter.found(name) or energy
+    # Of the kernels that were timed, which need not be those of the first execution.
+    got = {name: device.download(tensor) for name, tensor in outputs.items()}
+    wrong = None if wanted is None else {**compare(got, wanted), "reference": reference_name(reference or "")}
+    layers = []
+    if layer_iterations:
+
+        def tell(i: int) -> None:
+            reporter.progress("Timing layers", i + 1, layer_iterations)
+
+        rows = runner.layer_times(layer_iterations, tell)
+        layers = [{"name": n, "mean_ms": sum(t) / len(t), "median_ms": sorted(t)[len(t) // 2]} for n, t in rows]
+    facts = runner.facts()
+    traced = _kernels(gpu, runner, facts, notes) if kernels and gpu is not None else None
+    reached = None
+    if ceilings and gpu is not None:
+        reporter.progress("Measuring what this GPU reaches", 0, 1)
+        source = "measured on this GPU: one copy, one square GEMM by torch for each precision"
+        try:
+            found = gpu.ceilings()
+            reached = {"name": about.get("name"), "sm": about.get("sm"), **found, "source": source, "measured": True}
+        except Exception as error:  # noqa: BLE001 - another process may fill the GPU; the rest was measured
+            notes.append(f"not measured what this GPU reaches: {first_lines(error)}")
+        reporter.progress("Measuring what this GPU reaches", 1, 1)
+    document = {
+        "schema": SCHEMA,
+        "engine": engine,
+        "device": about,
+        "machine": machine(),
+        "time": time.time(),
+        "shapes": {name: list(device.describe(value)[0]) for name, value in host.items()},
+        "first_ms": first,
+        "latency": figures,
+        "layers": layers,
+        "layer_iterations": layer_iterations,
+        "error": wrong,
+        "memory": {**runner.memory(), "used_bytes": used},
+        "clocks": gauge.clocks() if gauge is not None else None,
+        "energy": energy,
+        "kernels": traced,
+        "ceilings": reached,
+        **facts,
+        "notes": notes,
+    }
+    _write(document, Path(folder) / file)
+    if batches:
+        # Last, because it binds other inputs and too large a batch may end the process; the rest is written by then.
+        document["sweep"] = _sweep(runner, device, batches, seed, (warm_up_ms, duration_ms), graph, reporter)
+        _write(document, Path(folder) / file)
+    return document
+
+
+def _write(document: Mapping[str, Any], path: Path) -> None:
+    with whole(path) as draft:
+        draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
+
+
+def _gauge(device: GraphDevice, notes: list[str]) -> Gauge | None:
+    """NVML's gauge of the GPU of `device`; None, with a note, where it is not available."""
+    from workbench.hardware.nvml import Gauge
+
+    try:
+        return Gauge(uuid=device.uuid())
+    except ImportError:
+        notes.append("no clocks and no energy: pip install nvidia-ml-py")
+    except Exception as error:  # noqa: BLE001 - the library's own errors; a profile does not depend on it
+        notes.append(f"no clocks and no energy: {error}")
+    return None
+
+
+class _Energy:
+    """Joules of each execution of `step` while it is open, all of them counted. None without a gauge."""
+
+    def __init__(self, gauge: Gauge | None, step: Callable[[], None]) -> None:
+        self._gauge, self._step = gauge, step
+        self._runs = 0
+        self._begin: float | None = None
+        self._end: float | None = None
+
+    def __enter__(self) -> _Energy:
+        self._begin = self._gauge.joules() if self._gauge is not None else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end = self._gauge.joules() if self._gauge is not None else None
+
+    def step(self) -> None:
+        self._runs += 1
+        self._step()
+
+    def found(self, way: str) -> dict[str, Any] | None:
+        """What is kept; None where the GPU does not count energy."""
+        if self._begin is None or self._end is None or not self._runs:
+            return None
+        spent = self._end - self._begin
+        return {"way": way, "joules": spent, "runs": self._runs, "joules_per_run": spent / self._runs}
+
+
+def _kernels(device: GraphDevice, runner: Runner, facts: Mapping[str, Any], notes: list[str]) -> dict[str, Any] | None:
+    """The kernels of one execution with the layer of each, as far as there is evidence for it.
+
+    A kernel has the name or the tactic of a layer, or neither (kernels of libraries). Where as many kernels ran as there
+    are layers on one stream that start one, and no kernel's name contradicts it, they are joined by position. Otherwise a
+    kernel is joined whose name belongs to one layer alone. ``joined`` says which, and how many names agree.
+    """
+    try:
+        rows = device.kernels(runner.run)
+    except Exception as error:  # noqa: BLE001 - CUPTI may be refused to this user; the rest was measured
+        notes.append(f"no kernel names: {first_lines(error)}")
+        return None
+    layers = (facts.get("inspector") or {}).get("layers") or []
+    named: dict[str, list[str]] = {}
+    for layer in layers:
+        for name in {layer["name"], layer.get("tactic") or ""} - {""}:
+            named.setdefault(name, []).append(layer["name"])
+    starting = [la["name"] for la in layers if runner.starts_kernel(la)]
+    streams = {la.get("stream", 0) for la in layers if la["name"] in starting}
+    if len(starting) == len(rows) and len(streams) == 1:
+        known = [(row["name"], layer) for row, layer in zip(rows, starting, strict=True) if row["name"] in named]
+        if all(layer in named[name] for name, layer in known):
+            joined = [{**row, "layer": layer} for row, layer in zip(rows, starting, strict=True)]
+            return {"rows": joined, "joined": f"by position; the names of {len(known)} agree"}
+    own = {name: of[0] for name, of in named.items() if len(of) == 1}
+    joined = [{**row, "layer": own.get(row["name"])} for row in rows]
+    return {"rows": joined, "joined": "by name" if any(row["layer"] for row in joined) else ""}
+
+
+def _sweep(
+    runner: Runner,
+    device: Device,
+    batches: Sequence[int],
+    seed: int,
+    ms: tuple[float, float],
+    graph: bool,
+    reporter: Reporter,
+) -> list[dict[str, Any]]:
+    """Latency and throughput at several batch sizes; a size that the engine or the GPU does not take says so."""
+    rows: list[dict[str, Any]] = []
+    for batch in batches:
+        row: dict[str, Any] = {"batch": batch}
+        rows.append(row)
+        try:
+            shapes = {name: [batch, *shape[1:]] for name, shape in runner.opt_shapes().items()}
+            runner.bind(random_inputs(runner, shapes, seed))
+            warm_up_with(device, runner.run, ms[0])
+            step, row["way"] = runner.run, "plain"
+            if graph and isinstance(device, GraphDevice):
+                with contextlib.suppress(Exception):  # measured as plain, then
+                    step, row["way"] = device.capture(runner.run), "graph"
+            taken = measured_latency(device, step, "", *ms, f"batch {batch}", reporter)
+        except Exception as error:  # noqa: BLE001 - out of memory, say: the other sizes can still be measured
+            row["missing"] = first_lines(error)
+            continue
+        median = taken.percentile(50)
+        row |= {"median_ms": median, "p99_ms": taken.percentile(99), "throughput": batch / median * 1e3}
+    return rows
