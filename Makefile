@@ -37,8 +37,8 @@ bench: setup
 
 # Installs the oldest and the newest versions that pyproject.toml allows, each into a new environment, and tries them.
 bounds: setup
-	$(BIN)/python -m tests.bounds lowest
-	$(BIN)/python -m tests.bounds newest
+	$(BIN)/python -m tests.support.bounds lowest
+	$(BIN)/python -m tests.support.bounds newest
 
 # Regenerates the committed .onnx files of the sample models.
 samples: setup

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.driver import FLAGS, Lab, Watch
-from tests.conftest import HAS_RTX, HAS_TORCH
+from tests.support import HAS_RTX, HAS_TORCH
+from tests.support.browser import FLAGS, Lab, Watch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext

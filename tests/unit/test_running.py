@@ -16,12 +16,10 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.conftest import ROOT, needs_torch, wait_for
-from tests.pretended import CRASH, HANG
-from tests.unit import test_measure
-from tests.unit.test_adapter import VERSIONS, State
-from tests.unit.test_jobs import gone
-from tests.unit.test_measure import Pretended, pretend
+from tests.support import ROOT, fake_gpu, gone, needs_torch, wait_for
+from tests.support.fake_gpu import Pretended, pretend
+from tests.support.fake_runner import CRASH, HANG
+from tests.support.fake_tensorrt import VERSIONS, State
 from workbench import BuildConfig
 from workbench.compilers.tensorrt import serve as serving
 from workbench.compilers.tensorrt.runtime import Runner
@@ -60,7 +58,7 @@ def engine(tmp_path: Path) -> Any:
 
 
 def task(version: str = "rtx") -> str:
-    return f"tests.pretended:on_{version}"
+    return f"tests.support.fake_runner:on_{version}"
 
 
 def right(x: np.ndarray) -> np.ndarray:
@@ -174,7 +172,7 @@ def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monke
     """The worker's side of CUDA tensors, in this process: what arrives is bound, not copied, and let go."""
     task()
     device = Pretended()
-    runner_engine = test_measure.Engine("rtx", device)
+    runner_engine = fake_gpu.Engine("rtx", device)
     trt = pretend("rtx", runner_engine, State(""), monkeypatch.setitem)
     runner = Runner(trt, engine.path, device)
     shapes = {"do": "shapes", "inputs": {"x": [[2, 3, 8, 8], "float32"]}}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import needs_torch
-from tests.models_small import mlp, save
+from tests.support import needs_torch
+from tests.support.small_models import mlp, save
 from workbench import Session
 from workbench.core.errors import ModelError
 from workbench.model.model import Model

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.models_small import model, node, save, value, weights
+from tests.support.small_models import model, node, save, value, weights
 from workbench import Session
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import trtexec

@@ -16,8 +16,8 @@ from unittest import mock
 
 import numpy as np
 
-from tests.unit.test_adapter import Silent
-from tests.unit.test_measure import Pretended
+from tests.support.fake_gpu import Pretended
+from tests.support.fake_tensorrt import Silent
 from workbench import Session
 from workbench.analysis.roofline import device, estimates
 from workbench.compilers.tensorrt.profile import profile
