@@ -146,7 +146,7 @@ def test_a_module_shows_its_lines_after_its_file_is_gone(
 
 
 def test_a_sample_shows_its_own_lines() -> None:
-    from workbench.model.sources import sample_folder
+    from workbench.model.sample_models import sample_folder
 
     model = Model("m", sample_folder() / "residual_block.onnx")
     lens = Lens.of_model(model)
