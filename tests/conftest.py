@@ -40,15 +40,24 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One home for expensive builds, shared by all tests of a run."""
-    return tmp_path_factory.mktemp("shared-home")
+def worker() -> str:
+    """The process of pytest-xdist that this is, or ``main``."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
 @pytest.fixture(scope="session")
-def shared(shared_home: Path) -> Iterator[Session]:
+def shared_home(tmp_path_factory: pytest.TempPathFactory, worker: str) -> Path:
+    """One home for expensive builds, shared by all tests of a run, in whichever process."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base if worker == "main" else base.parent) / "shared-home"
+    home.mkdir(exist_ok=True)
+    return home
+
+
+@pytest.fixture(scope="session")
+def shared(shared_home: Path, worker: str) -> Iterator[Session]:
     """A session in the shared home: an engine that one test built is found by the next."""
-    made = Session("shared", store=shared_home)
+    made = Session(f"shared-{worker}", store=shared_home)
     yield made
     made.close()
 
