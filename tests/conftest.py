@@ -1,15 +1,11 @@
-"""Fixtures of the whole suite: a private home for each test, small models, and who can build here."""
+"""Fixtures of the whole suite: a private home for each test, a shared home for expensive builds, the command line."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,40 +14,6 @@ import pytest
 from workbench import Session
 from workbench.compilers.base import Ability, CompilerInfo
 from workbench.compilers.fake import Fake
-
-ROOT = Path(__file__).resolve().parent.parent
-SAMPLES = ROOT / "sample_models"
-HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
-HAS_TORCH = importlib.util.find_spec("torch") is not None and importlib.util.find_spec("onnxscript") is not None
-
-needs_rtx = pytest.mark.skipif(not HAS_RTX, reason="tensorrt_rtx is not installed: pip install tensorrt-rtx")
-needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="torch or onnxscript is not installed")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> bool:
-    """Whether `condition` came true within `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Fail a test whose pure Python code hangs, after `seconds`: a guard, not a measurement."""
-
-    def late(*_: object) -> None:
-        raise AssertionError(f"not done after {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)
@@ -76,19 +38,28 @@ def able(monkeypatch: pytest.MonkeyPatch) -> None:
     info = CompilerInfo("fake", "1", ("sm89",), frozenset(Ability))
     monkeypatch.setattr(Fake, "describe", lambda _: info)
     for task in ("runner", "run_task", "profile_task", "refit_task"):
-        monkeypatch.setattr(Fake, task, "tests.tasks:none", raising=False)
+        monkeypatch.setattr(Fake, task, "tests.support.worker_tasks:none", raising=False)
 
 
 @pytest.fixture(scope="session")
-def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One home for expensive builds, shared by all tests of a run."""
-    return tmp_path_factory.mktemp("shared-home")
+def worker() -> str:
+    """The process of pytest-xdist that this is, or ``main``."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
 @pytest.fixture(scope="session")
-def shared(shared_home: Path) -> Iterator[Session]:
+def shared_home(tmp_path_factory: pytest.TempPathFactory, worker: str) -> Path:
+    """One home for expensive builds, shared by all tests of a run, in whichever process."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base if worker == "main" else base.parent) / "shared-home"
+    home.mkdir(exist_ok=True)
+    return home
+
+
+@pytest.fixture(scope="session")
+def shared(shared_home: Path, worker: str) -> Iterator[Session]:
     """A session in the shared home: an engine that one test built is found by the next."""
-    made = Session("shared", store=shared_home)
+    made = Session(f"shared-{worker}", store=shared_home)
     yield made
     made.close()
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 from workbench import Model, Session
 from workbench.core.errors import WorkbenchError
 from workbench.model.export import load_sample
-from workbench.model.sources import sample_folder
+from workbench.model.sample_models import sample_folder
 from workbench.passes.cast import cast
 from workbench.precision.accuracy import accuracy
 from workbench.precision.audit import audit

@@ -1,22 +1,21 @@
-"""A real JupyterLab on 127.0.0.1 and Debian's chromium, driven by Playwright.
+"""A real JupyterLab on 127.0.0.1 and the system's Chromium, driven by Playwright.
 
-Where there is no chromium it is installed if that can be done (root and apt); else these tests are skipped and
-say why. ``WORKBENCH_SHOTS=folder`` keeps the screenshots there.
+Where there is no Chromium these tests are skipped; ``make test-all`` installs it first where it may.
+``WORKBENCH_SHOTS=folder`` keeps the screenshots.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.driver import FLAGS, Lab, Watch
-from tests.conftest import HAS_RTX, HAS_TORCH
+from tests.support import HAS_RTX, HAS_TORCH
+from tests.support.browser import FLAGS, Lab, Watch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -43,13 +42,8 @@ def _chromium() -> str | None:
 def chromium() -> str:
     """Path of the browser."""
     found = _chromium()
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]):
-            subprocess.run(command, env=env, capture_output=True, timeout=600, check=False)
-        found = _chromium()
     if found is None:
-        pytest.skip("there is no chromium here and it could not be installed: apt-get install chromium")
+        pytest.skip("there is no Chromium: apt-get install chromium")
     return found
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.driver import Lab
-from tests.conftest import SAMPLES
+from tests.support import SAMPLES
+from tests.support.browser import Lab
 from workbench import Session
 
 pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python")
@@ -17,7 +17,7 @@ pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
-    from tests.browser.driver import Watch
+    from tests.support.browser import Watch
 
     Window = Callable[..., tuple[BrowserContext, Watch]]
 

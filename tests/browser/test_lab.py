@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.driver import Lab, until
+from tests.support.browser import Lab, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 
-    from tests.browser.driver import Watch
+    from tests.support.browser import Watch
 
     Window = Callable[..., tuple[BrowserContext, Watch]]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.driver import Lab, until
-from tests.conftest import HAS_RTX, HAS_TORCH
+from tests.support import HAS_RTX, HAS_TORCH
+from tests.support.browser import Lab, until
 
 
 @pytest.fixture(scope="module")

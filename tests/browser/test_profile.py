@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import profiles
-from tests.browser.driver import Lab, Panel, until
+from tests.support import profiles
+from tests.support.browser import Lab, Panel, until
 from workbench import Session
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 
-    from tests.browser.driver import Watch
+    from tests.support.browser import Watch
 
     Window = Callable[..., tuple[BrowserContext, Watch]]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.driver import View
-from tests.conftest import SAMPLES
+from tests.support import SAMPLES
+from tests.support.browser import View
 from workbench import Session
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.browser.driver import Panel, Server, until
-from tests.conftest import HAS_RTX, HAS_TORCH
+from tests.support import HAS_RTX, HAS_TORCH
+from tests.support.browser import Panel, Server, until
 
 CODE = """\
 from workbench import Session

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SAMPLES
+from tests.support import SAMPLES
 from workbench import Plan, Session, compilers
 from workbench.compilers.base import Ability, Builds, offered
 from workbench.core.errors import ConfigError

@@ -82,7 +82,7 @@ def shown(plan: Any) -> None:
 def models() -> list[bytes]:
     from onnx import TensorProto, helper
 
-    from tests.models_small import chain, constant, mlp, model, node, value, weights
+    from tests.support.small_models import chain, constant, mlp, model, node, value, weights
 
     looped = helper.make_graph(
         [node("Identity", ["c"], ["d"]), node("Add", ["s", "s"], ["t"])], "body",
@@ -453,7 +453,7 @@ def built() -> dict[str, bytes]:
     """The files of a build by the fake compiler, and the session as an archive."""
     import tempfile
 
-    from tests.models_small import mlp, save
+    from tests.support.small_models import mlp, save
     from workbench import Session
 
     with tempfile.TemporaryDirectory() as place:
@@ -601,8 +601,8 @@ LINES = [
 
 @reader("command-line", lambda: ["\x01".join(line).encode() for line in LINES], weight=0.1)
 def _command_line(data: bytes, folder: Path) -> Any:
-    from tests.fuzz.commands import run_in_process
-    from tests.models_small import mlp, save
+    from tests.support.commands import run_in_process
+    from tests.support.small_models import mlp, save
 
     names = {
         "LAYERS": put(folder, "l.json", inspector_files()[0]), "PROFILE": put(folder, "p.json", profiles()[0]), "CACHE": put(folder, "c.json", calibrations()[0]),

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import needs_rtx
 from tests.golden import plans
 from tests.golden.plans import ASPECTS, Case
+from tests.support import needs_rtx
 
 
 @pytest.fixture(scope="module")

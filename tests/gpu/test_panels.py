@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import wait_for
 from tests.gpu.test_measure import pytestmark as gpu_marks
 from tests.gpu.test_measure import target
+from tests.support import wait_for
 from workbench import Session
 from workbench.analysis.times import measured_ceilings, roofline_points
 

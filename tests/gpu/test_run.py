@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import wait_for
 from tests.gpu.test_measure import _rtx, target
-from tests.unit.test_jobs import gone
+from tests.support import gone, wait_for
 from workbench import BuildConfig, Session
 from workbench.core.errors import ConfigError, WorkbenchError, WorkerCrashedError
 from workbench.hardware.machine import gpus
@@ -104,7 +103,7 @@ def test_calling_does_not_leak_memory_of_the_gpu(session: Session) -> None:
 
 
 def test_dynamic_shapes_and_two_profiles(session: Session, tmp_path: Path) -> None:
-    from tests.models_small import mlp, save
+    from tests.support.small_models import mlp, save
 
     model = save(mlp("n"), tmp_path / "m.onnx")
     profiles = (ShapeProfile.parse(["x=1x8:2x8:4x8"]), ShapeProfile.parse(["x=8x8:16x8:32x8"]))
@@ -237,7 +236,7 @@ def test_refit(session: Session, tmp_path: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
-    from tests.models_small import mlp, save
+    from tests.support.small_models import mlp, save
 
     path = save(mlp("n"), tmp_path / "m.onnx")
     try:

@@ -28,7 +28,7 @@ LIMIT = {"fp32": 0.01, "fp16": 0.03}
 
 def sample(name: str) -> tuple[Any, tuple[Any, ...]]:
     from workbench.model.export import load_sample
-    from workbench.model.sources import samples
+    from workbench.model.sample_models import samples
 
     return load_sample(str(SAMPLES / samples()[name]["file"]))
 

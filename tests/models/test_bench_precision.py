@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import needs_rtx, needs_torch
+from tests.support import needs_rtx, needs_torch
 from workbench import Session
 from workbench.core.errors import BuildError, ConfigError
 from workbench.core.jobs import Job

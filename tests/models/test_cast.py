@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import SAMPLES, needs_rtx
-from tests.models_small import FLOAT, INT64, constant, mlp, model, node, save, value, weights
+from tests.support import SAMPLES, needs_rtx
+from tests.support.small_models import FLOAT, INT64, constant, mlp, model, node, save, value, weights
 from workbench import Model, Session
 from workbench.core.errors import ModelError, WorkbenchError
 from workbench.precision import cast

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import HAS_TORCH, needs_rtx
-from tests.models_small import constant, model, node, save, value, weights
+from tests.support import HAS_TORCH, needs_rtx
+from tests.support.small_models import constant, model, node, save, value, weights
 from workbench import Session
 from workbench.model.cost import node_costs, totals
 

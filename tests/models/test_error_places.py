@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import needs_rtx, needs_torch
-from tests.models_small import chain, constant, model, node, save, value
+from tests.support import needs_rtx, needs_torch
+from tests.support.small_models import chain, constant, model, node, save, value
 from workbench import Session
 from workbench.build import MOST_PLACES, _with_places
 from workbench.core.errors import BuildError, UnsupportedNodesError

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from tests.conftest import HAS_TORCH, needs_rtx
+from tests.support import HAS_TORCH, needs_rtx
 from workbench import Session
 from workbench.core.errors import ConfigError, ExportWarning, ModelError
 

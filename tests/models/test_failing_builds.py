@@ -17,8 +17,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import needs_rtx
-from tests.models_small import constant, model, node, save, value
+from tests.support import needs_rtx
+from tests.support.small_models import constant, model, node, save, value
 from workbench import Session
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import causes, causes_builder
@@ -398,7 +398,7 @@ def in_one_worker(made: dict[str, tuple[Make, dict[str, Any]]], folder: Path) ->
         profiles = (ShapeProfile.parse(given.pop("shapes")),) if "shapes" in given else ()
         config = BuildConfig(compiler="tensorrt_rtx", targets=given.pop("target"), profiles=profiles, **given)
         asked.append({"name": name, "model": str(save(make(), folder / f"{i}.onnx")), "config": config.to_dict()})
-    job = Job("tests.tasks:build_each", {"models": asked, "folder": str(folder)}, time_limit=300)
+    job = Job("tests.support.worker_tasks:build_each", {"models": asked, "folder": str(folder)}, time_limit=300)
     return {name: error and WorkbenchError.from_dict(error) for name, error in job.result()["errors"].items()}
 
 

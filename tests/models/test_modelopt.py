@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from tests.conftest import needs_rtx
+from tests.support import needs_rtx
 from workbench import Session
 from workbench.core.environments import look
 from workbench.core.store import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from tests.conftest import SAMPLES, needs_rtx
+from tests.support import SAMPLES, needs_rtx
 from workbench import Session
 from workbench.core.errors import BuildError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
-from tests.models_small import constant, mlp, model, node, save, value, weights
+from tests.support import HAS_TORCH, SAMPLES, needs_rtx
+from tests.support.small_models import constant, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Session
 from workbench.core.errors import CalibrationError, ConfigError, ModelError

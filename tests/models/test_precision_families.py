@@ -21,9 +21,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import SAMPLES, needs_rtx
 from tests.models.test_cast import random_inputs
-from tests.models_small import INT64, constant, model, node, save, value, weights
+from tests.support import SAMPLES, needs_rtx
+from tests.support.small_models import INT64, constant, model, node, save, value, weights
 from workbench import Session
 from workbench.core.worker import Reporter
 from workbench.passes.cast import cast_task

@@ -10,8 +10,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from tests.conftest import SAMPLES, needs_rtx
-from tests.models_small import constant, model, node, save, value, weights
+from tests.support import SAMPLES, needs_rtx
+from tests.support.small_models import constant, model, node, save, value, weights
 from workbench import Session
 from workbench.core.errors import ConfigError, ModelError
 from workbench.passes.place_qdq import KINDS, fix, look

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
-from tests.models_small import FLOAT, INT64, constant, mlp, model, node, save, value, weights
+from tests.support import HAS_TORCH, SAMPLES, needs_rtx
+from tests.support.small_models import FLOAT, INT64, constant, mlp, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Model, Plan, Session
 from workbench.core.errors import CalibrationError, ModelError

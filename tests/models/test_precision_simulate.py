@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from tests.models_small import constant, model, node, save, value, weights
+from tests.support.small_models import constant, model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Session
 from workbench.core.worker import Reporter

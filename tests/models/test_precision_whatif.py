@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import HAS_TORCH, needs_rtx
-from tests.models_small import save
+from tests.support import HAS_TORCH, needs_rtx
+from tests.support.small_models import save
 from tests.unit.test_precision_insert import net
 from workbench import Session
 from workbench.analysis.roofline import device

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import HAS_TORCH, SAMPLES, needs_rtx
 from tests.contract.test_compilers import check
-from tests.models_small import chain, constant, model, node, save, value, weights
+from tests.support import HAS_TORCH, SAMPLES, needs_rtx
+from tests.support.small_models import chain, constant, model, node, save, value, weights
 from workbench import Plan, Session
 from workbench.core.errors import BuildError, CancelledError, ConfigError, ModelError, WorkerCrashedError
 from workbench.model import samples
@@ -116,7 +116,7 @@ def test_bytes_are_known_at_the_opt_shape(shared: Session, tmp_path: Path, name:
 
 
 def test_two_profiles(session: Session, tmp_path: Path) -> None:
-    from tests.models_small import mlp
+    from tests.support.small_models import mlp
     from workbench import BuildConfig, ShapeProfile
 
     path = save(mlp("n"), tmp_path / "m.onnx")

@@ -6,150 +6,19 @@ names, so that touching any other is an AttributeError. The build runs through i
 
 from __future__ import annotations
 
-import enum
-import json
-import sys
-import types
 from pathlib import Path
-from typing import Any
 
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import ROOT
-from tests.models_small import mlp, save
+from tests.support import fake_tensorrt
+from tests.support.fake_tensorrt import DEFAULTS, Silent, run
+from tests.support.small_models import save
 from workbench import BuildConfig, ShapeProfile
 from workbench.compilers.tensorrt import build as adapter
 from workbench.core.errors import BuildError, ConfigError, ListingError, UnsupportedNodesError
 
-API = ROOT.parent / "shared" / "facts" / "api"
-VERSIONS = {"10": "tensorrt_10.13.json", "11": "tensorrt_11.4.json", "rtx": "tensorrt_rtx_1.7.json"}
-LISTINGS = ROOT / "tests" / "data" / "listings"
-LISTING = {"10": "1.4.0.76", "11": "1.7.1.116", "rtx": "1.7.1.116"}
-
-
-class Silent:
-    def progress(self, *args: object) -> None:
-        pass
-
-
-class State:
-    """What the pretended library does, and what was asked of it."""
-
-    def __init__(self, listing: str) -> None:
-        self.listing = listing
-        self.parses = True
-        self.errors: list[Any] = []
-        self.complaint = ""
-        self.calls: list[tuple[str, tuple]] = []
-        self.sets: dict[str, Any] = {}
-
-
-def fake_module(version: str, state: State) -> types.ModuleType:
-    api = json.loads((API / VERSIONS[version]).read_text())
-    module = types.ModuleType(f"pretended_{version}")
-    module.__version__ = api["version"]
-    for name, members in api["enums"].items():
-        owner = enum.IntEnum(name, {m: i for i, m in enumerate(members)})
-        setattr(module, name.rpartition(".")[2], owner)
-
-    def behaviour(owner: str, name: str) -> Any:
-        special = SPECIAL.get((owner, name))
-
-        def method(self: Any, *args: Any) -> Any:
-            state.calls.append((f"{owner}.{name}", args))
-            return special(module, state, self, *args) if special else None
-
-        return method
-
-    for name, parts in api["classes"].items():
-        own: dict[str, Any] = {}
-        for method in parts["methods"]:
-            if not method.startswith("_"):
-                own[method] = behaviour(name, method)
-        slots = {p for p in parts["properties"] if not p.startswith("_")}
-
-        def getter(self: Any, attribute: str, known: set[str] = slots, title: str = name) -> Any:
-            if attribute in known:
-                return DEFAULTS.get(attribute)
-            raise AttributeError(f"{title} of {version} has no {attribute}")
-
-        def setter(self: Any, attribute: str, value: Any, known: set[str] = slots, title: str = name) -> None:
-            if title.startswith("I") and type(self).__name__ == title and attribute not in known:
-                raise AttributeError(f"{title} of {version} has no {attribute}")
-            state.sets[attribute] = value
-            object.__setattr__(self, attribute, value)
-
-        own["__getattr__"], own["__setattr__"] = getter, setter
-        own["__init__"] = lambda self, *args: None
-        setattr(module, name.rpartition(".")[2], type(name, (), own))
-    nested = {"Severity": "ILogger"}
-    for name, owner in nested.items():
-        if not hasattr(getattr(module, owner), name):
-            levels = ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"]
-            setattr(getattr(module, owner), name, enum.IntEnum(name, {m: i for i, m in enumerate(levels)}))
-    return module
-
-
-class Shaped:
-    def __init__(self, name: str, shape: tuple[int, ...]) -> None:
-        self.name, self.shape = name, shape
-
-
-def _build(module: Any, state: State, builder: Any, network: Any, options: Any) -> Any:
-    logger = state.logger
-    if state.complaint:
-        logger.log(module.ILogger.Severity.ERROR, state.complaint)
-        return None
-    monitor = state.sets.get("progress_monitor")
-    if monitor is not None:
-        monitor.phase_start("Building", None, 2)
-        assert monitor.step_complete("Building", 0)
-        monitor.phase_finish("Building")
-    if state.listing:
-        logger.log(module.ILogger.Severity.VERBOSE, state.listing)
-    return b"engine"
-
-
-def _network(module: Any, state: State, builder: Any, flags: int = 0) -> Any:
-    return module.INetworkDefinition()
-
-
-SPECIAL = {
-    ("Builder", "create_network"): _network,
-    ("Builder", "create_builder_config"): lambda m, s, b: m.IBuilderConfig(),
-    ("Builder", "create_optimization_profile"): lambda m, s, b: m.IOptimizationProfile(),
-    ("Builder", "build_serialized_network"): _build,
-    ("OnnxParser", "parse_from_file"): lambda m, s, p, path: s.parses,
-    ("OnnxParser", "get_error"): lambda m, s, p, i: s.errors[i],
-    ("OnnxParser", "get_subgraph_nodes"): lambda m, s, p, i: [0],
-    ("INetworkDefinition", "get_input"): lambda m, s, n, i: Shaped("x", (-1, 8)),
-    ("INetworkDefinition", "get_output"): lambda m, s, n, i: Shaped("linear_3", (-1, 8)),
-    ("INetworkDefinition", "get_layer"): lambda m, s, n, i: None,
-}
-DEFAULTS: dict[str, Any] = {"num_inputs": 1, "num_outputs": 1, "num_layers": 0, "num_errors": 0, "num_subgraphs": 1}
-
-
-@pytest.fixture(params=VERSIONS)
-def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    if not (API / VERSIONS[request.param]).is_file():
-        pytest.skip(f"{API / VERSIONS[request.param]} is not here")
-    state = State((LISTINGS / LISTING[request.param] / "attention.txt").read_text())
-    module = fake_module(request.param, state)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    original = adapter._logger
-    monkeypatch.setattr(
-        adapter, "_logger", lambda trt, path: setattr(state, "logger", original(trt, path)) or state.logger
-    )
-    return request.param, module, state
-
-
-def run(module: types.ModuleType, tmp_path: Path, **options: Any) -> dict[str, Any]:
-    path = save(mlp("n"), tmp_path / "m.onnx")
-    options.setdefault("profiles", ShapeProfile.parse(["x=1x8:2x8:4x8"]))
-    config = BuildConfig(compiler="tensorrt", **options).to_dict()
-    adapter.build(Silent(), module=module.__name__, model=str(path), config=config, folder=str(tmp_path))
-    return json.loads((tmp_path / "record.json").read_text())
+made = fake_tensorrt.made
 
 
 def test_a_plain_build_touches_only_names_that_exist(made, tmp_path: Path) -> None:
@@ -224,7 +93,7 @@ def test_errors_of_the_builder(made, tmp_path: Path) -> None:
     ],
 )
 def test_int8_convolutions_without_a_kernel_are_named(made, tmp_path: Path, text: str) -> None:
-    from tests.models_small import model, node, value, weights
+    from tests.support.small_models import model, node, value, weights
 
     _, module, state = made
     state.complaint = text

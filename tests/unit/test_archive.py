@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.models_small import mlp, save
+from tests.support.small_models import mlp, save
 from workbench import Session
 from workbench.core.errors import LimitError, StoreError, WorkbenchError
 from workbench.core.store import Store
@@ -270,7 +270,7 @@ def test_an_archive_can_not_name_a_file_of_this_machine_as_its_model(
 
 
 def test_an_archive_does_not_replace_what_the_session_has(archive: Path, victim: Store, tmp_path: Path) -> None:
-    from tests.models_small import chain
+    from tests.support.small_models import chain
 
     mine = Session("gift", store=victim)
     own = mine.add(save(chain(["a"]), tmp_path / "m.onnx"))

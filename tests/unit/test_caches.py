@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models_small import mlp, save
-from tests.unit import test_adapter, test_measure
-from tests.unit.test_adapter import API, VERSIONS, Silent, State, fake_module
-from tests.unit.test_measure import Pretended, pretend
+from tests.support import fake_gpu, fake_tensorrt
+from tests.support.fake_gpu import Pretended, pretend
+from tests.support.fake_tensorrt import API, VERSIONS, Silent, State, fake_module
+from tests.support.small_models import mlp, save
 from workbench import BuildConfig, Session, compilers
 from workbench.compilers.base import Builds
 from workbench.compilers.tensorrt import build as adapter
@@ -26,7 +26,7 @@ from workbench.hardware.machine import Gpu, gpus
 from workbench.measure.running import refit
 
 pytestmark = pytest.mark.tiny
-made = test_adapter.made
+made = fake_tensorrt.made
 
 
 class Cache:
@@ -70,7 +70,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> None:
             s.logger.log(m.ILogger.Severity.VERBOSE, "Timing cache hit for x")
         if s.meanwhile:
             s.meanwhile()
-        return test_adapter._build(m, s, *args)
+        return fake_tensorrt.build_engine(m, s, *args)
 
     for key, value in {
         ("IBuilderConfig", "create_timing_cache"): lambda m, s, o, data: Cache(data),
@@ -78,7 +78,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IBuilderConfig", "get_timing_cache"): lambda m, s, o: held.get("now"),
         ("Builder", "build_serialized_network"): build,
     }.items():
-        monkeypatch.setitem(test_adapter.SPECIAL, key, value)
+        monkeypatch.setitem(fake_tensorrt.SPECIAL, key, value)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def build(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **option
     original = adapter.build
     with monkeypatch.context() as patch:
         patch.setattr(adapter, "build", lambda *a, **k: original(*a, cache=str(file), **k))
-        return test_adapter.run(module, tmp_path, **options)["facts"]
+        return fake_tensorrt.run(module, tmp_path, **options)["facts"]
 
 
 def test_timings_are_kept_from_build_to_build(timings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_a_build_names_a_file_in_the_store(session: Session, tmp_path: Path) -> 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_weights_are_streamed_within_a_budget(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = Pretended()
-    engine = test_measure.Engine(version, device)
+    engine = fake_gpu.Engine(version, device)
     engine.streamable = 1000
     module = pretend(version, engine, State(""), monkeypatch.setitem)
     path = tmp_path / "engine"
@@ -148,7 +148,7 @@ def test_weights_are_streamed_within_a_budget(version: str, tmp_path: Path, monk
         assert runner.engine.weight_streaming_budget_v2 == set_to
     with pytest.raises(ConfigError, match="0 or more"):
         Runner(module, path, device, weight_budget=-1)
-    monkeypatch.setitem(test_adapter.DEFAULTS, "streamable_weights_size", 0)
+    monkeypatch.setitem(fake_tensorrt.DEFAULTS, "streamable_weights_size", 0)
     with pytest.raises(ConfigError, match="streams no weights") as caught:
         Runner(module, path, device, weight_budget=300)
     assert "weight_streaming=True" in str(caught.value.hint)
@@ -178,8 +178,8 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
         ("ICudaEngine", "serialize_with_config"): lambda m, s, e, c: "+".join(s.weights).encode(),
     }
     for key, value in special.items():
-        monkeypatch.setitem(test_adapter.SPECIAL, key, value)
-    monkeypatch.setitem(test_adapter.DEFAULTS, "refittable", True)
+        monkeypatch.setitem(fake_tensorrt.SPECIAL, key, value)
+    monkeypatch.setitem(fake_tensorrt.DEFAULTS, "refittable", True)
     state.missing = False
     module = fake_module(request.param, state)
     module.Weights.__init__ = lambda self, kind, pointer, count: None
@@ -240,7 +240,7 @@ def test_what_else_can_go_wrong_is_told(engine: Any, monkeypatch: pytest.MonkeyP
     state.missing = False
     with pytest.raises(BuildError, match="not refitted"):
         again(engine, {})
-    monkeypatch.setitem(test_adapter.DEFAULTS, "refittable", False)
+    monkeypatch.setitem(fake_tensorrt.DEFAULTS, "refittable", False)
     with pytest.raises(ConfigError, match="can't be refitted"):
         again(engine, W)
 

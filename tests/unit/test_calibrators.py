@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.models_small import mlp, save
-from tests.unit import test_adapter
-from tests.unit.test_adapter import VERSIONS, Shaped, Silent, State, fake_module
-from tests.unit.test_measure import Pretended
+from tests.support import fake_tensorrt
+from tests.support.fake_gpu import Pretended
+from tests.support.fake_tensorrt import VERSIONS, Shaped, Silent, State, fake_module
+from tests.support.small_models import mlp, save
 from workbench import Session, compilers
 from workbench.compilers.tensorrt import calibrators
 from workbench.compilers.tensorrt.calibrators import CALIBRATORS, calibrate
@@ -102,9 +102,9 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
             made.write_calibration_cache(memoryview(TEXT.encode()))
         return b"engine"
 
-    monkeypatch.setitem(test_adapter.SPECIAL, ("Builder", "build_serialized_network"), build)
+    monkeypatch.setitem(fake_tensorrt.SPECIAL, ("Builder", "build_serialized_network"), build)
     monkeypatch.setitem(
-        test_adapter.SPECIAL, ("INetworkDefinition", "get_input"), lambda m, s, n, i: Shaped("x", (-1, 8))
+        fake_tensorrt.SPECIAL, ("INetworkDefinition", "get_input"), lambda m, s, n, i: Shaped("x", (-1, 8))
     )
     module = fake_module(version, state)
     monkeypatch.setitem(sys.modules, module.__name__, module)

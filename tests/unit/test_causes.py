@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from onnx import TensorProto
 
-from tests.models_small import constant, model, node, save, value, weights
+from tests.support.small_models import constant, model, node, save, value, weights
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import targets
 from workbench.compilers.tensorrt.case import Case, words

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SAMPLES, needs_rtx
-from tests.models_small import mlp, model, node, save, value, weights
+from tests.support import SAMPLES, needs_rtx
+from tests.support.small_models import mlp, model, node, save, value, weights
 from workbench import Session
 
 ATTENTION = SAMPLES / "attention.onnx"

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.models_small import constant, model, node, save, value, weights
+from tests.support.small_models import constant, model, node, save, value, weights
 from workbench.core.units import flops_text
 from workbench.model import Model
 from workbench.model.cost import CONTAINERS, node_cost, node_costs, totals

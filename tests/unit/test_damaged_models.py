@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models_damaged import damaged, rewired, seeds
+from tests.support.damaged_models import damaged, rewired, seeds
 from workbench.analysis.checks import of_model
 from workbench.core.errors import WorkbenchError
 from workbench.model.model import Model

@@ -8,7 +8,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests.bounds import ROOT, lowest, requirements, tomllib
+from tests.support.bounds import ROOT, lowest, requirements, tomllib
 
 pytestmark = pytest.mark.tiny
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, wait_for
-from tests.models_small import mlp, save
+from tests.support import ROOT, wait_for
+from tests.support.small_models import mlp, save
 from tests.unit.test_store import fill, mounted
 from workbench import Session
 from workbench.core.errors import StoreError

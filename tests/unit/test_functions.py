@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from tests.models_small import constant, model, node, value, weights
+from tests.support.small_models import constant, model, node, value, weights
 from workbench.core.errors import LimitError, ModelError
 from workbench.model.functions import inlined
 from workbench.model.graph import Graph

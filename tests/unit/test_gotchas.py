@@ -12,9 +12,9 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.conftest import SAMPLES, needs_rtx
-from tests.models_refused import CASES, attention, nms
-from tests.models_small import FLOAT, INT64, constant, model, node, save, value, weights
+from tests.support import SAMPLES, needs_rtx
+from tests.support.refused_models import CASES, attention, nms
+from tests.support.small_models import FLOAT, INT64, constant, model, node, save, value, weights
 from workbench import Session
 from workbench.analysis.checks import (
     Gotcha,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from tests.models_small import chain, constant, mlp, model, node, value, weights
+from tests.support.small_models import chain, constant, mlp, model, node, value, weights
 from workbench.core.errors import ConfigError, LimitError, ModelError
 from workbench.model.graph import Graph
 from workbench.model.node import nbytes
@@ -127,7 +127,7 @@ def test_random_operations_are_never_the_same_computation() -> None:
 
 
 def test_large_weights_with_other_bytes_are_other_values(tmp_path) -> None:
-    from tests.models_small import save
+    from tests.support.small_models import save
     from workbench.model.onnx_file import read_graph
 
     made = model(

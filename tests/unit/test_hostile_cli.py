@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import time_limit
-from tests.fuzz.commands import Ended, run_in_process
-from tests.models_small import mlp, save
+from tests.support import time_limit
+from tests.support.commands import Ended, run_in_process
+from tests.support.small_models import mlp, save
 from tests.unit.test_safe_text import unseen
 
 DATA = Path(__file__).parent.parent / "data"

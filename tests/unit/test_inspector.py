@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import time_limit
+from tests.support import time_limit
 from workbench.compilers.tensorrt.inspector import kind_of_file, nodes_in, parse_inspection, read_json, read_layers
 from workbench.compilers.tensorrt.listing import parse_listing
 from workbench.core.errors import LimitError, ListingError, ProfileError

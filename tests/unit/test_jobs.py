@@ -10,10 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.conftest import ROOT, wait_for
+from tests.support import ROOT, gone, wait_for
 from workbench.core import jobs, limits
 from workbench.core.errors import (
     CancelledError,
@@ -35,14 +34,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def job(name: str, **options: object) -> Job:
     arguments = options.pop("arguments", {})
-    return Job(f"tests.tasks:{name}", arguments, title=name, **options)  # type: ignore[arg-type]
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return Job(f"tests.support.worker_tasks:{name}", arguments, title=name, **options)  # type: ignore[arg-type]
 
 
 def test_answer_progress_and_listeners() -> None:
@@ -180,7 +172,7 @@ PARENT = """
 import os, sys, time
 from workbench.core.jobs import Job
 how = sys.argv[1]
-job = Job("tests.tasks:hold_the_interpreter" if how == "busy" else "tests.tasks:hang", {})
+job = Job("tests.support.worker_tasks:hold_the_interpreter" if how == "busy" else "tests.support.worker_tasks:hang", {})
 if how != "waiting":
     job.start()
     while not job.progress:
@@ -250,7 +242,7 @@ def test_a_worker_imports_nothing_from_the_working_directory(tmp_path: Path, mon
     assert not (tmp_path / "CALLED").exists()
     assert not {"", ".", str(tmp_path)} & set(found["path"])
     assert found["folder"] == "/"
-    assert jobs.guarded("tests.tasks:quick", {"a": 1}, title="reading")["a"] == 1
+    assert jobs.guarded("tests.support.worker_tasks:quick", {"a": 1}, title="reading")["a"] == 1
     assert not (tmp_path / "CALLED").exists()
 
 
@@ -262,33 +254,40 @@ def test_a_relative_module_path_is_that_of_the_caller(tmp_path: Path, monkeypatc
 
 
 def test_guarded_uses_one_worker_again_and_again() -> None:
-    first = jobs.guarded("tests.tasks:quick", {"a": 1}, title="reading")
-    second = jobs.guarded("tests.tasks:quick", {"a": 2}, title="reading")
+    first = jobs.guarded("tests.support.worker_tasks:quick", {"a": 1}, title="reading")
+    second = jobs.guarded("tests.support.worker_tasks:quick", {"a": 2}, title="reading")
     assert (first["a"], second["a"]) == (1, 2)
     assert first["pid"] == second["pid"] != os.getpid()
 
 
 def test_guarded_stops_what_takes_too_long() -> None:
     with pytest.raises(LimitError) as info:
-        jobs.guarded("tests.tasks:slow", {"seconds": 60}, title="reading x.onnx", seconds=0.3)
+        jobs.guarded("tests.support.worker_tasks:slow", {"seconds": 60}, title="reading x.onnx", seconds=0.3)
     assert info.value.code == "limit-reader-seconds"
     assert info.value.message.startswith("Reading x.onnx took longer than 0.3 s")
     assert "WORKBENCH_LIMIT_READER_SECONDS" in str(info.value.hint)
-    assert jobs.guarded("tests.tasks:quick", {"a": 1}, title="reading")["a"] == 1
+    assert jobs.guarded("tests.support.worker_tasks:quick", {"a": 1}, title="reading")["a"] == 1
 
 
 def test_guarded_stops_what_takes_too_much_memory() -> None:
     with pytest.raises(LimitError) as info:
-        jobs.guarded("tests.tasks:take_memory", {"size": 3_000_000_000}, title="reading x.onnx", memory=2e9)
+        jobs.guarded(
+            "tests.support.worker_tasks:take_memory", {"size": 3_000_000_000}, title="reading x.onnx", memory=2e9
+        )
     assert info.value.code == "limit-reader-bytes"
-    assert jobs.guarded("tests.tasks:take_memory", {"size": 1000}, title="reading x.onnx", memory=2e9)["size"] == 1000
+    assert (
+        jobs.guarded("tests.support.worker_tasks:take_memory", {"size": 1000}, title="reading x.onnx", memory=2e9)[
+            "size"
+        ]
+        == 1000
+    )
 
 
 def test_guarded_survives_a_crash_and_hands_on_errors() -> None:
     with pytest.raises(WorkerCrashedError, match=r"Reading x\.onnx crashed"):
-        jobs.guarded("tests.tasks:crash", {}, title="reading x.onnx")
+        jobs.guarded("tests.support.worker_tasks:crash", {}, title="reading x.onnx")
     with pytest.raises(ModelError) as info:
-        jobs.guarded("tests.tasks:complain", {}, title="reading x.onnx")
+        jobs.guarded("tests.support.worker_tasks:complain", {}, title="reading x.onnx")
     assert info.value.code == "no-good"
 
 
@@ -313,7 +312,7 @@ def test_an_error_keeps_its_code_across_the_pipe() -> None:
 
 def test_a_worker_that_was_killed_is_no_fault_of_the_file() -> None:
     with pytest.raises(WorkerCrashedError) as info:
-        jobs.guarded("tests.tasks:crash", {"number": signal.SIGKILL}, title="reading x.onnx")
+        jobs.guarded("tests.support.worker_tasks:crash", {"number": signal.SIGKILL}, title="reading x.onnx")
     assert info.value.code == "worker-killed"
     assert "damaged" not in str(info.value)
 
@@ -325,21 +324,21 @@ def test_a_question_that_was_interrupted_leaves_no_worker_with_half_of_it(monkey
         self._process.stdin.flush()
         raise KeyboardInterrupt
 
-    jobs.guarded("tests.tasks:quick", {"a": 0}, title="reading")
+    jobs.guarded("tests.support.worker_tasks:quick", {"a": 0}, title="reading")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Job, "_write", half)
-        jobs.guarded("tests.tasks:quick", {"a": 1}, title="reading")
-    assert jobs.guarded("tests.tasks:quick", {"a": 2}, title="reading", seconds=30)["a"] == 2
+        jobs.guarded("tests.support.worker_tasks:quick", {"a": 1}, title="reading")
+    assert jobs.guarded("tests.support.worker_tasks:quick", {"a": 2}, title="reading", seconds=30)["a"] == 2
 
 
 FORKS = """
 import os, signal, sys
 from workbench.core import jobs, spawn
-jobs.guarded("tests.tasks:quick", {}, title="reading")
+jobs.guarded("tests.support.worker_tasks:quick", {}, title="reading")
 jobs._idle_lock.acquire(); spawn._starter_lock.acquire()  # as another thread may hold them at this moment
 if os.fork() == 0:
     signal.alarm(30)
-    print(jobs.guarded("tests.tasks:quick", {"a": 5}, title="reading")["a"], flush=True)
+    print(jobs.guarded("tests.support.worker_tasks:quick", {"a": 5}, title="reading")["a"], flush=True)
     os._exit(0)
 os.wait()
 """

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import time_limit
+from tests.support import time_limit
 from workbench.compilers.tensorrt.listing import owners, parse_listing, split_format
 from workbench.core.errors import LimitError, ListingError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.models_small import save
+from tests.support.small_models import save
 from tests.unit.test_precision_insert import net
 from workbench import Session
 from workbench.core.errors import CompilerUnavailableError

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.models_small import mlp, save
+from tests.support import ROOT
+from tests.support.small_models import mlp, save
 from tests.unit.test_store import BUILD, SLOW
 from workbench import Session
 from workbench.core.store import Store, read_seal, sound

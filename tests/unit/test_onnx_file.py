@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 
-from tests.models_small import constant, mlp, model, node, save, value, weights
+from tests.support.small_models import constant, mlp, model, node, save, value, weights
 from workbench import Session
 from workbench.core.errors import LimitError, ModelError, WorkbenchError
 from workbench.model.graph import Graph

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from tests.models_small import constant, model, node, save, value
+from tests.support.small_models import constant, model, node, save, value
 from workbench.core.errors import CalibrationError, ModelError
 from workbench.precision.ort_errors import RULES, raised, ways_out
 from workbench.precision.ort_session import open_session, run_batch

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.conftest import SAMPLES, needs_rtx, needs_torch
-from tests.models_small import mlp, model, node, save, value
+from tests.support import SAMPLES, needs_rtx, needs_torch
+from tests.support.small_models import mlp, model, node, save, value
 from workbench import Session
 from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
 from workbench.compilers.torch_tensorrt.by_parser import _ordered, from_parser

@@ -9,9 +9,9 @@ from subprocess import CompletedProcess
 import onnx
 import pytest
 
-from tests.conftest import needs_rtx
-from tests.models_refused import CASES, attention, int32_bias, nms, qlinear
-from tests.models_small import INT64, constant, mlp, model, node, save, value
+from tests.support import needs_rtx
+from tests.support.refused_models import CASES, attention, int32_bias, nms, qlinear
+from tests.support.small_models import INT64, constant, mlp, model, node, save, value
 from workbench import BuildConfig, Session
 from workbench.compilers.torch_tensorrt import by_builder, planned
 from workbench.compilers.torch_tensorrt.partition import Partition

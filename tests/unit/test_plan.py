@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.models_small import constant, mlp, model, node, value, weights
+from tests.support.small_models import constant, mlp, model, node, value, weights
 from workbench.core.errors import StoreError
 from workbench.model.graph import Graph
 from workbench.model.provenance import Source

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests import profiles
-from tests.conftest import ROOT
+from tests.support import ROOT, profiles
 from workbench import Session
 from workbench.analysis.times import device_of, doubts, measured_ceilings
 from workbench.cli import main as cli

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from onnx import ModelProto, helper
 
-from tests.models_small import constant, model, node, value, weights
+from tests.support.small_models import constant, model, node, value, weights
 from tests.unit.test_plan import planned, raw
 from workbench.model.graph import Graph
 from workbench.plan import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from onnx import ModelProto
 
-from tests.models_small import constant, model, node, value, weights
+from tests.support.small_models import constant, model, node, value, weights
 from tests.unit.test_plan import planned, raw
 from workbench.model.graph import Graph
 from workbench.plan import Plan, PlanTensor

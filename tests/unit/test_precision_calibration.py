@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.models_small import mlp, save
+from tests.support.small_models import mlp, save
 from workbench import Model
 from workbench.core.errors import CalibrationError, ConfigError
 from workbench.precision.calibration import Calibration, side_by_side
@@ -499,7 +499,7 @@ def test_every_histogram_that_can_be_is_read_back(seed: int) -> None:
 def test_no_range_that_is_no_number_reaches_a_model(end: object) -> None:
     import onnx_ir as ir
 
-    from tests.models_small import mlp
+    from tests.support.small_models import mlp
     from workbench.passes.insert_qdq import Insertion
     from workbench.passes.qdq_choice import Choices
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.conftest import SAMPLES, needs_rtx
-from tests.models_small import mlp, save
+from tests.support import SAMPLES, needs_rtx
+from tests.support.small_models import mlp, save
 from tests.unit.test_precision_insert import net
 from workbench import Session
 
@@ -120,7 +120,7 @@ def test_migrate(cli) -> None:
 
 
 def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> None:
-    from tests.models_small import constant, model, node, value
+    from tests.support.small_models import constant, model, node, value
     from workbench import Model
     from workbench.precision.overflow import overflows
 
@@ -198,7 +198,7 @@ def test_a_model_that_can_not_be_written_leaves_what_was_there(
 
 
 def test_a_cast_tells_what_stays_in_fp32_and_why(cli, tmp_path: Path) -> None:
-    from tests.models_small import INT64, constant, model, node, value
+    from tests.support.small_models import INT64, constant, model, node, value
 
     made = model(
         [node("Cast", ["pos"], ["pf"], "to_float", to=1), node("Mul", ["pf", "inv"], ["fr"], "freqs"), node("Cos", ["fr"], ["c"], "cos"),

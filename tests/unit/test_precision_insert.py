@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from tests.models_small import INT64, constant, mlp, model, node, save, value, weights
+from tests.support.small_models import INT64, constant, mlp, model, node, save, value, weights
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.passes.fold import folded
 from workbench.passes.insert_qdq import Insertion

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from tests.models_small import save
+from tests.support.small_models import save
 from tests.unit.test_precision_audit import layer, plan
 from tests.unit.test_precision_insert import net
 from workbench import Session

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, SAMPLES
-from tests.models_small import mlp, save
+from tests.support import ROOT, SAMPLES
+from tests.support.small_models import mlp, save
 from workbench import Session
 from workbench.compilers import compatibility, require
 from workbench.compilers.base import Runs
@@ -32,7 +32,7 @@ BLOCK = str(SAMPLES / "residual_block.onnx")
 def pretended(monkeypatch: pytest.MonkeyPatch, able: None) -> None:
     """A worker that keeps what it was asked, in place of a GPU."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(Fake, "profile_task", "tests.tasks:measured")
+    monkeypatch.setattr(Fake, "profile_task", "tests.support.worker_tasks:measured")
 
 
 def test_a_profile_is_kept_with_the_engine_and_told(session: Session, pretended: None, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import time_limit
+from tests.support import time_limit
 from workbench.model.provenance import _frame, _strings
 
 pytestmark = pytest.mark.tiny

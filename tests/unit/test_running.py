@@ -17,12 +17,10 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.conftest import ROOT, needs_torch, wait_for
-from tests.pretended import CRASH, HANG
-from tests.unit import test_measure
-from tests.unit.test_adapter import VERSIONS, State
-from tests.unit.test_jobs import gone
-from tests.unit.test_measure import Pretended, pretend
+from tests.support import ROOT, fake_gpu, gone, needs_torch, wait_for
+from tests.support.fake_gpu import Pretended, pretend
+from tests.support.fake_runner import CRASH, HANG
+from tests.support.fake_tensorrt import VERSIONS, State
 from workbench import BuildConfig
 from workbench.compilers.tensorrt.flavour import TensorRT
 from workbench.compilers.tensorrt.runtime import Runner
@@ -63,7 +61,7 @@ def engine(tmp_path: Path) -> Any:
 
 def opened(engine: Any, *arguments: Any, version: str = "rtx", **options: Any) -> Running:
     """`Running` with a worker that serves a pretended engine of a pretended TensorRT."""
-    with mock.patch.object(TensorRT, "run_task", f"tests.pretended:on_{version}"):
+    with mock.patch.object(TensorRT, "run_task", f"tests.support.fake_runner:on_{version}"):
         return Running(engine, *arguments, **options)
 
 
@@ -177,7 +175,7 @@ def test_threads_take_turns(engine: Any) -> None:
 def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker's side of CUDA tensors, in this process: what arrives is bound, not copied, and let go."""
     device = Pretended()
-    runner_engine = test_measure.Engine("rtx", device)
+    runner_engine = fake_gpu.Engine("rtx", device)
     trt = pretend("rtx", runner_engine, State(""), monkeypatch.setitem)
     runner = Runner(trt, engine.path, device)
     shapes = {"do": "shapes", "inputs": {"x": [[2, 3, 8, 8], "float32"]}}
@@ -241,7 +239,7 @@ sys.stdin.read()
 
 def test_a_parent_that_dies_takes_it_along(engine: Any) -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(engine.folder), "tests.pretended:on_rtx"],
+        [sys.executable, "-c", PARENT, str(engine.folder), "tests.support.fake_runner:on_rtx"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.conftest import SAMPLES, needs_rtx
-from tests.models_small import FLOAT, INT64, constant, model, node, save, value
+from tests.support import SAMPLES, needs_rtx
+from tests.support.small_models import FLOAT, INT64, constant, model, node, save, value
 from workbench import Session
 from workbench.core.errors import ConfigError
 from workbench.core.jobs import Job
@@ -122,7 +122,11 @@ def test_tensorrt_finds_the_same(tmp_path: Path) -> None:
     models = {**DIRECT, **ARITHMETIC, **NOT}
     files = [str(save(proto, tmp_path / f"{name}.onnx")) for name, proto in models.items()]
     axes = [str(save(proto, tmp_path / f"axes{name}.onnx")) for name, proto in AXES.items()]
-    said = Job("tests.tasks:shape_tensors", {"module": "tensorrt_rtx", "files": [*files, *axes]}).start().result()
+    said = (
+        Job("tests.support.worker_tasks:shape_tensors", {"module": "tensorrt_rtx", "files": [*files, *axes]})
+        .start()
+        .result()
+    )
     assert [said.pop(f"axes{name}") for name in AXES] == [None] * len(AXES)  # the parser refuses them
     assert None not in said.values()
     assert said == {name: list(Graph(proto).shape_inputs) for name, proto in models.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.models_small import constant, model, node, value, weights
+from tests.support.small_models import constant, model, node, value, weights
 from workbench.core.errors import LimitError, WorkbenchError, WorkerCrashedError
 from workbench.model import shapes
 from workbench.model.graph import Graph

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import needs_torch
-from tests.models_small import mlp, save
+from tests.support import needs_torch
+from tests.support.small_models import mlp, save
 from workbench import Session
 from workbench.core.errors import ModelError
 from workbench.model.model import Model
@@ -146,7 +146,7 @@ def test_a_module_shows_its_lines_after_its_file_is_gone(
 
 
 def test_a_sample_shows_its_own_lines() -> None:
-    from workbench.model.sources import sample_folder
+    from workbench.model.sample_models import sample_folder
 
     model = Model("m", sample_folder() / "residual_block.onnx")
     lens = Lens.of_model(model)

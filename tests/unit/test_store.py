@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SAMPLES, wait_for
-from tests.models_small import chain, mlp, save
+from tests.support import ROOT, SAMPLES, wait_for
+from tests.support.small_models import chain, mlp, save
 from workbench import Selection, Session
 from workbench.core.errors import BuildError, CancelledError, ModelError, StoreError, WorkbenchError, WorkerCrashedError
 from workbench.core.events import Event

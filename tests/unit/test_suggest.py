@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.models_small import INT64, constant, mlp, model, node, save, value, weights
+from tests.support.small_models import INT64, constant, mlp, model, node, save, value, weights
 from workbench import BuildConfig, ShapeProfile
 from workbench.build import check_profiles
 from workbench.cli.options import in_shell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import needs_rtx, time_limit
+from tests.support import needs_rtx, time_limit
 from workbench import Session
 from workbench.compilers.tensorrt.tactics import parse_tactics
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from tests.conftest import needs_rtx
-from tests.models_small import constant, mlp, model, node, save, value
+from tests.support import needs_rtx
+from tests.support.small_models import constant, mlp, model, node, save, value
 from workbench import Session, doctor
 from workbench.analysis.checks import reported_target
 from workbench.compilers.config import BuildConfig

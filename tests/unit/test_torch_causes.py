@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import needs_torch
+from tests.support import needs_torch
 from workbench.compilers.torch_tensorrt.causes import COMPILE, EXPORT, IMPORT, LOAD, way_out
 from workbench.core.errors import ModelError
 

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from tests.conftest import wait_for
+from tests.support import wait_for
 from workbench.core.errors import StoreError, WorkbenchError, WorkerCrashedError
 from workbench.core.jobs import Job
 from workbench.core.worker import _told
@@ -71,7 +71,7 @@ def test_what_is_not(error: Exception) -> None:
     ],
 )  # fmt: skip
 def test_a_signal_is_named_and_its_sender_is_not_guessed(how: signal.Signals, code: str, said: str) -> None:
-    work = Job("tests.tasks:hang", {}).start()
+    work = Job("tests.support.worker_tasks:hang", {}).start()
     assert wait_for(lambda: work.progress)
     os.kill(work.pid, how)
     with pytest.raises(WorkerCrashedError, match=how.name) as info:

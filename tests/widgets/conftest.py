@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SAMPLES
+from tests.support import SAMPLES
 from workbench import Session
 from workbench.present.lens import Lens
 

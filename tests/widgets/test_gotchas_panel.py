@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import HAS_RTX, SAMPLES, needs_rtx, wait_for
-from tests.models_refused import attention
-from tests.models_small import model, node, save, value
+from tests.support import HAS_RTX, SAMPLES, needs_rtx, wait_for
+from tests.support.refused_models import attention
+from tests.support.small_models import model, node, save, value
 from workbench import Session
 from workbench.core.errors import BuildError, UnsupportedNodesError
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SAMPLES, wait_for
-from tests.models_small import INT64, chain, constant, mlp, model, node, save, value
+from tests.support import SAMPLES, wait_for
+from tests.support.small_models import INT64, chain, constant, mlp, model, node, save, value
 from tests.widgets.test_views import ask
 from workbench import Session
 from workbench.core.errors import WorkbenchError
@@ -224,7 +224,7 @@ def test_findings_without_a_profile_that_can_not_be_read(content: str, session: 
 
 
 def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
-    from tests import profiles
+    from tests.support import profiles
     from workbench.charts import time as figures_time
     from workbench.charts.plan import KIND_COLOURS
 

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.conftest import needs_rtx, wait_for
-from tests.models_small import model, node, save, value, weights
+from tests.support import needs_rtx, wait_for
+from tests.support.small_models import model, node, save, value, weights
 from tests.unit.test_precision_insert import net
 from workbench import Session
 from workbench.core.errors import CancelledError, WorkbenchError
@@ -445,7 +445,7 @@ def test_cancel_ends_the_worker_and_is_no_error(small: Session) -> None:
     jobs: list[Job] = []
 
     def work() -> str:
-        job = Job("tests.tasks:hang", {}, title="a long one")
+        job = Job("tests.support.worker_tasks:hang", {}, title="a long one")
         jobs.append(job)
         panel.work.watch(job)
         job.result()
@@ -469,7 +469,7 @@ def test_cancel_between_two_jobs_ends_the_second(small: Session) -> None:
     panel = small.panel("calibration")
     work: Work = panel.work
     work._cancelled = True
-    job = Job("tests.tasks:hang", {})
+    job = Job("tests.support.worker_tasks:hang", {})
     work.watch(job)
     with pytest.raises(CancelledError):
         job.result(10)
@@ -546,7 +546,7 @@ def test_while_something_runs_no_other_model_can_be_chosen(name: str, small: Ses
     jobs: list[Job] = []
 
     def work() -> str:
-        job = Job("tests.tasks:hang", {}, title="a long one")
+        job = Job("tests.support.worker_tasks:hang", {}, title="a long one")
         jobs.append(job)
         panel.work.watch(job)
         job.result()
@@ -604,7 +604,7 @@ def test_the_code_of_saving_and_comparing_runs_after_loading(small: Session, dat
 
 
 def test_shapes_are_those_of_the_model(session: Session, tmp_path: Path) -> None:
-    from tests.models_small import chain, mlp
+    from tests.support.small_models import chain, mlp
 
     session.add(save(chain(["r"]), tmp_path / "fixed.onnx"))
     session.add(save(mlp("N"), tmp_path / "first.onnx"))

@@ -12,8 +12,7 @@ from typing import Any
 import ipywidgets
 import pytest
 
-from tests import profiles
-from tests.conftest import ROOT, SAMPLES, wait_for
+from tests.support import ROOT, SAMPLES, profiles, wait_for
 from tests.widgets.test_report import part
 from workbench import Session
 from workbench.analysis.difference import difference
@@ -365,7 +364,7 @@ def test_an_engine_whose_folder_is_gone(fresh: Session, tmp_path: Path) -> None:
 
 
 def test_hostile_names_are_no_markup(tmp_path: Path, session: Session) -> None:
-    from tests.models_small import model, node, save, value
+    from tests.support.small_models import model, node, save, value
 
     bad = "<script>alert(1)</script>"
     proto = model([node("Relu", [bad], [bad + "y"], bad)], [value(bad, [4])], [value(bad + "y", [4])])

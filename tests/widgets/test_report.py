@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import needs_rtx, needs_torch
+from tests.support import needs_rtx, needs_torch
 from tests.widgets.test_wire import check_graph, check_record, check_table, conforms
 from workbench import Session
 from workbench.core.errors import StoreError

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.conftest import SAMPLES
+from tests.support import SAMPLES
 
 nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import SAMPLES
+from tests.support import SAMPLES
 from workbench import Session
 from workbench.core.events import PROCESS
 from workbench.panels import PANELS
@@ -335,7 +335,7 @@ def test_the_code_holds_the_selection(built: Session) -> None:
 
 
 def test_nothing_in_a_panel_is_markup_of_a_model(tmp_path: Path, session: Session) -> None:
-    from tests.models_small import model, node, save, value
+    from tests.support.small_models import model, node, save, value
 
     bad = "<script>alert(1)</script>"
     proto = model([node("Relu", [bad], [bad + "y"], bad)], [value(bad, [4])], [value(bad + "y", [4])])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.models_small import mlp, model, node, save, value, weights
+from tests.support.small_models import mlp, model, node, save, value, weights
 from workbench import Session
 from workbench.charts.plan import KIND_COLOURS, PRECISION_COLOURS
 from workbench.core.errors import StoreError

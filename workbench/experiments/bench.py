@@ -36,7 +36,7 @@ from workbench.core.errors import (
 from workbench.core.jobs import Job
 from workbench.core.store import written
 from workbench.hardware.machine import gpus, machine
-from workbench.model.sources import sample_folder, samples
+from workbench.model.sample_models import sample_folder, samples
 
 if TYPE_CHECKING:
     from workbench.core.worker import Reporter

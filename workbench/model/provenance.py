@@ -158,7 +158,7 @@ class Sources:
 
     def _places(self, file: str) -> Iterable[Path]:
         """Files on this machine that `file` may stand for, links resolved; all lie below a folder that may be read."""
-        from workbench.model.sources import sample_folder
+        from workbench.model.sample_models import sample_folder
 
         folders = [*self.folders, *([sample_folder()] if self.samples else [])]
         if "\0" in file or len(file) > 4096:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib.resources
-import json
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,30 +22,13 @@ from workbench.model.export import check_of
 from workbench.model.made_from import unchanged
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint, read_graph
+from workbench.model.sample_models import sample_folder, samples
 from workbench.model.shape_profile import ShapeProfile
 
 if TYPE_CHECKING:
     from workbench.model.verify import Check
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-@lru_cache(maxsize=1)
-def sample_folder() -> Path:
-    """Where the sample models lie: in the installed package, or beside it in a checkout."""
-    package = Path(str(importlib.resources.files("workbench")))
-    for place in (package / "_samples", package.parent / "sample_models"):
-        if (place / "manifest.json").is_file():
-            return place
-    raise ModelError("The sample models are not installed.", hint="Reinstall trt-workbench.")
-
-
-@lru_cache(maxsize=1)
-def samples() -> dict[str, dict[str, Any]]:
-    """The sample models by name, as their manifest describes them."""
-    entries = json.loads((sample_folder() / "manifest.json").read_text())
-    entries = entries["samples"] if isinstance(entries, dict) else entries
-    return {entry["name"]: entry for entry in entries}
 
 
 def resolve(

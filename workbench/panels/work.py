@@ -13,7 +13,7 @@ import ipywidgets as w
 
 from workbench.core.errors import CancelledError, ConfigError, WorkbenchError
 from workbench.core.jobs import Job
-from workbench.model.sources import samples
+from workbench.model.sample_models import samples
 from workbench.panels.base import lay_out
 from workbench.precision.samples import has_data
 

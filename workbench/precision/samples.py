@@ -41,7 +41,7 @@ class Data:
 
 def has_data(model: Model) -> bool:
     """Whether the model is a sample that brings data of its own (``data="sample"``)."""
-    from workbench.model.sources import samples
+    from workbench.model.sample_models import samples
 
     entry = samples().get(str(model.origin.get("name"))) if model.origin.get("kind") == "sample" else None
     return entry is not None and "data" in entry
@@ -109,7 +109,7 @@ def read_labels(labels: Any) -> list[int] | None:
 
 
 def _sample_data(model: Model, store: Store, on_job: Callable[[Job], Any] | None) -> Path:
-    from workbench.model.sources import sample_folder, samples
+    from workbench.model.sample_models import sample_folder, samples
 
     if not has_data(model):
         brings = ", ".join(name for name, entry in samples().items() if "data" in entry)

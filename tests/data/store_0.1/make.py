@@ -35,7 +35,7 @@ def fill() -> None:
     import numpy as np
 
     from tests import profiles
-    from tests.models_small import mlp, save
+    from tests.support.small_models import mlp, save
     from workbench import BuildConfig, Session, ShapeProfile
     from workbench.errors import BuildError, CancelledError
     from workbench.events import Selection

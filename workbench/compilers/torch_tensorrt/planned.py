@@ -30,8 +30,9 @@ from workbench.core.jobs import Job
 from workbench.core.units import bytes_text
 from workbench.hardware.machine import gpus
 from workbench.model.model import Model
+from workbench.model.sample_models import sample_folder, samples
 from workbench.model.shape_profile import ShapeProfile
-from workbench.model.sources import _FACTORY, sample_folder, samples
+from workbench.model.sources import _FACTORY
 from workbench.model.trust import torch_source, trusted
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.unit.test_adapter import State
-from tests.unit.test_measure import Engine, Pretended, pretend
+from tests.support.fake_gpu import Engine, Pretended, pretend
+from tests.support.fake_tensorrt import State
 from workbench.compilers.tensorrt.serve import serve
 
 CRASH = 666.0

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.unit.test_adapter import Silent
-from tests.unit.test_measure import Pretended
+from tests.support.fake_gpu import Pretended
+from tests.support.fake_tensorrt import Silent
 from workbench import Session
 from workbench.analysis.roofline import device, estimates
 from workbench.engine import Engine

@@ -1,4 +1,4 @@
-"""Try the oldest or the newest versions of every library that pyproject.toml allows: ``python -m tests.bounds lowest``.
+"""Try the oldest or the newest versions of every library that pyproject.toml allows: ``python -m tests.support.bounds lowest``.
 
 Makes a new environment, installs the workbench with TensorRT for RTX and JupyterLab, builds a plan and runs the tests that need no
 more than that. PyTorch is left out: its oldest version pulls gigabytes of CUDA. Needs a package index; `make test` does not
@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:  # the tests' own dependency there
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOOLS = ("pytest", "pytest-timeout", "hypothesis", "jsonschema")
 TESTS = ("tests/unit/test_config.py", "tests/unit/test_jobs.py", "tests/unit/test_listing.py", "tests/unit/test_onnx_file.py",
          "tests/unit/test_plan.py", "tests/unit/test_shapes.py", "tests/unit/test_store.py", "tests/widgets/test_wire.py")  # fmt: skip
@@ -63,5 +63,5 @@ def main(which: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] not in (["lowest"], ["newest"]):
-        sys.exit("usage: python -m tests.bounds lowest|newest")
+        sys.exit("usage: python -m tests.support.bounds lowest|newest")
     main(sys.argv[1])

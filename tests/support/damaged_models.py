@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.models_small import constant, model, node, value, weights
+from tests.support.small_models import constant, model, node, value, weights
 
 STACK = "pkg.torch.onnx.stack_trace"
 

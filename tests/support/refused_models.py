@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import helper
 
-from tests.models_small import FLOAT, INT64, chain, constant, mlp, model, node, value, weights
+from tests.support.small_models import FLOAT, INT64, chain, constant, mlp, model, node, value, weights
 
 BOOL, UINT8, INT8 = onnx.TensorProto.BOOL, onnx.TensorProto.UINT8, onnx.TensorProto.INT8
 

@@ -1,0 +1,167 @@
+"""The structure of the package: no circles, no private names across modules, no long module without a reason.
+
+Which folder may import which is in pyproject.toml (`[tool.importlinter]`), checked by ``lint-imports`` in ``make lint``. The lists of
+exceptions below may only shrink: an exception that is no longer needed fails.
+"""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import ROOT
+
+pytestmark = pytest.mark.tiny
+FILES = {
+    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+    for p in sorted((ROOT / "workbench").rglob("*.py"))
+}
+LONGEST = 500
+LONG = "Long because"
+
+CIRCLES: set[tuple[str, str]] = {
+    ("workbench.experiments.whatif", "workbench.session.session"),
+    ("workbench.session.archive", "workbench.session.session"),
+}
+"""Imports that close a circle: (importer, imported)."""
+
+PRIVATE: set[tuple[str, str]] = {
+    ("workbench.charts.time", "workbench.charts.plan._ACCENT"),
+    ("workbench.charts.time", "workbench.charts.plan._GREY"),
+    ("workbench.charts.time", "workbench.charts.plan._beside_bars"),
+    ("workbench.charts.time", "workbench.charts.plan._figure"),
+    ("workbench.charts.time", "workbench.charts.plan._streams"),
+    ("workbench.charts.time", "workbench.charts.plan._text"),
+    ("workbench.compilers.fake", "workbench.model.cost_rules._POINTWISE"),
+    ("workbench.compilers.tensorrt.calibrators", "workbench.compilers.tensorrt.build._logger"),
+    ("workbench.compilers.tensorrt.calibrators", "workbench.compilers.tensorrt.build._monitor"),
+    ("workbench.compilers.tensorrt.support", "workbench.compilers.tensorrt.build._logger"),
+    ("workbench.compilers.tensorrt.support", "workbench.compilers.tensorrt.build._network_flags"),
+    ("workbench.compilers.tensorrt.support", "workbench.compilers.tensorrt.build._reason"),
+    ("workbench.compilers.torch_tensorrt.live", "workbench.compilers.torch_tensorrt.planned._versions"),
+    ("workbench.compilers.torch_tensorrt.planned", "workbench.build._in_own_names"),
+    ("workbench.compilers.torch_tensorrt.planned", "workbench.model.export._call_factory"),
+    ("workbench.compilers.torch_tensorrt.planned", "workbench.model.export._pair"),
+    ("workbench.compilers.torch_tensorrt.planned", "workbench.model.sources._FACTORY"),
+    ("workbench.model.cost_rules", "workbench.model.shapes._computed"),
+    ("workbench.panels.engine", "workbench.panels.base._label"),
+    ("workbench.panels.gotchas", "workbench.panels.base._label"),
+    ("workbench.panels.profile", "workbench.panels.base._label"),
+    ("workbench.present.page", "workbench.present.wire._capital"),
+    ("workbench.present.page", "workbench.present.wire._short"),
+}
+"""Private names that another module imports: (importer, module.name)."""
+
+TOO_LONG: set[str] = {
+    "workbench.analysis.checks",
+    "workbench.charts.plan",
+    "workbench.cli.main",
+    "workbench.cli.precision",
+    "workbench.compilers.tensorrt.causes",
+    "workbench.compilers.tensorrt.profile",
+    "workbench.compilers.tensorrt.runtime",
+    "workbench.compilers.tensorrt.trtexec",
+    "workbench.compilers.torch_tensorrt.planned",
+    "workbench.core.jobs",
+    "workbench.core.store",
+    "workbench.experiments.bench",
+    "workbench.model.export",
+    "workbench.model.onnx_file",
+    "workbench.panels.base",
+    "workbench.panels.engine",
+    "workbench.panels.precision",
+    "workbench.panels.profile",
+    "workbench.passes.guard",
+    "workbench.passes.insert_qdq",
+    "workbench.precision.audit",
+    "workbench.precision.quantize",
+    "workbench.present.wire",
+    "workbench.session.archive",
+    "workbench.session.session",
+}
+"""Modules over the limit that do not say why."""
+
+
+def imports(name: str) -> Iterator[tuple[str, str | None]]:
+    """Modules of the package that a module imports, also within functions, with the name taken from each; not for type checking."""
+
+    def walk(node: ast.AST) -> Iterator[ast.AST]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and ast.unparse(child.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+                for other in child.orelse:
+                    yield from [other, *walk(other)]
+            else:
+                yield child
+                yield from walk(child)
+
+    package = name if FILES[name].stem == "__init__" else name.rpartition(".")[0]
+    nodes = list(walk(ast.parse(FILES[name].read_text())))
+    modules: dict[str, str] = {}  # what a name stands for in this module
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name in FILES:
+                    modules[alias.asname or alias.name] = alias.name
+                    yield alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            source = ".".join(filter(None, [base, node.module]))
+            for alias in node.names:
+                whole = f"{source}.{alias.name}"
+                if whole in FILES:
+                    modules[alias.asname or alias.name] = whole
+                    yield whole, None
+                elif source in FILES:
+                    yield source, alias.name
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and (module := modules.get(ast.unparse(node.value))):
+            yield module, node.attr
+
+
+EDGES = {name: sorted(imports(name), key=str) for name in FILES}
+
+
+def circle(left_out: set[tuple[str, str]]) -> list[str]:
+    """A circle of imports, or nothing."""
+    graph = {
+        name: {module for module, _ in edges if module != name and (name, module) not in left_out}
+        for name, edges in EDGES.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_there_is_no_circle() -> None:
+    assert circle(CIRCLES) == []
+
+
+@pytest.mark.parametrize("edge", sorted(CIRCLES))
+def test_each_exception_closes_a_circle(edge: tuple[str, str]) -> None:
+    assert circle(CIRCLES - {edge}) != [], f"{edge} closes no circle any more: remove it from CIRCLES"
+
+
+def test_no_private_name_crosses_modules() -> None:
+    found = {
+        (name, f"{module}.{taken}" if taken else module)
+        for name, edges in EDGES.items()
+        for module, taken in edges
+        if module != name
+        and any(p.startswith("_") and not p.startswith("__") for p in [*module.split("."), taken or ""])
+    }
+    assert found == PRIVATE
+
+
+def test_a_long_module_says_why() -> None:
+    """The first lines of its docstring say "Long because ..."."""
+    found = set()
+    for name, path in FILES.items():
+        text = path.read_text()
+        if text.count("\n") > LONGEST and LONG not in (ast.get_docstring(ast.parse(text)) or ""):
+            found.add(name)
+    assert found == TOO_LONG
