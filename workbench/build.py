@@ -319,7 +319,7 @@ class Build:
         try:
             task.result()
         except BuildError as error:
-            raise _with_places(_in_own_names(error, work.renamed), model.provenance) from None
+            raise _with_places(in_own_names(error, work.renamed), model.provenance) from None
         record = json.loads((work.folder / "record.json").read_text())
         record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and "current" in config.targets else None
         if model is not self.model and (warned := model.origin.get("warnings")):
@@ -425,7 +425,7 @@ def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
     return path
 
 
-def _in_own_names(error: BuildError, renamed: Mapping[str, str]) -> BuildError:
+def in_own_names(error: BuildError, renamed: Mapping[str, str]) -> BuildError:
     """The error with the model's own node names in place of those that the compiler was given."""
     if not renamed:
         return error

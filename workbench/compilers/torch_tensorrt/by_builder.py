@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.build import Build, _in_own_names, check_profiles
+from workbench.build import Build, in_own_names, check_profiles
 from workbench.build_folder import opt_shapes, opt_values
 from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig
@@ -159,7 +159,7 @@ def _builds(
         except BuildError as error:
             if assumed:  # the sizes that stand in for others may be what it does not take
                 return None, False
-            return _in_own_names(error, at.needs_renaming()), False
+            return in_own_names(error, at.needs_renaming()), False
         except (ConfigError, WorkerCrashedError):
             # What a cut node gave is read as a shape, or the compiler crashed: nothing is known of the rest.
             return None, False
