@@ -40,10 +40,10 @@ from workbench.core.errors import ExportWarning, WorkbenchError
 from workbench.core.safe_text import visible
 
 if TYPE_CHECKING:
-    from workbench.analysis.roofline import Device
     from workbench.build import Build
     from workbench.compilers.torch_tensorrt import Partition
     from workbench.engine import Engine
+    from workbench.hardware.devices import Device
     from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
 
@@ -552,9 +552,9 @@ def _watched(start: Callable[[], Build], *, show: bool) -> Engine:
 
 
 def _device(name: str | None) -> Device | None:
-    from workbench.analysis import roofline
+    from workbench.hardware.devices import device
 
-    return None if name is None else roofline.device(name)
+    return None if name is None else device(name)
 
 
 def _write_plan(plan: Plan, output: Format, device: Device | None) -> None:
