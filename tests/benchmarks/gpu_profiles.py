@@ -47,9 +47,7 @@ def profiled(session: Session, model: str, precision: str, shapes: dict[str, str
         reached = Device(**{k: v for k, v in found["ceilings"].items() if k != "size"})
         errors.append(roofline.estimate_error(plan, reached))
     try:
-        errors.append(
-            roofline.estimate_error(plan, device(found["device"]["name"].replace("80GB HBM3", "SXM")))
-        )
+        errors.append(roofline.estimate_error(plan, device(found["device"]["name"].replace("80GB HBM3", "SXM"))))
     except Exception as error:  # noqa: BLE001 - a card that is not in the table has no datasheet estimate
         errors.append({"missing": str(error)})
     kept = (

@@ -14,7 +14,7 @@ import pytest
 from tests.support import DATA
 from tests.support.fake_gpu import Engine, Pretended, pretend
 from tests.support.fake_tensorrt import VERSIONS, Silent, State
-from workbench.analysis import roofline, times
+from workbench.analysis import times
 from workbench.compilers.tensorrt import trtexec
 from workbench.compilers.tensorrt.profile import profile
 from workbench.compilers.tensorrt.runtime import Runner, check_file

@@ -73,6 +73,8 @@ CURRENT = Target("gpu", "current")
 """The GPU of this machine."""
 CPU = Target("cpu", "host")
 """The CPU of this machine."""
+DEFAULT_GPU = Target("gpu", "sm89")
+"""Built for if no target is named and there is no GPU: the newest that every version of TensorRT for RTX offers."""
 GPUS = tuple(Target("gpu", arch) for arch in ARCHITECTURES)
 """Every GPU architecture that is known."""
 
