@@ -14,6 +14,7 @@ import pytest
 from workbench import Session
 from workbench.compilers.base import Ability, CompilerInfo
 from workbench.compilers.fake import Fake
+from workbench.hardware.target import Target
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def session(home: Path) -> Iterator[Session]:
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake compiler says that it can do everything here, for tests whose workers are pretended."""
-    info = CompilerInfo("fake", "1", ("sm89",), frozenset(Ability))
+    info = CompilerInfo("fake", "1", (Target("gpu", "sm89"),), frozenset(Ability))
     monkeypatch.setattr(Fake, "describe", lambda _: info)
     for task in ("runner", "run_task", "profile_task", "refit_task"):
         monkeypatch.setattr(Fake, task, "tests.support.worker_tasks:none", raising=False)

@@ -26,6 +26,7 @@ from workbench.core.jobs import Job, Progress, Status
 from workbench.core.store import Store, read_seal, unwritable
 from workbench.engine import Engine, load_engine
 from workbench.hardware.machine import gpus, this_platform
+from workbench.hardware.target import CURRENT
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.model.provenance import Source
@@ -321,7 +322,7 @@ class Build:
         except BuildError as error:
             raise _with_places(in_own_names(error, work.renamed), model.provenance) from None
         record = json.loads((work.folder / "record.json").read_text())
-        record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and "current" in config.targets else None
+        record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and CURRENT in config.targets else None
         if model is not self.model and (warned := model.origin.get("warnings")):
             record["facts"]["cast_warnings"] = list(warned)
             (work.folder / "record.json").write_text(
@@ -368,7 +369,7 @@ class Build:
 
 def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
     """Identity of an engine. A build for the present GPU depends on which one that is."""
-    here = [(g.name, g.sm) for g in gpus()[:1]] if "current" in config.targets or not config.targets else []
+    here = [(g.name, g.sm) for g in gpus()[:1]] if CURRENT in config.targets or not config.targets else []
     identity = json.dumps([sha256, config.digest, config.compiler, version, here, READING])
     return hashlib.sha256(identity.encode()).hexdigest()
 

@@ -47,7 +47,7 @@ def examine() -> dict[str, Any]:
             continue
         can_build = can_build or info.available
         compiler = compilers.find(name, Examines)
-        found: dict[str, Any] = {"version": info.version, "targets": list(info.targets)}
+        found: dict[str, Any] = {"version": info.version, "targets": [str(t) for t in info.targets]}
         if compiler is not None:
             try:
                 found = Job(compiler.examine_task, compiler.arguments(), time_limit=60).result()

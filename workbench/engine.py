@@ -316,7 +316,7 @@ class Engine:
 
     def __repr__(self) -> str:
         return (
-            f"<Engine {self.id} of {self.model} for {'+'.join(self.config.targets)} {self.config.precision}: "
+            f"<Engine {self.id} of {self.model} for {self.config.target} {self.config.precision}: "
             f"{self.bytes / 1e6:.1f} MB, built in {self.seconds['total']:.1f} s{', from the cache' if self.cached else ''}"
             f"{', from an archive' if self.key.startswith(IMPORTED) else ''}>"
         )

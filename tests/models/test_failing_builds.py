@@ -396,7 +396,7 @@ def in_one_worker(made: dict[str, tuple[Make, dict[str, Any]]], folder: Path) ->
     for i, (name, (make, options)) in enumerate(made.items()):
         given = {"target": "sm89", **options}
         profiles = (ShapeProfile.parse(given.pop("shapes")),) if "shapes" in given else ()
-        config = BuildConfig(compiler="tensorrt_rtx", targets=given.pop("target"), profiles=profiles, **given)
+        config = BuildConfig.of(compiler="tensorrt_rtx", targets=given.pop("target"), profiles=profiles, **given)
         asked.append({"name": name, "model": str(save(make(), folder / f"{i}.onnx")), "config": config.to_dict()})
     job = Job("tests.support.worker_tasks:build_each", {"models": asked, "folder": str(folder)}, time_limit=300)
     return {name: error and WorkbenchError.from_dict(error) for name, error in job.result()["errors"].items()}

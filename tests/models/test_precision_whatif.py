@@ -13,11 +13,11 @@ from tests.support import HAS_TORCH, needs_rtx
 from tests.support.small_models import save
 from tests.unit.test_precision_insert import net
 from workbench import Session
-from workbench.analysis.roofline import device
 from workbench.build import Build
 from workbench.core.errors import CancelledError
 from workbench.core.worker import Reporter
 from workbench.experiments.whatif import WhatIf
+from workbench.hardware.devices import device
 from workbench.passes.ir import load_ir, save_ir
 from workbench.precision.simulate import simulate
 

@@ -144,6 +144,6 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
 def run(module: types.ModuleType, tmp_path: Path, **options: Any) -> dict[str, Any]:
     path = save(mlp("n"), tmp_path / "m.onnx")
     options.setdefault("profiles", ShapeProfile.parse(["x=1x8:2x8:4x8"]))
-    config = BuildConfig(compiler="tensorrt", **options).to_dict()
+    config = BuildConfig.of(compiler="tensorrt", **options).to_dict()
     adapter.build(Silent(), module=module.__name__, model=str(path), config=config, folder=str(tmp_path))
     return json.loads((tmp_path / "record.json").read_text())

@@ -15,8 +15,9 @@ import numpy as np
 from tests.support.fake_gpu import Pretended
 from tests.support.fake_tensorrt import Silent
 from workbench import Session
-from workbench.analysis.roofline import device, estimates
+from workbench.analysis.roofline import estimates
 from workbench.engine import Engine
+from workbench.hardware.devices import device
 from workbench.measure.profile import profile
 from workbench.measure.runner import Port
 from workbench.plan import Plan

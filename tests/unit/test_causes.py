@@ -45,7 +45,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def told(file: Path, *said: str, gpus: Sequence[str] = (), **config: Any) -> BuildError | ConfigError:
-    asked = BuildConfig(**{"targets": "sm89", **config})
+    asked = BuildConfig.of(**{"targets": "sm89", **config})
     return builder_error(Case(asked, file, said, OFFERED, "TensorRT for RTX 1.7.1", gpus))
 
 
@@ -229,7 +229,7 @@ def test_a_node_is_named_only_by_its_whole_name(tmp_path: Path, name: str) -> No
 
 
 def refused(path: Path, *complaints: Complaint, said: Sequence[str] = (), **config: Any) -> Any:
-    return parser_error(complaints, Case(BuildConfig(**{"targets": "sm89", **config}), path, said, OFFERED))
+    return parser_error(complaints, Case(BuildConfig.of(**{"targets": "sm89", **config}), path, said, OFFERED))
 
 
 def test_an_index_of_minus_one_names_no_node(file: Path) -> None:

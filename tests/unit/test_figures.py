@@ -151,8 +151,8 @@ def hostile(plan: Plan) -> Plan:
 
 
 def test_no_name_becomes_a_link_in_any_chart(plan: Plan) -> None:
-    from workbench.analysis.roofline import DEVICES
     from workbench.analysis.times import measured_times
+    from workbench.hardware.devices import DEVICES
 
     odd = hostile(plan)
     times = measured_times(odd)

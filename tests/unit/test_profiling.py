@@ -190,7 +190,7 @@ def told(monkeypatch: pytest.MonkeyPatch, present: str | None, version: str = "1
     here = installed or built["name"]
     monkeypatch.setattr(flavour, "_version", lambda module: version if module == here else None)
     monkeypatch.setattr(bound, "gpus", lambda: (Gpu("Card", present, 1, "580"),) if present else ())
-    found = compatibility.compatibility(built, BuildConfig(**config), made_on)
+    found = compatibility.compatibility(built, BuildConfig.of(**config), made_on)
     return {f.what: (f.ok, f.text) for f in found}
 
 
@@ -239,5 +239,5 @@ def test_rebuilding_here(session: Session, monkeypatch: pytest.MonkeyPatch) -> N
     assert again.key == engine.key  # nothing here is otherwise: it is found ready made
     assert again.cached
     monkeypatch.setattr(compatibility, "gpus", lambda: (Gpu("Card", "sm89", 1, "580"),))
-    assert session.rebuild(engine).config.targets == ("current",)
+    assert session.rebuild(engine).config.target == "current"
     assert session.rebuild(engine, precision="fp32").config.precision == "fp32"

@@ -9,20 +9,16 @@ from pathlib import Path
 import pytest
 
 from workbench.analysis.roofline import (
-    DEVICES,
     ERROR,
     QUANTIZED,
-    REPRESENTATIVE,
-    Device,
     Estimate,
-    device,
     document,
     estimate,
     estimate_error,
     notes,
     total_ms,
 )
-from workbench.core.errors import ConfigError
+from workbench.hardware.devices import Device
 from workbench.plan import Layer, Plan, PlanTensor
 
 pytestmark = pytest.mark.tiny
@@ -104,35 +100,6 @@ def test_sums_and_notes_say_what_they_leave_out() -> None:
     assert written["device"]["source"] == "made up"
     assert written["layers"]["b"]["time_ms"] is None
     assert "measured ceilings" in notes(found, replace(CARD, measured=True))[0]
-
-
-def test_each_card_has_a_source_and_rates_in_order() -> None:
-    for name, card in DEVICES.items():
-        assert card.source.startswith("NVIDIA"), name
-        assert not card.measured
-        assert 1e11 < card.bandwidth < 1e13, name
-        p = card.peaks
-        assert set(p) <= {"fp32", "tf32", "fp16", "bf16", "int8", "fp8"}
-        order = [p[k] for k in ("fp32", "tf32", "fp16", "int8") if k in p]
-        assert order == sorted(order), name
-        assert p.get("bf16", p.get("fp16")) == p.get("fp16")
-        assert ("fp8" in p) <= (card.sm >= "sm89" or len(card.sm) > 4), name
-    assert set(REPRESENTATIVE) == {c.sm for c in DEVICES.values()}
-    assert all(DEVICES[short].sm == sm for sm, short in REPRESENTATIVE.items())
-
-
-def test_cards_are_found_by_any_of_their_names() -> None:
-    assert device("NVIDIA A100 80GB PCIe") is DEVICES["a100"]
-    assert device("NVIDIA A100-SXM4-80GB") is DEVICES["a100-sxm"]
-    assert device("NVIDIA H100 80GB HBM3") is DEVICES["h100"]
-    assert device("NVIDIA H100 PCIe") is DEVICES["h100-pcie"]
-    assert device("NVIDIA H200") is DEVICES["h200"]
-    assert device("NVIDIA GB10") is DEVICES["spark"]
-    assert device("sm89") is DEVICES["rtx-4090"]
-    assert device(" H100 ") is DEVICES["h100"]
-    with pytest.raises(ConfigError, match="no datasheet value for 'sm50'") as caught:
-        device("sm50")
-    assert "rtx-3090" in str(caught.value.hint)
 
 
 def test_an_estimate_without_figures_has_no_time() -> None:

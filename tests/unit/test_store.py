@@ -833,8 +833,8 @@ def test_a_failed_build_keeps_its_log_and_says_where(session: Session, small: Pa
     with pytest.raises(WorkerCrashedError):
         session.build(small, **FAKE, flags=("crash",))
     crash, fail = session.failures
-    assert (fail.model, fail.code, fail.config.flags, fail.folder) == ("small", "build", ("fail",), log.parent)
-    assert (crash.code, crash.config.flags) == ("worker-crashed", ("crash",))
+    assert (fail.model, fail.code, fail.config.options.flags, fail.folder) == ("small", "build", ("fail",), log.parent)
+    assert (crash.code, crash.config.options.flags) == ("worker-crashed", ("crash",))
     assert fail.log == log.read_text()
     request = json.loads((fail.folder / "request.json").read_text())
     assert request["config"] == fail.config.to_dict()

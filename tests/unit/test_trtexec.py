@@ -470,7 +470,7 @@ SHAPES = ShapeProfile.parse(["x:0=1x3x8x8:2x3x8x8:4x3x8x8", "n=1"])
 
 @pytest.mark.tiny
 def test_the_command_for_10_and_11_measures_alike() -> None:
-    config = BuildConfig(profiles=SHAPES, optimization_level=4, workspace=1 << 30, tf32=False)
+    config = BuildConfig.of(profiles=SHAPES, optimization_level=4, workspace=1 << 30, tf32=False)
     old, new = (trtexec.command("m.onnx", config, v) for v in (10, 11))
     for command in (old, new):
         for part in ("--onnx=m.onnx", "--minShapes='x:0':1x3x8x8,n:1", "--optShapes='x:0':2x3x8x8,n:1",
@@ -486,7 +486,7 @@ def test_the_command_for_10_and_11_measures_alike() -> None:
 
 @pytest.mark.tiny
 def test_every_option_of_a_config_is_in_the_command_or_refused() -> None:
-    config = BuildConfig(
+    config = BuildConfig.of(
         sparse_weights=True, strip_plan=True, refit=True, weight_streaming=True, version_compatible=True,
         hardware_compatibility="AMPERE_PLUS", max_aux_streams=0, tiling_level="full", l2_limit=1000,
         avg_timing_iterations=3, build_route="r", flags=("DIRECT_IO",), targets="sm90", precision="fp16",
@@ -502,9 +502,9 @@ def test_every_option_of_a_config_is_in_the_command_or_refused() -> None:
     with pytest.raises(ConfigError, match="build routes"):
         trtexec.command("m.onnx", config, 10)
     with pytest.raises(ConfigError, match="builder flag MONITOR_MEMORY"):
-        trtexec.command("m.onnx", BuildConfig(flags=("MONITOR_MEMORY",)), 11)
+        trtexec.command("m.onnx", BuildConfig.of(flags=("MONITOR_MEMORY",)), 11)
     with pytest.raises(ConfigError, match="hardware compatibility"):
-        trtexec.command("m.onnx", BuildConfig(hardware_compatibility="moon"), 11)
+        trtexec.command("m.onnx", BuildConfig.of(hardware_compatibility="moon"), 11)
     with pytest.raises(ConfigError, match="trtexec 9"):
         trtexec.command("m.onnx", BuildConfig(), 9)
 

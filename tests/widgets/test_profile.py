@@ -16,9 +16,10 @@ from tests.support import ROOT, SAMPLES, profiles, wait_for
 from tests.widgets.test_report import part
 from workbench import Session
 from workbench.analysis.difference import difference
-from workbench.analysis.roofline import device, estimates
+from workbench.analysis.roofline import estimates
 from workbench.core.errors import ProfileError, StoreError, WorkbenchError
 from workbench.core.units import ms_text
+from workbench.hardware.devices import device
 from workbench.panels.engine import changes_html, memory_rows, readable
 from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
 from workbench.present import wire
@@ -144,7 +145,7 @@ def test_without_a_profile_everything_is_an_estimate(fresh: Session) -> None:
     assert max(drawn(panel, "Layers")["data"][0]["x"]) == max(
         e.time_ms or 0 for e in estimates(engine.plan, device("t4")).values()
     )
-    assert "roofline.device('t4')" in panel.code
+    assert "devices.device('t4')" in panel.code
     assert "Tesla T4" in drawn(panel, "Roofline")["layout"]["title"]["text"]
 
 

@@ -782,7 +782,7 @@ def dynamic_shapes(engine: Engine, others: Sequence[Engine] = ()) -> list[Gotcha
             )
         ]  # fmt: skip
     asked = {n: text for p in profiles for n, text in p.texts.items()}
-    call = f"session.dynamic_overhead({engine.model!r}, target={'+'.join(engine.config.targets)!r}, precision={engine.config.precision!r}, shapes={asked!r})"
+    call = f"session.dynamic_overhead({engine.model!r}, target={engine.config.target!r}, precision={engine.config.precision!r}, shapes={asked!r})"
     return [
         Gotcha(
             "dynamic-shapes", f"Shapes are open; kernels were chosen for {_and(f'{n} {s}' for n, s in opt.items())}",

@@ -1,14 +1,12 @@
-"""How long a layer takes at least: the roofline, from datasheet values.
+"""The shortest time that a layer can take: the roofline model, with datasheet values.
 
-``time = max(operations / peak rate, bytes / bandwidth) + launch overhead``. It is an estimate and called so
-wherever it is shown: it assumes that a kernel reaches the datasheet's peak, that no byte is found in a cache and
-none is moved twice, and that kernels follow each other without overlap. Real kernels reach a part of this;
-the efficiency (estimated time without overhead / measured time) says which.
+``time = max(operations / peak rate, bytes / bandwidth) + launch overhead``. This is an estimate, and every view says so.
+It assumes that a kernel reaches the datasheet's peak, that no byte comes from a cache, that no byte moves twice, and that
+kernels run one after the other. Real kernels reach a part of the peak; the efficiency (estimated time without overhead
+divided by measured time) says how much.
 
-Peaks are dense (no sparsity), at boost clock, in operations per second with a multiply-add as two, for tensor
-cores with FP32 accumulation where the vendor gives it; GeForce and RTX workstation cards run FP16 with FP32
-accumulation at half the rate that is often advertised. The table was written from knowledge of the sources that it
-names and has not been checked against them value by value. Whoever needs certainty measures the ceiling.
+The peaks of GPUs are in `workbench.hardware.devices`. Measure the ceilings of your own GPU if you need certainty:
+a profile does (`workbench.measure`).
 """
 
 from __future__ import annotations
@@ -17,13 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.errors import ConfigError
-
 if TYPE_CHECKING:
+    from workbench.hardware.devices import Device
     from workbench.plan.plan import Layer, Plan
 
 LAUNCH_SECONDS = 2e-6
-"""Overhead of one kernel in a stream that is kept full or in a CUDA graph: an assumption, about 2 µs."""
+"""Launch overhead of one kernel in a full stream or a CUDA graph: an assumption, about 2 µs."""
 
 ERROR = (
     "measured on an H100 in FP16, a layer took this many times its datasheet estimate in the median: at batch 32 "
@@ -39,168 +36,15 @@ QUANTIZED = (
 
 
 @dataclass(frozen=True)
-class Device:
-    """Ceilings of one GPU.
-
-    Attributes:
-        name: The card.
-        sm: Its architecture.
-        bandwidth: Bytes per second to and from its memory.
-        peaks: Operations per second by type: fp32 (CUDA cores), tf32, fp16, bf16, int8, fp8 (tensor cores).
-        source: Where the values come from, in words.
-        measured: Whether they were measured on the card rather than read from a datasheet.
-    """
-
-    name: str
-    sm: str
-    bandwidth: float
-    peaks: Mapping[str, float]
-    source: str
-    measured: bool = False
-
-    def peak(self, dtype: str, *, tf32: bool = True) -> float | None:
-        """Operations per second for a type of tensors; None where the card or the table has no such rate."""
-        kind = _KINDS.get(dtype)
-        if kind == "fp32" and tf32 and "tf32" in self.peaks:
-            return self.peaks["tf32"]
-        return None if kind is None else self.peaks.get(kind)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return {
-            "name": self.name, "sm": self.sm, "bandwidth": self.bandwidth, "peaks": dict(self.peaks),
-            "source": self.source, "measured": self.measured,
-        }  # fmt: skip
-
-
-_KINDS = {
-    "float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8",
-    "float8e4m3fn": "fp8", "float8e5m2": "fp8",
-}  # fmt: skip
-_T = 1e12
-
-
-def _device(name: str, sm: str, gigabytes: float, source: str, **teraops: float) -> Device:
-    return Device(
-        name,
-        sm,
-        gigabytes * 1e9,
-        {kind: value * _T for kind, value in teraops.items()},
-        f"{source}, not checked value by value",
-    )
-
-
-DEVICES = {
-    "t4": _device("Tesla T4", "sm75", 320, "NVIDIA T4 datasheet", fp32=8.1, fp16=65, int8=130),
-    "rtx-2080-ti": _device(
-        "GeForce RTX 2080 Ti", "sm75", 616,
-        "NVIDIA Turing architecture whitepaper, Founders Edition; FP16 with FP32 accumulation",
-        fp32=14.2, fp16=56.9, int8=227.7,
-    ),
-    "a100": _device(
-        "A100 80GB PCIe", "sm80", 1935, "NVIDIA A100 datasheet, 80GB PCIe, dense",
-        fp32=19.5, tf32=156, fp16=312, bf16=312, int8=624,
-    ),
-    "a100-sxm": _device(
-        "A100 80GB SXM", "sm80", 2039, "NVIDIA A100 datasheet, 80GB SXM, dense",
-        fp32=19.5, tf32=156, fp16=312, bf16=312, int8=624,
-    ),
-    "a10": _device(
-        "A10", "sm86", 600, "NVIDIA A10 datasheet, dense", fp32=31.2, tf32=62.5, fp16=125, bf16=125, int8=250
-    ),
-    "rtx-3090": _device(
-        "GeForce RTX 3090", "sm86", 936, "NVIDIA Ampere GA102 whitepaper, dense; FP16 and BF16 with FP32 accumulation",
-        fp32=35.6, tf32=35.6, fp16=71, bf16=71, int8=284,
-    ),
-    "orin": _device(
-        "Jetson AGX Orin 64GB", "sm87", 204.8, "NVIDIA Jetson AGX Orin data sheet, GPU alone, dense",
-        fp32=5.3, int8=85,
-    ),
-    "l4": _device(
-        "L4", "sm89", 300, "NVIDIA L4 datasheet, its sparse rates halved",
-        fp32=30.3, tf32=60, fp16=121, bf16=121, int8=242.5, fp8=242.5,
-    ),
-    "l40s": _device(
-        "L40S", "sm89", 864, "NVIDIA L40S datasheet, dense", fp32=91.6, tf32=183, fp16=362, bf16=362, int8=733, fp8=733
-    ),
-    "rtx-4090": _device(
-        "GeForce RTX 4090", "sm89", 1008, "NVIDIA Ada architecture whitepaper, dense; FP32 accumulation",
-        fp32=82.6, tf32=82.6, fp16=165.2, bf16=165.2, int8=660.6, fp8=330.3,
-    ),
-    "h100": _device(
-        "H100 SXM", "sm90", 3350, "NVIDIA H100 datasheet, SXM, its sparse rates halved",
-        fp32=67, tf32=494.7, fp16=989.4, bf16=989.4, int8=1978.9, fp8=1978.9,
-    ),
-    "h100-pcie": _device(
-        "H100 PCIe", "sm90", 2000, "NVIDIA H100 datasheet of 2023, PCIe, its sparse rates halved",
-        fp32=51, tf32=378, fp16=756, bf16=756, int8=1513, fp8=1513,
-    ),
-    "h200": _device(
-        "H200 SXM", "sm90", 4800, "NVIDIA H200 datasheet, SXM, its sparse rates halved",
-        fp32=67, tf32=494.7, fp16=989.4, bf16=989.4, int8=1978.9, fp8=1978.9,
-    ),
-    "b200": _device(
-        "B200", "sm100", 8000, "NVIDIA DGX B200 datasheet divided by its 8 GPUs, its sparse rates halved",
-        fp32=75, tf32=1125, fp16=2250, bf16=2250, int8=4500, fp8=4500,
-    ),
-    "rtx-5090": _device(
-        "GeForce RTX 5090", "sm120", 1792, "NVIDIA RTX Blackwell architecture whitepaper, dense; FP32 accumulation",
-        fp32=104.8, tf32=104.8, fp16=209.5, bf16=209.5, int8=838, fp8=419,
-    ),
-    "spark": _device(
-        "DGX Spark (GB10)", "sm121", 273,
-        "NVIDIA DGX Spark product page for the bandwidth; rates are not published by type",
-    ),
-}  # fmt: skip
-"""Cards by short name. Values are the vendor's datasheet values, not measured."""
-
-REPRESENTATIVE = {
-    "sm75": "t4", "sm80": "a100", "sm86": "rtx-3090", "sm87": "orin", "sm89": "rtx-4090", "sm90": "h100",
-    "sm100": "b200", "sm120": "rtx-5090", "sm121": "spark",
-}  # fmt: skip
-"""The card that stands for an architecture where none is named."""
-
-
-_DRIVER_NAMES = {
-    "a100-sxm4-80gb": "a100-sxm", "a100 80gb pcie": "a100", "h100 80gb hbm3": "h100", "h200": "h200", "b200": "b200",
-    "gb10": "spark", "orin": "orin",
-}  # fmt: skip
-"""Cards whose driver calls them otherwise than their datasheet does."""
-
-
-def device(name: str) -> Device:
-    """A card by short name, by its full name as a driver gives it, or the one that stands for an architecture.
-
-    Raises:
-        ConfigError: it is not in the table.
-    """
-    wanted = name.lower().strip()
-    if wanted in DEVICES:
-        return DEVICES[wanted]
-    if wanted in REPRESENTATIVE:
-        return DEVICES[REPRESENTATIVE[wanted]]
-    plain = wanted.replace("nvidia ", "")
-    if plain in _DRIVER_NAMES:
-        return DEVICES[_DRIVER_NAMES[plain]]
-    for entry in DEVICES.values():
-        if entry.name.lower() == plain:
-            return entry
-    raise ConfigError(
-        f"There is no datasheet value for {name!r}.",
-        hint="There are: " + ", ".join([*DEVICES, *REPRESENTATIVE]) + ".",
-    )
-
-
-@dataclass(frozen=True)
 class Estimate:
-    """A layer's least time on a device. Always an estimate.
+    """The shortest time of a layer on a device. Always an estimate.
 
     Attributes:
         compute_ms: Operations at the peak rate; None where either is unknown.
         memory_ms: Bytes at the full bandwidth; None where the bytes are unknown.
         overhead_ms: Launch overhead.
         bound: "compute", "memory", or "launch" where the overhead is larger than both; "" where unknown.
-        efficiency: Estimated over measured time, overhead left out; None without a measured time.
+        efficiency: Estimated time without overhead divided by measured time; None without a measured time.
     """
 
     compute_ms: float | None
@@ -218,15 +62,15 @@ class Estimate:
 
     @property
     def complete(self) -> bool:
-        """Whether both operations and bytes were known: else the true bound may be higher."""
+        """Whether both operations and bytes are known; if not, the true bound may be higher."""
         return self.compute_ms is not None and self.memory_ms is not None
 
 
 def estimate(layer: Layer, on: Device, *, tf32: bool = True, launch_seconds: float = LAUNCH_SECONDS) -> Estimate:
-    """The least time of `layer` on a device (see the module's head).
+    """The shortest time of `layer` on a device (see the top of this module).
 
-    Operations on tensor cores are those of convolutions, matrix products and attention; all others run at the
-    FP32 rate of the CUDA cores, which is a lower bound on their time too.
+    Convolutions, matrix products and attention run on tensor cores. All other operations are counted at the FP32 rate of
+    the CUDA cores, which gives a lower bound on their time too.
     """
     if not layer.launches:
         return Estimate(0.0, 0.0, 0.0, "", None)

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.analysis.roofline import DEVICES, Device, device, estimates
+from workbench.analysis.roofline import estimates
 from workbench.core.errors import ConfigError
+from workbench.hardware.devices import DEVICES, Device, device
 from workbench.plan.plan import CONVERSIONS
 
 if TYPE_CHECKING:

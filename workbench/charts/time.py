@@ -16,8 +16,8 @@ from workbench.core.units import count_text, ms_text
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from workbench.analysis.roofline import Device
     from workbench.analysis.times import LayerTimes
+    from workbench.hardware.devices import Device
     from workbench.plan import Layer, Plan
 
 CHOSEN = "#e8a317"

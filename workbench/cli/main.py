@@ -23,11 +23,13 @@ import typer
 from workbench.cli import archive as cli_archive
 from workbench.cli import environments as cli_env
 from workbench.cli import precision as cli_precision
+from workbench.cli.build_flags import BuildCommand, TensorRTCommand, asked
 from workbench.cli.options import (
     ModelArgument,
     Output,
     SessionOption,
     ShapeOption,
+    TargetOption,
     check_written,
     in_shell,
     looking,
@@ -40,10 +42,10 @@ from workbench.core.errors import ExportWarning, WorkbenchError
 from workbench.core.safe_text import visible
 
 if TYPE_CHECKING:
-    from workbench.analysis.roofline import Device
     from workbench.build import Build
     from workbench.compilers.torch_tensorrt import Partition
     from workbench.engine import Engine
+    from workbench.hardware.devices import Device
     from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
 
@@ -89,15 +91,6 @@ class PrecisionName(str, Enum):
     BF16 = "bf16"
 
 
-TargetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
-        "-t",
-        help="GPU to build for: sm75 ... sm121, current; several with +. "
-        "Users report wrong results on sm75: see workbench doctor.",
-    ),
-]
 EstimateOption = Annotated[
     str | None,
     typer.Option("--estimate", metavar="GPU", help="Add each layer's least time on a GPU (a100, rtx-4090, sm89 ...), "
@@ -105,16 +98,13 @@ EstimateOption = Annotated[
 ]  # fmt: skip
 
 
-@app.command()
+@app.command(cls=BuildCommand)
 def fusions(
+    context: typer.Context,
     model: ModelArgument,
-    target: TargetOption = None,
-    precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
     shape: ShapeOption = None,
     output: Annotated[Format, typer.Option("--format", "-f")] = Format.TABLE,
     session: SessionOption = "default",
-    compiler: Annotated[str, typer.Option(help="Which compiler (see doctor).")] = "tensorrt",
-    optimization_level: Annotated[int | None, typer.Option(help="Builder effort, 0 to 5.")] = None,
     engine: Annotated[Path | None, typer.Option("--engine", help="Also save the serialized engine here.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which the build is stopped.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Also write the self-contained report here.")] = None,
@@ -125,23 +115,21 @@ def fusions(
     check_written({"--engine": engine, "--html": html}, [model])
     from workbench import compilers
     from workbench.compilers.base import Builds
+    from workbench.compilers.config import DEFAULT_COMPILER, BuildConfig
     from workbench.core.jobs import prepare_guard
     from workbench.core.spawn import prepare
 
+    options = asked(context)
     # The worker needs as long to start as this process: let both start together.
-    if (found := compilers.find(compiler, Builds)) is not None:
+    if (found := compilers.find(options.get("compiler", DEFAULT_COMPILER), Builds)) is not None:
         prepare(found.preload)
         prepare_guard()  # for shape inference
-    from workbench.compilers.config import BuildConfig
     from workbench.model.shape_profile import ShapeProfile
     from workbench.session.session import Session
 
     device = _device(estimate)
     profiles = (ShapeProfile.parse(shape),) if shape else ()
-    config = BuildConfig(
-        compiler=compiler, targets=target or (), precision=precision.value, profiles=profiles,
-        optimization_level=optimization_level,
-    )  # fmt: skip
+    config = BuildConfig.of(profiles=profiles, **options)
     with_progress = output is Format.TABLE
     work = Session(session)
     built = _watched(lambda: work.start_build(model, config, time_limit=time_limit), show=with_progress)
@@ -198,15 +186,13 @@ def inspect(
         out.print(f"[yellow]{escape(line)}[/]")
 
 
-@app.command(name="trtexec")
+@app.command(name="trtexec", cls=TensorRTCommand)
 def trtexec_command(
+    context: typer.Context,
     model: ModelArgument,
     version: Annotated[int, typer.Option("--for", help="trtexec's version: 10 or 11.")] = 11,
-    precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
     shape: ShapeOption = None,
     session: SessionOption = "default",
-    optimization_level: Annotated[int | None, typer.Option(help="Builder effort, 0 to 5.")] = None,
-    workspace: Annotated[int | None, typer.Option(help="Scratch memory limit, bytes.")] = None,
     measure: Annotated[bool, typer.Option(help="Also run and profile the engine.")] = True,
 ) -> None:
     """Print the trtexec command that builds MODEL as the workbench would; notes go to standard error."""
@@ -218,9 +204,7 @@ def trtexec_command(
     from workbench.model.shape_profile import ShapeProfile
 
     profiles = (ShapeProfile.parse(shape),) if shape else ()
-    config = BuildConfig(
-        precision=precision.value, profiles=profiles, optimization_level=optimization_level, workspace=workspace
-    )
+    config = BuildConfig.of(profiles=profiles, **asked(context))
     work = looking(session)
     found = work.add(model, shapes=profiles[0] if profiles else None)
     check_profiles(found, config, values=True)
@@ -552,9 +536,9 @@ def _watched(start: Callable[[], Build], *, show: bool) -> Engine:
 
 
 def _device(name: str | None) -> Device | None:
-    from workbench.analysis import roofline
+    from workbench.hardware.devices import device
 
-    return None if name is None else roofline.device(name)
+    return None if name is None else device(name)
 
 
 def _write_plan(plan: Plan, output: Format, device: Device | None) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from workbench.core.errors import ConfigError
 from workbench.core.safe_text import csv_text, json_text, visible
+from workbench.hardware.devices import ARCHITECTURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,6 +130,14 @@ ShapeOption = Annotated[
         "--shape", "-s", metavar="NAME=SHAPE",
         help="1x3x224x224, or min:opt:max. Repeat for more inputs. Values of an input that the model reads as a shape have two "
         "equals signs: NAME==8, NAME==1:8:32, and commas where there are several.",
+    ),
+]  # fmt: skip
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target", "-t",
+        help=f"GPU to build for: {', '.join(ARCHITECTURES)} or current; several with +. `workbench doctor` lists the targets "
+        "of each compiler and the known issues.",
     ),
 ]  # fmt: skip
 SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
+    from workbench.compilers.options import Options
+    from workbench.hardware.target import Target
 
 
 class Ability(str, Enum):
@@ -61,7 +63,7 @@ class CompilerInfo:
 
     name: str
     version: str | None
-    targets: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
     abilities: frozenset[Ability] = frozenset()
     missing: Mapping[Ability, str] = field(default_factory=dict)
     install: str | None = None
@@ -141,10 +143,14 @@ class Builds(Compiler, Protocol):
     ``record.json`` (a `workbench.plan.record.Record`), and returns a JSON-able dict.
 
     Attributes:
+        options: The type of its own options; `workbench.compilers.options.Options` itself if it has none.
         evidence: How a layer's nodes are known where the record does not say: ``reported``, ``name``, ``tensor-region``.
         build_task: The worker task.
         preload: Modules that a worker may import while it waits for its task.
     """
+
+    @property
+    def options(self) -> type[Options]: ...  # noqa: D102 - see the class
 
     @property
     def evidence(self) -> str: ...  # noqa: D102 - see the class

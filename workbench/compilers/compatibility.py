@@ -13,6 +13,7 @@ from workbench.compilers import registry
 from workbench.compilers.base import Diagnoses, Requirement
 from workbench.core.errors import CompilerUnavailableError, ConfigError
 from workbench.hardware.machine import gpus, this_platform
+from workbench.hardware.target import CURRENT, Target
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
@@ -51,8 +52,8 @@ def here(config: BuildConfig) -> BuildConfig:
     except (CompilerUnavailableError, ConfigError):
         config = config.replace(compiler="tensorrt")
     arch = gpus()[0].sm if gpus() else None
-    if arch and arch not in config.targets and "current" not in config.targets:
-        config = config.replace(targets=("current",))
+    if arch and Target("gpu", arch) not in config.targets and CURRENT not in config.targets:
+        config = config.replace(targets=(CURRENT,))
     return config
 
 
@@ -62,7 +63,7 @@ def targets_of(built: Mapping[str, Any]) -> list[str]:
     Args:
         built: As for `compatibility`.
     """
-    named = [t for t in str(built.get("target") or "").split("+") if t and t != "current"]
+    named = [t for t in str(built.get("target") or "").split("+") if t and t != str(CURRENT)]
     gpu = (built.get("gpu") or {}).get("sm")
     return [*named, gpu] if gpu and gpu not in named else named
 

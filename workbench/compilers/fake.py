@@ -1,7 +1,6 @@
-"""A compiler of our own, deterministic and quick, for tests, demos and documentation.
+"""A compiler for tests, demos and documentation: deterministic and quick.
 
-It fuses a chain of pointwise operations into the operation before it, and nothing else. It exists so that
-everything around a compiler can be tried without one; its engines run nowhere.
+It fuses a chain of pointwise operations into the operation before it, and nothing else. Its engines run nowhere.
 """
 
 from __future__ import annotations
@@ -13,17 +12,32 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from workbench.compilers.base import Ability, CompilerInfo
-from workbench.compilers.config import BuildConfig
+from workbench.compilers.config import BuildConfig, check_targets
+from workbench.compilers.options import Options
 from workbench.core.errors import BuildError
 from workbench.core.worker import Reporter
+from workbench.hardware.target import CURRENT, DEFAULT_GPU, GPUS
 from workbench.plan.record import LayerRecord, Record, TensorRecord
+
+TARGETS = (*GPUS, CURRENT)
+
+
+class FakeOptions(Options):
+    """How the fake compiler misbehaves."""
+
+    flags: tuple[str, ...] = Field(
+        (), description="crash, hang, fail or full: go wrong like that. Any other name only makes another engine."
+    )
 
 
 class Fake:
-    """The description of the fake compiler."""
+    """The fake compiler."""
 
     name = "fake"
+    options = FakeOptions
     evidence = "reported"
     build_task = "workbench.compilers.fake:build"
     preload: tuple[str, ...] = ("workbench.compilers.fake",)
@@ -36,11 +50,13 @@ class Fake:
         """It builds everywhere and runs nowhere."""
         can = frozenset({Ability.BUILD})
         missing = dict.fromkeys(set(Ability) - can, "the fake compiler makes nothing that runs")
-        return CompilerInfo("fake", self.version(), ("sm89",), can, missing)
+        return CompilerInfo("fake", self.version(), TARGETS, can, missing)
 
     def complete(self, config: BuildConfig) -> BuildConfig:
-        """Its only target is sm89."""
-        return config.replace(compiler="fake", targets=config.targets or ("sm89",))
+        """The target is sm89 if none is named."""
+        config = config.replace(compiler="fake", targets=config.targets or (DEFAULT_GPU,))
+        check_targets(config, TARGETS)
+        return config
 
     def arguments(self) -> dict[str, Any]:
         """Nothing beside the common arguments."""
@@ -69,15 +85,16 @@ def build(
 
     begin = time.perf_counter()
     wanted = BuildConfig.from_dict(config)
-    if "crash" in wanted.flags:
+    flags = wanted.option("flags", ())
+    if "crash" in flags:
         os.kill(os.getpid(), signal.SIGSEGV)
-    while "hang" in wanted.flags:
+    while "hang" in flags:
         reporter.progress("Hanging", 0, 1)
         time.sleep(0.05)
     (Path(folder) / "build.log").write_text(f"building {Path(model).name}\n")
-    if "fail" in wanted.flags:
+    if "fail" in flags:
         raise BuildError("The fake compiler was told to fail.", hint="Take the flag away.")
-    if "full" in wanted.flags:
+    if "full" in flags:
         raise OSError(28, "No space left on device")
     shapes = {n: r.opt for p in wanted.profiles for n, r in p.inputs.items()}
     values = {n: r.opt for p in wanted.profiles for n, r in p.values.items()}
@@ -119,7 +136,7 @@ def build(
         "total": time.perf_counter() - begin,
     }
     out: Record = {
-        "compiler": {"name": "fake", "version": "1", "target": "+".join(wanted.targets)},
+        "compiler": {"name": "fake", "version": "1", "target": wanted.target},
         "seconds": seconds, "layers": layers,
         "io": [{"name": n, "mode": mode, "dtype": graph.tensor(n).dtype, "profiles": [],
                 "shape": list(record(graph.tensor(n))["shape"])}

@@ -98,6 +98,7 @@ class Variant:
         bound on the card that stands for the target.
         """
         from workbench.analysis import roofline
+        from workbench.hardware.devices import device
 
         if self.engine is None:
             return None, "", ""
@@ -107,7 +108,7 @@ class Variant:
             return best["median_ms"], "measured", str(profile["device"].get("name") or "")
         target = str(self.engine.plan.compiler.get("target") or "")
         try:
-            card = roofline.device(target.partition("+")[0])
+            card = device(target.partition("+")[0])
         except ConfigError:
             return None, "", ""
         if not card.peaks:

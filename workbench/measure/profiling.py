@@ -74,7 +74,7 @@ def start(
 
 def _compatible(engine: Engine) -> dict[str, Any]:
     config = engine.config
-    return {"version_compatible": config.version_compatible, "hardware_compatibility": config.hardware_compatibility}
+    return {name: config.option(name) for name in ("version_compatible", "hardware_compatibility")}
 
 
 def _reference(engine: Engine, given: Mapping[str, Any] | str | Path | bool, folder: Path) -> str | None:

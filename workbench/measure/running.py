@@ -187,7 +187,7 @@ class Running:
 
 def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, time_limit: float | None = None) -> Path:
     """See `Engine.refit`."""
-    if not (engine.config.refit or engine.config.strip_plan):
+    if not (engine.config.option("refit") or engine.config.option("strip_plan")):
         raise ConfigError("The engine was not built to be refitted.", hint="Build it with refit=True.")
     compiler = compilers.get(engine.config.compiler, Refits)
     shared = Shared()
@@ -211,8 +211,8 @@ def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, ti
 def _made(engine: Engine) -> dict[str, Any]:
     """What made the engine, as `runtime.check_file` wants to know it."""
     return {
-        **engine.plan.compiler, "version_compatible": engine.config.version_compatible,
-        "hardware_compatibility": engine.config.hardware_compatibility,
+        **engine.plan.compiler, "version_compatible": engine.config.option("version_compatible"),
+        "hardware_compatibility": engine.config.option("hardware_compatibility"),
     }  # fmt: skip
 
 

@@ -285,7 +285,7 @@ def _short_id(engine: Engine) -> str:
 
 
 def _label(engine: Engine) -> str:
-    return f"{engine.model}   {'+'.join(engine.config.targets)}   {engine.config.precision}   {_short_id(engine)}"
+    return f"{engine.model}   {engine.config.target}   {engine.config.precision}   {_short_id(engine)}"
 
 
 class Bars(w.VBox):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Build: a form made from `BuildConfig`, live phases, the log, cancel, and the engines so far."""
+"""Build: a form made from the fields of `BuildConfig` and of the compiler's options, progress, log, cancel, engines."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import ipywidgets as w
 
 from workbench import compilers
 from workbench.charts.plan import moved
-from workbench.compilers.config import BuildConfig
-from workbench.compilers.tensorrt.targets import CAN_NOT, REPORTED
+from workbench.compilers.base import Builds, Diagnoses
+from workbench.compilers.config import DEFAULT_COMPILER, BuildConfig
+from workbench.compilers.options import OptionField, option_fields
 from workbench.core.errors import CancelledError, WorkbenchError
 from workbench.core.units import bytes_text
+from workbench.hardware.target import DEFAULT_GPU
 from workbench.model import samples
 from workbench.model.shape_profile import ShapeProfile
 from workbench.panels.base import Bars, LogBox, Panel, table_html
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from workbench.core.jobs import Job, Progress
     from workbench.session.session import Session
 
-TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "current")
+_CORE = option_fields(BuildConfig)
+_OWN_WIDGETS = {"compiler", "targets", "precision", "profiles", "options"}
+"""Fields of `BuildConfig` that the form shows with widgets of their own."""
 
 
 class BuildPanel(Panel):
@@ -45,22 +49,28 @@ class BuildPanel(Panel):
             options=self._names(session), placeholder="a model, a sample, or path/to/model.onnx", description="Model",
             ensure_option=False, continuous_update=False, layout=wide, style=style,
         )  # fmt: skip
-        names = [n for n in compilers.compilers() if n != "fake"]
-        self.compiler = w.Dropdown(options=names, value="tensorrt", description="Compiler", layout=wide, style=style)
+        names = [n for n in compilers.compilers() if n != "fake" and compilers.find(n, Builds) is not None]
+        self.compiler = w.Dropdown(
+            options=names, value=DEFAULT_COMPILER, description="Compiler", layout=wide, style=style
+        )
         self.targets = w.SelectMultiple(
-            options=TARGETS, value=("sm89",), rows=len(TARGETS), description="Targets", layout=wide, style=style,
-            tooltip="GPU architectures; several go into one engine",
-        )  # fmt: skip
+            description="Targets", layout=wide, style=style, tooltip=_CORE["targets"].description
+        )
         self.reported = w.HTML(layout=w.Layout(margin="0 0 0 96px"))
-        self.precision = w.ToggleButtons(options=["fp32", "fp16", "bf16"], value="fp32", style={"button_width": "64px"})
+        precisions = _CORE["precision"]
+        self.precision = w.ToggleButtons(
+            options=precisions.choices, value=precisions.default, style={"button_width": "64px"}
+        )
         # The buttons put a description above themselves; the other fields have it to the left.
         label = w.Label("Precision", layout=w.Layout(width="92px", justify_content="flex-end", margin="2px 4px 2px 0"))
         precision = w.HBox([label, self.precision])
         self._shapes = w.VBox()
         self._shape_fields: dict[str, tuple[w.Text, w.Text, w.Text]] = {}
         self._value_fields: dict[str, tuple[w.Text, w.Text, w.Text]] = {}
-        self._options = _option_fields()
-        more = w.Accordion([w.VBox(list(self._options.values()))], layout=wide)
+        self._options: dict[str, w.Widget] = {}
+        self._fields: dict[str, OptionField] = {}
+        self._option_box = w.VBox()
+        more = w.Accordion([self._option_box], layout=wide)
         more.set_title(0, "Builder options")
         self.button = w.Button(description="Build", button_style="primary", icon="play", layout=w.Layout(width="120px"))
         self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="110px"))
@@ -90,8 +100,10 @@ class BuildPanel(Panel):
         self.cancel.on_click(self.guard(self._cancel))
         self.model.observe(self.guard(self._model_changed), "value")
         self.failed.observe(self.guard(self._open_failure), "value")
-        for field in (self.precision, self.targets, self.compiler, *self._options.values()):
+        self.compiler.observe(self.guard(self._compiler_changed), "value")
+        for field in (self.precision, self.targets):
             field.observe(self.guard(lambda _: self._update_code()), "value")
+        self._compiler_changed({})
         models = list(session.models)
         self.model.value = models[-1] if models else "resnet50"
         self._update_code()
@@ -139,26 +151,42 @@ class BuildPanel(Panel):
             field.observe(self.guard(lambda _: self._update_code()), "value")
         return low, middle, high
 
+    def _compiler_changed(self, _change: dict[str, Any]) -> None:
+        """Show the targets and the options of the chosen compiler; what was chosen before stays if it has it."""
+        name = self.compiler.value
+        offered = target_choices(name)
+        kept = [value for _, value in offered if value in self.targets.value]
+        self.targets.options = offered
+        self.targets.rows = max(2, len(offered))
+        self.targets.value = tuple(kept) or default_choice(offered)
+        self._fields = {
+            **{n: f for n, f in _CORE.items() if n not in _OWN_WIDGETS},
+            **{n: f for n, f in option_fields(compilers.get(name, Builds).options).items() if f.in_forms},
+        }
+        before = {n: field.value for n, field in self._options.items()}
+        self._options = {n: _widget(field) for n, field in self._fields.items()}
+        for n, field in self._options.items():
+            if n in before:
+                field.value = before[n]
+            field.observe(self.guard(lambda _: self._update_code()), "value")
+        self._option_box.children = list(self._options.values())
+        self._show_reported({})
+        self._update_code()
+
     def config(self) -> BuildConfig:
         """What the form asks for.
 
         Raises:
             ConfigError: a field does not fit.
         """
-        options: dict[str, Any] = {}
-        for name, field in self._options.items():
-            value = field.value
-            if value in {"", None, "default"} or value is False:
-                continue
-            options[name] = {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
-            if name in _NUMBERS:
-                options[name] = _number(name, str(value))
+        given = {name: _value(self._fields[name], widget.value) for name, widget in self._options.items()}
+        options = {name: value for name, value in given.items() if value != self._fields[name].default}
         profiles: tuple[ShapeProfile, ...] = ()
         texts = {n: ":".join(f.value.strip() for f in fields) for n, fields in self._shape_fields.items()}
         texts |= {n: "=" + ":".join(f.value.strip() for f in fields) for n, fields in self._value_fields.items()}
         if texts:
             profiles = (ShapeProfile.parse(texts),)
-        return BuildConfig(
+        return BuildConfig.of(
             compiler=self.compiler.value, targets=self.targets.value, precision=self.precision.value,
             profiles=profiles, **options,
         )  # fmt: skip
@@ -239,8 +267,12 @@ class BuildPanel(Panel):
         self.bars.show(list(progress))
 
     def _show_reported(self, _change: Any) -> None:
-        """What users report of the chosen targets."""
-        found = " ".join(f"{text} {CAN_NOT[t]}" for t, text in REPORTED.items() if t in self.targets.value)
+        """What users report about the chosen targets."""
+        name = self.compiler.value
+        found = ""
+        if (compiler := compilers.find(name, Diagnoses)) is not None:
+            built = {"name": compilers.info_of(name).name, "target": "+".join(self.targets.value)}
+            found = " ".join(compiler.known_issues(built).values())
         self.reported.value = f"<span class='wbp-quiet'>{escape(found)}</span>" if found else ""
 
     def _cancel(self, _button: Any) -> None:
@@ -273,7 +305,7 @@ class BuildPanel(Panel):
         options: list[tuple[str, str | None]] = [("choose one to see its log", None)]
         for failure in self.session.failures:
             when = time.strftime("%d %b %H:%M", time.localtime(failure.time))
-            asked = f"{'+'.join(failure.config.targets)} {failure.config.precision}".strip()
+            asked = f"{failure.config.target} {failure.config.precision}".strip()
             options.append((f"{when}  {failure.model} {asked}: {failure.message[:100]}", failure.folder.name))
         self.failed.options = options
         self.failed.layout.display = None if len(options) > 1 else "none"
@@ -296,7 +328,7 @@ class BuildPanel(Panel):
         current = self.session.current
         rows = [
             [
-                "● " if current and e.key == current.key else "", e.model, "+".join(e.config.targets), e.config.precision,
+                "● " if current and e.key == current.key else "", e.model, e.config.target, e.config.precision,
                 str(e.plan.summary["launches_after"]), moved(e.plan)[1], bytes_text(e.bytes),
                 f"{e.seconds['total']:.1f} s", e.id,
             ]
@@ -307,36 +339,55 @@ class BuildPanel(Panel):
             "<span class='wbp-quiet'>No engines in this session yet.</span>")  # fmt: skip
 
 
-_NUMBERS = {"workspace", "optimization_level", "max_aux_streams", "l2_limit", "avg_timing_iterations"}
-_SKIP = {"compiler", "targets", "precision", "profiles", "verbosity", "flags"}
+def target_choices(compiler: str) -> list[tuple[str, str]]:
+    """What a compiler builds for, as labels and values of a list to choose from."""
+    return [(target.label, str(target)) for target in compilers.info_of(compiler).targets]
 
 
-def _option_fields() -> dict[str, w.Widget]:
-    """One field for each further option of `BuildConfig`, from its own schema."""
-    fields: dict[str, w.Widget] = {}
-    for name, info in BuildConfig.model_fields.items():
-        if name in _SKIP:
-            continue
-        common = {
-            "description": name.replace("_", " "), "tooltip": info.description or "", "layout": w.Layout(width="100%"),
-            "style": {"description_width": "150px"},
-        }  # fmt: skip
-        if info.annotation is bool:
-            fields[name] = w.Checkbox(value=False, indent=True, **common)
-        elif name == "tf32":
-            fields[name] = w.Dropdown(options=["default", "on", "off"], **common)
-        elif name == "tiling_level":
-            fields[name] = w.Dropdown(options=["default", "none", "fast", "moderate", "full"], **common)
-        else:
-            fields[name] = w.Text(placeholder="default", continuous_update=False, **common)
-    return fields
+def default_choice(choices: list[tuple[str, str]]) -> tuple[str, ...]:
+    """The value to begin with: the default GPU, else the first."""
+    values = [value for _, value in choices]
+    return (str(DEFAULT_GPU),) if str(DEFAULT_GPU) in values else tuple(values[:1])
 
 
-def _number(name: str, text: str) -> int:
+def _widget(field: OptionField) -> w.Widget:
+    """The widget for one option."""
+    common = {
+        "description": field.label, "tooltip": field.description, "layout": w.Layout(width="100%"),
+        "style": {"description_width": "150px"},
+    }  # fmt: skip
+    if field.kind == "boolean" and field.default is not None:
+        return w.Checkbox(value=field.default, indent=True, **common)
+    if field.kind == "boolean":
+        return w.Dropdown(options=["default", "on", "off"], **common)
+    if field.kind == "choice":
+        unset = [] if field.default is not None else ["default"]
+        return w.Dropdown(options=[*unset, *field.choices], value=field.default or "default", **common)
+    return w.Text(placeholder="default", continuous_update=False, **common)
+
+
+def _value(field: OptionField, shown: Any) -> Any:
+    """What a widget's value means for its option.
+
+    Raises:
+        WorkbenchError: it is not a number, and the option is one.
+    """
+    if isinstance(shown, bool):
+        return shown
+    text = str(shown).strip()
+    if text in {"", "default"}:
+        return field.default
+    if field.kind == "boolean":
+        return text == "on"
+    if field.kind == "list":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if field.kind not in {"integer", "number"}:
+        return text
     try:
-        return int(text.replace("_", ""))
+        return int(text.replace("_", "")) if field.kind == "integer" else float(text)
     except ValueError:
-        raise WorkbenchError(f"{name.replace('_', ' ')} must be a whole number, not {text!r}.") from None
+        what = "a whole number" if field.kind == "integer" else "a number"
+        raise WorkbenchError(f"{field.label} must be {what}, not {text!r}.", code="not-a-number") from None
 
 
 def arguments_of(config: BuildConfig) -> str:
@@ -344,8 +395,8 @@ def arguments_of(config: BuildConfig) -> str:
     data = config.to_dict()
     data.pop("profiles", None)
     parts = []
-    if data.get("compiler") == "tensorrt_rtx":
-        data.pop("compiler")  # what "tensorrt" stands for here
+    if data.get("compiler") == compilers.get(DEFAULT_COMPILER).name:
+        data.pop("compiler")
     if "targets" in data:
         parts.append(f"target={'+'.join(data.pop('targets'))!r}")
     parts += [f"{name}={tuple(value) if isinstance(value, list) else value!r}" for name, value in data.items()]

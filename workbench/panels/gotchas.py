@@ -223,7 +223,7 @@ class GotchasPanel(Panel):
         if config is None:
             return {}
         asked = {
-            "shapes": config.profiles[0].texts if config.profiles else None, "target": "+".join(config.targets) or None,
+            "shapes": config.profiles[0].texts if config.profiles else None, "target": config.target or None,
             "precision": config.precision if config.precision != "fp32" else None,
         }  # fmt: skip
         return {k: v for k, v in asked.items() if v is not None}

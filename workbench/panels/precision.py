@@ -11,13 +11,15 @@ import ipywidgets as w
 
 from workbench.analysis.roofline import ERROR
 from workbench.charts import plan as figures
+from workbench.compilers.config import DEFAULT_COMPILER
 from workbench.core.errors import ConfigError, WorkbenchError
 from workbench.core.events import Selection
 from workbench.core.units import bytes_text, flops_text
 from workbench.experiments.whatif import FLOATS, QUANTIZED, WhatIf
+from workbench.hardware.target import CURRENT
 from workbench.model.shape_profile import sizes_of
 from workbench.panels.base import Panel, chart, empty, table_html, warning
-from workbench.panels.build import TARGETS
+from workbench.panels.build import default_choice, target_choices
 from workbench.panels.work import DataFields, Work, arguments, form, joined, split, state_of, wide
 from workbench.present.wire import rows_data
 from workbench.widgets import RowsView
@@ -52,9 +54,11 @@ class PrecisionPanel(Panel):
         }
         label = w.Label("Precisions", layout=w.Layout(width="92px", justify_content="flex-end", margin="2px 4px 2px 0"))
         row = w.HBox([label, *self.wanted.values()], layout=w.Layout(flex_flow="row wrap"))
+        choices = target_choices(DEFAULT_COMPILER)
+        choices = [choice for choice in choices if choice[1] != str(CURRENT)] or choices
         self.target = w.Dropdown(
-            options=[t for t in TARGETS if t != "current"],
-            value="sm89",
+            options=choices,
+            value=default_choice(choices)[0],
             description="Target",
             layout=wide(),
             style=style,

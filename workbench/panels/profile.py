@@ -27,6 +27,7 @@ from workbench.charts import time as figures_time
 from workbench.compilers.base import Profiles
 from workbench.core.errors import CancelledError, WorkbenchError
 from workbench.core.units import bytes_text, count_text, ms_text
+from workbench.hardware import devices
 from workbench.panels.base import (
     NO_ENGINE,
     Bars,
@@ -183,7 +184,7 @@ class ProfilePanel(Panel):
         self._lens = lens
         plan = lens.plan
         found, reached = device_of(plan), measured_ceilings(plan)
-        own = next((key for key, entry in roofline.DEVICES.items() if entry is found and entry.peaks), None)
+        own = next((key for key, entry in devices.DEVICES.items() if entry is found and entry.peaks), None)
         known = [*([(f"{reached.name}, measured", _MEASURED)] if reached is not None else []), *cards()]
         kept = self.gpu.value if self.gpu.value in dict(cards()).values() else "rtx-4090"
         self.fill(self.gpu, known, _MEASURED if reached is not None else own or kept)
@@ -224,10 +225,10 @@ class ProfilePanel(Panel):
             tabs.append(("Conditions", self._conditions_tab))
         self._tabs.fill(tabs)
 
-    def _device(self) -> roofline.Device:
+    def _device(self) -> devices.Device:
         assert self._lens is not None
         reached = measured_ceilings(self._lens.plan)
-        return reached if reached is not None and self.gpu.value == _MEASURED else roofline.device(self.gpu.value)
+        return reached if reached is not None and self.gpu.value == _MEASURED else devices.device(self.gpu.value)
 
     def _doubts(self) -> str:
         assert self._lens is not None
@@ -506,8 +507,10 @@ class ProfilePanel(Panel):
             on = (
                 "times.measured_ceilings(plan)"
                 if self.gpu.value == _MEASURED
-                else f"roofline.device({self.gpu.value!r})"
+                else f"devices.device({self.gpu.value!r})"
             )
+            if self.gpu.value != _MEASURED:
+                lines.append("from workbench.hardware import devices")
             lines += [
                 f"from workbench.analysis import roofline{', times' if self.gpu.value == _MEASURED else ''}",
                 f"roofline.estimates(plan, {on})",

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape as _escape
 from typing import Any
 
-from workbench.analysis.roofline import Device
 from workbench.analysis.times import (
     LayerTimes,
     by_kind,
@@ -25,6 +24,7 @@ from workbench.analysis.times import (
 from workbench.charts.plan import KIND_COLOURS, PRECISION_COLOURS, bytes_by_kind, moved
 from workbench.charts.time import WAYS, ways_of
 from workbench.core.units import bytes_text, count_text, flops_text, ms_text
+from workbench.hardware.devices import Device
 from workbench.plan import Plan, liveness
 from workbench.plan.memory import disagreement
 from workbench.plan.traffic import at_least, moved_text

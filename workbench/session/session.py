@@ -932,7 +932,7 @@ class Session:
             rows.append(
                 {
                     "engine": engine.id, "model": engine.model, "compiler": engine.config.compiler,
-                    "target": "+".join(engine.config.targets), "precision": engine.config.precision,
+                    "target": engine.config.target, "precision": engine.config.precision,
                     "nodes": s["nodes"], "layers": s["layers"], "launches_before": s["launches_before"],
                     "launches_after": s["launches_after"], "bytes_before": s["bytes_before"],
                     "bytes_after": s["bytes_after"], "build_s": engine.seconds["total"], "engine_bytes": engine.bytes,
@@ -1214,7 +1214,7 @@ def _config(config: BuildConfig | None, options: dict[str, Any]) -> BuildConfig:
     if "shapes" in options:
         profile = profile_of(options.pop("shapes"))
         options |= {"profiles": (profile,)} if profile is not None else {}
-    return (config or BuildConfig()).replace(**options) if options else config or BuildConfig()
+    return config.replace(**options) if config is not None else BuildConfig.of(**options)
 
 
 def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile | None:

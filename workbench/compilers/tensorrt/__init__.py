@@ -7,15 +7,16 @@ reads the builder's account of its layers.
 from __future__ import annotations
 
 from workbench.compilers.tensorrt.flavour import TensorRT
+from workbench.compilers.tensorrt.options import FullTensorRTOptions, TensorRTOptions
 
 __all__ = ["TensorRT", "active", "rtx"]
 
 
 def active() -> TensorRT:
     """The full TensorRT where it is installed, else TensorRT for RTX."""
-    return TensorRT(("tensorrt", "tensorrt_rtx"))
+    return TensorRT(("tensorrt", "tensorrt_rtx"), FullTensorRTOptions)
 
 
 def rtx() -> TensorRT:
     """TensorRT for RTX."""
-    return TensorRT(("tensorrt_rtx",))
+    return TensorRT(("tensorrt_rtx",), TensorRTOptions)

@@ -19,10 +19,12 @@ from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import refused
 from workbench.compilers.tensorrt.case import Case, words
 from workbench.compilers.tensorrt.listing import Listing, parse_listing
+from workbench.compilers.tensorrt.options import options_of_tensorrt
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, ListingError, UnsupportedNodesError
 from workbench.core.store import whole
 from workbench.core.worker import Reporter
 from workbench.hardware.machine import gpus
+from workbench.hardware.target import CURRENT
 from workbench.model.shape_profile import ShapeProfile
 from workbench.plan.record import Record
 
@@ -78,7 +80,11 @@ def build(
     _configure(trt, builder, network, options, wanted, fixed)
     timings = None
     # TensorRT for RTX takes a timing cache and makes nothing of it: it times no kernels while it builds.
-    if cache is not None and not hasattr(trt, "IRuntimeCache") and "disable_timing_cache" not in wanted.flags:
+    if (
+        cache is not None
+        and not hasattr(trt, "IRuntimeCache")
+        and "disable_timing_cache" not in options_of_tensorrt(wanted).flags
+    ):
         timings = _Timings(options, Path(cache))
     if hasattr(options, "progress_monitor"):
         options.progress_monitor = _monitor(trt, reporter)
@@ -100,7 +106,7 @@ def build(
     record: Record = {
         "compiler": {
             "name": module, "version": str(getattr(trt, "__version__", "")),
-            "target": "+".join(wanted.targets),
+            "target": wanted.target,
         },
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
         "layers": listing.layers,
@@ -328,8 +334,9 @@ def _fix_shapes(network: Any, config: BuildConfig, model: Path) -> set[str]:
     return fixed - read
 
 
-def _configure(trt: Any, builder: Any, network: Any, options: Any, config: BuildConfig, fixed: set[str]) -> None:
+def _configure(trt: Any, builder: Any, network: Any, settings: Any, config: BuildConfig, fixed: set[str]) -> None:
     """Set every option that the config names; refuse by name what this flavour lacks."""
+    options = options_of_tensorrt(config)
 
     def lacks(what: str, have: list[str]) -> ConfigError:
         return ConfigError(
@@ -340,9 +347,9 @@ def _configure(trt: Any, builder: Any, network: Any, options: Any, config: Build
     def prop(name: str, value: Any) -> None:
         if value is None:
             return
-        if not hasattr(options, name):
+        if not hasattr(settings, name):
             raise lacks(name, [])
-        setattr(options, name, value)
+        setattr(settings, name, value)
 
     def member(enum: str, name: str) -> Any:
         kind = getattr(trt, enum, None)
@@ -350,55 +357,54 @@ def _configure(trt: Any, builder: Any, network: Any, options: Any, config: Build
             raise lacks(f"{enum} {name}", _members(kind))
         return getattr(kind, name)
 
-    options.profiling_verbosity = member("ProfilingVerbosity", config.verbosity.upper())
-    _set_targets(trt, options, config, lacks)
+    settings.profiling_verbosity = member("ProfilingVerbosity", options.verbosity.upper())
+    _set_targets(trt, settings, config, lacks)
     if config.workspace is not None:
-        options.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, config.workspace)
+        settings.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, config.workspace)
     prop("builder_optimization_level", config.optimization_level)
-    prop("max_aux_streams", config.max_aux_streams)
-    prop("avg_timing_iterations", config.avg_timing_iterations)
-    prop("l2_limit_for_tiling", config.l2_limit)
-    if config.tiling_level is not None:
-        prop(
-            "tiling_optimization_level",
-            member("TilingOptimizationLevel", config.tiling_level.upper()),
-        )
-    if config.hardware_compatibility is not None:
-        prop("hardware_compatibility_level",
-             member("HardwareCompatibilityLevel", config.hardware_compatibility.upper()))  # fmt: skip
-    if config.build_route is not None:
-        routes = getattr(options, "all_build_routes", "")
-        if not routes:
+    prop("max_aux_streams", options.max_aux_streams)
+    prop("avg_timing_iterations", options.avg_timing_iterations)
+    prop("l2_limit_for_tiling", options.l2_limit)
+    if options.tiling_level is not None:
+        prop("tiling_optimization_level", member("TilingOptimizationLevel", options.tiling_level.upper()))
+    if options.hardware_compatibility is not None:
+        level = member("HardwareCompatibilityLevel", options.hardware_compatibility.upper())
+        prop("hardware_compatibility_level", level)
+    if (route := config.option("build_route")) is not None:
+        if not getattr(settings, "all_build_routes", ""):
             raise lacks("build_route", [])
-        options.build_route = config.build_route
-    if config.tf32 is not None:
-        (options.set_flag if config.tf32 else options.clear_flag)(member("BuilderFlag", "TF32"))
+        settings.build_route = route
+    if options.tf32 is not None:
+        (settings.set_flag if options.tf32 else settings.clear_flag)(member("BuilderFlag", "TF32"))
     named = {
-        "SPARSE_WEIGHTS": config.sparse_weights, "STRIP_PLAN": config.strip_plan, "REFIT": config.refit,
-        "WEIGHT_STREAMING": config.weight_streaming, "VERSION_COMPATIBLE": config.version_compatible,
-    }  # fmt: skip
-    for flag in [*(name for name, on in named.items() if on), *(f.upper() for f in config.flags)]:
-        options.set_flag(member("BuilderFlag", flag))
+        "SPARSE_WEIGHTS": options.sparse_weights,
+        "STRIP_PLAN": options.strip_plan,
+        "REFIT": options.refit,
+        "WEIGHT_STREAMING": options.weight_streaming,
+        "VERSION_COMPATIBLE": options.version_compatible,
+    }
+    for flag in [*(name for name, on in named.items() if on), *(f.upper() for f in options.flags)]:
+        settings.set_flag(member("BuilderFlag", flag))
     inputs = [network.get_input(i).name for i in range(network.num_inputs)]
     if any(name not in fixed for name in inputs):
         for index, profile in enumerate(config.profiles):
-            options.add_optimization_profile(_profile(builder, network, profile, fixed, index))
+            settings.add_optimization_profile(_profile(builder, network, profile, fixed, index))
 
 
-def _set_targets(trt: Any, options: Any, config: BuildConfig, lacks: Callable[[str, list[str]], ConfigError]) -> None:
-    targets = [t for t in config.targets if t != "current"]
-    if not targets:
+def _set_targets(trt: Any, settings: Any, config: BuildConfig, lacks: Callable[[str, list[str]], ConfigError]) -> None:
+    named = [t for t in config.targets if t != CURRENT]
+    if not named:
         return
     kind = getattr(trt, "ComputeCapability", None)
-    if kind is None or not hasattr(options, "set_compute_capability"):
-        raise lacks(f"choice of target ({'+'.join(targets)}): it builds for the GPU that is present", [])
+    if kind is None or not hasattr(settings, "set_compute_capability"):
+        raise lacks(f"choice of target ({'+'.join(map(str, named))}): it builds for the GPU that is present", [])
     have = [name.lower() for name in _members(kind) if name != "NONE"]
     for target in config.targets:
-        if target not in have:
+        if str(target) not in have:
             raise lacks(f"target {target}", have)
-    options.num_compute_capabilities = len(config.targets)
+    settings.num_compute_capabilities = len(config.targets)
     for i, target in enumerate(config.targets):
-        options.set_compute_capability(getattr(kind, target.upper()), i)
+        settings.set_compute_capability(getattr(kind, str(target).upper()), i)
 
 
 def _profile(builder: Any, network: Any, shapes: ShapeProfile, fixed: set[str], index: int) -> Any:

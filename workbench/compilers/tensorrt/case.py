@@ -72,7 +72,7 @@ class Case:
     @property
     def targets(self) -> str:
         """The targets in words."""
-        return "+".join(self.config.targets) or "this GPU"
+        return self.config.target or "this GPU"
 
     def node_of(self, layer: str) -> Node | None:
         """The node that one of TensorRT's layers was made of, by the layer's name.

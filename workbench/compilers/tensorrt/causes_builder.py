@@ -239,9 +239,13 @@ def _gpu(m: re.Match[str], case: Case) -> Told:
 
 @rule("refit-needs-driver", r"CHECK\(status == CUDA_SUCCESS\) failed")
 def _refit(_m: re.Match[str], case: Case) -> Told | None:
-    asked = [n for n, on in (("refit", case.config.refit), ("strip_plan", case.config.strip_plan)) if on]
+    asked = [
+        n for n, on in (("refit", case.config.option("refit")), ("strip_plan", case.config.option("strip_plan"))) if on
+    ]
     asked += [
-        f for f in case.config.flags if f.upper() in {"REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN"}
+        f
+        for f in case.config.option("flags", ())
+        if f.upper() in {"REFIT", "REFIT_IDENTICAL", "REFIT_INDIVIDUAL", "STRIP_PLAN"}
     ]
     if not asked or case.gpus:
         return None
@@ -255,7 +259,7 @@ def _refit(_m: re.Match[str], case: Case) -> Told | None:
 def _library(m: re.Match[str], case: Case) -> Told:
     hint = (
         "TensorRT for RTX comes without it: build without version_compatible."
-        if "lean" in m["file"] and case.config.version_compatible
+        if "lean" in m["file"] and case.config.option("version_compatible")
         else "Install the package that holds it."
     )
     return Told(f"TensorRT needs the library {m['file']}, which can't be loaded here.", hint)

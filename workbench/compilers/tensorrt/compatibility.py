@@ -28,7 +28,7 @@ def requirements(built: Mapping[str, Any], config: BuildConfig, version: str | N
 def _version(built: Mapping[str, Any], config: BuildConfig, version: str) -> Requirement:
     if built["version"] == version:
         return Requirement("version", True, f"Both are {version}.")
-    if config.version_compatible:
+    if config.option("version_compatible"):
         return Requirement(
             "version", True, f"Made by {built['version']} as a version-compatible engine; here is {version}."
         )
@@ -70,7 +70,7 @@ def _gpu(built: Mapping[str, Any], config: BuildConfig) -> Requirement:
             "GPU", None, f"Built for {name}. There is no NVIDIA GPU here: you can read its plan but not run it."
         )
     present = gpus()[0]
-    fits = runs_on(present.sm, made_for, str(built.get("name")), config.hardware_compatibility)
+    fits = runs_on(present.sm, made_for, str(built.get("name")), config.option("hardware_compatibility"))
     text = f"Built for {name}; this is {present.name} ({present.sm})"
     more = {
         True: "." if present.sm in made_for else ", which its hardware compatibility allows.",

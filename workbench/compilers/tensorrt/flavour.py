@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.base import Ability, CompilerInfo, Requirement, Tactic
 from workbench.compilers.compatibility import targets_of
+from workbench.compilers.config import check_targets
 from workbench.compilers.tensorrt import compatibility
 from workbench.compilers.tensorrt import targets as table
+from workbench.compilers.tensorrt.options import TensorRTOptions
 from workbench.compilers.tensorrt.tactics import parse_tactics
 from workbench.core.errors import CompilerUnavailableError, ConfigError
 from workbench.hardware.machine import gpus
+from workbench.hardware.target import CURRENT, DEFAULT_GPU
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
-
-DEFAULT_TARGET = "sm89"
-"""Built for where there is no GPU and none is named: Ada, the newest that every RTX version offers."""
 
 _INSTALL = {
     "tensorrt_rtx": "pip install tensorrt-rtx",
@@ -34,6 +34,7 @@ class TensorRT:
 
     Args:
         modules: Python modules to look for, in order of preference.
+        options: The type of its options; the full TensorRT has all of them.
     """
 
     evidence = "reported"
@@ -46,8 +47,9 @@ class TensorRT:
     refit_task = "workbench.compilers.tensorrt.refit:refit"
     examine_task = "workbench.compilers.tensorrt.build:features"
 
-    def __init__(self, modules: tuple[str, ...]) -> None:
+    def __init__(self, modules: tuple[str, ...], options: type[TensorRTOptions]) -> None:
         self._modules = modules
+        self.options = options
 
     @property
     def name(self) -> str:
@@ -93,28 +95,33 @@ class TensorRT:
             elif not gpu:
                 missing[Ability.CALIBRATE] = need_gpu
         return CompilerInfo(
-            name=name, version=found, abilities=frozenset(set(Ability) - set(missing)), missing=missing,
+            name=name, version=found, targets=(CURRENT,) if name == "tensorrt" else table.offered_targets(found), abilities=frozenset(set(Ability) - set(missing)), missing=missing,
             install=None if found else _INSTALL[name], notes=notes,
         )  # fmt: skip
 
     def complete(self, config: BuildConfig) -> BuildConfig:
-        """Name the flavour and the target where the config leaves them open.
+        """Name the flavour and the target if the config leaves them open.
 
         Raises:
             CompilerUnavailableError: none of the flavours is installed.
-            ConfigError: the present GPU is asked for and there is none, or a target has no BF16 and that is asked for.
+            ConfigError: this flavour does not build for a target, the GPU of this machine is asked for and there is none, a
+                target has no BF16 and BF16 is asked for, or this flavour has no such option.
         """
-        self.version()
+        found = self.version()
+        config = config.replace(compiler=self.name)
+        full = self.name == "tensorrt"
+        check_targets(config, (CURRENT,) if full else table.offered_targets(found), several=not full)
         targets = config.targets
-        if "current" in targets and not gpus():
+        if not targets:
+            targets = (CURRENT if gpus() or full else DEFAULT_GPU,)
+        if CURRENT in targets and not gpus():
             raise ConfigError(
                 "Target current means the GPU of this machine, and no NVIDIA driver answers here.",
-                hint=f"Name the GPU to build for, such as --target {DEFAULT_TARGET} (`workbench doctor` lists them).",
+                hint="The full TensorRT builds for no other target; TensorRT for RTX does." if full
+                else f"Name the GPU to build for, such as --target {DEFAULT_GPU} (`workbench doctor` lists them).",
                 code="no-driver",
-            )
-        if not targets:
-            targets = ("current",) if gpus() else (DEFAULT_TARGET,)
-        built_for = [gpus()[0].sm if t == "current" else t for t in targets]
+            )  # fmt: skip
+        built_for = [gpus()[0].sm if t == CURRENT else str(t) for t in targets]
         if lacking := [t for t in built_for if config.precision == "bf16" and table.has(t, "bf16") is False]:
             first = table.FIRST["bf16"]
             raise ConfigError(
@@ -122,7 +129,7 @@ class TensorRT:
                 hint=f"Use --precision fp16, or --target sm{first} or later (`workbench doctor` lists them).",
                 code="target-type",
             )
-        return config.replace(compiler=self.name, targets=targets)
+        return config.replace(targets=targets)
 
     def arguments(self) -> dict[str, Any]:
         """The module that tasks import."""

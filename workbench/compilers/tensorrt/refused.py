@@ -11,8 +11,8 @@ from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Rule, Told,
 from workbench.compilers.tensorrt.causes import PARSER, REPLACE
 from workbench.compilers.tensorrt.causes_builder import BUILDER
 from workbench.compilers.tensorrt.causes_text import ids, label
-from workbench.compilers.tensorrt.flavour import DEFAULT_TARGET
 from workbench.core.errors import BuildError, ConfigError, UnsupportedNodesError
+from workbench.hardware.target import CURRENT, DEFAULT_GPU
 from workbench.model.graph import Graph
 from workbench.model.node import Node
 
@@ -69,10 +69,10 @@ def _without_words(case: Case, raw: Sequence[str], details: dict[str, Any]) -> B
     here = (
         f"the driver of {case.gpus[0]} is too old for this TensorRT" if case.gpus else "there is no NVIDIA driver here"
     )
-    if not case.config.targets or "current" in case.config.targets:
+    if not case.config.targets or CURRENT in case.config.targets:
         return ConfigError(
             f"Target {case.targets if case.config.targets else 'current'} means the GPU of this machine, and {here}.",
-            hint=f"Name the GPU to build for, such as --target {DEFAULT_TARGET if DEFAULT_TARGET in case.offered or not case.offered else case.offered[-1]} "
+            hint=f"Name the GPU to build for, such as --target {_suggested(case.offered)} "
             "(`workbench doctor` lists them)." if not case.gpus else "Update the driver.",
             details=details, code="no-driver",
         )  # fmt: skip
@@ -80,6 +80,10 @@ def _without_words(case: Case, raw: Sequence[str], details: dict[str, Any]) -> B
         f"This build for {case.targets} needs an NVIDIA driver, and {here}.",
         hint="Build on a machine with a GPU.", details=details, code="needs-driver",
     )  # fmt: skip
+
+
+def _suggested(offered: Sequence[str]) -> str:
+    return str(DEFAULT_GPU) if str(DEFAULT_GPU) in offered or not offered else offered[-1]
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_json, read_layers
+from workbench.compilers.tensorrt.options import options_of_tensorrt
 from workbench.core.errors import ConfigError, ProfileError, StoreError
 from workbench.core.store import written
+from workbench.hardware.target import CURRENT
 from workbench.measure.latency import percentiles
 from workbench.plan.join import ProfiledLayer, ProfiledLayers, join
 
@@ -436,7 +438,8 @@ def command(
     if version not in (10, 11):
         raise ConfigError(f"trtexec {version} is not known here.", hint="Commands are written for 10 and for 11.")
     notes: list[str] = []
-    arguments = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}", f"--profilingVerbosity={config.verbosity}"]
+    options = options_of_tensorrt(config)
+    arguments = ["trtexec", f"--onnx={model}", f"--saveEngine={engine}", f"--profilingVerbosity={options.verbosity}"]
     if version == 10:
         arguments.append("--stronglyTyped")
         notes.append("--stronglyTyped: the ONNX file says the precision, as in TensorRT 11, which has no other way")
@@ -459,36 +462,36 @@ def command(
         arguments.append(f"--memPoolSize=workspace:{config.workspace}B")
     for option, value in (
         ("--builderOptimizationLevel", config.optimization_level),
-        ("--maxAuxStreams", config.max_aux_streams),
-        ("--avgTiming", config.avg_timing_iterations),
-        ("--l2LimitForTiling", config.l2_limit),
-        ("--tilingOptimizationLevel", None if config.tiling_level is None else _TILING[config.tiling_level]),
+        ("--maxAuxStreams", options.max_aux_streams),
+        ("--avgTiming", options.avg_timing_iterations),
+        ("--l2LimitForTiling", options.l2_limit),
+        ("--tilingOptimizationLevel", None if options.tiling_level is None else _TILING[options.tiling_level]),
     ):
         if value is not None:
             arguments.append(f"{option}={value}")
     for option, on in (
-        ("--noTF32", config.tf32 is False), ("--sparsity=enable", config.sparse_weights),
-        ("--stripWeights", config.strip_plan), ("--refit", config.refit),
-        ("--allowWeightStreaming", config.weight_streaming), ("--versionCompatible", config.version_compatible),
+        ("--noTF32", options.tf32 is False), ("--sparsity=enable", options.sparse_weights),
+        ("--stripWeights", options.strip_plan), ("--refit", options.refit),
+        ("--allowWeightStreaming", options.weight_streaming), ("--versionCompatible", options.version_compatible),
     ):  # fmt: skip
         if on:
             arguments.append(option)
-    if config.hardware_compatibility is not None:
-        level = _HARDWARE.get(config.hardware_compatibility.lower())
+    if options.hardware_compatibility is not None:
+        level = _HARDWARE.get(options.hardware_compatibility.lower())
         if level is None:
-            raise ConfigError(f"trtexec knows no hardware compatibility level {config.hardware_compatibility!r}.",
+            raise ConfigError(f"trtexec knows no hardware compatibility level {options.hardware_compatibility!r}.",
                               hint="It knows " + ", ".join(_HARDWARE) + ".")  # fmt: skip
         arguments.append(f"--hardwareCompatibilityLevel={level}")
-    if config.build_route is not None:
+    if (route := config.option("build_route")) is not None:
         if version == 10:
             raise ConfigError("trtexec 10 has no option for build routes.", hint="Use --for 11 (11.1 or later).")
-        arguments.append(f"--setBuildRoute={config.build_route}")
-    for flag in config.flags:
+        arguments.append(f"--setBuildRoute={route}")
+    for flag in options.flags:
         option = _FLAGS.get(flag.upper(), "")
         if not option:
             raise ConfigError(f"trtexec has no option for builder flag {flag}.", hint="Build it through the workbench.")
         arguments.append(option)
-    targets = [t for t in config.targets if t != "current"]
+    targets = [str(t) for t in config.targets if t != CURRENT]
     if targets:
         notes.append(f"trtexec builds for the GPU that it runs on: run it on {' or '.join(targets)}")
     if config.compiler == "tensorrt_rtx":

@@ -95,7 +95,7 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
     notes = (f"What refused nodes give has sizes that depend on data; the rest was built with {STAND_IN} for each.",)
     size = built.bytes if built is not None else None
     settings = {
-        "target": "+".join(config.targets), "precision": config.precision,
+        "target": config.target, "precision": config.precision,
         "shapes": config.profiles[0].texts if config.profiles else {},
     }  # fmt: skip
     return Partition(

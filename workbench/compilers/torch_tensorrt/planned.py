@@ -130,7 +130,7 @@ def by_tensorrt(
     found = by_parser(model, compiler, store=store, on_job=on_job)
     notes = [f"The builder was not asked: {reason}."] if reason else []
     if config.targets:
-        notes.append(f"The parser answers alike for every target; {'+'.join(config.targets)} matters to the builder.")
+        notes.append(f"The parser answers alike for every target; {config.target} matters to the builder.")
     return replace(found, settings={"precision": config.precision}, notes=(*found.notes, *notes))
 
 
