@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.build import Build, in_own_names, check_profiles
+from workbench.build import Build, check_profiles, in_own_names
 from workbench.build_folder import opt_shapes, opt_values
 from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig
