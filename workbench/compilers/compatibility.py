@@ -51,7 +51,7 @@ def here(config: BuildConfig) -> BuildConfig:
     except (CompilerUnavailableError, ConfigError):
         config = config.replace(compiler="tensorrt")
     arch = gpus()[0].sm if gpus() else None
-    if arch and arch not in config.targets and "current" not in config.targets:
+    if arch and not {arch, "current", "cpu"}.intersection(config.targets):
         config = config.replace(targets=("current",))
     return config
 
