@@ -13,7 +13,7 @@ from workbench.compilers import registry
 from workbench.compilers.base import Diagnoses, Requirement
 from workbench.core.errors import CompilerUnavailableError, ConfigError
 from workbench.hardware.machine import gpus, this_platform
-from workbench.hardware.target import CURRENT, Target
+from workbench.hardware.target import CPU, CURRENT, Target
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
@@ -52,7 +52,7 @@ def here(config: BuildConfig) -> BuildConfig:
     except (CompilerUnavailableError, ConfigError):
         config = config.replace(compiler="tensorrt")
     arch = gpus()[0].sm if gpus() else None
-    if arch and Target("gpu", arch) not in config.targets and CURRENT not in config.targets:
+    if arch and not {Target("gpu", arch), CURRENT, CPU}.intersection(config.targets):
         config = config.replace(targets=(CURRENT,))
     return config
 

@@ -19,6 +19,7 @@ GROUP = "workbench.compilers"
 _OWN = {
     "tensorrt": "workbench.compilers.tensorrt:active",
     "tensorrt_rtx": "workbench.compilers.tensorrt:rtx",
+    "onnxruntime": "workbench.compilers.onnxruntime:compiler",
     "fake": "workbench.compilers.fake:compiler",
 }
 

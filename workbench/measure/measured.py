@@ -40,9 +40,11 @@ def apply(plan: Plan, document: Mapping[str, Any]) -> Plan:
             layers_file="the plan's layers",
             hint="Measure this engine again.",
         )
-        times = [row.mean_ms if row else None for row in joined.rows]
+        median = document.get("layer_statistic") == "median"
+        each = [(row.median_ms if median else row.mean_ms) if row else None for row in joined.rows]
+        times = list(each)
         measured |= {
-            "method": "IProfiler, mean per iteration, in a pass of its own", "iterations": count,
-            "joined": joined.how, "sum_ms": sum(r.mean_ms for r in rows),
+            "method": document.get("layer_method") or "IProfiler, mean per iteration, in a pass of its own",
+            "iterations": count, "joined": joined.how, "sum_ms": sum(ms for ms in each if ms is not None),
         }  # fmt: skip
     return with_times(plan, times, measured)

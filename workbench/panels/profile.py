@@ -645,11 +645,11 @@ def conditions(document: Mapping[str, Any]) -> list[list[str]]:
         else []
     )
     rows += [
-        ["GPU", ", ".join(str(gpu[k]) for k in ("name", "sm", "driver") if gpu.get(k))],
+        ["CPU" if gpu.get("kind") == "cpu" else "GPU", ", ".join(str(gpu[k]) for k in ("name", "sm", "driver") if gpu.get(k))],
         ["system", f"{machine.get('system', '?')}, {machine.get('cores', '?')} cores, Python {machine.get('python', '?')}"],
         ["compiler", " ".join(str(compiler[k]) for k in ("name", "version", "validity") if compiler.get(k))],
         ["inputs", ", ".join(f"{n} {'×'.join(map(str, s))}" for n, s in (document.get("shapes") or {}).items())],
-        ["layers", f"IProfiler, {document.get('layer_iterations', 0)} iterations in a pass of their own"],
+        ["layers", f"{document.get('layer_method') or 'IProfiler, in a pass of its own'}; {document.get('layer_iterations', 0)} iterations"],
     ]  # fmt: skip
     rows += [
         [f"latency, {figures_time.WAYS.get(n, n)}", str(way["method"])]
@@ -657,7 +657,9 @@ def conditions(document: Mapping[str, Any]) -> list[list[str]]:
     ]
     memory = document.get("memory") or {}
     if memory.get("used_bytes") is not None:
-        rows.append(["GPU memory used", bytes_text(memory["used_bytes"])])
+        rows.append(
+            ["memory used" if gpu.get("kind") == "cpu" else "GPU memory used", bytes_text(memory["used_bytes"])]
+        )
     for name, one in ((document.get("error") or {}).get("outputs") or {}).items():
         relative = one["relative_l2"]
         rows.append([f"error of {name}", f"relative {relative:.3g}, largest difference {one['max_abs']:.3g}" if relative is not None

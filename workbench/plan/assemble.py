@@ -77,7 +77,7 @@ def assemble(
         known = raw.get("detailed", True)
         layers.append(
             Layer(
-                id=ids[i], name=raw["name"], title=title_of(raw["type"], raw["name"], kind, ops), type=raw["type"],
+                id=ids[i], name=raw["name"], title=raw.get("title") or title_of(raw["type"], raw["name"], kind, ops), type=raw["type"],
                 kind=kind, nodes=nodes,
                 evidence=_evidence(found.evidence[i] or raw.get("evidence", evidence), found.claims[i], nodes),
                 inputs=inputs, outputs=outputs, constants=constants, tactic=raw.get("tactic", ""),
@@ -92,7 +92,7 @@ def assemble(
                 repeated=found.repeated[i],
             )
         )  # fmt: skip
-    unclaimed = tuple(explain(graph, record["layers"], claims))
+    unclaimed = tuple(explain(graph, record["layers"], claims, record.get("folded", ())))
     summary = summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]])
     facts = record.get("facts", {})
     return Plan(

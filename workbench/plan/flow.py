@@ -57,12 +57,27 @@ def flow(graph: Graph, layers: Sequence[LayerRecord], renamed: Mapping[str, str]
     for i, raw in enumerate(layers):
         if not claims[i] and (found := _by_name(graph, raw["name"], renamed)):
             claims[i], evidence[i] = found, "name"
-    branches = _branches(graph, layers, claims)
+    branches = _named_branches(graph, layers, renamed) or _branches(graph, layers, claims)
     linked = _linked(graph, layers, claims, renamed)
     for i, nodes in linked.items():
         claims[i], evidence[i] = nodes, "inferred"
     inferred = [linked.get(i, ()) for i in range(len(layers))]
-    return Flow(claims, evidence, inferred, branches, _repeated(layers, claims, graph))
+    repeated = [
+        again or bool(raw.get("repeated")) for again, raw in zip(_repeated(layers, claims, graph), layers, strict=True)
+    ]
+    return Flow(claims, evidence, inferred, branches, repeated)
+
+
+def _named_branches(
+    graph: Graph, layers: Sequence[LayerRecord], renamed: Mapping[str, str]
+) -> list[tuple[tuple[str, int], ...]] | None:
+    """The branches that the records name; None where none does."""
+    if not any(raw.get("branch") for raw in layers):
+        return None
+    return [
+        tuple((i, int(side)) for name, side in raw.get("branch", ()) if (i := _id_of(graph, name, renamed)) is not None)
+        for raw in layers
+    ]
 
 
 def branch_of(graph: Graph) -> dict[str, tuple[tuple[str, int], ...]]:

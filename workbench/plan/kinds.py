@@ -78,7 +78,9 @@ def is_control(layer: Mapping[str, Any]) -> bool:
 
 
 def layer_kind(layer: Mapping[str, Any], ops: Collection[str] = ()) -> str:
-    """The kind of a layer from its record (`workbench.plan.record.LayerRecord`) and the operations of its nodes."""
+    """The kind of a layer: the compiler's where its record has one, else from the record and the operations of its nodes."""
+    if layer.get("kind"):
+        return str(layer["kind"])
     if is_control(layer):
         return "control"
     if layer["type"] in {"memset", "copy"}:

@@ -244,8 +244,18 @@ def _scales_by_a_number(graph: Graph, node: Node) -> bool:
     return node.op in {"Mul", "Div"} and len(numbers) == 1 and graph.tensor(numbers[0]).elements == 1
 
 
-def explain(graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]]) -> list[Unclaimed]:
-    """Why each node that is in none of `claims` is in no layer."""
+def explain(
+    graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], folded: Iterable[str] = ()
+) -> list[Unclaimed]:
+    """Why each node that is in none of `claims` is in no layer.
+
+    Args:
+        graph: The model at the plan's shapes.
+        layers: The compiler's layers.
+        claims: Ids of the nodes of each layer.
+        folded: Ids of nodes that the compiler reports as computed at build time.
+    """
+    constant = set(folded)
     owners: dict[str, list[int]] = {}
     for i, nodes in enumerate(claims):
         for name in nodes:
@@ -258,7 +268,7 @@ def explain(graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[
     for node in graph.nodes:
         if node.id in owners:
             continue
-        reason = _reason(graph, node, shape_only, twins.get(node.id))
+        reason = "constant" if node.id in constant else _reason(graph, node, shape_only, twins.get(node.id))
         text = REASONS[reason]
         if reason == "duplicate":
             text = f"the same computation as {twins[node.id]}, done once"

@@ -23,6 +23,11 @@ class LayerRecord(TypedDict, total=False):
 
     `evidence` says how `nodes` is known where layers of one record differ. `detailed` is False where only the
     layer's name is known, so that its tensors are unknown rather than none.
+
+    `kind` (see `workbench.plan.plan.Layer`) and `title` are the compiler's own words for the layer; where they are absent
+    they are worked out from its type, its name and its nodes. `branch` and `repeated` say when a layer within control flow
+    runs: the If nodes around it by their names, outermost first, each with 0 for then and 1 for else; and whether a loop
+    repeats it. Where they are absent they are read from the layers that jump.
     """
 
     name: str
@@ -37,6 +42,10 @@ class LayerRecord(TypedDict, total=False):
     metadata: str
     evidence: str
     detailed: bool
+    kind: str
+    title: str
+    branch: list[tuple[str, int]]
+    repeated: bool
 
 
 class IORecord(TypedDict, total=False):
@@ -52,7 +61,10 @@ class IORecord(TypedDict, total=False):
 
 
 class Record(TypedDict, total=False):
-    """A compiler's answer to one build. JSON-able; kept beside the engine as ``record.json``."""
+    """A compiler's answer to one build. JSON-able; kept beside the engine as ``record.json``.
+
+    `folded` holds names of nodes that the compiler computed at build time.
+    """
 
     compiler: dict[str, Any]
     seconds: dict[str, float]
