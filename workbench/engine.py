@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
+from workbench.build_folder import assembled, damaged, note_in, opt_shapes, opt_values, plan_in, record_in
 from workbench.compilers.base import ListsTactics, Refits, Requirement, Runs, Tactic
 from workbench.compilers.compatibility import compatibility
 from workbench.compilers.config import BuildConfig
@@ -23,8 +24,6 @@ from workbench.plan.validate import SchemaError
 
 if TYPE_CHECKING:
     from workbench.measure.running import Running
-
-from workbench.build_folder import assembled, damaged, note_in, opt_shapes, opt_values, plan_in, record_in
 
 
 @dataclass(frozen=True)

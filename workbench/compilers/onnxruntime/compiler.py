@@ -9,8 +9,8 @@ from workbench.compilers.config import BuildConfig
 from workbench.compilers.onnxruntime.options import OnnxRuntimeOptions, level_of
 from workbench.core.errors import CompilerUnavailableError, ConfigError
 from workbench.hardware.machine import installed
+from workbench.hardware.target import CPU
 
-CPU = "cpu"
 _TASKS = "workbench.compilers.onnxruntime"
 _INSTALL = "pip install onnxruntime"
 

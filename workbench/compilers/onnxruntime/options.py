@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from workbench.compilers.options import Options
 from workbench.core.errors import ConfigError
-from workbench.core.frozen import Frozen
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
@@ -16,7 +16,7 @@ _LEVELS = ("disable", "basic", "extended", "layout", "all", "all")
 """The level for each value of `BuildConfig.optimization_level`."""
 
 
-class OnnxRuntimeOptions(Frozen):
+class OnnxRuntimeOptions(Options):
     """ONNX Runtime's own options."""
 
     graph_optimization: Literal["disable", "basic", "extended", "layout", "all"] | None = Field(

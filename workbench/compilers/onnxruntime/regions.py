@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.model.cost import VIEWS
+from workbench.model.cost_rules import VIEWS
+from workbench.model.node import Node
 
 if TYPE_CHECKING:
-    from workbench.model.graph import Graph, Node
+    from workbench.model.graph import Graph
 
 REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
 """Operators that convert between the model's layout and ONNX Runtime's blocked layout NCHWc."""

@@ -107,6 +107,15 @@ class OrtRunner:
         self._inputs, self._outputs = bound, {}
         return self._outputs
 
+    def bound_inputs(self) -> dict[str, Any]:
+        """The inputs' arrays, by name."""
+        return dict(self._inputs)
+
+    def starts_kernel(self, layer: Mapping[str, Any]) -> bool:
+        """Never: it runs on the CPU."""
+        del layer
+        return False
+
     def release(self) -> None:
         """Let go of the inputs and outputs."""
         self._inputs, self._outputs = {}, {}

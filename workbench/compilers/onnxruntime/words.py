@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.compilers.onnxruntime.regions import NCHWC
-from workbench.model.cost import VIEWS
+from workbench.model.cost_rules import VIEWS
 from workbench.plan.kinds import kind_of_ops
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from workbench.model.graph import Node
+    from workbench.model.node import Node
 
 _KINDS = (
     ("attention", {"MultiHeadAttention", "GroupQueryAttention", "QAttention", "PackedAttention", "PackedMultiHeadAttention",
