@@ -63,7 +63,7 @@ class _Work:
 class Build:
     """A build under way, in a thread of its own; the work is in a worker process.
 
-    Use `Session.start_build` to make one. `result()` waits; `cancel()` stops it at once.
+    Use `session.engines.start` to make one. `result()` waits; `cancel()` stops it at once.
     """
 
     model: Model

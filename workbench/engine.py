@@ -119,7 +119,7 @@ class Engine:
 
     @property
     def errors(self) -> dict[str, Any] | None:
-        """Errors against FP32 along the graph, measured with ONNX Runtime on the CPU; None before `Session.accuracy`.
+        """Errors against FP32 along the graph, measured with ONNX Runtime on the CPU; None before `session.precision.accuracy`.
 
         ``tensors`` (relative L2 error by name), ``samples``, ``source`` (the data in words).
         """
@@ -184,7 +184,7 @@ class Engine:
 
     @property
     def trusted(self) -> bool:
-        """Whether it may be run: it was built here, or its user said so (`Session.trust`)."""
+        """Whether it may be run: it was built here, or its user said so (`session.engines.trust`)."""
         imported = note_in(self.folder).get("imported")
         return imported is None or imported["trust"] is True
 
@@ -202,8 +202,8 @@ class Engine:
         raise StoreError(
             f"Engine {self.id} came in the archive {self.archive} and was not built here. A serialized engine is code, "
             "and running it runs that code.",
-            hint=f"Build it here from its model: session.rebuild({self.id!r}). If you trust who made it: "
-            f"session.trust({self.id!r}), or workbench trust {self.id} --session NAME.",
+            hint=f"Build it here from its model: session.engines.rebuild({self.id!r}). If you trust who made it: "
+            f"session.engines.trust({self.id!r}), or workbench trust {self.id} --session NAME.",
             code="untrusted",
         )
 

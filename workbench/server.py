@@ -117,7 +117,7 @@ def _graph(session: str, model: str) -> bytes:
             raise web.HTTPError(404, f"There is no session {session!r}")
         opened = Session(session, store=store)
         try:
-            proto = opened.model(model).graph.proto
+            proto = opened.models[model].graph.proto
         finally:
             opened.close()
         data: bytes = proto.SerializeToString()

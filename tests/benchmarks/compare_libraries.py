@@ -54,7 +54,7 @@ def main() -> None:
         few = {k: v[:8] for k, v in data.items()} if isinstance(data, dict) else data[:8]
 
         def low(model: Model = model, data: Any = data, **options: Any) -> Callable[[], Model]:
-            return lambda: session.quantize(model, data, **options)
+            return lambda: session.precision.quantize(model, data, **options)
 
         ways: dict[str, Callable[[], Model]] = {
             "INT8, workbench": low(to="int8"),

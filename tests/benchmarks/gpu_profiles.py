@@ -40,7 +40,7 @@ def profiled(session: Session, model: str, precision: str, shapes: dict[str, str
     """One engine, measured whole, without what is long: layers in a dozen, no inspector."""
     options: dict[str, Any] = {"precision": precision, "shapes": shapes}
     engine = session.build(model, **options)
-    found = session.profile(engine, transfers=True)
+    found = session.measure.profile(engine, transfers=True)
     plan = engine.measured
     errors: list[dict[str, Any]] = []
     if found["ceilings"]:
@@ -103,12 +103,14 @@ def main(out: Path, seconds: float) -> None:
     print(f"engines built: {time.monotonic() - start:.0f} s", flush=True)
     step(
         "dynamic overhead resnet50 fp16",
-        lambda: session.dynamic_overhead("resnet50", precision="fp16", shapes=SPREAD, measure={"ceilings": False}),
+        lambda: session.measure.dynamic("resnet50", precision="fp16", shapes=SPREAD, measure={"ceilings": False}),
     )
 
     def sweep() -> Any:
         engine = session.build("resnet50", precision="fp16", shapes=SPREAD)
-        found = session.profile(engine, batches=[1, 2, 4, 8, 16, 32], ceilings=False, kernels=False, duration_ms=300.0)
+        found = session.measure.profile(
+            engine, batches=[1, 2, 4, 8, 16, 32], ceilings=False, kernels=False, duration_ms=300.0
+        )
         return found["sweep"]
 
     step("sweep resnet50 fp16", sweep)

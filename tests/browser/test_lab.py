@@ -52,7 +52,7 @@ def test_build_with_progress_and_cancel(lab: Lab, context: Window, shots: Path) 
     panel.box.get_by_text("Cancelled.").first.wait_for(timeout=10_000)
     until(lambda: not lab.workers(), 5, "the end of the cancelled worker")
     assert panel.box.locator(".wbp-error").count() == 0
-    assert book.run("len(session.engines), session.builds") == "(1, [])"
+    assert book.run("len(session.engines), session.engines.running") == "(1, [])"
 
     # The same again comes from the cache.
     panel = book.panel("Build")
@@ -79,7 +79,7 @@ def test_the_tour(lab: Lab, context: Window, shots: Path) -> None:
     fusions.button("Show as code").click()
     # Select a kernel in the map, read it in a cell.
     # Everything was built meanwhile, and panels show the last; back to the first.
-    assert book.run("session.current = engine; session.selection = None") == ""
+    assert book.run("session.engines.current = engine; session.selection = None") == ""
     book.show(5)
     after.click_a_card()
     until(lambda: "1 selected" in after.status, what="the selection")
@@ -152,11 +152,13 @@ def test_two_notebooks_follow_each_other(lab: Lab, context: Window, shots: Path)
         "one.ipynb",
         [
             OPEN,
-            "session.current = next(e for e in session.engines if e.model == 'resnet50')",
+            "session.engines.current = next(e for e in session.engines if e.model == 'resnet50')",
             "session.panel('fusions')",
         ],
     )
-    lab.write("two.ipynb", [OPEN, "session.selection = session.current.plan.layers[2].id", "session.panel('fusions')"])
+    lab.write(
+        "two.ipynb", [OPEN, "session.selection = session.engines.current.plan.layers[2].id", "session.panel('fusions')"]
+    )
     window, _ = context(1920, 1080)
     one = lab.open(window, "one.ipynb")
     one.run_all()
@@ -247,7 +249,7 @@ def test_what_goes_wrong_is_said_in_the_panel(lab: Lab, context: Window, shots: 
     assert build.button("Build").is_enabled()
     book.page.screenshot(path=shots / "bad-build-light-1280.png")
     # A kernel that ends while a compiler works takes the compiler with it.
-    book.run("running = session.start_build('relu', compiler='fake', flags=('hang',))")
+    book.run("running = session.engines.start('relu', compiler='fake', flags=('hang',))")
     until(lab.workers, what="a worker")
     book.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
     until(lambda: not lab.workers(), what="the end of the worker")
@@ -294,7 +296,7 @@ def test_pictures_of_every_panel(lab: Lab, context: Window, shots: Path, width: 
     lab.write("panels.ipynb", [OPEN, *(f"session.panel('{name}')" for name in panels)])
     window, _ = context(width, 1000)
     book = lab.open(window, "panels.ipynb")
-    book.run("session.current = next(e for e in session.engines if e.model == 'resnet50')")
+    book.run("session.engines.current = next(e for e in session.engines if e.model == 'resnet50')")
     book.run_all()
     for theme in ("Light", "Dark"):
         book.theme(f"JupyterLab {theme}")

@@ -57,7 +57,7 @@ def flops_claimed(model, plan: Plan) -> int:
 def test_samples(shared: Session, compiler: str, name: str, validate) -> None:
     engine = shared.build(SAMPLES / f"{name}.onnx", compiler=compiler)
     check(engine.plan, engine.folder, validate)
-    assert sum(layer.flops or 0 for layer in engine.plan.layers) == flops_claimed(shared.model(name), engine.plan)
+    assert sum(layer.flops or 0 for layer in engine.plan.layers) == flops_claimed(shared.models[name], engine.plan)
     assert not any(u.reason == "unknown" for u in engine.plan.unclaimed)
     assert engine.path.stat().st_size == engine.bytes > 0
     assert engine.log

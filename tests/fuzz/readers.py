@@ -461,7 +461,7 @@ def built() -> dict[str, bytes]:
         session.add(save(mlp(), Path(place) / "mlp.onnx"))
         engine = session.build("mlp", compiler="fake")
         found = {file.name: file.read_bytes() for file in engine.folder.iterdir() if file.is_file()}
-        session.export(Path(place) / "s.zip")
+        session.files.export(Path(place) / "s.zip")
         found["archive"] = (Path(place) / "s.zip").read_bytes()
         session.close()
     return found
@@ -511,7 +511,7 @@ def _build_record(data: bytes, folder: Path) -> Any:
 def _archive(data: bytes, folder: Path) -> Any:
     from workbench import Session
 
-    session = Session.import_(put(folder, "s.zip", data), store=folder / "home")
+    session = Session.from_archive(put(folder, "s.zip", data), store=folder / "home")
     try:
         return [engine.plan for engine in session.engines]
     finally:

@@ -86,7 +86,7 @@ def test_a_file_that_is_no_engine_is_told_and_the_session_lives(session: Session
     with pytest.raises(WorkbenchError) as caught:  # BuildError, or WorkerCrashedError where the runtime dies of it
         measured(engine, tmp_path, engine=str(path))
     assert caught.value.hint
-    assert session.plan().layers
+    assert session.engines[-1].plan.layers
 
 
 def test_wrong_inputs_are_told(session: Session, tmp_path: Path) -> None:

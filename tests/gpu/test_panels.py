@@ -70,4 +70,4 @@ def test_cancel_ends_the_measuring(session: Session) -> None:
     panel.cancel.click()
     assert wait_for(lambda: "Cancelled" in panel.status.value, 20)
     assert panel.error == ""
-    assert session.engine().profile is None
+    assert session.engines[-1].profile is None

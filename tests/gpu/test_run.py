@@ -176,7 +176,7 @@ def test_a_gpu_that_another_process_fills(session: Session) -> None:
             assert caught.value.hint
             print(f"\na full GPU: {caught.value.message}")
             with pytest.raises(WorkbenchError, match="too little free memory"):
-                session.profile(engine, duration_ms=50)
+                session.measure.profile(engine, duration_ms=50)
         finally:
             other.communicate("")
         close(running(inputs), right)

@@ -95,7 +95,7 @@ def test_a_sample(session: Session, name: str, how: Any, precision: str) -> None
 
     inputs = tuple(resize_example(t, (4, *t.shape[1:])) for t in inputs)
     with known_to_fail("indices_tensor dtype=int64"):
-        compiled = session.compile_torch(module, inputs, how=how, precision=precision, name=name)
+        compiled = session.torch.compile(module, inputs, how=how, precision=precision, name=name)
     print(compiled.partition)
     assert compiled.partition is not None
     assert not compiled.partition.planned
@@ -111,7 +111,7 @@ def test_dynamic_batch_saved_and_loaded(session: Session, tmp_path: Path, retrac
     from workbench.compilers.torch_tensorrt.live import load
 
     module, inputs = small()
-    compiled = session.compile_torch(module, inputs, shapes={"input": "1x64:4x64:16x64"}, workspace=1 << 28)
+    compiled = session.torch.compile(module, inputs, shapes={"input": "1x64:4x64:16x64"}, workspace=1 << 28)
     assert compiled.partition is not None
     assert compiled.partition.engines == 1
     for batch in (1, 4, 16):
@@ -122,8 +122,8 @@ def test_dynamic_batch_saved_and_loaded(session: Session, tmp_path: Path, retrac
 
 
 def test_the_plan_without_building_is_what_is_built(session: Session) -> None:
-    planned = session.partition("unsupported", build=False, min_block_size=1)
-    built = session.partition("unsupported", min_block_size=1)
+    planned = session.torch.partition("unsupported", build=False, min_block_size=1)
+    built = session.torch.partition("unsupported", min_block_size=1)
     print(built)
     assert planned.planned
     assert not built.planned
@@ -139,7 +139,7 @@ def test_the_plan_without_building_is_what_is_built(session: Session) -> None:
 @pytest.mark.long
 def test_what_falls_back_still_runs(session: Session) -> None:
     module, inputs = sample("unsupported")
-    compiled = session.compile_torch(module, inputs, min_block_size=1)
+    compiled = session.torch.compile(module, inputs, min_block_size=1)
     assert compiled.partition is not None
     assert {o.op for o in compiled.partition.fallbacks} >= {"aten._linalg_slogdet.default"}
     assert error(module, compiled, inputs) < LIMIT["fp32"]
@@ -148,7 +148,7 @@ def test_what_falls_back_still_runs(session: Session) -> None:
 @pytest.mark.long
 def test_operators_left_to_pytorch(session: Session) -> None:
     module, inputs = sample("residual_block")
-    compiled = session.compile_torch(module, inputs, torch_executed_ops=["aten.relu.default"], min_block_size=1)
+    compiled = session.torch.compile(module, inputs, torch_executed_ops=["aten.relu.default"], min_block_size=1)
     assert compiled.partition is not None
     assert {o.reason for o in compiled.partition.fallbacks} == {"asked for by torch_executed_ops"}
     assert error(module, compiled, inputs) < LIMIT["fp32"]
@@ -160,7 +160,7 @@ def test_dynamic_batch_by_torch_compile(session: Session) -> None:
 
     module, inputs = small()
     with known_to_fail("has no attribute 'local_name'"):
-        compiled = session.compile_torch(module, inputs, how="torch.compile", shapes={"input": "2x64:4x64:16x64"})
+        compiled = session.torch.compile(module, inputs, how="torch.compile", shapes={"input": "2x64:4x64:16x64"})
     for batch in (2, 16):
         assert error(module, compiled, (torch.randn(batch, 64),)) < LIMIT["fp32"], batch
 
@@ -168,9 +168,9 @@ def test_dynamic_batch_by_torch_compile(session: Session) -> None:
 def test_what_torch_tensorrt_refuses_is_told(session: Session) -> None:
     module, inputs = sample("unsupported")
     with pytest.raises(BuildError, match="could not compile"):
-        session.compile_torch(module, inputs, require_full_compilation=True)
+        session.torch.compile(module, inputs, require_full_compilation=True)
     with pytest.raises(ConfigError, match="no setting min_blok_size"):
-        session.compile_torch(module, inputs, min_blok_size=1)
+        session.torch.compile(module, inputs, min_blok_size=1)
 
 
 def test_the_session_still_builds_after_torch_tensorrt(session: Session) -> None:

@@ -527,9 +527,9 @@ def test_an_equation_that_libraries_never_finish_is_refused(session: Session, tm
     model = session.add(path)
     with pytest.raises(ModelError) as info:
         if work == "cast":
-            session.cast(model, "fp16")
+            session.precision.cast(model, "fp16")
         else:
-            session.quantize(model, "random:8")
+            session.precision.quantize(model, "random:8")
     assert info.value.code == "bad-equation"
     assert info.value.details["nodes"] == ["e"]
 

@@ -105,7 +105,7 @@ def test_a_silently_fixed_batch_is_caught(session: Session, module: nn.Module) -
     with pytest.raises(ModelError) as info:
         session.add(module, torch.randn(4, 8), shapes=FLAT)
     assert info.value.hint
-    assert session.models == {}
+    assert not session.models
 
 
 def line_of(kind: type, text: str) -> int:
@@ -376,7 +376,7 @@ def test_what_can_not_be_exported_is_said_before_the_exporter_is_asked(session, 
     assert info.value.code == code
     assert told in info.value.message
     assert info.value.hint
-    assert session.models == {}
+    assert not session.models
 
 
 class Conditional(nn.Module):
@@ -490,7 +490,7 @@ def test_a_wrong_export_is_refused_and_can_be_kept(session: Session, monkeypatch
     assert 'check="warn"' in info.value.hint
     assert "aten.linear.default" in info.value.message  # the first of the two
     assert f"test_export.py:{line_of(Mlp, 'return self.net(x)')}" in info.value.message
-    assert session.models == {}
+    assert not session.models
     with pytest.warns(ExportWarning, match="differs from PyTorch in FP64"):
         kept = session.add(Mlp(), (X8,), check="warn")
     assert kept.origin["error"]["example"] > 0.01
@@ -524,7 +524,7 @@ def test_an_invalid_file_is_not_kept(session: Session, monkeypatch: pytest.Monke
     with pytest.raises(ModelError) as info:
         session.add(Mlp(), (X8,))
     assert info.value.code == "export-invalid"
-    assert session.models == {}
+    assert not session.models
 
 
 # --- factories -------------------------------------------------------------------------------------------------

@@ -511,5 +511,5 @@ def test_the_way_out_builds(
 def test_a_recurrent_node_that_is_kept_builds(session: Session, tmp_path: Path, op: str, to: str) -> None:
     proto = recurrent(op, lengths=to == "fp16", opset=17 if to == "fp16" else 22)
     session.add(save(proto, tmp_path / "m.onnx"), name="m")
-    session.cast("m", to, keep_ops=[op], name="kept")
+    session.precision.cast("m", to, keep_ops=[op], name="kept")
     session.build("kept", compiler="tensorrt_rtx", target="sm89")

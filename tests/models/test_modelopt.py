@@ -33,7 +33,7 @@ def there(session: Session) -> Session:
 @pytest.mark.parametrize("to", ["int8", "fp8"])
 def test_a_quantized_model_builds_and_is_audited(there: Session, to: str) -> None:
     phases: list[str] = []
-    low = there.quantize(
+    low = there.precision.quantize(
         "residual_block", "random:8", to=to, library="modelopt",
         on_job=lambda job: job.on_change(lambda now: phases.extend(now.progress)),
     )  # fmt: skip
@@ -43,14 +43,14 @@ def test_a_quantized_model_builds_and_is_audited(there: Session, to: str) -> Non
         "conv": {"int8" if to == "int8" else "float8e4m3fn": 2}
     }
     first = low.origin["quantized"][0]
-    kept = there.quantize("residual_block", "random:8", to=to, library="modelopt", keep=(first,))
+    kept = there.precision.quantize("residual_block", "random:8", to=to, library="modelopt", keep=(first,))
     assert kept.origin["left"] == {first: "kept on request"}
-    again = there.quantize("residual_block", "random:8", to=to, library="modelopt")
+    again = there.precision.quantize("residual_block", "random:8", to=to, library="modelopt")
     assert again.path == low.path
 
 
 def test_weights_in_int4(there: Session) -> None:
-    low = there.quantize("linear_bias_gelu", to="int4", library="modelopt")
+    low = there.precision.quantize("linear_bias_gelu", to="int4", library="modelopt")
     assert low.operators()["DequantizeLinear"] == 1
     assert len(low.origin["quantized"]) == 1
 

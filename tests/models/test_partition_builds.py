@@ -19,7 +19,7 @@ FILES = [*sorted(SAMPLES.glob("*.onnx")), *LIGHT]
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_partition_by_builder_agrees_with_the_build(shared: Session, file: Path, precision: str) -> None:
-    found = shared.partition(file, method="builder", target="sm89", precision=precision)
+    found = shared.torch.partition(file, method="builder", target="sm89", precision=precision)
     try:
         shared.build(file, target="sm89", precision=precision)
     except BuildError:

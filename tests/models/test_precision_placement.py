@@ -147,5 +147,5 @@ def test_onnx_runtimes_placement_is_mended(session: Session) -> None:
     assert after["bytes"] <= before["bytes"]
     session.add(replace(theirs, name="theirs"))
     mended = session.add(replace(fix(theirs, session.store), name="mended"))
-    assert session.original(mended).path == session.models["residual_block"].path  # not the one with the pairs
-    assert session.original("mended").path == session.models["residual_block"].path
+    assert session.models.original(mended).path == session.models["residual_block"].path  # not the one with the pairs
+    assert session.models.original("mended").path == session.models["residual_block"].path

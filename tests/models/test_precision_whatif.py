@@ -30,7 +30,9 @@ PLACED = {"to": "int8", "rest": "fp32", "placement": "onnxruntime"}
 @pytest.fixture(scope="module")
 def found(shared: Session) -> WhatIf:
     shared.add("digits", name="digits-whatif")
-    return shared.what_if("digits-whatif", ["fp32", "fp16", "int8", "fp8", PLACED], target="sm89", data="sample")
+    return shared.precision.what_if(
+        "digits-whatif", ["fp32", "fp16", "int8", "fp8", PLACED], target="sm89", data="sample"
+    )
 
 
 @needs_digits
@@ -68,7 +70,7 @@ def test_errors_are_measured_again_with_onnx_runtime(found: WhatIf, shared: Sess
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 
     def outputs(name: str) -> np.ndarray:
-        model = load_ir(shared.model(name).path, Reporter(io.BytesIO()))
+        model = load_ir(shared.models[name].path, Reporter(io.BytesIO()))
         simulate(model)  # FP16, where there is some; tests/models/test_precision_simulate.py compares that with NumPy
         save_ir(model, tmp_path / "model.onnx")
         session = ort.InferenceSession(str(tmp_path / "model.onnx"), options)
@@ -129,7 +131,7 @@ def test_the_panel_can_say_what_moves_more_than_fp16(found: WhatIf) -> None:
 def test_the_second_time_is_a_look_up(found: WhatIf, shared: Session) -> None:
     begun: list[object] = []
     rows: list[int] = []
-    again = shared.what_if(
+    again = shared.precision.what_if(
         "digits-whatif", ["fp32", "fp16", "int8", "fp8", PLACED], data="sample", on_job=begun.append,
         on_variant=lambda w: rows.append(len(w.variants)),
     )  # fmt: skip
@@ -141,23 +143,23 @@ def test_the_second_time_is_a_look_up(found: WhatIf, shared: Session) -> None:
 
 def test_what_can_not_be_is_a_row_with_the_reason_and_the_rest_goes_on(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
-    low = session.quantize(exact, "random:8", rest="fp32")
-    found = session.what_if(low, ["fp32", "int8"], data="random:8")
+    low = session.precision.quantize(exact, "random:8", rest="fp32")
+    found = session.precision.what_if(low, ["fp32", "int8"], data="random:8")
     assert found["fp32"].engine is not None
     assert "quantized already" in str(found["int8"].problem)
     assert "quantized already" in found.to_frame().set_index("variant").loc["int8", "problem"]
 
-    found = session.what_if(exact, ["fp16", "int8", "bf16"], data="random:2")
+    found = session.precision.what_if(exact, ["fp16", "int8", "bf16"], data="random:2")
     assert "at least 8 are needed" in str(found["int8"].problem)
     assert found["fp16"].engine is not None
     assert found["bf16"].engine is not None
     assert 0 < float(found["bf16"].error["relative_l2"] or 0) < 0.05
 
-    fp8 = session.what_if(exact, ["fp8"], target="sm80", data="random:8")["fp8"]
+    fp8 = session.precision.what_if(exact, ["fp8"], target="sm80", data="random:8")["fp8"]
     assert fp8.engine is None
     assert fp8.problem is not None
 
-    random = session.what_if(exact, ["int8"], data="random:8", errors=False)
+    random = session.precision.what_if(exact, ["int8"], data="random:8", errors=False)
     assert "random numbers" in random.warnings[0]
     assert random["int8"].error == {}
 
@@ -165,13 +167,13 @@ def test_what_can_not_be_is_a_row_with_the_reason_and_the_rest_goes_on(session: 
 def test_cancel_ends_the_whole(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
     with pytest.raises(CancelledError):
-        session.what_if(exact, ["int8", "fp16"], data="random:8", on_job=lambda job: job.cancel())
-    assert session.engines == []
+        session.precision.what_if(exact, ["int8", "fp16"], data="random:8", on_job=lambda job: job.cancel())
+    assert not session.engines
 
 
 def test_a_cast_with_lists_is_a_variant(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
-    found = session.what_if(exact, ["fp16", {"to": "fp16", "keep_ops": ["Conv"]}], data="random:8")
+    found = session.precision.what_if(exact, ["fp16", {"to": "fp16", "keep_ops": ["Conv"]}], data="random:8")
     plain, kept = found.variants
     assert kept.name == "fp16, without Conv"
     assert plain.audit is not None
@@ -185,7 +187,7 @@ def test_a_cast_with_lists_is_a_variant(session: Session, tmp_path: Path) -> Non
 def test_a_profiled_engine_shows_its_measured_time(session: Session, tmp_path: Path) -> None:
     """The profile is made up here: there is no GPU; its form is that of `workbench.measure.profile.profile`."""
     exact = session.add(save(net(), tmp_path / "net.onnx"))
-    found = session.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
+    found = session.precision.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
     assert found["int8"].time[1] == "estimated"
     for name, plain in (("int8", 3.0), ("fp16", 2.0)):
         engine = found[name].engine
@@ -196,7 +198,7 @@ def test_a_profiled_engine_shows_its_measured_time(session: Session, tmp_path: P
             "device": {"name": "NVIDIA Test"},
         }
         (engine.folder / "profiles/1.json").write_text(json.dumps(note))
-    again = session.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
+    again = session.precision.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
     assert again["int8"].time == (3.0, "measured", "NVIDIA Test")
     assert any("int8 is measured slower than fp16: 3 ms against 2 ms on NVIDIA Test" in text for text in again.warnings)
 
@@ -205,8 +207,8 @@ def test_a_generator_serves_every_variant(session: Session, tmp_path: Path) -> N
     exact = session.add(save(net(), tmp_path / "net.onnx"))
     data = np.random.default_rng(0).standard_normal((16, 1, 8, 8, 8), dtype=np.float32)
     schemes = ["fp32", "fp16", "int8", {"to": "int8", "weights": "tensor"}]
-    found = session.what_if(exact, schemes, data=iter(data))
+    found = session.precision.what_if(exact, schemes, data=iter(data))
     assert [str(v.problem or v.error_problem or "") for v in found.variants] == [""] * 4
     assert {v.samples for v in found.variants} == {16}
-    again = session.what_if(exact, schemes, data=list(data))
+    again = session.precision.what_if(exact, schemes, data=list(data))
     assert [dict(v.error) for v in again.variants] == [dict(v.error) for v in found.variants]

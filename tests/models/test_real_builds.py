@@ -45,7 +45,7 @@ def test_odd_node_names(session: Session, tmp_path: Path, kind: str, validate) -
     path = save(chain(ODD[kind]), tmp_path / "odd.onnx")
     engine = session.build(path, **SM89)
     check(engine.plan, engine.folder, validate)
-    ids = {n.id for n in session.model("odd").graph.nodes}
+    ids = {n.id for n in session.models["odd"].graph.nodes}
     assert len(ids) == 5
     assert claimed(engine.plan) == ids
 
@@ -281,7 +281,7 @@ def test_an_image_of_open_size_is_counted_whole(session: Session, tmp_path: Path
 
 def test_cached_builds_need_no_worker(shared: Session) -> None:
     shared.build(SAMPLES / "attention.onnx", **SM89)
-    build = shared.start_build(SAMPLES / "attention.onnx", **SM89)
+    build = shared.engines.start(SAMPLES / "attention.onnx", **SM89)
     engine = build.result()
     assert engine.cached
     assert engine.seconds["total"] > 0
@@ -289,7 +289,7 @@ def test_cached_builds_need_no_worker(shared: Session) -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "kill"])
 def test_a_real_build_ended_in_the_middle(session: Session, how: str) -> None:
-    build = session.start_build(next(p for p in LIGHT if "densenet" in p.stem), **SM89)
+    build = session.engines.start(next(p for p in LIGHT if "densenet" in p.stem), **SM89)
     end = time.monotonic() + 30
     while not any(p.phase != "Parsing" for p in build.progress) and time.monotonic() < end:
         time.sleep(0.01)
@@ -306,7 +306,7 @@ def test_a_real_build_ended_in_the_middle(session: Session, how: str) -> None:
     assert time.monotonic() - begin < 2
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert session.engines == []
+    assert not session.engines
     assert not session.build(SAMPLES / "pointwise_chain.onnx", **SM89).cached
 
 
@@ -344,7 +344,7 @@ def test_reference_models(shared: Session, name: str, precision: str, validate) 
     s = engine.plan.summary
     assert s["bytes_unknown"] == s["flops_unknown"] == 0
     assert s["launches_after"] < s["launches_before"]
-    own = {n.id for n in shared.model(name).graph.nodes}  # casts for FP16 are no line's
+    own = {n.id for n in shared.models[name].graph.nodes}  # casts for FP16 are no line's
     assert all(la.sources for la in engine.plan.layers if own & {*la.nodes})
     if name == "resnet50":
         assert s["flops"] == pytest.approx(8.2e9, rel=0.01)

@@ -169,7 +169,7 @@ def measure(
 
 
 def tell(session: Session, engine: Engine) -> None:
-    """What `Session.start_profile` says when a profile is there."""
+    """What `session.measure.start_profile` says when a profile is there."""
     session.events.emit("profile-added", {"engine": engine.key, "model": engine.model})
 
 

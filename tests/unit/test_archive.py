@@ -30,7 +30,7 @@ def archive(tmp_path: Path) -> Path:
     """What someone else exported: one model, one engine."""
     with contextlib.closing(Session("gift", store=tmp_path / "attacker")) as theirs:
         theirs.build(save(mlp(), tmp_path / "files" / "m.onnx"), **FAKE)
-        return theirs.export(tmp_path / "gift.zip")
+        return theirs.files.export(tmp_path / "gift.zip")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def refused(path: Path, store: Store, **options: Any) -> WorkbenchError:
     """The error that an archive is refused with; nothing of it is kept."""
     before = left_behind(store)
     with pytest.raises(WorkbenchError) as told:
-        Session.import_(path, store=store, **options)
+        Session.from_archive(path, store=store, **options)
     assert left_behind(store) == before
     return told.value
 
@@ -113,11 +113,11 @@ def test_code_that_an_archive_names_is_not_run(
     archive: Path, victim: Store, tmp_path: Path, payload: Path, origin: dict[str, Any]
 ) -> None:
     bad = rewritten(archive, tmp_path / "bad.zip", head=lambda h: h["models"]["m"].update(origin=origin))
-    session = Session.import_(bad, store=victim)
+    session = Session.from_archive(bad, store=victim)
     for ask in (
         lambda: session.build("m", shapes={"x": "7x8"}, **FAKE),
-        lambda: session.partition("m", method="torch_tensorrt"),
-        lambda: session.build(session.model("m"), shapes={"x": "7x8"}, **FAKE),
+        lambda: session.torch.partition("m", method="torch_tensorrt"),
+        lambda: session.build(session.models["m"], shapes={"x": "7x8"}, **FAKE),
     ):
         with pytest.raises(WorkbenchError) as told:
             ask()
@@ -129,9 +129,9 @@ def test_code_that_an_archive_names_is_not_run(
     session.close()
     # It is remembered: with the session, and through another archive.
     again = Session(session.name, store=victim)
-    second = again.export(tmp_path / "second.zip")
-    for opened in (again, Session.import_(second, "third", store=victim)):
-        assert not trusted(opened.model("m"))
+    second = again.files.export(tmp_path / "second.zip")
+    for opened in (again, Session.from_archive(second, "third", store=victim)):
+        assert not trusted(opened.models["m"])
         with pytest.raises(WorkbenchError) as told:
             opened.build("m", shapes={"x": "7x8"}, **FAKE)
         assert told.value.code == "untrusted"
@@ -145,14 +145,14 @@ def test_code_of_an_archive_is_run_once_it_is_trusted(
 ) -> None:
     origin = {"kind": "factory", "spec": "payload_of_test:go"}
     bad = rewritten(archive, tmp_path / "bad.zip", head=lambda h: h["models"]["m"].update(origin=origin))
-    with contextlib.closing(Session.import_(bad, store=victim, trust=how == "import")) as session:
+    with contextlib.closing(Session.from_archive(bad, store=victim, trust=how == "import")) as session:
         if how == "name":
-            session.trust("m")
+            session.models.trust("m")
         with pytest.raises(WorkbenchError) as told:
             session.build("m", shapes={"x": "7x8"}, **FAKE)
         assert told.value.code != "untrusted"  # it was asked for a module, and gave none
     with contextlib.closing(Session(session.name, store=victim)) as again:
-        assert trusted(again.model("m"))
+        assert trusted(again.models["m"])
     assert payload.exists()
 
 
@@ -166,31 +166,36 @@ def test_a_name_in_an_archive_is_not_taken_for_code(
         head["engines"][0]["model"] = "payload_of_test:go"
 
     bad = rewritten(archive, tmp_path / "bad.zip", head=name)
-    with contextlib.closing(Session.import_(bad, store=victim)) as session:
+    with contextlib.closing(Session.from_archive(bad, store=victim)) as session:
         assert list(session.models) == ["payload_of_test-go"] == [e.model for e in session.engines]
-        session.remove("payload_of_test-go")
+        session.models.remove("payload_of_test-go")
         with pytest.raises(WorkbenchError):
             session.build(session.engines[0].model, **FAKE)
     alone = rewritten(archive, tmp_path / "alone.zip", head=lambda h: (name(h), h.update(models={})))
-    with contextlib.closing(Session.import_(alone, "alone", store=victim)) as session:
+    with contextlib.closing(Session.from_archive(alone, "alone", store=victim)) as session:
         assert [e.model for e in session.engines] == ["payload_of_test-go"]
     assert not payload.exists()
 
 
 def test_an_engine_of_an_archive_is_not_run(archive: Path, victim: Store, able: None) -> None:
-    with contextlib.closing(Session.import_(archive, store=victim)) as session:
+    with contextlib.closing(Session.from_archive(archive, store=victim)) as session:
         [engine] = session.engines
-        for ask in (engine.open, lambda: engine.run({}), session.profile, lambda: session.start_profile(engine)):
+        for ask in (
+            engine.open,
+            lambda: engine.run({}),
+            session.measure.profile,
+            lambda: session.measure.start_profile(engine),
+        ):
             with pytest.raises(StoreError) as told:
                 ask()
             assert told.value.code == "untrusted"
             assert engine.id in str(told.value.hint)
         assert not engine.trusted
-        session.trust(engine.id)
-        assert session.engine(engine.key).trusted
+        session.engines.trust(engine.id)
+        assert session.engines.find(engine.key).trusted
         assert victim.standing(engine.key) == "imported"  # its seal was renewed with it
         with pytest.raises(WorkbenchError) as told:
-            session.engine(engine.key).run({})
+            session.engines.find(engine.key).run({})
         assert told.value.code != "untrusted"
 
 
@@ -199,16 +204,16 @@ def test_trust_from_the_shell(archive: Path, cli: Callable[..., Any]) -> None:
     assert done.returncode == 0, done.stderr
     with contextlib.closing(Session("gift")) as session:
         [engine] = session.engines
-        assert not trusted(session.model("m"))
+        assert not trusted(session.models["m"])
         for name in ("m", engine.id):
             assert cli("trust", name, "--session", "gift").returncode == 0
-        assert trusted(session.model("m"))
-        assert session.engine(engine.key).trusted
+        assert trusted(session.models["m"])
+        assert session.engines.find(engine.key).trusted
     assert cli("trust", "nobody", "--session", "gift").returncode == 1
     done = cli("import", "--trust", "--session", "all", archive)
     assert done.returncode == 0
     with contextlib.closing(Session("all")) as session:
-        assert trusted(session.model("m"))
+        assert trusted(session.models["m"])
 
 
 # --- S6: planted engines -----------------------------------------------------------------------------
@@ -219,7 +224,7 @@ def test_an_archive_plants_no_engine_for_a_later_build(archive: Path, victim: St
         document["summary"]["launches_after"] = 1
 
     bad = rewritten(archive, tmp_path / "bad.zip", files={"/engine": lambda _: b"EVIL", "plan.json": as_json(plan)})
-    with contextlib.closing(Session.import_(bad, store=victim)) as theirs:
+    with contextlib.closing(Session.from_archive(bad, store=victim)) as theirs:
         [planted] = theirs.engines
         assert planted.key.startswith("imported-")
         assert victim.standing(planted.key) == "imported"
@@ -238,18 +243,18 @@ def test_an_archive_of_this_very_store_gives_its_builds_back(tmp_path: Path, vic
     small = save(mlp(), tmp_path / "m.onnx")
     with contextlib.closing(Session("mine", store=victim)) as mine:
         built = mine.build(small, **FAKE)
-        path = mine.export(tmp_path / "mine.zip")
+        path = mine.files.export(tmp_path / "mine.zip")
     shutil.rmtree(built.folder)
-    with contextlib.closing(Session.import_(path, "again", store=victim)) as again:
+    with contextlib.closing(Session.from_archive(path, "again", store=victim)) as again:
         assert [e.key for e in again.engines] == [built.key]
-        assert (again.engines[0].trusted, trusted(again.model("m"))) == (True, True)
+        assert (again.engines[0].trusted, trusted(again.models["m"])) == (True, True)
         assert again.build(small, **FAKE).cached
     changed = rewritten(
         path, tmp_path / "changed.zip", head=lambda h: h["selection"]["ids"].append("x"), checksums=True
     )
-    with contextlib.closing(Session.import_(changed, "changed", store=victim)) as other:
+    with contextlib.closing(Session.from_archive(changed, "changed", store=victim)) as other:
         assert other.engines[0].key.startswith("imported-")
-        assert not trusted(other.model("m"))
+        assert not trusted(other.models["m"])
 
 
 def test_an_archive_can_not_name_a_file_of_this_machine_as_its_model(
@@ -261,12 +266,12 @@ def test_an_archive_can_not_name_a_file_of_this_machine_as_its_model(
         document["model"]["path"] = document["original"] = str(secret)
 
     bad = rewritten(archive, tmp_path / "bad.zip", files={"build.json": as_json(build)})
-    with contextlib.closing(Session.import_(bad, store=victim)) as session:
+    with contextlib.closing(Session.from_archive(bad, store=victim)) as session:
         source = session.engines[0].source()
         for model in (source, source.original):
             assert model is not None
             assert model.path.is_relative_to(victim.path)
-        assert session.rebuild(session.engines[0], compiler="fake").plan.layers
+        assert session.engines.rebuild(session.engines[0], compiler="fake").plan.layers
 
 
 def test_an_archive_does_not_replace_what_the_session_has(archive: Path, victim: Store, tmp_path: Path) -> None:
@@ -275,16 +280,16 @@ def test_an_archive_does_not_replace_what_the_session_has(archive: Path, victim:
     mine = Session("gift", store=victim)
     own = mine.add(save(chain(["a"]), tmp_path / "m.onnx"))
     mine.selection = "a"
-    with contextlib.closing(Session.import_(archive, store=victim)) as apart:
+    with contextlib.closing(Session.from_archive(archive, store=victim)) as apart:
         assert apart.name == "gift-2"  # a stranger does not choose one of my sessions
         assert set(apart.models) == {"m"}
     assert set(mine.models) == {"m"}
-    with contextlib.closing(Session.import_(archive, "gift", store=victim)) as both:
+    with contextlib.closing(Session.from_archive(archive, "gift", store=victim)) as both:
         assert set(both.models) == {"m", "m-2"}
-        assert both.model("m").path == own.path
+        assert both.models["m"].path == own.path
         assert both.engines[0].model == "m-2"
         assert both.selection.ids == ("a",)
-    Session.import_(archive, "gift", store=victim).close()  # the same once more
+    Session.from_archive(archive, "gift", store=victim).close()  # the same once more
     assert set(mine.models) == {"m", "m-2"}
     mine.close()
 
@@ -334,7 +339,7 @@ def test_each_limit_has_a_name_and_a_way_to_raise_it(
     assert error.code == f"limit-{name.lower().replace('_', '-')}"
     assert f"WORKBENCH_LIMIT_{name}" in str(error.hint)
     monkeypatch.delenv(f"WORKBENCH_LIMIT_{name}")
-    Session.import_(archive, store=victim).close()
+    Session.from_archive(archive, store=victim).close()
 
 
 def test_an_archive_that_says_it_is_smaller_than_it_is(archive: Path, victim: Store, tmp_path: Path) -> None:
@@ -356,7 +361,7 @@ def test_an_archive_that_says_it_is_smaller_than_it_is(archive: Path, victim: St
 def test_bytes_are_counted_while_they_are_unpacked() -> None:
     import io
 
-    from workbench.session.archive import _copy
+    from workbench.session.archive.unpack import _copy
 
     out = io.BytesIO()
     assert _copy(io.BytesIO(b"12345"), out, 5, "It")[0] == 5
@@ -480,7 +485,7 @@ def test_what_an_archive_does_not_list_is_not_unpacked(archive: Path, victim: St
     with zipfile.ZipFile(bad, "a") as file:
         for name in ("secret", "locks/x.lock", f"{folder}/seal.json", f"{folder}/x.so", f"{model}/x.py", "builds/x"):
             file.writestr(name, "evil")
-    with contextlib.closing(Session.import_(bad, store=victim)) as session:
+    with contextlib.closing(Session.from_archive(bad, store=victim)) as session:
         names = {f.name for f in victim.path.rglob("*")}
         assert not names & {"x.so", "x.py", "x", "x.lock"}
         assert (victim.path / "secret").read_bytes() != b"evil"
@@ -496,7 +501,7 @@ def test_every_entry_of_an_archive_may_be_damaged(archive: Path, victim: Store, 
         data[place] ^= 0x41
         bad.write_bytes(data)
         with contextlib.suppress(WorkbenchError):
-            Session.import_(bad, store=victim).close()
+            Session.from_archive(bad, store=victim).close()
     assert not list((victim.path / "tmp").iterdir())
 
 
@@ -521,7 +526,7 @@ def test_an_export_that_ends_early_leaves_the_file_that_was_there(
 
         monkeypatch.setattr(zipfile.ZipFile, "writestr", stop)
         with pytest.raises(KeyboardInterrupt):
-            mine.export(target)
+            mine.files.export(target)
     assert target.read_text() == "precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "out.zip", "victim"]
 

@@ -192,9 +192,9 @@ def test_what_does_not_fit_is_refused(cli, arguments: list[str], told: list[str]
 
 def test_a_target_is_refused_before_anything_is_started(session: Session) -> None:
     with pytest.raises(ConfigError) as caught:
-        session.start_build("conv_bn_relu", target="sm99")
+        session.engines.start("conv_bn_relu", target="sm99")
     assert caught.value.code == "unknown-target"
-    assert session.builds == []
+    assert session.engines.running == []
 
 
 def test_a_cpu_is_no_target_of_tensorrt(session: Session) -> None:

@@ -128,7 +128,7 @@ def test_the_contents_are_asked_for_by_names_that_exist(version: str) -> None:
 
 
 def test_a_build_names_a_file_in_the_store(session: Session, tmp_path: Path) -> None:
-    work = session.start_build(save(mlp("n"), tmp_path / "m.onnx"), compiler="fake", shapes={"x": "1x8"})
+    work = session.engines.start(save(mlp("n"), tmp_path / "m.onnx"), compiler="fake", shapes={"x": "1x8"})
     work.result()
     place = work._cache(compilers.get("fake", Builds))
     assert place.parent == session.store.path / "caches" / "builds"

@@ -127,7 +127,7 @@ def test_each_calibrator_runs_on_version_10_and_is_refused_by_name_elsewhere(mad
     if version != "10":
         with pytest.raises(ConfigError, match=f"{module.__version__} has no {CALIBRATORS[method]}") as info:
             run(method)
-        assert "session.quantize(" in str(info.value.hint)
+        assert "session.precision.quantize(" in str(info.value.hint)
         return
     assert run(method) == {"batches": 2, "read": False}
     assert state.size == 8

@@ -215,7 +215,7 @@ def test_ctrl_c_ends_the_worker_and_is_no_traceback(home: Path) -> None:
         # A shell that starts the tests in the background makes them, and what they start, ignore Ctrl-C.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from workbench import Session; s = Session('x'); "
-        f"b = s.start_build({str(ATTENTION)!r}, compiler='fake', flags=('hang',)); "
+        f"b = s.engines.start({str(ATTENTION)!r}, compiler='fake', flags=('hang',)); "
         "import time\nwhile not b.progress: time.sleep(0.01)\nprint(b.pid, flush=True)\nb.result()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -44,9 +44,9 @@ def writers(session: Session, small: Path) -> dict[str, Callable[[Path], object]
     from workbench.cli.precision import _export
 
     engine = session.build(small, **FAKE)
-    low = session.cast(small, "fp16")
+    low = session.precision.cast(small, "fp16")
     return {
-        "engine": engine.save, "report": session.report, "archive": session.export,
+        "engine": engine.save, "report": session.report, "archive": session.files.export,
         "cast": lambda path: _export(low, path),
     }  # fmt: skip
 
@@ -184,8 +184,8 @@ def test_a_read_only_home_shows_what_is_in_it(frozen: Path, tmp_path: Path) -> N
         assert session.store.unwritable is not None
         assert session.store.unwritable.code == "read-only"
         assert list(session.models) == ["m"]
-        assert session.current is not None
-        assert session.current.plan.layers
+        assert session.engines.current is not None
+        assert session.engines.current.plan.layers
         session.add(tmp_path / "m.onnx", name="another")
         assert list(session.models) == ["m", "another"]
         with pytest.raises(StoreError) as told:
@@ -207,7 +207,7 @@ def test_reading_commands_work_without_a_home(tmp_path: Path, small: Path, monke
         monkeypatch.setenv("WORKBENCH_HOME", str(disk / "none"))
         with contextlib.closing(Session("x", reading=True)) as session:
             assert session.add(small).graph.nodes
-            assert session.engines == []
+            assert not session.engines
         assert not (disk / "none").exists()
 
 
@@ -223,9 +223,9 @@ def test_a_full_home_is_called_full_and_loses_nothing(
                 for number in range(500):
                     session.build(small, **FAKE, flags=(f"f{number}",))
             assert told.value.code == "disk-full"
-            assert session.engine(kept.key).plan.layers
+            assert session.engines.find(kept.key).plan.layers
         with contextlib.closing(Session("x", reading=True)) as session:
-            assert session.engine(kept.key).plan.layers
+            assert session.engines.find(kept.key).plan.layers
 
 
 # --- left behind -------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_a_full_home_is_called_full_and_loses_nothing(
 BUSY = """
 import sys, workbench
 session = workbench.Session("busy")
-build = session.start_build(sys.argv[1], compiler="fake", flags=("hang",))
+build = session.engines.start(sys.argv[1], compiler="fake", flags=("hang",))
 build.on_change(lambda b: b.progress and print("busy", flush=True))
 build.result()
 """
@@ -242,13 +242,13 @@ SHELL = """
 import sys
 from workbench.cli.main import main
 sys.argv = ["workbench", "fusions", sys.argv[1], "--compiler", "fake", "--session", "busy"]
-import workbench.session.session
-real = workbench.session.session.Session.start_build
+from workbench.session.engines import Engines
+real = Engines.start
 def start(self, model, config=None, **options):
     build = real(self, model, config.replace(flags=("hang",)), **options)
     build.on_change(lambda b: b.progress and print("busy", flush=True))
     return build
-workbench.session.session.Session.start_build = start
+Engines.start = start
 main()
 """
 
@@ -347,7 +347,7 @@ def stop(*_):
     print("busy", flush=True)
     sys.stdin.read()
 zipfile.ZipFile.writestr = stop
-session.export(sys.argv[2])
+session.files.export(sys.argv[2])
 """
 
 
@@ -381,7 +381,7 @@ def test_a_file_system_without_locks(home: Path, small: Path, tmp_path: Path, mo
     monkeypatch.setattr(Path, "chmod", unsupported)
     with contextlib.closing(Session("x")) as session:
         assert session.build(small, **FAKE).plan.layers
-        session.export(tmp_path / "out.zip")
+        session.files.export(tmp_path / "out.zip")
         with session.store.scratch("other"):
             Store()
             assert len(unfinished(home)) == 2  # a folder and its lock: whether its process lives can't be told
@@ -412,7 +412,7 @@ def test_a_home_is_closed_to_other_users(home: Path, small: Path, mask: int) -> 
     try:
         with contextlib.closing(Session("x")) as session:
             session.build(small, **FAKE)
-            session.cast(small, "fp16")
+            session.precision.cast(small, "fp16")
     finally:
         os.umask(old)
     assert mode(home) == 0o700
@@ -479,7 +479,7 @@ def test_a_link_in_a_build_is_not_exported(session: Session, small: Path, tmp_pa
     (engine.folder / "build.log").unlink()
     (engine.folder / "build.log").symlink_to(private)
     (engine.folder / "extra").symlink_to(private)
-    path = session.export(tmp_path / "out.zip")
+    path = session.files.export(tmp_path / "out.zip")
     with zipfile.ZipFile(path) as archive:
         assert all(b"private" not in archive.read(name) for name in archive.namelist())
 

@@ -62,7 +62,7 @@ def test_an_environment_is_made_used_and_mended(
         autocast(model, "fp16", store)
     assert broken.value.hint == "workbench env create modelopt --again"
     with pytest.raises(CompilerUnavailableError, match="environment is broken: No module named"):
-        session.quantize(model, "random:8", library="modelopt")
+        session.precision.quantize(model, "random:8", library="modelopt")
     # The command that is named does something: without --again a ready environment would be left as it is.
     assert create("modelopt", store, pip_options=wheels, again=True, on_job=jobs.append).state == "ready"
     assert len(jobs) == 1
@@ -137,7 +137,7 @@ def test_models_of_modelopt_are_kept_by_the_version_that_made_them(
         else:
             low = quantize(model, session.store, scheme, data="random:8", library="modelopt", on_job=jobs.append)
         assert low.origin["source"] == model.sha256(session.store)
-        assert session.original(Model("again", low.path, low.origin)).path == model.path
+        assert session.models.original(Model("again", low.path, low.origin)).path == model.path
         return low.path
 
     pretended("0.46.0")
@@ -159,7 +159,7 @@ def test_models_of_modelopt_are_kept_by_the_version_that_made_them(
         if what == "autocast":
             autocast(model, "bf16", session.store)
         else:
-            session.quantize(model, "random:8", library="modelopt", rest="bf16")
+            session.precision.quantize(model, "random:8", library="modelopt", rest="bf16")
 
 
 def test_what_goes_wrong_is_told_with_the_command(

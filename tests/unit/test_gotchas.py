@@ -410,10 +410,10 @@ def test_dynamic_shapes_measured(pair: tuple[Any, Any]) -> None:
 
 def test_session_gotchas_of_engine_and_model(pair: tuple[Any, Any], session: Session) -> None:
     dynamic, fixed = pair
-    assert "dynamic-shapes" in session.gotchas(dynamic)
-    assert session.gotchas(dynamic.id[:8]).engine == dynamic.id
-    assert session.gotchas().engine == fixed.id
-    of = session.gotchas("m", parser=False)
+    assert "dynamic-shapes" in session.checks(dynamic)
+    assert session.checks(dynamic.id[:8]).engine == dynamic.id
+    assert session.checks().engine == fixed.id
+    of = session.checks("m", parser=False)
     assert (of.engine, [f.kind for f in of]) == ("", ["no-profile"])
     assert "was not asked" in of.unchecked[0]
     assert list(of.to_frame()["kind"]) == ["no-profile"]
@@ -431,7 +431,7 @@ def test_the_worst_comes_first(tmp_path: Path) -> None:
 
 def test_an_engine_whose_model_is_gone(pair: tuple[Any, Any], session: Session, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").unlink()
-    found = session.gotchas(pair[0])
+    found = session.checks(pair[0])
     assert "dynamic-shapes" in found
     assert "m.onnx" in found.unchecked[0]
 
@@ -440,7 +440,7 @@ def test_an_empty_session(session: Session) -> None:
     from workbench.core.errors import StoreError
 
     with pytest.raises(StoreError, match="has no model yet"):
-        session.gotchas()
+        session.checks()
 
 
 # --- with TensorRT -------------------------------------------------------------------------------------
@@ -449,44 +449,44 @@ def test_an_empty_session(session: Session) -> None:
 @needs_rtx
 def test_who_is_asked(session: Session, tmp_path: Path) -> None:
     found = session.add(save(nms(), tmp_path / "nms.onnx"))
-    assert session.gotchas(found)["unsupported"].nodes == (
+    assert session.checks(found)["unsupported"].nodes == (
         "/nms/NonMaxSuppression",
     )  # by default the builder: it is small
-    assert session.gotchas(found, ask="builder").partition is not None
-    parsed = session.gotchas(found, ask="parser")
+    assert session.checks(found, ask="builder").partition is not None
+    parsed = session.checks(found, ask="parser")
     assert "unsupported" not in parsed
     assert parsed.partition is not None
     assert parsed.partition.method == "parser"
-    blind = session.gotchas(save(attention(queries="q"), tmp_path / "a.onnx"))
+    blind = session.checks(save(attention(queries="q"), tmp_path / "a.onnx"))
     assert "builder was not asked" in " ".join(blind.unchecked)
-    shaped = session.gotchas(tmp_path / "a.onnx", shapes={"q": "1x4x16x64"})
+    shaped = session.checks(tmp_path / "a.onnx", shapes={"q": "1x4x16x64"})
     assert shaped["unsupported"].nodes == ("att",)
     assert "no-profile" not in shaped
-    half = session.gotchas(tmp_path / "a.onnx", shapes={"q": "1x4x16x64"}, precision="fp16")
+    half = session.checks(tmp_path / "a.onnx", shapes={"q": "1x4x16x64"}, precision="fp16")
     assert not [f for f in half if f.severity == "problem"]
     from workbench.core.errors import ConfigError
 
     with pytest.raises(ConfigError):
-        session.gotchas(tmp_path / "a.onnx", ask="builder")
+        session.checks(tmp_path / "a.onnx", ask="builder")
 
 
 @needs_rtx
 def test_tensorrt_is_asked(session: Session) -> None:
-    found = session.gotchas("unsupported")
+    found = session.checks("unsupported")
     assert found["unsupported"].nodes == ("node_Det_6",)
     assert found.partition is not None
     assert found.partition.engines == 2
-    assert "unsupported" not in session.gotchas("attention")
+    assert "unsupported" not in session.checks("attention")
 
 
 @needs_rtx
 def test_an_fp16_engine(shared: Session) -> None:
     engine = shared.build("attention", target="sm89", precision="fp16")
-    found = shared.gotchas(engine)
+    found = shared.checks(engine)
     assert "bound-to-gpu" in found
     one = found["precision-conversion-kernel"]
     assert set(one.layers) <= set(engine.plan.by_id)
-    fp32 = shared.gotchas(shared.build("attention", target="sm89"))
+    fp32 = shared.checks(shared.build("attention", target="sm89"))
     assert not [f for f in fp32 if f.kind.startswith("precision")]
 
 

@@ -108,7 +108,7 @@ def test_a_calibration_given_needs_none_of_onnxruntimes_versions(
     session: Session, tmp_path: Path, other: Callable[[str, str | None], None]
 ) -> None:
     model = session.add(save(net(), tmp_path / "net.onnx"))
-    found = session.calibrate(model, DATA)
+    found = session.precision.calibrate(model, DATA)
     before = Calibration.key(model.sha256(session.store), "d", ["x"])
     jobs: list[Job] = []
     first = quantize(model, session.store, data=found, on_job=jobs.append)

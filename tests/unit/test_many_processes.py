@@ -65,7 +65,7 @@ while time.monotonic() < end or i == 0:
     assert engine.plan.layers
     assert all(e.plan.layers for e in session.engines[-3:])
     if i % 5 == 4:
-        session.remove(f"m-{number}-{i - 1}")
+        session.models.remove(f"m-{number}-{i - 1}")
         print("removed", f"m-{number}-{i - 1}", flush=True)
     i += 1
 session.close()
@@ -133,7 +133,7 @@ import os, signal, sys
 from pathlib import Path
 point, path, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 from workbench import Session
-import workbench.build, workbench.session.archive, workbench.passes.cast
+import workbench.build, workbench.session.archive.keep, workbench.session.archive.write, workbench.passes.cast
 places = (os.environ["WORKBENCH_HOME"], str(out.parent))
 count = 0
 EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree", "sqlite3.connect"}
@@ -154,9 +154,9 @@ try:
     session.build("small", compiler="fake", flags=("fail",))
 except Exception:
     pass
-session.export(out)
+session.files.export(out)
 print("archive", flush=True)
-other = Session.import_(out, "copy")
+other = Session.from_archive(out, "copy")
 print("copy", len(other.engines), flush=True)
 session.store.replace_in_build(engine.folder, {"plan.json": (engine.folder / "plan.json").read_bytes()})
 print("count", count, flush=True)
@@ -190,8 +190,8 @@ def test_killed_at_any_point_nothing_is_corrupt(home: Path, small: Path, tmp_pat
         assert list(session.models) == ["small"] or "model" not in done.stdout
         if "engine" in done.stdout:
             key = done.stdout.split("engine ")[1].split()[0]
-            assert session.engine(key).plan.layers
-        assert "archive" not in done.stdout or Session.import_(out, f"copy{number}").models
+            assert session.engines.find(key).plan.layers
+        assert "archive" not in done.stdout or Session.from_archive(out, f"copy{number}").models
         assert all(e.plan.layers for e in session.engines)
         if (home / "builds").is_dir():
             check_store(session.store)

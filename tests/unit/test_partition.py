@@ -101,14 +101,14 @@ def test_segments_of_an_onnx_model(tmp_path: Path) -> None:
 
 @needs_rtx
 def test_the_parser_itself(session: Session, cli: Callable[..., CompletedProcess[str]]) -> None:
-    found = session.partition("unsupported", method="parser")
+    found = session.torch.partition("unsupported", method="parser")
     assert [(s.runs_on, len(s.operators)) for s in found.segments] == [
         ("tensorrt", 7),
         ("fallback", 1),
         ("tensorrt", 3),
     ]
     assert found.fallbacks[0].source.line == 27
-    assert session.partition(SAMPLES / "attention.onnx").engines == 1
+    assert session.torch.partition(SAMPLES / "attention.onnx").engines == 1
     told = cli("partition", "unsupported", "--method", "parser", "--format", "json")
     assert json.loads(told.stdout)["engines"] == 2
     assert "10 of 11 operators taken by the parser" in cli("partition", "unsupported", "--method", "parser").stdout
@@ -119,7 +119,7 @@ def test_the_parser_itself(session: Session, cli: Callable[..., CompletedProcess
 def test_an_operator_nobody_knows(session: Session, tmp_path: Path) -> None:
     proto = model([node("Nonsense", ["x"], ["y"], "odd", domain="my.own")], [value("x", [1, 4])], [value("y", [1, 4])],
                   domains=["my.own"], infer=False)  # fmt: skip
-    found = session.partition(save(proto, tmp_path / "m.onnx"))
+    found = session.torch.partition(save(proto, tmp_path / "m.onnx"))
     assert found.engines == 0
     assert [o.name for o in found.fallbacks] == ["odd"]
     assert found.fallbacks[0].reason
@@ -131,21 +131,21 @@ def test_an_operator_nobody_knows(session: Session, tmp_path: Path) -> None:
 def test_wrong_use(session: Session, tmp_path: Path) -> None:
     path = save(mlp(), tmp_path / "m.onnx")
     with pytest.raises(ConfigError, match="no method 'magic'"):
-        session.partition(path, method="magic")  # type: ignore[arg-type]
+        session.torch.partition(path, method="magic")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="torch module") as error:
-        session.partition(path, method="torch_tensorrt")
+        session.torch.partition(path, method="torch_tensorrt")
     assert "method='parser'" in str(error.value.hint)
     with pytest.raises(ConfigError, match="no option min_block_size"):
-        session.partition(path, min_block_size=1)
+        session.torch.partition(path, min_block_size=1)
     with pytest.raises(ConfigError, match="no option build"):
-        session.partition(path, method="builder", build=True)
+        session.torch.partition(path, method="builder", build=True)
 
 
 @pytest.mark.skipif(HAS_TORCH_TENSORRT, reason="torch_tensorrt is installed")
 def test_without_torch_tensorrt(session: Session) -> None:
     for call in (
-        lambda: session.partition("residual_block", method="torch_tensorrt"),
-        lambda: session.compile_torch(object(), ()),
+        lambda: session.torch.partition("residual_block", method="torch_tensorrt"),
+        lambda: session.torch.compile(object(), ()),
     ):
         with pytest.raises(CompilerUnavailableError, match="not installed") as error:
             call()
@@ -158,10 +158,10 @@ def test_compile_without_a_gpu(session: Session, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(shim, "installed", lambda: "2.13.0")
     with pytest.raises(CompilerUnavailableError, match="none here") as error:
-        session.compile_torch(object(), ())
-    assert "session.partition" in str(error.value.hint)
+        session.torch.compile(object(), ())
+    assert "session.torch.partition" in str(error.value.hint)
     with pytest.raises(ConfigError, match="no way 'jit'"):
-        session.compile_torch(object(), (), how="jit")
+        session.torch.compile(object(), (), how="jit")
     with pytest.raises(StoreError, match="no file"):
         live.load(tmp_path / "none.pt2")
     (tmp_path / "some.pt2").write_bytes(b"0")
@@ -350,7 +350,7 @@ def test_a_graph_that_is_left_to_pytorch(fake_torch_tensorrt: Any) -> None:
 @pytest.mark.skipif(bool(gpus()), reason="there is a GPU; tests/gpu compiles there")
 class TestPlanned:
     def test_unsupported(self, session: Session, cli: Callable[..., CompletedProcess[str]]) -> None:
-        found = session.partition("unsupported", min_block_size=1)
+        found = session.torch.partition("unsupported", min_block_size=1)
         assert (found.method, found.planned, found.engines) == ("torch_tensorrt", True, 2)
         assert found.unsupported == {"aten._linalg_slogdet.default": 1}
         slogdet = next(o for o in found.fallbacks if "slogdet" in o.op)
@@ -364,7 +364,7 @@ class TestPlanned:
         net = torch.nn.Sequential(
             *[torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()) for _ in range(4)]
         ).train()
-        found = session.partition(net, (torch.ones(2, 8),), shapes={"input": "1x8:2x8:16x8"}, precision="fp16")
+        found = session.torch.partition(net, (torch.ones(2, 8),), shapes={"input": "1x8:2x8:16x8"}, precision="fp16")
         assert (found.engines, found.coverage) == (1, 1.0)
         assert net.training
         assert next(net.parameters()).dtype == torch.float32
@@ -374,15 +374,15 @@ class TestPlanned:
         assert {o.source.scope for o in found.operators} >= {"0.0", "3.1"}
 
     def test_operators_left_to_pytorch(self, session: Session) -> None:
-        found = session.partition("residual_block", torch_executed_ops=["aten.relu.default"], min_block_size=1)
+        found = session.torch.partition("residual_block", torch_executed_ops=["aten.relu.default"], min_block_size=1)
         assert {o.reason for o in found.fallbacks} == {"asked for by torch_executed_ops"}
         assert found.engines == 2
 
     def test_a_target_that_is_none(self, session: Session) -> None:
         with pytest.raises(ConfigError, match="no GPU architecture"):
-            session.partition("residual_block", target="ada")
+            session.torch.partition("residual_block", target="ada")
         with pytest.raises(CompilerUnavailableError, match="none here"):
-            session.partition("residual_block", build=True)
+            session.torch.partition("residual_block", build=True)
 
     def test_both_calls_up_to_the_builder(self) -> None:
         """In a process of its own that is told of a GPU: all of `compile_module` but engines (``dryrun``)."""

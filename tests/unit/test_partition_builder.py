@@ -107,7 +107,7 @@ def test_documents_of_before_are_read() -> None:
 def test_the_builder_says_what_a_build_says(shared: Session, tmp_path: Path, name: str) -> None:
     case = CASES[name]
     file = save(case.proto, tmp_path / f"case_{name.replace(' ', '_')}.onnx")
-    found = shared.partition(file, method="builder", shapes=case.shapes, target="sm89")
+    found = shared.torch.partition(file, method="builder", shapes=case.shapes, target="sm89")
     try:
         shared.build(file, target="sm89", shapes=case.shapes)
         builds = True
@@ -130,7 +130,7 @@ def test_the_builder_says_what_a_build_says(shared: Session, tmp_path: Path, nam
 def test_the_parser_says_no_more_than_it_knows(shared: Session, tmp_path: Path, name: str) -> None:
     case = CASES[name]
     file = save(case.proto, tmp_path / f"case_{name.replace(' ', '_')}.onnx")
-    found = shared.partition(file, method="parser", target="sm89")  # a target is no reason to refuse
+    found = shared.torch.partition(file, method="parser", target="sm89")  # a target is no reason to refuse
     assert {o.name for o in found.fallbacks} == (case.refused if case.by == "parser" else frozenset())
     assert "the builder was not asked" in repr(found)
     assert any("may still refuse" in line for line in found.advice)
@@ -140,27 +140,27 @@ def test_the_parser_says_no_more_than_it_knows(shared: Session, tmp_path: Path, 
 @needs_rtx
 def test_small_models_are_built_without_being_asked_for(session: Session, tmp_path: Path) -> None:
     file = save(nms(), tmp_path / "nms.onnx")
-    found = session.partition(file)
+    found = session.torch.partition(file)
     assert found.method == "builder"
     assert found.engines == 1
-    assert session.engines == []  # nothing that the user built
-    again = session.partition(save(mlp(), tmp_path / "m.onnx"))
+    assert not session.engines  # nothing that the user built
+    again = session.torch.partition(save(mlp(), tmp_path / "m.onnx"))
     assert again.proven
     assert session.build(tmp_path / "m.onnx").cached  # what was built to answer is there
-    blind = session.partition(save(mlp("batch"), tmp_path / "open.onnx"))
+    blind = session.torch.partition(save(mlp("batch"), tmp_path / "open.onnx"))
     assert blind.method == "parser"
     assert "has no shape" in blind.notes[0]
     with pytest.raises(ConfigError) as error:
-        session.partition(tmp_path / "open.onnx", method="builder")
+        session.torch.partition(tmp_path / "open.onnx", method="builder")
     assert error.value.details["shapes"] == {"x": "1x8"}
-    assert session.partition(tmp_path / "open.onnx", shapes={"x": "2x8"}).method == "builder"
+    assert session.torch.partition(tmp_path / "open.onnx", shapes={"x": "2x8"}).method == "builder"
 
 
 @needs_rtx
 def test_the_precision_is_that_of_the_build(session: Session, tmp_path: Path) -> None:
     file = save(attention(), tmp_path / "a.onnx")
-    assert session.partition(file, method="builder").coverage < 1
-    half = session.partition(file, method="builder", precision="fp16")
+    assert session.torch.partition(file, method="builder").coverage < 1
+    half = session.torch.partition(file, method="builder", precision="fp16")
     assert half.coverage == 1.0
     assert half.settings["precision"] == "fp16"
 
@@ -179,7 +179,7 @@ def after_nms(op: str, *, more: Sequence[str] = (), **attributes: object) -> onn
 
 @needs_rtx
 def test_what_comes_after_a_refused_node_is_built(session: Session, tmp_path: Path) -> None:
-    found = session.partition(save(after_nms("Relu"), tmp_path / "m.onnx"), method="builder")
+    found = session.torch.partition(save(after_nms("Relu"), tmp_path / "m.onnx"), method="builder")
     assert found.proven
     assert [(s.runs_on, len(s.operators)) for s in found.segments] == [
         ("tensorrt", 1),
@@ -191,7 +191,7 @@ def test_what_comes_after_a_refused_node_is_built(session: Session, tmp_path: Pa
 @needs_rtx
 def test_what_can_not_be_asked_about_alone_is_not_promised(session: Session, tmp_path: Path) -> None:
     """The Reshape fits 100 picked rows, and not the number of them that stands in: it is not to blame."""
-    found = session.partition(save(after_nms("Reshape", more=["hundred"]), tmp_path / "m.onnx"), method="builder")
+    found = session.torch.partition(save(after_nms("Reshape", more=["hundred"]), tmp_path / "m.onnx"), method="builder")
     assert [o.name for o in found.fallbacks] == ["/nms/NonMaxSuppression"]
     assert not found.proven
     assert "at least 1 of 4" in repr(found)
@@ -206,11 +206,11 @@ def test_a_refusal_that_names_no_node_is_searched(
     proto = nms()
     proto.graph.node.insert(0, node("Neg", ["b1"], ["b0"], "neg"))
     proto.graph.input[0].name = "b1"
-    found = session.partition(save(proto, tmp_path / "m.onnx"))
+    found = session.torch.partition(save(proto, tmp_path / "m.onnx"))
     assert [o.name for o in found.fallbacks] == ["/nms/NonMaxSuppression"]
     assert "the 2 nodes before it build" in found.fallbacks[0].reason
     monkeypatch.setattr(by_builder, "QUICK_NODES", 1)
-    blind = session.partition(tmp_path / "m.onnx", method="builder")
+    blind = session.torch.partition(tmp_path / "m.onnx", method="builder")
     assert blind.coverage == 0.0
     assert "does not say which" in repr(blind)
 

@@ -38,7 +38,7 @@ def documents(session: Session) -> list[dict[str, Any]]:
     engine = session.build("residual_block", compiler="fake")
     profiles.measure(engine)
     inspected = trtexec.inspect(ROOT / "tests" / "data" / "inspector" / "trt10.json")
-    plans = [engine.plan, session.engine(engine.key).measured, inspected]
+    plans = [engine.plan, session.engines.find(engine.key).measured, inspected]
     return [json.loads(plan.to_json()) for plan in plans]
 
 

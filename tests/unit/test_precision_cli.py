@@ -105,11 +105,11 @@ def test_audit(cli, tmp_path: Path) -> None:
 
 def test_a_session_keeps_what_it_quantized(session: Session, tmp_path: Path) -> None:
     save(mlp(), tmp_path / "mlp.onnx")
-    low = session.quantize(tmp_path / "mlp.onnx", "random:8", to="int8")
+    low = session.precision.quantize(tmp_path / "mlp.onnx", "random:8", to="int8")
     assert low.name == "mlp-int8"
     assert set(session.models) == {"mlp", "mlp-int8"}
-    assert session.model("mlp-int8").origin["scheme"]["to"] == "int8"
-    assert {"mm1", "act", "mm2"} <= set(session.model("mlp-int8").provenance) | {n.id for n in low.graph.nodes}
+    assert session.models["mlp-int8"].origin["scheme"]["to"] == "int8"
+    assert {"mm1", "act", "mm2"} <= set(session.models["mlp-int8"].provenance) | {n.id for n in low.graph.nodes}
 
 
 def test_migrate(cli) -> None:
@@ -151,10 +151,10 @@ def test_a_check_of_a_model_with_an_open_shape(cli, tmp_path: Path, session: Ses
     path = save(mlp(batch="n"), tmp_path / "open.onnx")
     done = cli("cast", path, "--to", "fp16", "--check", "random:4", "--shape", "x=2x8", "-o", tmp_path / "o.onnx")
     assert done.returncode == 0, done.stderr
-    low = session.cast(path, check="random:4", shapes={"x": "2x8"}, limit=1)
+    low = session.precision.cast(path, check="random:4", shapes={"x": "2x8"}, limit=1)
     assert [w for w in low.origin["warnings"] if "random numbers" not in w] == []
-    low = session.quantize(path, "random:8", shapes={"x": "2x8"})
-    found = session.accuracy(low, "random:8", shapes={"x": "1x8:2x8:4x8"}, limit=2)
+    low = session.precision.quantize(path, "random:8", shapes={"x": "2x8"})
+    found = session.precision.accuracy(low, "random:8", shapes={"x": "1x8:2x8:4x8"}, limit=2)
     assert found.samples == 4
 
 

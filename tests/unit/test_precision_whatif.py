@@ -132,7 +132,7 @@ def test_lists_say_which_nodes_a_cast_leaves(options: dict, wide: set[str], sess
     import onnxruntime as ort
 
     exact = session.add(save(net(), tmp_path / "net.onnx"))
-    low = session.cast(exact, "fp16", **options)
+    low = session.precision.cast(exact, "fp16", **options)
     assert low.name == "net-fp16"
     made = onnx.shape_inference.infer_shapes(onnx.load(low.path), strict_mode=True)
     types = {v.name: v.type.tensor_type.elem_type for v in (*made.graph.value_info, *made.graph.output)}
@@ -145,17 +145,17 @@ def test_lists_say_which_nodes_a_cast_leaves(options: dict, wide: set[str], sess
     given = x if io == TensorProto.FLOAT else x.astype(np.float16)
     got = ort.InferenceSession(str(low.path)).run(None, {"x": given})[0]
     assert np.abs(got.astype(np.float32) - want).max() <= 2e-3 * np.abs(want).max()
-    assert session.cast(exact, "fp16", **options).path == low.path  # kept
+    assert session.precision.cast(exact, "fp16", **options).path == low.path  # kept
 
 
 def test_a_list_that_names_nothing_is_refused(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
     with pytest.raises(ModelError, match=r"No node of net matches 'convx\*'"):
-        session.cast(exact, keep="convx*")
+        session.precision.cast(exact, keep="convx*")
     with pytest.raises(ModelError, match="no operation 'Softmax'"):
-        session.cast(exact, keep_ops=["Softmax"])
+        session.precision.cast(exact, keep_ops=["Softmax"])
     with pytest.raises(ConfigError, match="fp16 or bf16"):
-        session.cast(exact, "int8")
+        session.precision.cast(exact, "int8")
 
 
 # --- data ---------------------------------------------------------------------------------------------
@@ -189,56 +189,56 @@ def test_what_lies_beyond_a_range_is_counted() -> None:
 
 def test_a_calibration_by_itself_is_that_of_quantize(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
-    found = session.calibrate(exact, DATA)
+    found = session.precision.calibrate(exact, DATA)
     assert list(found.tensors) == ["x", "r1", "f"]
     assert found.tensors["x"].amax == pytest.approx(float(np.abs(DATA["x"]).max()))
-    low = session.quantize(exact, DATA)
+    low = session.precision.quantize(exact, DATA)
     name = low.origin["calibration"]
     kept = list((session.store.path / "calibrations").glob("*.json"))
     assert [f.stem for f in kept] == [name]  # one cache for both
-    assert session.original(low).path == exact.path
-    again = session.requantize("net-int8", keep=["conv1"])
+    assert session.models.original(low).path == exact.path
+    again = session.precision.requantize("net-int8", keep=["conv1"])
     assert again.name == "net-int8-mixed"
     assert set(again.origin["quantized"]) == set(low.origin["quantized"]) - {"conv1"}
     assert again.origin["ranges"]["f"] == low.origin["ranges"]["f"]
     with pytest.raises(ConfigError, match="no ranges"):
-        session.calibrate(exact, DATA, to="int4")
+        session.precision.calibrate(exact, DATA, to="int4")
     with pytest.raises(ModelError, match="quantized already"):
-        session.calibrate(low, DATA)
+        session.precision.calibrate(low, DATA)
     with pytest.raises(ModelError, match="was not made by"):
-        session.original(exact)
-    session.remove("net")
+        session.models.original(exact)
+    session.models.remove("net")
     with pytest.raises(ModelError, match="not in session"):
-        session.original("net-int8")
+        session.models.original("net-int8")
 
 
 def test_requantize_needs_no_calibration_that_is_gone(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
-    low = session.quantize(exact, DATA)
-    whole = session.requantize(low, keep=["conv1"])
+    low = session.precision.quantize(exact, DATA)
+    whole = session.precision.requantize(low, keep=["conv1"])
     for file in (session.store.path / "calibrations").glob("*.json"):
         file.unlink()
-    again = session.requantize(low, keep=["conv1"], name="again")
+    again = session.precision.requantize(low, keep=["conv1"], name="again")
     assert again.origin["ranges"] == whole.origin["ranges"]
     assert again.origin["quantized"] == whole.origin["quantized"]
     weights = [stored(model) for model in (whole, again)]
     assert weights[0].keys() == weights[1].keys()
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert session.requantize(again, keep=["fc"]).origin["quantized"] == ["conv2"]  # and of that once more
+    assert session.precision.requantize(again, keep=["fc"]).origin["quantized"] == ["conv2"]  # and of that once more
     with pytest.raises(CalibrationError, match="only the ranges by entropy") as info:
-        session.requantize(low, keep=["conv1"], method="minmax")
+        session.precision.requantize(low, keep=["conv1"], method="minmax")
     assert "give data" in str(info.value.hint)
     silent = replace(low, origin={**low.origin, "ranges": {}})
     with pytest.raises(CalibrationError, match="does not tell its ranges") as info:
-        session.requantize(silent, keep=["conv1"])
-    assert "session.quantize(model, data" in str(info.value.hint)
+        session.precision.requantize(silent, keep=["conv1"])
+    assert "session.precision.quantize(model, data" in str(info.value.hint)
 
 
 def test_requantize_takes_the_ranges_that_tensorrts_own_cache_gave(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
-    cache = TensorRTCache.of(session.calibrate(exact, DATA)).save(tmp_path / "entropy.cache")
-    low = session.quantize(exact, cache)
-    again = session.requantize(low, keep=["conv1"])
+    cache = TensorRTCache.of(session.precision.calibrate(exact, DATA)).save(tmp_path / "entropy.cache")
+    low = session.precision.quantize(exact, cache)
+    again = session.precision.requantize(low, keep=["conv1"])
     assert again.origin["quantized"] == ["conv2", "fc"]
     assert again.origin["ranges"] == {name: low.origin["ranges"][name] for name in again.origin["ranges"]}
 
@@ -274,12 +274,12 @@ def test_measured_errors_are_those_of_the_outputs(session: Session, tmp_path: Pa
     import onnxruntime as ort
 
     exact = session.add(save(net(), tmp_path / "net.onnx"))
-    low = session.quantize(exact, DATA, rest="fp32")
+    low = session.precision.quantize(exact, DATA, rest="fp32")
     engine = session.build(low, compiler="fake")
     assert engine.errors is None
     heard: list[str] = []
     stop = session.events.subscribe(lambda e: heard.append(e.kind))
-    found = session.accuracy(engine, DATA)
+    found = session.precision.accuracy(engine, DATA)
     stop()
     assert "errors-added" in heard
     options = ort.SessionOptions()
@@ -311,8 +311,8 @@ def test_a_budget_that_nothing_meets_is_refused(budget: Any, metric: str, said: 
 
 
 def test_one_node_may_be_kept_by_its_name(session: Session, tmp_path: Path) -> None:
-    low = session.quantize(save(net(), tmp_path / "net.onnx"), DATA)
-    again = session.requantize(low, keep="conv1")
+    low = session.precision.quantize(save(net(), tmp_path / "net.onnx"), DATA)
+    again = session.precision.requantize(low, keep="conv1")
     assert set(again.origin["quantized"]) == set(low.origin["quantized"]) - {"conv1"}
 
 
@@ -320,9 +320,9 @@ def test_one_precision_may_be_asked_for_alone(session: Session, tmp_path: Path) 
     model = save(net(), tmp_path / "net.onnx")
     for asked in ("int4", {"to": "int4"}, Scheme(to="int4")):
         with pytest.raises(ConfigError, match="no target smx"):
-            raise session.what_if(model, asked, target="smx", errors=False)["int4"].problem or AssertionError
+            raise session.precision.what_if(model, asked, target="smx", errors=False)["int4"].problem or AssertionError
     with pytest.raises(ConfigError, match="no precision 'int9'"):
-        session.what_if(model, "int9")
+        session.precision.what_if(model, "int9")
 
 
 def test_variants_of_other_patterns_have_models_of_other_names() -> None:

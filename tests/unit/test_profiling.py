@@ -40,7 +40,7 @@ def test_a_profile_is_kept_with_the_engine_and_told(session: Session, pretended:
     assert (engine.profile, engine.profiles) == (None, [])
     assert engine.measured == engine.plan
     x = np.ones((1, 64, 56, 56), "float32")
-    found = session.profile(engine, inputs={"x": x}, reference=False, duration_ms=5.0)
+    found = session.measure.profile(engine, inputs={"x": x}, reference=False, duration_ms=5.0)
     assert found["sums"] == {"x": float(x.sum())}
     assert found["duration_ms"] == 5.0
     assert found["reference"] is None
@@ -48,12 +48,12 @@ def test_a_profile_is_kept_with_the_engine_and_told(session: Session, pretended:
     assert [e.data for e in session.events if e.kind == "profile-added"] == [
         {"engine": engine.key, "model": engine.model}
     ]
-    session.profile()  # of the current engine, against the model as it was written
+    session.measure.profile()  # of the current engine, against the model as it was written
     assert len(engine.profiles) == 2
     assert engine.profile is not None
     assert Path(engine.profile["reference"]) == Path(BLOCK)
-    other = Session.import_(session.export(tmp_path / "all.zip"), "copy", store=tmp_path / "elsewhere")
-    assert other.engine().profiles == engine.profiles
+    other = Session.from_archive(session.files.export(tmp_path / "all.zip"), "copy", store=tmp_path / "elsewhere")
+    assert other.engines[-1].profiles == engine.profiles
 
 
 def test_bfloat16_inputs_and_numpy_batches(session: Session, pretended: None, tmp_path: Path) -> None:
@@ -61,17 +61,17 @@ def test_bfloat16_inputs_and_numpy_batches(session: Session, pretended: None, tm
 
     engine = session.build(BLOCK, compiler="fake")
     with pytest.raises(ConfigError, match="No batch size"):
-        session.profile(engine, batches=[0])
+        session.measure.profile(engine, batches=[0])
     half = np.full((1, 64, 56, 56), 1.5, ml_dtypes.bfloat16)
     given = {"x": half, "reference": False, "batches": [np.int64(8)]}
-    assert session.profile(engine, inputs={"x": given.pop("x")}, **given)["batches"] == [8]
+    assert session.measure.profile(engine, inputs={"x": given.pop("x")}, **given)["batches"] == [8]
     np.savez(tmp_path / "half.npz", x=half)
     assert read_arrays(str(tmp_path / "half.npz"))["x"].dtype == ml_dtypes.bfloat16
 
 
 def test_the_reference_of_a_cast_engine_is_the_model_as_written(session: Session, pretended: None) -> None:
     engine = session.build(BLOCK, compiler="fake", precision="fp16")
-    assert Path(session.profile(engine)["reference"]) == Path(BLOCK)
+    assert Path(session.measure.profile(engine)["reference"]) == Path(BLOCK)
     assert engine.source().path != Path(BLOCK)
 
 
@@ -79,20 +79,20 @@ def test_the_reference_of_a_cast_engine_is_the_model_as_written(session: Session
 def test_a_file_that_is_not_there(session: Session, pretended: None, which: str) -> None:
     session.build(BLOCK, compiler="fake")
     with pytest.raises(ConfigError, match=r"There is no file nowhere\.npz"):
-        session.profile(**{which: "nowhere.npz"})
+        session.measure.profile(**{which: "nowhere.npz"})
 
 
 def test_shapes_as_a_build_takes_them(session: Session, pretended: None) -> None:
     session.build(BLOCK, compiler="fake")
     given = {"x": "4x3x8x8", "y": "1x2:2x2:8x2", "z": [5, 6]}
-    assert session.profile(shapes=given)["shapes"] == {"x": [4, 3, 8, 8], "y": [2, 2], "z": [5, 6]}
+    assert session.measure.profile(shapes=given)["shapes"] == {"x": [4, 3, 8, 8], "y": [2, 2], "z": [5, 6]}
     with pytest.raises(ConfigError, match="is not understood"):
-        session.profile(shapes={"x": "many"})
+        session.measure.profile(shapes={"x": "many"})
 
 
 def test_a_profile_of_another_engine_is_refused(session: Session, pretended: None) -> None:
     engine = session.build(BLOCK, compiler="fake")
-    session.profile(engine)
+    session.measure.profile(engine)
     (file,) = (engine.folder / "profiles").glob("*.json")
     file.write_text(
         '{"layer_iterations": 1, "layers": [{"name": "x", "mean_ms": 1, "median_ms": 1}], "latency": {"plain": {"mean_ms": 1}},'
@@ -109,10 +109,10 @@ def test_without_a_gpu_it_says_so(session: Session, no_job: None) -> None:
     with pytest.raises(
         CompilerUnavailableError, match="tensorrt_rtx can't profile engines here: it needs an NVIDIA GPU"
     ):
-        session.profile()
+        session.measure.profile()
     with pytest.raises(CompilerUnavailableError, match="tensorrt_rtx can't run engines here: it needs an NVIDIA GPU"):
         engine.open()
-    assert session.engine().profiles == []
+    assert session.engines[-1].profiles == []
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def test_what_a_compiler_cant_do_is_refused_before_anything_is_started(
     engine = session.build(BLOCK, compiler="fake")
     x = {"x": np.ones((1, 64, 56, 56), "float32")}
     asked: list[tuple[str, Callable[[], Any]]] = [
-        ("profile", session.profile), ("profile", lambda: session.start_profile(engine)), ("run", engine.open),
+        ("profile", session.measure.profile), ("profile", lambda: session.measure.start_profile(engine)), ("run", engine.open),
         ("run", lambda: engine.run(x)), ("refit", lambda: engine.refit({}, tmp_path / "new")),
-        ("profile", lambda: session.dynamic_overhead(BLOCK, compiler="fake", shapes={"x": "1x64x56x56:2x64x56x56:4x64x56x56"})),
+        ("profile", lambda: session.measure.dynamic(BLOCK, compiler="fake", shapes={"x": "1x64x56x56:2x64x56x56:4x64x56x56"})),
     ]  # fmt: skip
     for what, call in asked:
         with pytest.raises(CompilerUnavailableError, match=f"fake can't {what} engines here: the fake") as info:
@@ -161,7 +161,7 @@ def test_what_would_make_a_compiler_able_is_the_hint(monkeypatch: pytest.MonkeyP
 
 def test_what_a_dynamic_shape_costs(session: Session, pretended: None, tmp_path: Path) -> None:
     model = save(mlp(batch="n"), tmp_path / "mlp.onnx")
-    found = session.dynamic_overhead(
+    found = session.measure.dynamic(
         str(model), compiler="fake", shapes={"x": "1x8:4x8:16x8"}, measure={"duration_ms": 1.0}
     )
     assert found["shapes"] == {"x": [4, 8]}
@@ -177,7 +177,7 @@ def test_what_a_dynamic_shape_costs(session: Session, pretended: None, tmp_path:
     assert found["fallback"]["engine"] == found["dynamic"]["engine"]
     assert not any("specialization" in found[which] for which in ("fixed", "dynamic", "fallback"))
     with pytest.raises(ConfigError, match="no range of shapes"):
-        session.dynamic_overhead(str(model), compiler="fake", shapes={"x": "4x8"})
+        session.measure.dynamic(str(model), compiler="fake", shapes={"x": "4x8"})
 
 
 # --- where an engine runs --------------------------------------------------------------------------------
@@ -235,9 +235,9 @@ def test_rebuilding_here(session: Session, monkeypatch: pytest.MonkeyPatch) -> N
     assert isinstance(engine, Engine)
     findings = engine.compatibility()
     assert [f.what for f in findings] == ["compiler", "version", "platform"]
-    again = session.rebuild(engine)
+    again = session.engines.rebuild(engine)
     assert again.key == engine.key  # nothing here is otherwise: it is found ready made
     assert again.cached
     monkeypatch.setattr(compatibility, "gpus", lambda: (Gpu("Card", "sm89", 1, "580"),))
-    assert session.rebuild(engine).config.target == "current"
-    assert session.rebuild(engine, precision="fp32").config.precision == "fp32"
+    assert session.engines.rebuild(engine).config.target == "current"
+    assert session.engines.rebuild(engine, precision="fp32").config.precision == "fp32"

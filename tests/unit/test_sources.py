@@ -47,7 +47,7 @@ def test_a_file_that_a_model_names_is_not_read(
     session.build(path, compiler="fake")
     page = session.report(tmp_path / "r.html")
     assert b"secret 5" not in page.read_bytes()
-    assert session.model("m").provenance  # file and line are known all the same
+    assert session.models["m"].provenance  # file and line are known all the same
 
 
 def test_files_below_a_folder_that_the_user_named_are_read_and_stay_out_of_reports(
@@ -137,7 +137,7 @@ def test_a_module_shows_its_lines_after_its_file_is_gone(
     model = session.add(module, inputs=(torch.ones(2, 3),), name="net")
     (tmp_path / "net_of_sources.py").unlink()
     assert (model.path.parent / "model.sources.json").is_file()
-    lens = Lens.of_model(session.model("net"))
+    lens = Lens.of_model(session.models["net"])
     assert lens.graph is not None
     (node,) = [n.id for n in lens.graph.nodes if n.op == "Relu"]
     for each in (lens, lens.for_report()):  # it is the user's own, and was kept on purpose

@@ -56,9 +56,9 @@ def test_add_build_and_find_again(session: Session, small: Path) -> None:
     session.close()
     later = Session("test")
     assert [e.key for e in later.engines] == [engine.key]
-    assert later.plan() == engine.plan
-    assert later.engine(engine.id).key == engine.key
-    assert later.to_frame()["model"].tolist() == ["small"]
+    assert later.engines[-1].plan == engine.plan
+    assert later.engines.find(engine.id).key == engine.key
+    assert later.engines.to_frame()["model"].tolist() == ["small"]
     assert "test" in later.store.sessions()
     later.close()
 
@@ -66,11 +66,11 @@ def test_add_build_and_find_again(session: Session, small: Path) -> None:
 def test_engines_by_name_or_position_that_do_not_exist(session: Session) -> None:
     for key in (-1, 0, "abc"):
         with pytest.raises(StoreError):
-            session.engine(key)
+            session.engines.find(key)
     with pytest.raises(StoreError, match="no model"):
-        session.model("nope")
+        session.models["nope"]
     with pytest.raises(StoreError, match="no model"):
-        session.remove("nope")
+        session.models.remove("nope")
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "x" * 101, "ü", "a\n"])
@@ -115,15 +115,15 @@ def test_a_failed_build_leaves_the_session_unharmed(session: Session, small: Pat
         session.build("small", **FAKE, flags=("crash",))
     with pytest.raises(StoreError, match="disk is full"):
         session.build("small", **FAKE, flags=("full",))
-    assert session.engines == []
-    assert session.builds == []
+    assert not session.engines
+    assert session.engines.running == []
     assert [e.data["status"] for e in session.events if e.kind == "build-failed"] == ["failed"] * 3
     assert session.build("small", **FAKE).plan.layers
     assert list((session.store.path / "tmp").iterdir()) == []
 
 
 def test_a_worker_killed_in_the_middle(session: Session, small: Path) -> None:
-    build = session.start_build(small, **FAKE, flags=("hang",))
+    build = session.engines.start(small, **FAKE, flags=("hang",))
     assert wait_for(lambda: build.progress)
     assert build.pid is not None
     os.kill(build.pid, 9)
@@ -135,7 +135,7 @@ def test_a_worker_killed_in_the_middle(session: Session, small: Path) -> None:
 
 def test_cancel_a_build(session: Session, small: Path) -> None:
     seen: list[str] = []
-    build = session.start_build(small, **FAKE, flags=("hang",))
+    build = session.engines.start(small, **FAKE, flags=("hang",))
     build.on_change(lambda b: seen.append(b.status))
     assert wait_for(lambda: build.progress)
     build.cancel()
@@ -143,18 +143,18 @@ def test_cancel_a_build(session: Session, small: Path) -> None:
         build.result(20)
     assert build.status == seen[-1] == "cancelled"
     assert [e.kind for e in session.events][-1] == "build-failed"
-    assert session.builds == []
+    assert session.engines.running == []
 
 
 def test_closing_a_session_cancels_its_builds(small: Path) -> None:
     session = Session("closing")
-    build = session.start_build(small, **FAKE, flags=("hang",))
+    build = session.engines.start(small, **FAKE, flags=("hang",))
     assert wait_for(lambda: build.progress)
     session.close()
     with pytest.raises(CancelledError):
         build.result(20)
     with pytest.raises(StoreError):
-        _ = session.models
+        _ = list(session.models)
 
 
 def test_a_time_limit(session: Session, small: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_time_limit(session: Session, small: Path) -> None:
 
 
 def test_a_listener_of_a_build_that_raises_does_not_fail_the_build(session: Session, small: Path) -> None:
-    build = session.start_build(small, **FAKE)
+    build = session.engines.start(small, **FAKE)
     build.on_change(lambda b: 1 / 0)
     assert build.result(20).plan.layers
     assert wait_for(lambda: session.engines)
@@ -184,7 +184,7 @@ def test_a_listener_may_build_and_wait(session: Session, small: Path) -> None:
 
     def listener(event: Event) -> None:
         if event.kind == "model-added":
-            build = session.start_build(event.data["model"], **FAKE)
+            build = session.engines.start(event.data["model"], **FAKE)
             built.append(build.result(20).key)
 
     session.events.subscribe(listener)
@@ -359,9 +359,9 @@ def test_processes_that_want_the_same_engine_share_one_build(tmp_path: Path, sma
 
 def test_cancel_while_another_process_builds_the_same(session: Session, small: Path, home: Path) -> None:
     other = Session("other")
-    hanging = other.start_build(small, **FAKE, flags=("hang",))
+    hanging = other.engines.start(small, **FAKE, flags=("hang",))
     assert wait_for(lambda: hanging.progress)
-    waiting = session.start_build(small, **FAKE, flags=("hang",))
+    waiting = session.engines.start(small, **FAKE, flags=("hang",))
     assert wait_for(lambda: "waiting" in waiting.message)
     waiting.cancel()
     with pytest.raises(CancelledError):
@@ -374,9 +374,9 @@ def test_cancel_while_another_process_builds_the_same(session: Session, small: P
 
 def test_the_one_who_waits_takes_over_when_the_other_gives_up(session: Session, small: Path) -> None:
     other = Session("other")
-    hanging = other.start_build(small, **FAKE, flags=("hang",))
+    hanging = other.engines.start(small, **FAKE, flags=("hang",))
     assert wait_for(lambda: hanging.progress)
-    waiting = session.start_build(small, **FAKE, flags=("hang",))
+    waiting = session.engines.start(small, **FAKE, flags=("hang",))
     assert wait_for(lambda: "waiting" in waiting.message)
     hanging.cancel()
     assert wait_for(lambda: waiting.progress and waiting.progress[0].phase == "Hanging")
@@ -511,9 +511,9 @@ def test_an_archive_round_trip(session: Session, small: Path, tmp_path: Path) ->
     session.add(big, name="ext")
     built = [session.build("small", **FAKE), session.build("ext", **FAKE)]
     session.selection = "mm2"
-    path = session.export(tmp_path / "out.wbs")
+    path = session.files.export(tmp_path / "out.wbs")
     assert not list(tmp_path.glob("*.part"))
-    other = Session.import_(path, store=tmp_path / "elsewhere")
+    other = Session.from_archive(path, store=tmp_path / "elsewhere")
     assert other.name == "test"
     assert set(other.models) == {"small", "ext"}
     assert all(e.key.startswith("imported-") and e.archive == "out.wbs" for e in other.engines)
@@ -524,7 +524,7 @@ def test_an_archive_round_trip(session: Session, small: Path, tmp_path: Path) ->
         again = other.build(name, **FAKE)
         assert (again.cached, again.key) == (False, engine.key)
         assert other.models[name].path.name == "model.onnx"  # as all that the store makes itself
-    again = Session.import_(path, "copy", store=tmp_path / "elsewhere")  # twice, under another name
+    again = Session.from_archive(path, "copy", store=tmp_path / "elsewhere")  # twice, under another name
     assert set(again.models) == {"small", "ext"}
     for made in (other, again):
         made.close()
@@ -536,8 +536,8 @@ def test_a_model_that_the_store_already_has_under_another_file_name(session: Ses
     shutil.copyfile(session.models["proto"].path, copy)
     other = Session("second")
     other.add(copy)
-    path = other.export(tmp_path / "out.wbs")
-    third = Session.import_(path, "third")
+    path = other.files.export(tmp_path / "out.wbs")
+    third = Session.from_archive(path, "third")
     assert third.build("copy", **FAKE).plan.layers
     for made in (other, third):
         made.close()
@@ -548,10 +548,10 @@ def test_a_model_of_two_names_is_in_the_archive_once(session: Session, small: Pa
     copy = tmp_path / "copy.onnx"
     shutil.copyfile(small, copy)
     session.add(copy, name="second")
-    path = session.export(tmp_path / "out.wbs")
+    path = session.files.export(tmp_path / "out.wbs")
     with zipfile.ZipFile(path) as archive:
         assert sum(name.startswith("models/") for name in archive.namelist()) == 1
-    other = Session.import_(path, store=tmp_path / "elsewhere")
+    other = Session.from_archive(path, store=tmp_path / "elsewhere")
     assert set(other.models) == {"small", "second"}
     assert all(model.path.is_file() for model in other.models.values())
     other.close()
@@ -561,14 +561,14 @@ def test_export_of_a_model_whose_file_is_gone(session: Session, small: Path, tmp
     session.add(small)
     small.unlink()
     with pytest.raises(StoreError, match="is gone"):
-        session.export(tmp_path / "out.wbs")
+        session.files.export(tmp_path / "out.wbs")
     assert not list(tmp_path.glob("out*"))
 
 
 @pytest.fixture
 def archive(session: Session, small: Path, tmp_path: Path) -> Path:
     session.build(small, **FAKE)
-    return session.export(tmp_path / "good.wbs")
+    return session.files.export(tmp_path / "good.wbs")
 
 
 def rewritten(source: Path, target: Path, change: object) -> Path:
@@ -588,7 +588,7 @@ def test_an_archive_that_would_write_elsewhere_is_refused(archive: Path, tmp_pat
     with zipfile.ZipFile(archive, "a") as file:
         file.writestr(name, "evil")
     with pytest.raises(StoreError, match="unsafe"):
-        Session.import_(archive, store=tmp_path / "elsewhere")
+        Session.from_archive(archive, store=tmp_path / "elsewhere")
     assert not list(tmp_path.rglob("evil.txt"))
 
 
@@ -602,7 +602,7 @@ EVIL = {
     "text engines": lambda h: h.update(engines="abc"),
     "session name": lambda h: h.update(name="../../x"),
     "selection": lambda h: h.update(selection=None),
-    "later format": lambda h: h.update(format="workbench.session.session/9"),
+    "later format": lambda h: h.update(format="workbench.session/9"),
 }
 
 
@@ -613,7 +613,7 @@ def test_an_archive_whose_contents_lie(archive: Path, tmp_path: Path, kind: str)
     (victim / "build.json").write_text("{}")
     bad = rewritten(archive, tmp_path / "bad.wbs", EVIL[kind])
     with pytest.raises(StoreError):
-        Session.import_(bad, store=tmp_path / "elsewhere" / "home")
+        Session.from_archive(bad, store=tmp_path / "elsewhere" / "home")
     assert (victim / "build.json").is_file()
     assert Store(tmp_path / "elsewhere" / "home").sessions() == []
 
@@ -626,17 +626,17 @@ def test_a_damaged_archive_is_refused_wherever_the_damage_is(archive: Path, tmp_
         data[place] ^= 0xFF
         bad.write_bytes(data)
         with contextlib.suppress(StoreError):  # a few bytes, such as times, carry nothing
-            Session.import_(bad, store=tmp_path / "elsewhere").close()
+            Session.from_archive(bad, store=tmp_path / "elsewhere").close()
     for length in (0, 10, len(whole) // 2, len(whole) - 5):
         bad.write_bytes(whole[:length])
         with pytest.raises(StoreError):
-            Session.import_(bad, store=tmp_path / "elsewhere")
+            Session.from_archive(bad, store=tmp_path / "elsewhere")
 
 
 def test_something_that_is_no_archive(tmp_path: Path, small: Path) -> None:
     for path in (small, tmp_path / "absent.wbs", tmp_path):
         with pytest.raises(StoreError):
-            Session.import_(path)
+            Session.from_archive(path)
 
 
 def test_delete(session: Session, small: Path) -> None:
@@ -684,7 +684,7 @@ def test_a_damaged_plan_is_made_again_from_the_record(session: Session, text: st
     engine = session.build("conv_bn_relu", compiler="fake")
     good = engine.plan.to_json()
     (engine.folder / "plan.json").write_text(text, errors="surrogatepass")
-    assert session.engine(engine.key).plan.to_json() == good  # looked at: the file stays as it is
+    assert session.engines.find(engine.key).plan.to_json() == good  # looked at: the file stays as it is
     again = session.build("conv_bn_relu", compiler="fake")
     assert again.cached
     assert again.plan.to_json() == good == (engine.folder / "plan.json").read_text()
@@ -703,12 +703,15 @@ def test_a_plan_whose_record_is_damaged_too_is_an_error(session: Session) -> Non
     engine = session.build("conv_bn_relu", compiler="fake")
     (engine.folder / "plan.json").write_text("{}")
     (engine.folder / "record.json").write_text('{"layers": 3}')
-    for attempt in (lambda: session.engine(engine.key).plan, lambda: session.build("conv_bn_relu", compiler="fake")):
+    for attempt in (
+        lambda: session.engines.find(engine.key).plan,
+        lambda: session.build("conv_bn_relu", compiler="fake"),
+    ):
         with pytest.raises(StoreError) as told:
             attempt()
         assert told.value.code == "damaged"
     with pytest.raises(StoreError):
-        _ = session.engine(engine.key).record
+        _ = session.engines.find(engine.key).record
 
 
 def test_an_engine_whose_model_was_changed_keeps_its_plan(session: Session, small: Path) -> None:
@@ -717,7 +720,7 @@ def test_an_engine_whose_model_was_changed_keeps_its_plan(session: Session, smal
     save(chain(["a", "b"]), small)
     (engine.folder / "plan.json").write_text("{}")
     with pytest.raises(StoreError) as told:
-        _ = session.engine(engine.key).plan
+        _ = session.engines.find(engine.key).plan
     assert told.value.code == "damaged"
 
 
@@ -760,9 +763,9 @@ def test_a_build_that_this_store_did_not_make_is_not_found(session: Session, sma
     assert session.build(small, **FAKE).cached
     shutil.rmtree(mine.folder)
     shutil.copytree(theirs.folder, mine.folder)
-    assert session.engines == []
+    assert not session.engines
     with pytest.raises(StoreError) as told:
-        session.engine(mine.key)
+        session.engines.find(mine.key)
     assert told.value.code == "foreign-build"
     other.close()
 
@@ -817,11 +820,11 @@ def test_newest_is_by_number_when_the_clock_is_set_back(
     session.add(save(chain(["a", "b"]), small.with_name("b.onnx")), name="second")
     two = session.build("second", **FAKE)
     assert list(session.models) == ["first", "second"]
-    assert session.engine().key == two.key
+    assert session.engines[-1].key == two.key
     assert [e.key for e in session.engines] == [one.key, two.key]
-    session.current = None
-    assert session.current is not None
-    assert session.current.key == two.key
+    session.engines.current = None
+    assert session.engines.current is not None
+    assert session.engines.current.key == two.key
 
 
 def test_a_failed_build_keeps_its_log_and_says_where(session: Session, small: Path) -> None:
@@ -832,17 +835,17 @@ def test_a_failed_build_keeps_its_log_and_says_where(session: Session, small: Pa
     assert str(log) in str(told.value)
     with pytest.raises(WorkerCrashedError):
         session.build(small, **FAKE, flags=("crash",))
-    crash, fail = session.failures
+    crash, fail = session.engines.failures
     assert (fail.model, fail.code, fail.config.options.flags, fail.folder) == ("small", "build", ("fail",), log.parent)
     assert (crash.code, crash.config.options.flags) == ("worker-crashed", ("crash",))
     assert fail.log == log.read_text()
     request = json.loads((fail.folder / "request.json").read_text())
     assert request["config"] == fail.config.to_dict()
-    assert request["model"]["sha256"] == session.model("small").sha256(session.store)
+    assert request["model"]["sha256"] == session.models["small"].sha256(session.store)
     assert json.loads((fail.folder / "error.json").read_text())["message"] == fail.message
     assert not (fail.folder / "engine").exists()
     shutil.rmtree(fail.folder)
-    assert [f.code for f in session.failures] == ["worker-crashed"]
+    assert [f.code for f in session.engines.failures] == ["worker-crashed"]
 
 
 def test_an_error_promises_no_log_that_is_not_there(session: Session, small: Path) -> None:
@@ -850,16 +853,16 @@ def test_an_error_promises_no_log_that_is_not_there(session: Session, small: Pat
         session.build(small, **FAKE, flags=("crash",))  # before it writes a line
     assert "log" not in told.value.details
     assert "build log" not in str(told.value)
-    assert session.failures[0].log == ""
+    assert session.engines.failures[0].log == ""
 
 
 def test_a_cancelled_build_is_no_failure(session: Session, small: Path) -> None:
-    build = session.start_build(small, **FAKE, flags=("hang",))
+    build = session.engines.start(small, **FAKE, flags=("hang",))
     assert wait_for(lambda: build.progress)
     build.cancel()
     with pytest.raises(CancelledError):
         build.result(20)
-    assert session.failures == []
+    assert session.engines.failures == []
 
 
 def test_failed_builds_go_after_a_week_or_without_room(
@@ -868,19 +871,19 @@ def test_failed_builds_go_after_a_week_or_without_room(
     for flag in ("fail", "crash"):
         with pytest.raises(WorkbenchError):
             session.build(small, **FAKE, flags=(flag,))
-    old, new = session.failures[1].folder, session.failures[0].folder
+    old, new = session.engines.failures[1].folder, session.engines.failures[0].folder
     os.utime(old, (time.time() - 8 * 86400,) * 2)
     Store()
-    assert [f.folder for f in session.failures] == [new]
+    assert [f.folder for f in session.engines.failures] == [new]
     monkeypatch.setattr("workbench.core.store.ROOM_BYTES", 2.0**80)
     Store()
-    assert session.failures == []
+    assert session.engines.failures == []
 
 
 def test_failed_builds_in_the_shell(session: Session, small: Path, cli) -> None:
     with pytest.raises(BuildError):
         session.build(small, **FAKE, flags=("fail",))
-    [failure] = session.failures
+    [failure] = session.engines.failures
     done = cli("failures", "--session", "test")
     assert str(failure.folder) in done.stdout
     assert "told to fail" in done.stdout

@@ -29,14 +29,14 @@ def test_a_store_of_0_1_opens_whole(tmp_path: Path) -> None:
         for engine in session.engines:
             assert engine.graph().nodes
             assert engine.log
-        failures = [{"model": f.model, "code": f.code, "message": f.message} for f in session.failures]
+        failures = [{"model": f.model, "code": f.code, "message": f.message} for f in session.engines.failures]
         assert failures == wanted["failures"]
-        assert session.current is not None
-        assert session.current.key == wanted["current"]
-        assert session.current.measured.layers[0].time_ms
+        assert session.engines.current is not None
+        assert session.engines.current.key == wanted["current"]
+        assert session.engines.current.measured.layers[0].time_ms
         assert [*session.selection.ids] == wanted["selection"]["ids"]
         assert [event.kind for event in session.events][: len(wanted["events"])] == wanted["events"]
-        assert session.original("mlp-int8").name == "mlp"
+        assert session.models.original("mlp-int8").name == "mlp"
         assert session.build("pointwise_chain", compiler="fake").cached
     finally:
         session.close()

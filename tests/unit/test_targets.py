@@ -23,7 +23,7 @@ from workbench.hardware import machine
 @needs_rtx
 def test_a_precision_that_a_target_lacks_is_refused_before_the_build(session: Session, tmp_path: Path) -> None:
     session.add(save(mlp(), tmp_path / "m.onnx"), name="m")
-    work = session.start_build("m", target="sm75", precision="bf16")
+    work = session.engines.start("m", target="sm75", precision="bf16")
     with pytest.raises(ConfigError, match="sm75 has no BF16: BF16 needs sm80 or later") as info:
         work.result()
     assert info.value.code == "target-type"
@@ -74,7 +74,7 @@ def test_the_check(compiler: dict[str, Any], count: int) -> None:
 def test_an_engine_for_turing_has_the_check(session: Session, tmp_path: Path) -> None:
     session.add(save(mlp(), tmp_path / "m.onnx"), name="m")
     session.build("m", target="sm75", precision="fp16")
-    assert "target-reports" in session.gotchas(session.engine())
+    assert "target-reports" in session.checks(session.engines[-1])
 
 
 def test_the_build_panel_says_so_while_the_target_is_chosen(session: Session) -> None:

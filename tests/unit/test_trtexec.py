@@ -176,7 +176,7 @@ def test_with_the_model_costs_and_nodes_are_known(
     name: str, session: Session, tmp_path: Path, validate: Callable[[dict], None]
 ) -> None:
     path = save(small("batch" if name == "trt11" else 2), tmp_path / "small.onnx")
-    plan = session.inspect(SAMPLES / f"{name}.json", model=path)
+    plan = session.files.inspect(SAMPLES / f"{name}.json", model=path)
     validate(plan.to_dict())
     assert plan.model["nodes"] == 4
     assert len(plan.model["sha256"]) == 64
@@ -226,7 +226,7 @@ def test_bare_names_make_a_plan_that_says_so(
     path = save(small(), tmp_path / "small.onnx")
     for plan in (
         trtexec.inspect(SAMPLES / "trt8_names.json"),
-        session.inspect(SAMPLES / "trt8_names.json", model=path),
+        session.files.inspect(SAMPLES / "trt8_names.json", model=path),
     ):
         validate(plan.to_dict())
         assert plan.layers[1].bytes is None
@@ -238,12 +238,12 @@ def test_bare_names_make_a_plan_that_says_so(
 def test_another_model_is_refused(session: Session, tmp_path: Path) -> None:
     other = model([node("Relu", ["x"], ["y"], "act")], [value("x", [2, 3, 8, 8])], [value("y", [2, 3, 8, 8])])
     with pytest.raises(ProfileError, match="none of the nodes that its layers name is in the model"):
-        session.inspect(SAMPLES / "trt10.json", model=save(other, tmp_path / "other.onnx"))
+        session.files.inspect(SAMPLES / "trt10.json", model=save(other, tmp_path / "other.onnx"))
     renamed = model([node("Relu", ["z"], ["y"], "conv1")], [value("z", [2, 3, 8, 8])], [value("y", [2, 3, 8, 8])])
     with pytest.raises(ProfileError, match="the model has no input x"):
-        session.inspect(SAMPLES / "trt10.json", model=save(renamed, tmp_path / "renamed.onnx"))
+        session.files.inspect(SAMPLES / "trt10.json", model=save(renamed, tmp_path / "renamed.onnx"))
     with pytest.raises(ConfigError):
-        session.inspect(SAMPLES / "trt10.json", model=save(small(5), tmp_path / "batch.onnx"))
+        session.files.inspect(SAMPLES / "trt10.json", model=save(small(5), tmp_path / "batch.onnx"))
 
 
 @pytest.mark.tiny
@@ -251,7 +251,7 @@ def test_names_that_are_no_nodes_are_told(session: Session, tmp_path: Path) -> N
     data = json.loads((SAMPLES / "trt10.json").read_text())
     data["Layers"][1]["Metadata"] += "\x1e[ONNX Layer: stranger]"
     (tmp_path / "layers.json").write_text(json.dumps(data))
-    plan = session.inspect(tmp_path / "layers.json", model=save(small(), tmp_path / "small.onnx"))
+    plan = session.files.inspect(tmp_path / "layers.json", model=save(small(), tmp_path / "small.onnx"))
     assert "stranger" in plan.facts["warnings"][0]
 
 

@@ -34,4 +34,4 @@ def built(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
 
 @pytest.fixture
 def lens(built: Session) -> Lens:
-    return Lens.of(built.engine())
+    return Lens.of(built.engines[-1])

@@ -41,7 +41,7 @@ def test_a_model_and_its_selection(session: Session, tmp_path: Any) -> None:
     assert button.description == "Select 1 node"
     button.click()
     assert (session.selection.kind, session.selection.ids) == ("node", ("relu",))
-    assert "session.gotchas('open', parser=False)" in panel.code
+    assert "session.checks('open', parser=False)" in panel.code
     scope: dict[str, Any] = {}
     session.selection = None
     exec(compile(panel.code, "shown", "exec"), scope)
@@ -51,7 +51,7 @@ def test_a_model_and_its_selection(session: Session, tmp_path: Any) -> None:
 
 def test_an_engine_is_followed(built: Session) -> None:
     panel = built.panel("gotchas")
-    engine = built.engine()
+    engine = built.engines[-1]
     assert panel.subject.value == f"engine:{engine.key}"
     assert panel.ask.layout.display == "none"
     assert panel.found.engine == engine.id
@@ -74,7 +74,7 @@ def test_a_model_that_is_gone(session: Session, tmp_path: Any) -> None:
     assert panel._list.children == ()
     panel.subject.value = "model:attention"
     assert panel.error == ""
-    session.remove("attention")
+    session.models.remove("attention")
     assert panel.subject.value == "model:open"
 
 

@@ -16,6 +16,7 @@ from workbench import Session
 from workbench.core.errors import WorkbenchError
 from workbench.core.units import bytes_text
 from workbench.present.lens import Lens
+from workbench.session.engines import Engines
 from workbench.widgets import views
 
 
@@ -23,9 +24,9 @@ def test_the_code_of_a_model_is_that_of_the_one_shown(session: Session, tmp_path
     session.add(save(mlp(), tmp_path / "a.onnx"))
     session.add(save(chain(["r", "s"]), tmp_path / "b.onnx"))
     panel = session.panel("model")
-    assert "session.model('b')" in panel.code
+    assert "session.models['b']" in panel.code
     panel.models.value = "a"
-    assert "session.model('a')" in panel.code
+    assert "session.models['a']" in panel.code
     panel._take(str(tmp_path / "b.onnx"), None)
     assert "session.add(" in panel.code
 
@@ -46,7 +47,7 @@ def test_a_name_given_anew_shows_the_new_graph(session: Session, tmp_path: Path)
     assert panel._graph.lens.compiled
     assert len(panel._graph.lens.graph.nodes) == 20
     session.add(save(mlp(), tmp_path / "other.onnx"), name="m")
-    assert len(panel._graph.lens.graph.nodes) == len(session.model("m").graph.nodes) == 3
+    assert len(panel._graph.lens.graph.nodes) == len(session.models["m"].graph.nodes) == 3
     assert not panel._graph.lens.compiled
 
 
@@ -56,7 +57,7 @@ def test_the_graph_tells_of_the_engine_that_is_chosen(session: Session) -> None:
     session.build("m", compiler="fake", precision="fp16")
     panel = session.panel("graph")
     assert panel._graph.lens.plan.config["precision"] == "fp16"
-    session.current = first
+    session.engines.current = first
     assert panel._graph.lens.plan.config.get("precision", "fp32") == "fp32"
 
 
@@ -65,12 +66,12 @@ def test_findings_select_in_the_engine_that_they_are_of(session: Session) -> Non
     first = session.build("m", compiler="fake", precision="fp16")
     second = session.build("m", compiler="fake")
     panel = session.panel("gotchas")
-    assert session.current.key == second.key
+    assert session.engines.current.key == second.key
     panel.subject.value = f"engine:{first.key}"
     finding = next(f for f in panel.found if f.layers)
     panel._select(finding)
     assert panel.error == ""
-    assert session.current.key == first.key
+    assert session.engines.current.key == first.key
     assert session.selection.ids == finding.layers
     assert f"found[{finding.kind!r}]" in panel.code
 
@@ -85,7 +86,7 @@ def test_one_tab_fewer(session: Session, tmp_path: Path) -> None:
     panel = session.panel("fusions")
     panel._tabs.selected_index = 3
     assert panel._tabs.get_title(3) == "Charts"
-    session.current = lost
+    session.engines.current = lost
     assert "Only the plan can be shown" in panel.error
     assert "IndexError" not in panel.error
     assert panel._tabs.selected_index == 0
@@ -96,7 +97,7 @@ def test_an_engine_after_none_is_shown(built: Session) -> None:
     panel = built.panel("fusions")
     panel.show_engine(None)
     assert panel._tabs not in panel.body.children
-    panel.show_engine(built.current)
+    panel.show_engine(built.engines.current)
     assert panel._tabs in panel.body.children
 
 
@@ -129,7 +130,7 @@ def test_a_small_engine_has_a_size(session: Session, tmp_path: Path) -> None:
     panel.compiler.value = "fake"
     panel.button.click()
     assert wait_for(lambda: "layers" in panel.status.value and not panel.button.disabled)
-    engine = session.engine()
+    engine = session.engines[-1]
     assert bytes_text(engine.bytes) in panel.status.value
     assert "0.0 MB" not in panel.status.value
     assert panel._log._text == engine.log
@@ -150,7 +151,7 @@ def test_a_build_that_breaks_leaves_the_buttons(
 
     session.add(save(mlp(), tmp_path / "m.onnx"))
     panel = session.panel("build")
-    monkeypatch.setattr(Session, "start_build", lambda *_, **__: Breaks())
+    monkeypatch.setattr(Engines, "start", lambda *_, **__: Breaks())
     panel.button.click()
     assert wait_for(lambda: not panel.button.disabled)
     assert "a disk that is full" in panel.error
@@ -162,7 +163,7 @@ def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
     from workbench.panels.engine import changes_html
     from workbench.plan.traffic import summarize
 
-    plan = built.engine().plan
+    plan = built.engines[-1].plan
 
     def without(count: int) -> Any:
         layers = tuple(
@@ -196,7 +197,7 @@ def test_netron_is_asked_again_for_another_file(session: Session, tmp_path: Path
     assert panel._netron.path == [session.name, "m"]
     seen: list[list[str]] = []
     panel._netron.observe(lambda change: seen.append(change["new"]), "path")
-    session.add(session.model("m"))  # the same
+    session.add(session.models["m"])  # the same
     assert seen == []
     (tmp_path / "b").mkdir()
     session.add(save(chain(["r"]), tmp_path / "b" / "m.onnx"))
@@ -206,8 +207,8 @@ def test_netron_is_asked_again_for_another_file(session: Session, tmp_path: Path
 @pytest.mark.parametrize("content", ["{", "{}"])
 def test_findings_without_a_profile_that_can_not_be_read(content: str, session: Session, tmp_path: Path) -> None:
     session.add(save(mlp("N"), tmp_path / "open.onnx"))
-    name = next(iter(session.model("open").graph.dynamic_inputs))
-    shape = session.model("open").graph.dynamic_inputs[name]
+    name = next(iter(session.models["open"].graph.dynamic_inputs))
+    shape = session.models["open"].graph.dynamic_inputs[name]
     width = shape[1]
     session.build("open", compiler="fake", shapes={name: f"2x{width}"})
     engine = session.build("open", compiler="fake", shapes={name: f"1x{width}:2x{width}:4x{width}"})
@@ -216,7 +217,7 @@ def test_findings_without_a_profile_that_can_not_be_read(content: str, session: 
     other = next(e for e in session.engines if e.key != engine.key)
     (other.folder / "profiles").mkdir(exist_ok=True)
     (other.folder / "profiles" / "1.json").write_text(content)
-    found = session.gotchas(engine)
+    found = session.checks(engine)
     assert any("what open shapes cost" in text for text in found.unchecked)
     panel = session.panel("gotchas")
     assert panel.error == ""
@@ -228,7 +229,7 @@ def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
     from workbench.charts import time as figures_time
     from workbench.charts.plan import KIND_COLOURS
 
-    engine = built.engine()
+    engine = built.engines[-1]
     profiles.measure(engine)
     try:
         figure = figures_time.sum_and_whole(engine.measured)
@@ -244,7 +245,7 @@ def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
 def test_axes_that_count_have_no_halves(built: Session) -> None:
     from workbench.charts import plan as figures
 
-    plan = built.engine().plan
+    plan = built.engines[-1].plan
     few = replace(plan, layers=plan.layers[:4])
     assert figures.memory(few).layout.xaxis.dtick == 1
     assert len(plan.layers) > 12
@@ -261,11 +262,11 @@ def test_a_closed_panel_leaves_no_widgets(session: Session) -> None:
     before = set(_instances)
     for name in PANELS:
         shown = session.panel(name)
-        session.current = first.key
-        session.current = second.key
+        session.engines.current = first.key
+        session.engines.current = second.key
         once = len(_instances)
         for engine in (first, second) * 3:  # what shows one engine is closed when another is shown
-            session.current = engine.key
+            session.engines.current = engine.key
         assert len(_instances) == once, name
         shown.close()
         assert set(_instances) == before, name
@@ -286,13 +287,13 @@ def test_the_build_panel_lists_failed_builds_and_opens_their_logs(session: Sessi
     assert wait_for(lambda: len(panel.failed.options) == 3)
     assert panel.failed.layout.display is None
     newest, older = (name for _, name in panel.failed.options[1:])
-    assert [newest, older] == [f.folder.name for f in session.failures]
+    assert [newest, older] == [f.folder.name for f in session.engines.failures]
     panel.failed.value = older
     assert "told to fail" in panel.error
     assert "building" in panel._log._shown.value
     assert panel._log_box.selected_index == 0
-    assert "session.failures[1]" in panel.code
-    shutil.rmtree(session.failures[0].folder)
+    assert "session.engines.failures[1]" in panel.code
+    shutil.rmtree(session.engines.failures[0].folder)
     panel.failed.value = newest
     assert "no longer kept" in panel.error
     again = session.panel("build")

@@ -74,15 +74,15 @@ def test_compare_shows_every_precision_and_links_rows_to_the_session(small: Sess
     assert [row[0] for row in table] == ["fp32", "fp16", "int8"]
     engines = {v.name: v.engine for v in panel._found.variants}
     assert [row[1] for row in table] == [sum(la.launches for la in engines[row[0]].plan.layers) for row in table]
-    assert small.current.key == engines["int8"].key
+    assert small.engines.current.key == engines["int8"].key
     assert "net-int8" in small.models
     assert "16 samples" in panel._basis.value
     assert "estimated for" in panel._basis.value
 
     # A row chosen: the engine is the session's; an engine chosen elsewhere: its row.
     pick(panel.table, "fp16")
-    assert small.current.key == engines["fp16"].key
-    small.current = engines["fp32"]
+    assert small.engines.current.key == engines["fp16"].key
+    small.engines.current = engines["fp32"]
     assert panel._chosen == "fp32"
     assert panel.table.selection["ids"] == ["fp32"]
     pick(panel.table, "int8")
@@ -218,7 +218,7 @@ def test_bad_input_is_said_in_the_panel(case: str, said: str, session: Session, 
     np.save(file, arrays.get(case, good))
     name, given = "net", str(file)
     if case == "quantized":
-        session.quantize(exact, "random:8", name="low")
+        session.precision.quantize(exact, "random:8", name="low")
         name = "low"
     elif case == "dynamic":
         proto = model(
@@ -231,7 +231,7 @@ def test_bad_input_is_said_in_the_panel(case: str, said: str, session: Session, 
     elif case == "cache":
         other = net()
         other.graph.initializer[0].CopyFrom(weights("w1", 8, 8, 3, 3, seed=9))
-        calibration = session.calibrate(session.add(save(other, tmp_path / "other.onnx")), "random:8")
+        calibration = session.precision.calibrate(session.add(save(other, tmp_path / "other.onnx")), "random:8")
         given = str(calibration.save(tmp_path / "ranges.json"))
     elif case == "opset":
         # Upsample went away with opset 10, and ONNX can't bring it further.
@@ -356,7 +356,7 @@ def test_bad_batches_are_refused_with_the_reason(array: np.ndarray, said: str, s
 def test_a_cache_of_another_model_is_refused(small: Session, tmp_path: Path) -> None:
     other = net()
     other.graph.initializer[0].CopyFrom(weights("w1", 8, 8, 3, 3, seed=9))
-    found = small.calibrate(small.add(save(other, tmp_path / "other.onnx")), "random:8")
+    found = small.precision.calibrate(small.add(save(other, tmp_path / "other.onnx")), "random:8")
     found.save(tmp_path / "ranges.json")
     panel = small.panel("calibration")
     panel.models.value = "net"
@@ -388,7 +388,7 @@ def test_thousands_of_tensors(small: Session) -> None:
 def test_sensitivity_ranks_finds_a_mix_and_makes_it(small: Session, data: Path) -> None:
     panel = small.panel("sensitivity")
     assert "No quantized model yet" in panel._place.children[0].value
-    low = small.quantize("net", str(data), method="minmax", weights="tensor")
+    low = small.precision.quantize("net", str(data), method="minmax", weights="tensor")
     assert wait_for(lambda: panel.models.value == low.name, 5)
     panel.data.test.value = str(data)
     press(panel, "rank")
@@ -401,7 +401,7 @@ def test_sensitivity_ranks_finds_a_mix_and_makes_it(small: Session, data: Path) 
     pick(panel.table, table[0][1])
     assert small.selection.ids == (table[0][1],)
 
-    whole = small.accuracy(low, str(data), along=False).models[low.name]["relative_l2"]
+    whole = small.precision.accuracy(low, str(data), along=False).models[low.name]["relative_l2"]
     panel.budget.value = round(70 * whole, 3)  # percent: less than the error of quantizing all
     press(panel, "mix")
     assert panel.error == ""
@@ -413,10 +413,10 @@ def test_sensitivity_ranks_finds_a_mix_and_makes_it(small: Session, data: Path) 
     drawn = panel._curve.outputs[0]["data"]["application/vnd.plotly.v1+json"]["data"]
     assert [trace["name"] for trace in drawn] == ["tried", "budget", "chosen"]
     press(panel, "make")
-    made = small.model(f"{low.name}-mixed")
+    made = small.models[f"{low.name}-mixed"]
     assert set(made.origin["quantized"]) == {"conv1", "conv2", "fc"} - set(panel.mixed.keep)
-    assert f"session.requantize({low.name!r}, keep=found.keep)" in panel.code
-    found = small.accuracy(made, str(data), along=False).models[made.name]["relative_l2"]
+    assert f"session.precision.requantize({low.name!r}, keep=found.keep)" in panel.code
+    found = small.precision.accuracy(made, str(data), along=False).models[made.name]["relative_l2"]
     assert found < whole
     place: dict[str, Any] = {}
     exec(panel.code, place)
@@ -424,7 +424,7 @@ def test_sensitivity_ranks_finds_a_mix_and_makes_it(small: Session, data: Path) 
 
 
 def test_a_budget_that_needs_labels_says_so(small: Session, data: Path, tmp_path: Path) -> None:
-    small.quantize("net", str(data))
+    small.precision.quantize("net", str(data))
     panel = small.panel("sensitivity")
     panel.data.test.value = str(data)
     panel.metric.value = "accuracy"
@@ -506,7 +506,7 @@ def test_names_of_nodes_are_no_markup_in_a_mix(small: Session, data: Path) -> No
     from workbench.precision.mixed import Mixed
     from workbench.precision.sensitivity import Sensitivity
 
-    small.quantize("net", str(data), name="low")
+    small.precision.quantize("net", str(data), name="low")
     panel = small.panel("sensitivity")
     layer = {"node": "<b>a", "op": "Conv", "relative_l2": 0.1, "snr_db": 20.0, "not_finite": 0.0, "top1": 1.0}
     panel._show(Sensitivity((layer,), 8))
@@ -541,7 +541,7 @@ def test_shapes_are_those_of_the_model_that_is_chosen(session: Session, tmp_path
 
 @pytest.mark.parametrize("name", ["calibration", "precision", "sensitivity"])
 def test_while_something_runs_no_other_model_can_be_chosen(name: str, small: Session, data: Path) -> None:
-    small.quantize("net", str(data))
+    small.precision.quantize("net", str(data))
     panel = small.panel(name)
     jobs: list[Job] = []
 
@@ -564,16 +564,16 @@ def test_while_something_runs_no_other_model_can_be_chosen(name: str, small: Ses
 
 
 def test_results_go_with_a_model_that_is_replaced(small: Session, data: Path, tmp_path: Path) -> None:
-    small.quantize("net", str(data))
+    small.precision.quantize("net", str(data))
     calibration, sensitivity = small.panel("calibration"), small.panel("sensitivity")
     calibration.data.calibration.value = sensitivity.data.test.value = str(data)
     press(calibration, "run")
     press(sensitivity, "rank")
     assert calibration.calibration is not None
     assert sensitivity.found is not None
-    small.add(small.model("net"))  # the same once more: nothing is lost
+    small.add(small.models["net"])  # the same once more: nothing is lost
     assert calibration.calibration is not None
-    small.quantize("net", str(data), method="minmax", weights="tensor")  # under the same name
+    small.precision.quantize("net", str(data), method="minmax", weights="tensor")  # under the same name
     assert sensitivity.found is None
     other = net()
     other.graph.initializer[0].CopyFrom(weights("w1", 8, 8, 3, 3, seed=9))
@@ -584,7 +584,7 @@ def test_results_go_with_a_model_that_is_replaced(small: Session, data: Path, tm
 
 
 def test_the_code_of_saving_and_comparing_runs_after_loading(small: Session, data: Path, tmp_path: Path) -> None:
-    small.calibrate("net", str(data)).save(tmp_path / "first.json")
+    small.precision.calibrate("net", str(data)).save(tmp_path / "first.json")
     panel = small.panel("calibration")
     panel.file.value = str(tmp_path / "first.json")
     panel.load.click()
@@ -629,7 +629,7 @@ def test_a_mix_of_names_that_look_like_markup(small: Session) -> None:
     from workbench.precision.mixed import Mixed
     from workbench.precision.sensitivity import Sensitivity
 
-    low = small.quantize("net", "random:8")
+    low = small.precision.quantize("net", "random:8")
     panel = small.panel("sensitivity")
     assert panel.models.value == low.name
     rows_of = ({"node": "<img src=x>", "op": "Conv", "relative_l2": 0.1, "snr_db": 20.0},)
@@ -671,7 +671,7 @@ def test_any_name_can_be_kept(session: Session, tmp_path: Path, name: str) -> No
     press(panel, "check")
     panel._range.children[-1].click()
     (scheme,) = [s for s in panel.schemes() if isinstance(s, dict) and s["to"] == "fp16"]
-    low = session.cast("big", "fp16", keep=scheme["keep"])
+    low = session.precision.cast("big", "fp16", keep=scheme["keep"])
     assert low.origin["kind"] == "cast"
 
 

@@ -23,6 +23,8 @@ from workbench.hardware.devices import device
 from workbench.panels.engine import changes_html, memory_rows, readable
 from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
 from workbench.present import wire
+from workbench.session.engines import Engines
+from workbench.session.measure import Measure
 from workbench.widgets import TableView
 from workbench.widgets.views import View
 
@@ -70,7 +72,7 @@ def drawn(panel: Any, tab: str) -> dict[str, Any]:
 
 
 def test_a_profile_reaches_map_table_details_and_report(fresh: Session, tmp_path: Path) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     panel = fresh.panel("fusions")
     assert "time" not in [c["name"] for c in wire.layer_table(panel._table.lens)["columns"]]
     before = panel._details.data
@@ -100,20 +102,20 @@ def test_a_profile_from_another_notebook_is_followed(fresh: Session) -> None:
     panel = fresh.panel("profile")
     assert "Latency" not in panel._tabs.titles
     other = Session(fresh.name)
-    profiles.measure(other.engine())
-    profiles.tell(other, other.engine())
+    profiles.measure(other.engines[-1])
+    profiles.tell(other, other.engines[-1])
     assert wait_for(lambda: "Latency" in panel._tabs.titles)
     other.close()
 
 
 def test_a_profile_of_an_engine_that_is_not_shown_changes_nothing(fresh: Session) -> None:
-    first = fresh.engine()
+    first = fresh.engines[-1]
     fresh.build(str(SAMPLES / "residual_block.onnx"), compiler="fake")
     panel = fresh.panel("profile")
     profiles.measure(first)
     profiles.tell(fresh, first)
     assert "Latency" not in panel._tabs.titles
-    fresh.current = first
+    fresh.engines.current = first
     assert "Latency" in panel._tabs.titles
 
 
@@ -124,11 +126,11 @@ def test_without_an_engine_it_says_what_can_be_done(session: Session) -> None:
     panel = session.panel("profile")
     assert panel.error == ""
     assert "No engine yet" in text_of(panel)
-    assert "session.inspect(" in text_of(panel)
+    assert "session.files.inspect(" in text_of(panel)
 
 
 def test_without_a_profile_everything_is_an_estimate(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     panel = fresh.panel("profile")
     assert panel.button.disabled
     assert "fake can&#x27;t profile engines here: the fake compiler makes nothing that runs." in panel.status.value
@@ -150,7 +152,7 @@ def test_without_a_profile_everything_is_an_estimate(fresh: Session) -> None:
 
 
 def test_a_profile_is_shown_whole(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     document = profiles.measure(engine)
     panel = fresh.panel("profile")
     kernels = ["Kernels"] if document.get("kernels") else []
@@ -182,7 +184,7 @@ def test_a_profile_is_shown_whole(fresh: Session) -> None:
     ],
 )
 def test_wrong_outputs_are_an_alarm(how: dict[str, Any], said: str, fresh: Session) -> None:
-    profiles.measure(fresh.engine(), **how)
+    profiles.measure(fresh.engines[-1], **how)
     panel = fresh.panel("profile")
     assert said in panel._facts.value
     assert "wbp-error" in panel._facts.value
@@ -190,7 +192,7 @@ def test_wrong_outputs_are_an_alarm(how: dict[str, Any], said: str, fresh: Sessi
 
 
 def test_what_is_not_known_or_not_steady_is_a_note(fresh: Session) -> None:
-    profiles.measure(fresh.engine(), reference=False, unsteady=True)
+    profiles.measure(fresh.engines[-1], reference=False, unsteady=True)
     panel = fresh.panel("profile")
     assert "whether the outputs are right is not known" in panel._facts.value
     assert "did not settle" in panel._facts.value
@@ -199,7 +201,7 @@ def test_what_is_not_known_or_not_steady_is_a_note(fresh: Session) -> None:
 
 
 def test_one_selection(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     profiles.measure(engine)
     panel = fresh.panel("profile")
     chosen = engine.plan.layers[1]
@@ -222,7 +224,7 @@ def test_one_selection(fresh: Session) -> None:
 
 
 def test_charts_are_kilobytes_and_old_views_are_closed(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     profiles.measure(engine)
     panel = fresh.panel("profile")
     open_all(panel)
@@ -272,7 +274,7 @@ def can_measure(
 
     def make(job: _Job) -> tuple[Any, list[dict]]:
         asked: list[dict] = []
-        monkeypatch.setattr(Session, "start_profile", lambda self, engine, **options: (asked.append(options), job)[1])
+        monkeypatch.setattr(Measure, "start_profile", lambda self, engine, **options: (asked.append(options), job)[1])
         return fresh.panel("profile"), asked
 
     return make
@@ -289,7 +291,7 @@ def test_measure_asks_for_what_the_form_says(can_measure: Any) -> None:
     assert wait_for(lambda: "Measured in 1.5 s" in panel.status.value)
     assert asked == [{"graph": False, "transfers": True, "duration_ms": 250.0, "batches": [1, 8], "inputs": "in.npz",
                       "reference": False}]  # fmt: skip
-    line = "session.profile(engine, graph=False, transfers=True, duration_ms=250.0, batches=[1, 8], inputs='in.npz', reference=False)"
+    line = "session.measure.profile(engine, graph=False, transfers=True, duration_ms=250.0, batches=[1, 8], inputs='in.npz', reference=False)"
     assert line in panel.code
     assert "Timing layers 3/20" in text_of(panel.bars)
     assert wait_for(lambda: not panel.button.disabled)
@@ -321,7 +323,7 @@ def test_measuring_that_fails_or_is_cancelled(can_measure: Any) -> None:
 
 @pytest.mark.parametrize("name", ["profile", "fusions", "engine"])
 def test_a_profile_of_another_engine_is_told_and_nothing_else_breaks(name: str, fresh: Session, tmp_path: Path) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     profiles.of_another_engine(engine)
     with pytest.raises(ProfileError):
         _ = engine.measured
@@ -334,7 +336,7 @@ def test_a_profile_of_another_engine_is_told_and_nothing_else_breaks(name: str, 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": "workbench.profile/9"}', "{}", '{"layers": 3}'])
 def test_a_profile_that_cannot_be_read(content: str, fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     (engine.folder / "profiles").mkdir()
     (engine.folder / "profiles" / "1.json").write_text(content)
     with pytest.raises(ProfileError):
@@ -345,7 +347,7 @@ def test_a_profile_that_cannot_be_read(content: str, fresh: Session) -> None:
 
 
 def test_an_engine_whose_folder_is_gone(fresh: Session, tmp_path: Path) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     panels = [fresh.panel(name) for name in ("profile", "engine")]
     shutil.rmtree(engine.folder)
     with pytest.raises(StoreError, match="no longer in the store"):
@@ -386,7 +388,9 @@ def test_hostile_names_are_no_markup(tmp_path: Path, session: Session) -> None:
 @pytest.mark.skipif(not TREXEC.is_dir(), reason="the recorded trtexec files are not here")
 def test_a_plan_of_trtexecs_files_in_panels_and_report(session: Session, tmp_path: Path) -> None:
     file = {kind: TREXEC / f"resnet.onnx.engine.{kind}.json" for kind in ("graph", "profile", "timing", "metadata")}
-    plan = session.inspect(file["graph"], profile=file["profile"], times=file["timing"], metadata=[file["metadata"]])
+    plan = session.files.inspect(
+        file["graph"], profile=file["profile"], times=file["timing"], metadata=[file["metadata"]]
+    )
     panel = session.panel("profile", plan)
     assert panel.error == ""
     assert open_all(panel) == ["Latency", "Layers", "Timeline", "Roofline"]
@@ -413,7 +417,7 @@ def test_a_plan_of_trtexecs_files_in_panels_and_report(session: Session, tmp_pat
 
 
 def test_the_engine_looked_into(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     panel = fresh.panel("engine")
     assert open_all(panel) == ["Overview", "Layers", "Memory", "Log", "Compare"]
     told = text_of(panel)
@@ -425,7 +429,7 @@ def test_the_engine_looked_into(fresh: Session) -> None:
 
 
 def test_the_inspector_searches_raw_records_and_follows_the_selection(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     profiles.measure(engine)
     panel = fresh.panel("engine")
     open_all(panel)
@@ -458,12 +462,12 @@ def test_save_as(fresh: Session, tmp_path: Path) -> None:
     panel.path.value = str(tmp_path / "x.engine")
     panel.save.click()
     assert panel.error == ""
-    assert (tmp_path / "x.engine").read_bytes() == fresh.engine().path.read_bytes()
+    assert (tmp_path / "x.engine").read_bytes() == fresh.engines[-1].path.read_bytes()
     assert "engine.save(" in panel.code
 
 
 def test_what_changed_against_another(fresh: Session) -> None:
-    first = fresh.engine()
+    first = fresh.engines[-1]
     panel = fresh.panel("engine")
     open_all(panel)
     second = fresh.build("attention", compiler="fake", optimization_level=3)
@@ -476,7 +480,7 @@ def test_what_changed_against_another(fresh: Session) -> None:
     assert "optimization level" in told
     assert f"{len(first.plan.layers)} kernels execute the same nodes in both" in told
     assert "median latency" in told
-    assert f"session.engine({first.key[:12]!r})" in panel.code
+    assert f"session.engines.find({first.key[:12]!r})" in panel.code
     fresh.build(str(SAMPLES / "residual_block.onnx"), compiler="fake")
     assert "no node is in both" in panel._changes.value
     same = changes_html(first.plan, first.plan, (10, 10))
@@ -491,7 +495,7 @@ def test_what_changed_against_another(fresh: Session) -> None:
 
 
 def test_memory_from_every_source(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     profiles.measure(engine)
     rows = {row[0]: row[1:] for row in memory_rows(engine, engine.measured)}
     assert rows["activations and scratch"][:2] == ["16.2 MB", "reported"]
@@ -516,7 +520,7 @@ def test_the_timing_cache_is_told(fresh: Session, monkeypatch: pytest.MonkeyPatc
         "entries": 3,
         "slowest": [["0x00000000000000a2", 2.5]],
     }
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     plan = replace(engine.plan, facts={**engine.plan.facts, "timing_cache": timings})
     monkeypatch.setattr(type(engine), "measured", property(lambda _: plan))
     panel = fresh.panel("engine")
@@ -570,7 +574,7 @@ def with_extras(engine: Any) -> None:
 
 
 def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     with_extras(engine)
     panel = fresh.panel("profile")
     tabs = open_all(panel)
@@ -599,7 +603,7 @@ def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> 
 
 
 def test_the_code_of_an_estimate_from_measured_ceilings_runs(fresh: Session) -> None:
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     document = {**profiles.measure(engine), **EXTRAS, "layers": [], "layer_iterations": 0, "specialization": "none"}
     (engine.folder / "profiles" / "9999999999999999999.json").write_text(json.dumps(document))
     panel = fresh.panel("profile")
@@ -616,14 +620,13 @@ def test_measuring_may_be_cancelled_before_it_has_begun(can_measure: Any, monkey
 
     job, go = _Job(ends=False), threading.Event()
     panel, _ = can_measure(job)
-    monkeypatch.setattr(Session, "start_profile", lambda self, engine, **options: (go.wait(10), job)[1])
+    monkeypatch.setattr(Measure, "start_profile", lambda self, engine, **options: (go.wait(10), job)[1])
     panel.button.click()
     panel.cancel.click()
     go.set()
     assert wait_for(lambda: "Cancelled" in panel.status.value)
 
 
-@pytest.mark.skipif(not hasattr(Session, "rebuild"), reason="this version has no rebuild")
 def test_rebuild(session: Session, tmp_path: Path) -> None:
     path = tmp_path / "copy.onnx"
     shutil.copyfile(SAMPLES / "attention.onnx", path)
@@ -633,7 +636,7 @@ def test_rebuild(session: Session, tmp_path: Path) -> None:
     panel.rebuild.click()
     assert wait_for(lambda: "found ready made" in panel._rebuilt.value)
     assert wait_for(lambda: not panel.rebuild.disabled)
-    assert "session.rebuild(engine)" in panel.code
+    assert "session.engines.rebuild(engine)" in panel.code
     path.unlink()
     panel.rebuild.click()
     assert wait_for(lambda: panel.error)
@@ -644,15 +647,15 @@ def test_cancel_ends_the_rebuild_and_no_other_build(session: Session, monkeypatc
 
     session.build(SAMPLES / "attention.onnx", compiler="fake")
     panel = session.panel("engine")
-    begin, go = Session.start_build, threading.Event()
+    begin, go = Engines.start, threading.Event()
 
-    def start(self: Session, model: Any, config: Any, **options: Any) -> Any:
+    def start(self: Engines, model: Any, config: Any, **options: Any) -> Any:
         go.wait(10)
         return begin(self, model, config.replace(flags=("hang",)), **options)
 
-    monkeypatch.setattr(Session, "start_build", start)
+    monkeypatch.setattr(Engines, "start", start)
     panel.rebuild.click()
-    other = begin(session, SAMPLES / "attention.onnx", compiler="fake", flags=("hang", "other"))
+    other = begin(session.engines, SAMPLES / "attention.onnx", compiler="fake", flags=("hang", "other"))
     panel.stop.click()
     go.set()
     assert wait_for(lambda: "Cancelled" in panel._rebuilt.value)
@@ -672,7 +675,7 @@ def test_measuring_ends_as_what_it_is(can_measure: Any, monkeypatch: pytest.Monk
     def refused(self: Session, engine: Any, **options: Any) -> Any:
         raise WorkbenchError("There is no GPU any more.")
 
-    monkeypatch.setattr(Session, "start_profile", refused)
+    monkeypatch.setattr(Measure, "start_profile", refused)
     assert wait_for(lambda: not panel.button.disabled)
     panel.button.click()
     assert wait_for(lambda: "Failed" in panel.status.value)
@@ -681,7 +684,7 @@ def test_measuring_ends_as_what_it_is(can_measure: Any, monkeypatch: pytest.Monk
     def breaks(self: Session, engine: Any, **options: Any) -> Any:
         raise OSError("a disk that is full")
 
-    monkeypatch.setattr(Session, "start_profile", breaks)
+    monkeypatch.setattr(Measure, "start_profile", breaks)
     assert wait_for(lambda: not panel.button.disabled)
     panel.status.value = ""
     panel.button.click()
@@ -698,16 +701,16 @@ def test_the_code_says_what_was_measured(can_measure: Any) -> None:
     profiles.tell(panel.session, panel._engine)
     panel.transfers.value = False  # for the next time
     panel.session.selection = panel._engine.plan.layers[0].id
-    assert "session.profile(engine, transfers=True)" in panel.code
+    assert "session.measure.profile(engine, transfers=True)" in panel.code
     panel.show_engine(None)
     panel.show_engine(panel.session.current)
-    assert "session.profile(" not in panel.code
+    assert "session.measure.profile(" not in panel.code
 
 
 def test_another_engine_chosen_while_one_is_measured(fresh: Session, can_measure: Any) -> None:
-    measured = fresh.engine()
+    measured = fresh.engines[-1]
     other = fresh.build("attention", compiler="fake", precision="fp16")
-    fresh.current = measured
+    fresh.engines.current = measured
     job = _Job(ends=False)
     panel, _ = can_measure(job)
     panel.button.click()
@@ -733,7 +736,7 @@ def test_the_engine_held_against_stays_chosen(fresh: Session) -> None:
 def test_a_record_without_layers_shows_the_plans(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     from workbench.engine import Engine
 
-    engine = fresh.engine()
+    engine = fresh.engines[-1]
     kept = engine.record
     monkeypatch.setattr(Engine, "record", property(lambda _: {**kept, "layers": []}))
     panel = fresh.panel("engine")

@@ -63,7 +63,7 @@ def test_state_and_data(kind: Any, built: Session, lens: Lens) -> None:
     assert isinstance(view.data, bytes)
     # Each widget has the loader only: the bundle crosses once a page, and no saved notebook holds it.
     assert len(view._esm) < 5_000
-    view.show(Lens.of_model(built.model("attention")) if kind is DetailsView else lens)
+    view.show(Lens.of_model(built.models["attention"]) if kind is DetailsView else lens)
     view.close()
 
 
@@ -147,7 +147,7 @@ def test_static_fallback(built: Session, lens: Lens) -> None:
     # Before anything was built there is nothing to fall back to.
     assert (
         "text/html"
-        not in GraphView(built, Lens.of_model(built.model("attention")), what="model")._repr_mimebundle_()[0]
+        not in GraphView(built, Lens.of_model(built.models["attention"]), what="model")._repr_mimebundle_()[0]
     )
 
 
@@ -168,14 +168,14 @@ def test_panels_follow_the_session(session: Session) -> None:
     session.build(str(SAMPLES / "residual_block.onnx"), compiler="fake")
     assert panels["model"].models.value == panels["graph"].models.value == "residual_block"
     for name in ("fusions", "memory", "streams"):
-        assert panels[name].chooser.value == session.engine().key
+        assert panels[name].chooser.value == session.engines[-1].key
     session.build(str(SAMPLES / "attention.onnx"), compiler="fake")
     first, second = session.engines
     assert panels["fusions"].chooser.value == second.key
     panels["memory"].chooser.value = first.key  # a reader chooses: all follow
-    assert session.current is not None
-    assert session.current.key == panels["fusions"].chooser.value == first.key
-    session.remove("residual_block")
+    assert session.engines.current is not None
+    assert session.engines.current.key == panels["fusions"].chooser.value == first.key
+    session.models.remove("residual_block")
     assert "residual_block" not in panels["model"].models.options
     assert all(panel.error == "" for panel in panels.values())
 
@@ -320,14 +320,14 @@ def test_the_code_that_is_shown_does_the_same(name: str, built: Session) -> None
     scope: dict[str, Any] = {}
     exec(compile(code, "shown", "exec"), scope)
     if name in {"fusions", "build", "memory", "streams"}:
-        assert scope["engine"].key == built.engine().key
+        assert scope["engine"].key == built.engines[-1].key
         assert scope["engine"].cached
     scope["session"].close()
 
 
 def test_the_code_holds_the_selection(built: Session) -> None:
     panel = built.panel("fusions")
-    chosen = built.engine().plan.layers[1].id
+    chosen = built.engines[-1].plan.layers[1].id
     built.selection = chosen
     assert f"session.selection = [{chosen!r}]" in panel.code
     built.selection = None
@@ -349,7 +349,7 @@ def test_nothing_in_a_panel_is_markup_of_a_model(tmp_path: Path, session: Sessio
 
     for name in PANELS:
         assert not [text for text in texts(session.panel(name)) if bad in text], name
-    html = static.html(Lens.of(session.engine()))
+    html = static.html(Lens.of(session.engines[-1]))
     assert bad not in html
     assert "&lt;script&gt;" in html
 

@@ -127,7 +127,7 @@ def test_graphs_tables_and_details_have_the_documented_form(lens: Lens) -> None:
 
 
 def test_a_model_that_was_not_built_yet(built: Session) -> None:
-    lens = Lens.of_model(built.model("attention"))
+    lens = Lens.of_model(built.models["attention"])
     check_graph(wire.graph_data(lens))
     check_table(wire.node_table(lens))
     assert "Became" not in {c["label"] for c in wire.node_table(lens)["columns"]}
@@ -156,7 +156,7 @@ def test_names_travel_as_they_are(tmp_path: Path) -> None:
     proto = model([node("Relu", ["x"], ["y"], HOSTILE)], [value("x", [4])], [value("y", [4])])
     session = Session("hostile", store=tmp_path / "home")
     session.build(str(save(proto, tmp_path / "hostile.onnx")), compiler="fake")
-    data = wire.fusion_data(Lens.of(session.engine()))
+    data = wire.fusion_data(Lens.of(session.engines[-1]))
     assert data["original"]["nodes"]["id"] == [HOSTILE]
     session.close()
 
@@ -172,7 +172,7 @@ def test_a_plan_as_large_as_bert_base_is_a_small_message(tmp_path: Path) -> None
     proto = model(nodes, [value("x", [128, 64])], [value(name, [128, 64])], [weights("w", 64, 64), weights("b", 64)])
     session = Session("large", store=tmp_path / "home")
     session.build(str(save(proto, tmp_path / "large.onnx")), compiler="fake")
-    lens = Lens.of(session.engine())
+    lens = Lens.of(session.engines[-1])
     for data in (wire.fusion_data(lens), wire.layer_table(lens), wire.node_table(lens)):
         assert len(wire.pack(data)) < 1_000_000
     session.close()
@@ -195,8 +195,8 @@ def test_numbers_that_are_not_finite_are_none_on_the_wire(value: float, tmp_path
     assert wire._round(value) is None
     session = Session("errors", store=tmp_path / "home")
     session.build(str(save(mlp(), tmp_path / "mlp.onnx")), compiler="fake")
-    tensors = {t.name: value for la in session.engine().plan.layers for t in la.outputs}
-    lens = Lens.of(session.engine())
+    tensors = {t.name: value for la in session.engines[-1].plan.layers for t in la.outputs}
+    lens = Lens.of(session.engines[-1])
     lens.errors = {"tensors": tensors, "samples": 8, "source": "data"}
     told = [wire.details(lens, "layer", layer.id) for layer in lens.plan.layers]
     for data in (wire.plan_data(lens), wire.fusion_data(lens), wire.layer_table(lens), wire.node_table(lens), *told):

@@ -143,7 +143,7 @@ def of_model(
 
     Args:
         model: The model.
-        partition: By TensorRT's parser or builder (`Session.partition`); None where neither was asked.
+        partition: By TensorRT's parser or builder (`session.torch.partition`); None where neither was asked.
         unchecked: What could not be looked at.
         profile: Shapes and values that it is to be built with.
         precision: That it is to be built in; fp32 leaves the graph as it is.
@@ -401,7 +401,7 @@ def int32_quantization(graph: Graph) -> list[Gotcha]:
             "problem",
             "Types read from the graph. TensorRT's own words: input has type Int32 but must have type FP8, FP4, Int4, Int8, or UInt8.",
             "Quantize without biases: in ONNX Runtime extra_options={'QuantizeBias': False, 'ActivationSymmetric': True, "
-            "'WeightSymmetric': True}, or with session.quantize, which leaves biases as they are.",
+            "'WeightSymmetric': True}, or with session.precision.quantize, which leaves biases as they are.",
             nodes=tuple(n.id for n in found),
         )
     ]  # fmt: skip
@@ -582,7 +582,7 @@ def reported_target(plan: Plan) -> list[Gotcha]:
         Gotcha(
             "target-reports", f"Users report wrong results and crashes on {target}", issue, "note",
             "Reported by users of TensorRT for RTX; not tried here.",
-            f"Measure the engine on such a GPU: session.profile compares its outputs with ONNX Runtime. Or build for another than {target}.",
+            f"Measure the engine on such a GPU: session.measure.profile compares its outputs with ONNX Runtime. Or build for another than {target}.",
         )
         for target, issue in compiler.known_issues(plan.compiler).items()
     ]  # fmt: skip
@@ -782,7 +782,7 @@ def dynamic_shapes(engine: Engine, others: Sequence[Engine] = ()) -> list[Gotcha
             )
         ]  # fmt: skip
     asked = {n: text for p in profiles for n, text in p.texts.items()}
-    call = f"session.dynamic_overhead({engine.model!r}, target={engine.config.target!r}, precision={engine.config.precision!r}, shapes={asked!r})"
+    call = f"session.measure.dynamic({engine.model!r}, target={engine.config.target!r}, precision={engine.config.precision!r}, shapes={asked!r})"
     return [
         Gotcha(
             "dynamic-shapes", f"Shapes are open; kernels were chosen for {_and(f'{n} {s}' for n, s in opt.items())}",

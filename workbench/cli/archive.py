@@ -19,7 +19,7 @@ def export(file: FileArgument, session: SessionOption = "default") -> None:
     from workbench.core.units import bytes_text
 
     work = looking(session)
-    work.export(file)
+    work.files.export(file)
     write(f"{file}: {len(work.models)} models, {len(work.engines)} engines, {bytes_text(file.stat().st_size)}\n")
 
 
@@ -33,7 +33,7 @@ def import_(
     """Open a session that someone else exported. Nothing in it is run unless you say --trust."""
     from workbench.session.session import Session
 
-    work = Session.import_(file, name, trust=trust)
+    work = Session.from_archive(file, name, trust=trust)
     write(f"session {work.name}: {len(work.models)} models, {len(work.engines)} engines\n")
     for model in work.models.values():
         write(f"model {model.name}\n")
@@ -48,7 +48,11 @@ def trust(
     """Allow code of a model or engine that came in an archive to run."""
     from workbench.session.session import Session
 
-    Session(session).trust(name)
+    work = Session(session)
+    if name in work.models:
+        work.models.trust(name)
+    else:
+        work.engines.trust(name)
 
 
 def failures(
@@ -57,7 +61,7 @@ def failures(
     session: SessionOption = "default",
 ) -> None:
     """List the failed builds of the last week, newest first, and where their logs are."""
-    found = looking(session).failures
+    found = looking(session).engines.failures
     if log is not None:
         if not 0 <= log < len(found):
             raise typer.BadParameter(f"there are {len(found)} failed builds, from 0", param_hint="--log")

@@ -132,7 +132,7 @@ def fusions(
     config = BuildConfig.of(profiles=profiles, **options)
     with_progress = output is Format.TABLE
     work = Session(session)
-    built = _watched(lambda: work.start_build(model, config, time_limit=time_limit), show=with_progress)
+    built = _watched(lambda: work.engines.start(model, config, time_limit=time_limit), show=with_progress)
     if engine is not None:
         built.save(engine)
     if html is not None:
@@ -167,7 +167,7 @@ def inspect(
     device = _device(estimate)
     work = looking(session)
     found = None if model is None else work.add(model)
-    plan = work.inspect(layers, profile=profile, times=times, metadata=metadata or (), model=found)
+    plan = work.files.inspect(layers, profile=profile, times=times, metadata=metadata or (), model=found)
     if html is not None:
         from workbench.present.lens import Lens
         from workbench.report import report
@@ -257,7 +257,7 @@ def partition(
     given: dict[str, Any] = {
         "min_block_size": min_block_size, "target": target, "precision": precision.value,
     }  # fmt: skip
-    found = looking(session).partition(
+    found = looking(session).torch.partition(
         model, shapes=ShapeProfile.parse(shape) if shape else None, method=method.value if method else None,
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
@@ -340,7 +340,7 @@ def gotchas(
     profile = ShapeProfile.parse(shape) if shape else None
     source = work.add(model, shapes=profile)
     found = [
-        work.gotchas(
+        work.checks(
             source, ask=ask.value if ask else None, shapes=profile, precision=precision.value,
             target=None if ask is Asked.PARSER else target,
         )
@@ -349,7 +349,7 @@ def gotchas(
         engine = work.build(
             found[0].name, targets=target or (), precision=precision.value, profiles=(profile,) if profile else ()
         )
-        found.append(work.gotchas(engine))
+        found.append(work.checks(engine))
     if output is Format.JSON:
         document = (
             found[-1].to_dict() if len(found) == 1 else {"model": found[0].to_dict(), "engine": found[1].to_dict()}
@@ -410,7 +410,7 @@ def demo() -> None:
     session = Session("demo")
     for precision in ("fp32", "fp16"):
         config = BuildConfig(targets="sm89", precision=precision)
-        _print_plan(_watched(partial(session.start_build, "residual_block", config), show=True), full=False)
+        _print_plan(_watched(partial(session.engines.start, "residual_block", config), show=True), full=False)
     out.print(
         "\nYour own model:  [bold]workbench fusions model.onnx --target sm89[/]\n"
         "In a notebook:   [bold]workbench lab[/]      What this machine can do:  [bold]workbench doctor[/]"

@@ -456,7 +456,7 @@ def _engine(work: Session, text: str, target: str | None, precision: str, shape:
     key = text.removeprefix("imported-")
     if not path.is_file() and len(key) >= 4 and all(c in "0123456789abcdef" for c in key):
         try:
-            return work.engine(text)
+            return work.engines.find(text)
         except WorkbenchError:
             if target is None:
                 raise

@@ -155,6 +155,18 @@ class StoreError(WorkbenchError):
     default_code = "store"
 
 
+class NoModelError(StoreError, KeyError):
+    """The session has no model of this name."""
+
+    default_code = "no-model"
+
+
+class NoEngineError(StoreError, IndexError):
+    """The session has no such engine."""
+
+    default_code = "no-engine"
+
+
 class LimitError(WorkbenchError):
     """A file asks for more than `workbench.core.limits` allows; the message names the limit and how to raise it."""
 

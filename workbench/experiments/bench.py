@@ -4,7 +4,7 @@ Every way is timed on one GPU in one run, by CUDA events after a warm-up (`workb
 beside its error against PyTorch in FP32 with TF32 off. A row is one model, batch and precision; rows that a results
 file already holds are not measured again, so a run that was stopped goes on where it was.
 
-INT8 and FP8 rows are made by the session (`Session.quantize`), calibrated on samples like the sample's own
+INT8 and FP8 rows are made by the session (`session.precision.quantize`), calibrated on samples like the sample's own
 inputs. Beside them stands eager in FP16. Each TensorRT row keeps the time of every layer, so that a quantized
 row that is slower than FP16 says which kernels eat the gain (`workbench.precision.audit_changes.losses`).
 """
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from workbench.model.model import Model
     from workbench.plan.plan import Plan
     from workbench.precision.calibration import Calibration
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 SCHEMA = "workbench.bench/1"
 WAYS = ("eager", "torch.compile", "torch_tensorrt", "tensorrt", "tensorrt graph")
@@ -86,7 +86,7 @@ class Bench:
         duration_ms: How long each latency is measured at least.
     """
 
-    session: Session
+    session: Workspace
     models: Sequence[str]
     batches: Sequence[int] = (1, 32)
     precisions: Sequence[str] = ("fp32", "fp16")
@@ -248,7 +248,7 @@ class Bench:
         known = self._calibrations.get((name, batch))
         if known is not None:
             try:
-                return self.session.quantize(source, known, name=title, **scheme), count
+                return self.session.precision.quantize(source, known, name=title, **scheme), count
             except CalibrationError:
                 pass  # it has fewer tensors than this scheme needs: calibrate again
         with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
@@ -259,7 +259,7 @@ class Bench:
                  "shapes": {n: [count, *s[1:]] for n, s in shapes.items()}},
                 title=f"calibration samples of {name}", time_limit=300,
             ).result()  # fmt: skip
-            low = self.session.quantize(source, file, name=title, **scheme)
+            low = self.session.precision.quantize(source, file, name=title, **scheme)
         self._calibrations[name, batch] = calibration(low, self.session.store)
         return low, count
 

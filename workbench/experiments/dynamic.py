@@ -10,11 +10,11 @@ from workbench.model.shape_profile import ShapeProfile, ShapeRange, ValueRange
 
 if TYPE_CHECKING:
     from workbench.engine import Engine
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 
-def dynamic_overhead(session: Session, model: Any, config: BuildConfig, **options: Any) -> dict[str, Any]:
-    """Build and measure a fixed and a dynamic engine of `model`; see `Session.dynamic_overhead`."""
+def dynamic_overhead(session: Workspace, model: Any, config: BuildConfig, **options: Any) -> dict[str, Any]:
+    """Build and measure a fixed and a dynamic engine of `model`; see `session.measure.dynamic`."""
     if not config.profiles or config.profiles[0].fixed:
         raise ConfigError(
             "There is no range of shapes to compare with a fixed one.",
@@ -49,8 +49,8 @@ def dynamic_overhead(session: Session, model: Any, config: BuildConfig, **option
     }
 
 
-def _measured(session: Session, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
-    document = session.profile(engine, **options)
+def _measured(session: Workspace, engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
+    document = session.measure.profile(engine, **options)
     summary = engine.plan.summary
     return {
         "specialization": document.get("specialization"), "engine": engine.key, "ways": document["latency"], "error": document["error"],

@@ -1,6 +1,6 @@
 """What if: one model in several precisions, side by side, before anyone runs it.
 
-    found = session.what_if("digits", ["fp32", "fp16", "int8"], target="sm89", data="sample")
+    found = session.precision.what_if("digits", ["fp32", "fp16", "int8"], target="sm89", data="sample")
     found.to_frame()
     found.warnings
 
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.compilers.config import BuildConfig
 from workbench.core.errors import CancelledError, ConfigError, WorkbenchError
 from workbench.core.jobs import Job
+from workbench.model.shape_profile import profile_of
 from workbench.passes.casting import Lists
 from workbench.precision.audit import Audit, audit
 from workbench.precision.audit_changes import Change, changes
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from workbench.engine import Engine
     from workbench.model.model import Model
     from workbench.plan import Plan
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 FLOATS = ("fp32", "fp16", "bf16")
 QUANTIZED = ("int8", "fp8", "int4")
@@ -304,7 +305,7 @@ def parse(asked: Asked) -> str | Scheme | Cast:
 
 
 def what_if(
-    session: Session,
+    session: Workspace,
     model: Any,
     schemes: Asked | Sequence[Asked] = ("fp32", "fp16", "int8"),
     *,
@@ -319,7 +320,7 @@ def what_if(
     on_variant: Callable[[WhatIf], Any] | None = None,
     on_job: Callable[[Job | Build], Any] | None = None,
 ) -> WhatIf:
-    """See `Session.what_if`."""
+    """See `session.precision.what_if`."""
     from workbench.precision.samples import data_of
 
     several = (schemes,) if isinstance(schemes, str | Scheme | Mapping) else schemes
@@ -328,10 +329,8 @@ def what_if(
         raise ConfigError("No precision is asked for.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
     build = (config or BuildConfig()).replace(targets=target)
     if shapes:
-        from workbench.session.session import profile_of
-
         build = build.replace(profiles=(profile_of(shapes),))
-    exact = session._resolve(model, build, on_job)
+    exact = session.models.resolve(model, build.profiles[0] if build.profiles else None, on_job=on_job)
     sizes = build.profiles[0].sizes if build.profiles else None
     given = data_of(exact, session.store, data, test, labels, on_job=on_job)
     done: list[Variant] = []
@@ -348,7 +347,7 @@ def what_if(
 class _One:
     """The work on one variant after the other; `folder` is for what all of them need."""
 
-    session: Session
+    session: Workspace
     exact: Model
     config: BuildConfig
     data: Any
@@ -430,7 +429,7 @@ class _One:
 
     def _built(self, low: Model, scheme: str | Scheme | Cast) -> Engine:
         config = self.config.replace(precision=scheme) if isinstance(scheme, str) else self.config
-        build = self.session.start_build(low, config)
+        build = self.session.engines.start(low, config)
         if self.on_job is not None:
             self.on_job(build)
         return build.result()

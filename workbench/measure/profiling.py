@@ -34,7 +34,7 @@ def start(
     options: Mapping[str, Any],
     on_change: Callable[[Job], None],
 ) -> Job:
-    """Begin to measure `engine`; see `Session.profile`. `on_change` is told of progress and of the end.
+    """Begin to measure `engine`; see `session.measure.profile`. `on_change` is told of progress and of the end.
 
     The worker writes the profile into ``profiles/`` of the engine's folder once it is whole.
 

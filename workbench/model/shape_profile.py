@@ -169,6 +169,20 @@ class ShapeProfile(Frozen):
         return hash((ordered(self.inputs), ordered(self.values)))
 
 
+def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile | None:
+    """Shapes as people write them (``{"x": "1x3x224x224"}``, ``{"x": (1, 3, 224, 224)}``) as a profile.
+
+    Raises:
+        ConfigError: a text is not a shape.
+    """
+    if shapes is None or isinstance(shapes, ShapeProfile):
+        return shapes
+    texts = {
+        n: str(s) if isinstance(s, (str, ShapeRange, ValueRange)) else "x".join(map(str, s)) for n, s in shapes.items()
+    }
+    return ShapeProfile.parse(texts)
+
+
 def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Shape] | None:
     """One shape of each input: a text, in the form that a build takes, stands for its opt shape.
 

@@ -15,7 +15,7 @@ from workbench.core.errors import CompilerUnavailableError, StoreError
 if TYPE_CHECKING:
     from workbench.model.model import Model
     from workbench.plan import Plan
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 PANELS = {
     "model": "workbench.panels.model:ModelPanel",
@@ -38,7 +38,7 @@ OF_A_PLAN = ("fusions", "profile")
 """Panels that also show a plan behind which no engine stands."""
 
 
-def panel(session: Session, name: str, plan: Plan | None = None, model: Model | None = None) -> Any:
+def panel(session: Workspace, name: str, plan: Plan | None = None, model: Model | None = None) -> Any:
     """The panel called `name`; see `Session.panel`."""
     if name not in PANELS:
         raise StoreError(f"There is no panel {name!r}.", hint="There are: " + ", ".join(PANELS) + ".")
@@ -54,7 +54,7 @@ def panel(session: Session, name: str, plan: Plan | None = None, model: Model | 
     return _load(PANELS[name])(session, lens=Lens.of_plan(plan, model))
 
 
-def all_panels(session: Session) -> Any:
+def all_panels(session: Workspace) -> Any:
     """All panels as tabs; see `Session.app`."""
     return _load("workbench.panels.app:App")(session)
 

@@ -9,13 +9,13 @@ import ipywidgets as w
 from workbench.panels import PANELS, panel
 
 if TYPE_CHECKING:
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 
 class App(w.Tab):  # type: ignore[misc]
     """The whole workbench."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         self.session = session
         self._names = list(PANELS)
         super().__init__([w.VBox(layout=w.Layout(min_height="80px")) for _ in PANELS], layout=w.Layout(width="100%"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workbench.core.jobs import Progress
     from workbench.engine import Engine
     from workbench.plan import Plan
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,7 +98,7 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     title = ""
 
-    def __init__(self, session: Session, *, engines: bool = True, lens: Lens | None = None) -> None:
+    def __init__(self, session: Workspace, *, engines: bool = True, lens: Lens | None = None) -> None:
         self.session = session
         self._fixed = lens
         self._errors = w.HTML()
@@ -203,11 +203,11 @@ class Panel(w.VBox):  # type: ignore[misc]
             self._fill_chooser()
         if event.kind == "profile-added" and self._shown_key == event.data.get("engine"):
             self._shown_key = "unset"  # the same engine, with times
-            self._shown(self.session.current)
+            self._shown(self.session.engines.current)
 
     def _fill_chooser(self) -> None:
         engines = self.session.engines[::-1]
-        current = self.session.current
+        current = self.session.engines.current
         options = [(_label(e), e.key) for e in engines]
         value = current.key if current else None
         self.chooser.layout.display = None if options else "none"
@@ -215,8 +215,8 @@ class Panel(w.VBox):  # type: ignore[misc]
         self._shown(current)
 
     def _choose(self, key: str | None) -> None:
-        if key and (self.session.current is None or self.session.current.key != key):
-            self.session.current = key
+        if key and (self.session.engines.current is None or self.session.engines.current.key != key):
+            self.session.engines.current = key
 
     def fill(self, box: w.Dropdown, options: Sequence[Any], value: Any) -> None:
         """Give `box` new options and a value without that counting as a reader's choice."""

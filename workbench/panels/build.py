@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workbench.build import Build
     from workbench.core.events import Event
     from workbench.core.jobs import Job, Progress
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 _CORE = option_fields(BuildConfig)
 _OWN_WIDGETS = {"compiler", "targets", "precision", "profiles", "options"}
@@ -39,7 +39,7 @@ class BuildPanel(Panel):
 
     title = "Build"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         self._build: Build | None = None
         self._export: Job | None = None
         self._stopped = False
@@ -112,7 +112,7 @@ class BuildPanel(Panel):
         self._idle("Ready.")
 
     @staticmethod
-    def _names(session: Session) -> list[str]:
+    def _names(session: Workspace) -> list[str]:
         return list(dict.fromkeys([*session.models, *samples()]))
 
     # --- the form -----------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class BuildPanel(Panel):
 
     def _run(self, name: str, config: BuildConfig) -> None:
         try:
-            build = self._build = self.session.start_build(name, config, on_job=self._exporting)
+            build = self._build = self.session.engines.start(name, config, on_job=self._exporting)
         except CancelledError:
             self._idle("<b>Cancelled.</b>")
             return
@@ -303,7 +303,7 @@ class BuildPanel(Panel):
     def _show_failures(self) -> None:
         """The failed builds that are kept, newest first; none of them is chosen."""
         options: list[tuple[str, str | None]] = [("choose one to see its log", None)]
-        for failure in self.session.failures:
+        for failure in self.session.engines.failures:
             when = time.strftime("%d %b %H:%M", time.localtime(failure.time))
             asked = f"{failure.config.target} {failure.config.precision}".strip()
             options.append((f"{when}  {failure.model} {asked}: {failure.message[:100]}", failure.folder.name))
@@ -314,18 +314,18 @@ class BuildPanel(Panel):
         """Show the error and the log of the failed build that was chosen."""
         if change["new"] is None:
             return
-        found = [(i, f) for i, f in enumerate(self.session.failures) if f.folder.name == change["new"]]
+        found = [(i, f) for i, f in enumerate(self.session.engines.failures) if f.folder.name == change["new"]]
         if not found:
             raise WorkbenchError("This failed build is no longer kept.", code="failure-gone")
         number, failure = found[0]
         self.show_error(failure.error)
         self._log.show(failure.log)
         self._log_box.selected_index = 0
-        self.set_code([f"failure = session.failures[{number}]", "print(failure.log)"])
+        self.set_code([f"failure = session.engines.failures[{number}]", "print(failure.log)"])
 
     def _show_engines(self) -> None:
         engines = self.session.engines[::-1]
-        current = self.session.current
+        current = self.session.engines.current
         rows = [
             [
                 "● " if current and e.key == current.key else "", e.model, e.config.target, e.config.precision,

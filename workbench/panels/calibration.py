@@ -22,7 +22,7 @@ from workbench.widgets import RowsView
 
 if TYPE_CHECKING:
     from workbench.core.events import Event
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 
 _IMPORT = "from workbench.precision.calibration import Calibration"
@@ -33,7 +33,7 @@ class CalibrationPanel(Panel):
 
     title = "Calibration"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         style = {"description_width": "92px"}
         self.models = w.Dropdown(options=[], description="Model", layout=wide(), style=style)
         self.to = w.Dropdown(options=["int8", "fp8"], description="For", layout=wide(), style=style)
@@ -112,12 +112,12 @@ class CalibrationPanel(Panel):
         before = self.models.value
         chosen = before if before in names else next(iter(names), None)
         self.fill(self.models, names, chosen)
-        now = state_of(self.session.model(chosen) if chosen else None)
+        now = state_of(self.session.models[chosen] if chosen else None)
         if chosen != before or now != self._state or not self._place.children:
             self._model_changed(chosen)
 
     def _model_changed(self, name: str | None) -> None:
-        model = self.session.model(name) if name else None
+        model = self.session.models[name] if name else None
         self._state = state_of(model)
         self.data.offer(model)
         self._show(None)
@@ -136,7 +136,7 @@ class CalibrationPanel(Panel):
     def _calibrate_line(self) -> str:
         request = self._request()
         data = request.pop("data", None)
-        return f"calibration = session.calibrate({self.models.value!r}, {data!r}{arguments(request)})"
+        return f"calibration = session.precision.calibrate({self.models.value!r}, {data!r}{arguments(request)})"
 
     # --- the work -----------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class CalibrationPanel(Panel):
         made = [self._calibrate_line()]
 
         def work() -> str:
-            found = self.session.calibrate(name, request.pop("data"), **request, on_job=self.work.watch)
+            found = self.session.precision.calibrate(name, request.pop("data"), **request, on_job=self.work.watch)
             self._made = made
             self._show(found)
             self._made = made
@@ -171,7 +171,7 @@ class CalibrationPanel(Panel):
         path, name = self._path(), self.models.value
         found = Calibration.load(path)
         if name:
-            found.check(self.session.model(name).sha256(self.session.store), name)
+            found.check(self.session.models[name].sha256(self.session.store), name)
         self._show(found)
         self._made = [_IMPORT, f"calibration = Calibration.load({str(path)!r})"]
         self.set_code([*self._made, "calibration.to_frame()"])
@@ -213,7 +213,7 @@ class CalibrationPanel(Panel):
         if found is None:
             self._place.children = [empty(
                 "Name data and press Calibrate, or load a cache.<br>In a cell: "
-                "<code>session.calibrate(\"digits\", \"sample\").to_frame()</code>"
+                "<code>session.precision.calibrate(\"digits\", \"sample\").to_frame()</code>"
             )]  # fmt: skip
             return
         about = found.data
@@ -273,7 +273,7 @@ class CalibrationPanel(Panel):
         """The node that makes a tensor, or for an input the first that reads it."""
         if not self.models.value:
             return None
-        graph = self.session.model(self.models.value).graph
+        graph = self.session.models[self.models.value].graph
         maker = graph.producer.get(tensor)
         if maker is not None:
             return str(maker.id)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.core.events import Event
     from workbench.engine import Engine
     from workbench.plan import Layer, Plan
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 MOST = 400
 """Layers that the inspector lists at once; a search finds the others."""
@@ -43,7 +43,7 @@ class EnginePanel(Panel):
 
     title = "Engine"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         wide = w.Layout(width="100%")
         self._engine: Engine | None = None
         self._plan: Plan | None = None
@@ -93,7 +93,9 @@ class EnginePanel(Panel):
         except ProfileError as error:
             self._plan = engine.plan
             self.show_error(
-                WorkbenchError(f"Its profile can't be shown: {error.message}", hint="Measure again: session.profile().")
+                WorkbenchError(
+                    f"Its profile can't be shown: {error.message}", hint="Measure again: session.measure.profile()."
+                )
             )
         self._saved.value = self._rebuilt.value = self._changes.value = ""
         self._facts.value = fact_row(facts_of(engine, self._plan))
@@ -270,7 +272,7 @@ class EnginePanel(Panel):
         engine, plan = self._need()
         if self.other.value is None:
             return
-        other = self.session.engine(self.other.value)
+        other = self.session.engines.find(self.other.value)
         try:
             left = other.measured
         except ProfileError:
@@ -296,14 +298,14 @@ class EnginePanel(Panel):
         self.show_error("")
         self.rebuild.disabled, self.stop.disabled = True, False
         self._rebuilt.value = "<span class='wbp-quiet'>Building</span>"
-        self._action = ["engine = session.rebuild(engine)"]
+        self._action = ["engine = session.engines.rebuild(engine)"]
         self._set_code()
         self._building, self._stopped = None, False
 
         def work() -> None:
             told = ""
             try:
-                build = self._building = self.session.start_rebuild(engine)
+                build = self._building = self.session.engines.start_rebuild(engine)
                 if self._stopped:
                     build.cancel()
                 fresh = build.result()
@@ -339,7 +341,7 @@ class EnginePanel(Panel):
         lines = [build_line(self._engine), *self._action, 'engine.record["layers"]']
         if self._tabs.opened == "Compare" and self.other.value:
             lines += ["from workbench.analysis.difference import difference",
-                      f"difference(session.engine({self.other.value[:12]!r}).plan, engine.plan)"]  # fmt: skip
+                      f"difference(session.engines.find({self.other.value[:12]!r}).plan, engine.plan)"]  # fmt: skip
         self.set_code(lines)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workbench.core.events import Event
     from workbench.engine import Engine
     from workbench.plan import Plan
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 
 _TIMES = ("Latency", "Sum of layers", "Outputs")
@@ -28,7 +28,7 @@ class FusionsPanel(Panel):
 
     title = "Fusions"
 
-    def __init__(self, session: Session, lens: Lens | None = None) -> None:
+    def __init__(self, session: Workspace, lens: Lens | None = None) -> None:
         self._facts = w.HTML()
         self._tabs = w.Tab(layout=w.Layout(width="100%"))
         self._map: FusionView | GraphView | None = None
@@ -113,9 +113,13 @@ class FusionsPanel(Panel):
     def heard(self, event: Event) -> None:
         """A selection changes the code as well."""
         super().heard(event)
-        if event.kind == "errors-added" and self._fixed is None and (engine := self.session.current) is not None:
+        if (
+            event.kind == "errors-added"
+            and self._fixed is None
+            and (engine := self.session.engines.current) is not None
+        ):
             self.show_engine(engine)  # the map has an overlay more
-        if self._fixed is None and event.kind == "selection" and (engine := self.session.current) is not None:
+        if self._fixed is None and event.kind == "selection" and (engine := self.session.engines.current) is not None:
             self._code_for(engine)
 
     def _code_for(self, engine: Engine) -> None:
@@ -133,7 +137,7 @@ def times_error(lens: Lens) -> WorkbenchError:
     """Why an engine's profile is not shown."""
     return WorkbenchError(
         f"The profile that lies beside this engine can't be shown: {lens.times_missing}",
-        hint="Measure again (session.profile()); all else of the engine is shown.",
+        hint="Measure again (session.measure.profile()); all else of the engine is shown.",
     )
 
 
@@ -141,7 +145,7 @@ def inspect_line(plan: Plan) -> str:
     """The call that reads `plan` again from the files that trtexec wrote."""
     files = dict(plan.facts.get("inspected") or {"layers": plan.facts.get("file", "LAYERS.json")})
     rest = "".join(f", {name}={value!r}" for name, value in files.items() if name != "layers" and value)
-    return f"plan = session.inspect({files['layers']!r}{rest})"
+    return f"plan = session.files.inspect({files['layers']!r}{rest})"
 
 
 def build_line(engine: Engine) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from workbench.core.events import Event
     from workbench.core.jobs import Job
     from workbench.engine import Engine
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 _STYLE = """<style>
 .wbp .wbg-card { border: 1px solid var(--wbp-line); border-left: 4px solid var(--wbg-tone); border-radius: 6px;
@@ -54,7 +54,7 @@ class GotchasPanel(Panel):
 
     title = "Gotchas"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         self.subject = w.Dropdown(
             options=[],
             description="Look at",
@@ -101,7 +101,7 @@ class GotchasPanel(Panel):
             self._fill(f"model:{name}")
             self._ask()
         elif event.kind in {"build-finished", "current"}:
-            current = self.session.current
+            current = self.session.engines.current
             self._fill(f"engine:{current.key}" if current else None)
         elif event.kind == "profile-added":
             self._fill()
@@ -114,7 +114,7 @@ class GotchasPanel(Panel):
             self._fill(None if engine else f"model:{name}")
 
     def _fill(self, wanted: str | None = None) -> None:
-        current = self.session.current
+        current = self.session.engines.current
         engines = [(_label(e), f"engine:{e.key}") for e in self.session.engines[::-1]]
         models = [(f"{name}   the model", f"model:{name}") for name in list(self.session.models)[::-1]]
         known = [value for _, value in (*engines, *models)]
@@ -137,15 +137,15 @@ class GotchasPanel(Panel):
         self.ask.layout.display = None if kind == "model" else "none"
         put(self.body, [w.HTML(_STYLE), bar, self._facts, self._parts, self._list], self)
         if kind == "engine":
-            engine = self.session.engine(name)
-            self._lines = [build_line(engine), "found = session.gotchas(engine)"]
-            self._draw(self.session.gotchas(engine), Lens.of(engine))
+            engine = self.session.engines.find(name)
+            self._lines = [build_line(engine), "found = session.checks(engine)"]
+            self._draw(self.session.checks(engine), Lens.of(engine))
             return
-        model = self.session.model(name)
+        model = self.session.models[name]
         found = self._asked.get(name)
         arguments = "".join(f", {k}={v!r}" for k, v in self._options(name).items()) if found else ", parser=False"
-        self._lines = [f"found = session.gotchas({name!r}{arguments})"]
-        self._draw(found or self.session.gotchas(model, parser=False), Lens.of_model(model))
+        self._lines = [f"found = session.checks({name!r}{arguments})"]
+        self._draw(found or self.session.checks(model, parser=False), Lens.of_model(model))
 
     def _draw(self, found: Gotchas, lens: Lens) -> None:
         self.found = found
@@ -189,7 +189,7 @@ class GotchasPanel(Panel):
     def _select(self, finding: Gotcha) -> None:
         kind, _, key = str(self.subject.value).partition(":")
         if kind == "engine":
-            self.session.current = key  # ids of layers mean others in another engine
+            self.session.engines.current = key  # ids of layers mean others in another engine
         self.session.select(Selection("layer" if finding.layers else "node", finding.layers or finding.nodes))
         self._code_for(finding)
 
@@ -230,8 +230,8 @@ class GotchasPanel(Panel):
 
     def _answer(self, name: str) -> None:
         try:
-            model = self.session.model(name)
-            found = self.session.gotchas(model, on_job=self._use, **self._options(name))
+            model = self.session.models[name]
+            found = self.session.checks(model, on_job=self._use, **self._options(name))
             if state_of(self.session.models.get(name)) == state_of(model):  # else the name was given anew meanwhile
                 self._asked[name] = found
         except CancelledError:

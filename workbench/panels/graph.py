@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workbench.core.store import Store
     from workbench.engine import Engine
     from workbench.model.model import Model
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 
 class NetronView(anywidget.AnyWidget):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class GraphPanel(Panel):
 
     title = "Graph"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         self.models = w.Dropdown(options=[], description="Model", layout=w.Layout(width="360px"))
         self._graph: GraphView | None = None
         self._details: DetailsView | None = None
@@ -72,7 +72,7 @@ class GraphPanel(Panel):
     def _show_netron(self, _change: object = None) -> None:
         """Load Netron's page once its tab is open: in a hidden frame it can't measure its labels."""
         if self._tabs.selected_index == 1 and self._name is not None:
-            now = state_of(self.session.model(self._name))
+            now = state_of(self.session.models[self._name])
             if now != self._netron_of:
                 self._netron.path = []  # under the name may be another file: the same address would not be asked again
             self._netron_of = now
@@ -80,7 +80,7 @@ class GraphPanel(Panel):
 
     def _engine_of(self, model: Model) -> Engine | None:
         """The engine that all panels show, else the newest, of this very model: a name may have been given anew."""
-        current = self.session.current
+        current = self.session.engines.current
         found = [*([current] if current is not None else []), *self.session.engines[::-1]]
         return next((e for e in found if e.model == model.name and _built_from(e, model, self.session.store)), None)
 
@@ -89,7 +89,7 @@ class GraphPanel(Panel):
             self.body.children = [empty('No model yet. Add one: <code>session.add("resnet50")</code>')]
             return
         # With an engine, the graph also tells what became of each node.
-        model = self.session.model(name)
+        model = self.session.models[name]
         engine = self._engine_of(model)
         lens = Lens.of(engine) if engine is not None else Lens.of_model(model)
         if lens.graph is None:
@@ -108,4 +108,4 @@ class GraphPanel(Panel):
         self._name = name
         self._show_netron()
         self.body.children = [self.models, self._tabs]
-        self.set_code([f"model = session.model({name!r})", "model.graph.nodes", "session.panel('graph')"])
+        self.set_code([f"model = session.models[{name!r}]", "model.graph.nodes", "session.panel('graph')"])

@@ -15,7 +15,7 @@ from workbench.plan.traffic import at_least
 
 if TYPE_CHECKING:
     from workbench.engine import Engine
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 
 class MemoryPanel(Panel):
@@ -23,7 +23,7 @@ class MemoryPanel(Panel):
 
     title = "Memory"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         self._facts = w.HTML()
         self._chart = w.Output(layout=w.Layout(width="100%"))
         self._peak = w.HTML(layout=w.Layout(width="100%"))

@@ -20,7 +20,7 @@ from workbench.widgets import TableView
 
 if TYPE_CHECKING:
     from workbench.core.events import Event
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 
 class ModelPanel(Panel):
@@ -28,7 +28,7 @@ class ModelPanel(Panel):
 
     title = "Model"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         self.models = w.Dropdown(options=[], description="Model", layout=w.Layout(width="320px"))
         self.source = w.Combobox(
             options=list(samples()), placeholder="a sample, file.onnx, or package.module:factory",
@@ -91,7 +91,7 @@ class ModelPanel(Panel):
                 empty('No model yet. Add a sample or a file above, or in a cell: <code>session.add("resnet50")</code>')
             ]
             return
-        model = self.session.model(name)
+        model = self.session.models[name]
         lens = Lens.of_model(model)
         graph = lens.graph
         assert graph is not None
@@ -119,7 +119,7 @@ class ModelPanel(Panel):
         ]
         columns = w.HBox(halves, layout=w.Layout(width="100%", flex_flow="row wrap", grid_gap="8px 32px"))
         self._place.children = [self._facts, columns, self._table]
-        self.set_code([f"model = session.model({name!r})", "model.to_frame()"])
+        self.set_code([f"model = session.models[{name!r}]", "model.to_frame()"])
 
 
 def _operations(lens: Lens) -> dict[str, Any]:

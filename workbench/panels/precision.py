@@ -27,7 +27,7 @@ from workbench.widgets import RowsView
 if TYPE_CHECKING:
     from workbench.core.events import Event
     from workbench.experiments.whatif import Variant
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 _FIGURES = {
     "kernels": "kernels", "products": "products (conv, gemm, attention)", "products_quantized": "… that read a quantized type",
@@ -43,7 +43,7 @@ class PrecisionPanel(Panel):
 
     title = "Precision"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         style = {"description_width": "92px"}
         self.models = w.Dropdown(options=[], description="Model", layout=wide(), style=style)
         self.wanted = {
@@ -133,12 +133,12 @@ class PrecisionPanel(Panel):
         chosen = next((n for n in (wanted, self.models.value) if n in names), next(iter(names), None))
         before = self.models.value
         self.fill(self.models, names, chosen)
-        now = state_of(self.session.model(chosen) if chosen else None)
+        now = state_of(self.session.models[chosen] if chosen else None)
         if chosen != before or now != self._state or not self._place.children:
             self._model_changed(chosen)
 
     def _model_changed(self, name: str | None) -> None:
-        model = self.session.model(name) if name else None
+        model = self.session.models[name] if name else None
         self._state = state_of(model)
         self.data.offer(model)
         dynamic = model.graph.dynamic_inputs if model is not None else {}
@@ -196,7 +196,7 @@ class PrecisionPanel(Panel):
             request = arguments(self._request())
             self.show_error("")
             self.set_code([
-                f"found = session.what_if({self.models.value!r}, {self.schemes()!r}{request})",
+                f"found = session.precision.what_if({self.models.value!r}, {self.schemes()!r}{request})",
                 "found.to_frame()", "found.warnings",
             ])  # fmt: skip
 
@@ -216,7 +216,10 @@ class PrecisionPanel(Panel):
                 *(s for s in schemes if s != "fp32"),
             ]  # without it nobody sees whether INT8 moves more
         request = self._request()
-        code = [f"found = session.what_if({name!r}, {list(schemes)!r}{arguments(request)})", "found.to_frame()"]
+        code = [
+            f"found = session.precision.what_if({name!r}, {list(schemes)!r}{arguments(request)})",
+            "found.to_frame()",
+        ]
         self.set_code([*code, "found.warnings"])
         before = self._found
 
@@ -224,7 +227,9 @@ class PrecisionPanel(Panel):
             def row(found: WhatIf) -> None:
                 self._show(found.behind(before))
 
-            found = self.session.what_if(name, schemes, **request, on_variant=self.guard(row), on_job=self.work.watch)
+            found = self.session.precision.what_if(
+                name, schemes, **request, on_variant=self.guard(row), on_job=self.work.watch
+            )
             failed = sum(v.engine is None for v in found.variants)
             text = f"<b>{len(found.variants) - failed} built</b>"
             return text + (f", {failed} refused: the reason is below." if failed else ".")
@@ -241,12 +246,12 @@ class PrecisionPanel(Panel):
             raise WorkbenchError("There is no model yet.", hint="Add one in the Model panel.")
         more: dict[str, Any] = {key: request[key] for key in ("shapes", "limit") if key in request}
         self.set_code([
-            f"low = session.cast({name!r}, 'fp16', check={request.get('data')!r}{arguments(more)})", "low.origin['warnings']",
+            f"low = session.precision.cast({name!r}, 'fp16', check={request.get('data')!r}{arguments(more)})", "low.origin['warnings']",
         ])  # fmt: skip
         shapes = self._sizes(request)
 
         def work() -> str:
-            model, store = self.session.model(name), self.session.store
+            model, store = self.session.models[name], self.session.store
             given = data_of(model, store, request.get("data"), on_job=self.work.watch)
             found = overflows(
                 model, store, data=given.calibration, shapes=shapes, limit=request.get("limit"), on_job=self.work.watch
@@ -285,13 +290,13 @@ class PrecisionPanel(Panel):
         data = request.get("test") or request.get("data")
         more: dict[str, Any] = {key: request[key] for key in ("labels", "limit") if key in request}
         self.set_code([
-            f"engine = session.engine({engine.id!r})", f"session.accuracy(engine, {data!r}{arguments(more)}).to_frame()",
+            f"engine = session.engines.find({engine.id!r})", f"session.precision.accuracy(engine, {data!r}{arguments(more)}).to_frame()",
             "session.panel('fusions')  # colour the map by error",
         ])  # fmt: skip
         sizes = self._sizes(request)
 
         def work() -> str:
-            found = self.session.accuracy(engine, data, shapes=sizes, **more, on_job=self.work.watch)
+            found = self.session.precision.accuracy(engine, data, shapes=sizes, **more, on_job=self.work.watch)
             tensors = next(iter(found.tensors.values()))
             worst = max(tensors, key=lambda t: tensors[t])
             return (
@@ -329,7 +334,7 @@ class PrecisionPanel(Panel):
             self._chosen = None
             self._place.children = [empty(
                 "Press the precisions to try, then Compare. Each is built here, without a GPU, and its error is measured on "
-                "the CPU.<br>In a cell: <code>session.what_if(\"digits\", [\"fp16\", \"int8\"], data=\"sample\")</code>"
+                "the CPU.<br>In a cell: <code>session.precision.what_if(\"digits\", [\"fp16\", \"int8\"], data=\"sample\")</code>"
             )]  # fmt: skip
             return
         self._warnings.value = warning(found.warnings) + "".join(
@@ -351,7 +356,7 @@ class PrecisionPanel(Panel):
             variant = self._found[ids[0]]
             if variant.engine is not None:
                 self._choose(variant.name)
-                self.session.current = variant.engine
+                self.session.engines.current = variant.engine
 
     def _choose(self, name: str | None) -> None:
         self._chosen = name
@@ -412,7 +417,7 @@ class PrecisionPanel(Panel):
         variant = self._variant()
         layers = [layer for i in ids for layer in self._parts.get(i, ())]
         if variant is not None and variant.engine is not None and layers:
-            self.session.current = variant.engine
+            self.session.engines.current = variant.engine
             self.session.select(Selection("layer", tuple(layers)))
 
     def _link(self, text: str, kind: str, ids: tuple[str, ...], engine: str | None = None) -> w.Button:
@@ -422,7 +427,7 @@ class PrecisionPanel(Panel):
 
         def chosen(_button: Any) -> None:
             if engine is not None:
-                self.session.current = engine
+                self.session.engines.current = engine
             self.session.select(Selection("node" if kind == "node" else "layer", ids))
 
         link.on_click(self.guard(chosen))

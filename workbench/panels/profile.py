@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from workbench.core.events import Event
     from workbench.core.jobs import Job
     from workbench.engine import Engine
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 _FILE = "a file"
 _MEASURED = "measured"
@@ -68,7 +68,7 @@ SPECIALIZED = {
 
 _TRTEXEC = (
     "Times of an engine that ran elsewhere can be read from trtexec's files: "
-    '<code>plan = session.inspect("layers.json", profile="profile.json", times="times.json")</code>, then '
+    '<code>plan = session.files.inspect("layers.json", profile="profile.json", times="times.json")</code>, then '
     '<code>session.panel("profile", plan)</code>'
 )
 _REFERENCES = ("the model as written", "nothing", _FILE)
@@ -79,7 +79,7 @@ class ProfilePanel(Panel):
 
     title = "Profile"
 
-    def __init__(self, session: Session, lens: Lens | None = None) -> None:
+    def __init__(self, session: Workspace, lens: Lens | None = None) -> None:
         self._lens: Lens | None = None
         self._engine: Engine | None = None
         self._document: Mapping[str, Any] = {}
@@ -242,7 +242,7 @@ class ProfilePanel(Panel):
 
     def _nothing_measured(self) -> str:
         more = (
-            "Give <code>profile=</code> and <code>times=</code> to <code>session.inspect</code> for measured times."
+            "Give <code>profile=</code> and <code>times=</code> to <code>session.files.inspect</code> for measured times."
             if self._fixed is not None
             else _TRTEXEC
         )
@@ -408,7 +408,7 @@ class ProfilePanel(Panel):
         self.reference_file.layout.display = None if self.reference.value == _FILE else "none"
 
     def options(self) -> dict[str, Any]:
-        """What the form asks of `Session.start_profile`; what is left at its default is left out.
+        """What the form asks of `session.measure.start_profile`; what is left at its default is left out.
 
         Raises:
             WorkbenchError: a file is not named.
@@ -451,7 +451,7 @@ class ProfilePanel(Panel):
     def _run(self, engine: Engine, options: Mapping[str, Any]) -> None:
         told = "<b>Failed.</b>"
         try:
-            job = self._job = self.session.start_profile(engine, **options)
+            job = self._job = self.session.measure.start_profile(engine, **options)
             if self._stopped:
                 job.cancel()
             while job.status == "running":
@@ -499,7 +499,7 @@ class ProfilePanel(Panel):
             lines.append(build_line(self._engine))
             if self._given is not None:
                 given = "".join(f", {name}={value!r}" for name, value in self._given.items())
-                lines.append(f"session.profile(engine{given})")
+                lines.append(f"session.measure.profile(engine{given})")
             lines.append("plan = engine.measured")
         else:
             lines.append(inspect_line(self._lens.plan))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workbench.core.events import Event
     from workbench.precision.mixed import Mixed
     from workbench.precision.sensitivity import Sensitivity
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 _METRICS = {
     "accuracy, at least": "accuracy",
@@ -35,7 +35,7 @@ class SensitivityPanel(Panel):
 
     title = "Sensitivity"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         style = {"description_width": "92px"}
         self.models = w.Dropdown(options=[], description="Quantized", layout=wide(), style=style)
         self.data = DataFields(calibration=False)
@@ -101,7 +101,7 @@ class SensitivityPanel(Panel):
         if not names:
             self._place.children = [empty(
                 "No quantized model yet. Make one in the Precision panel, or in a cell: "
-                "<code>session.quantize(\"digits\", \"sample\")</code>"
+                "<code>session.precision.quantize(\"digits\", \"sample\")</code>"
             )]  # fmt: skip
             self.fill(self.models, [], None)
             self.set_code(["session.panel('precision')"])
@@ -111,17 +111,17 @@ class SensitivityPanel(Panel):
         self.fill(self.models, names, chosen)
         if (
             chosen != before
-            or state_of(self.session.model(chosen)) != self._state
+            or state_of(self.session.models[chosen]) != self._state
             or self._form not in self._place.children
         ):
             self._place.children = [self._form, self.work, self._results]
             self._model_changed(chosen)
 
     def _model_changed(self, name: str) -> None:
-        self._state = state_of(self.session.model(name))
+        self._state = state_of(self.session.models[name])
         exact = None
         try:
-            exact = self.session.original(name)
+            exact = self.session.models.original(name)
         except ModelError as error:
             self.show_error(error)
         self.data.offer(exact)
@@ -140,13 +140,13 @@ class SensitivityPanel(Panel):
         if self.models.value:
             data, values = self._request()
             self.set_code(
-                [f"session.sensitivity({self.models.value!r}, {data!r}{arguments(values)}).to_frame()", *more]
+                [f"session.precision.sensitivity({self.models.value!r}, {data!r}{arguments(values)}).to_frame()", *more]
             )
 
     def _mix_line(self) -> str:
         data, values = self._request()
         values["metric"] = self.metric.value
-        return f"found = session.mixed({self.models.value!r}, {data!r}, {self.budget.value / 100:g}{arguments(values)})"
+        return f"found = session.precision.mixed({self.models.value!r}, {data!r}, {self.budget.value / 100:g}{arguments(values)})"
 
     # --- the work -----------------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class SensitivityPanel(Panel):
         self._update_code()
 
         def work() -> str:
-            found = self.session.sensitivity(name, data, **values, on_job=self.work.watch)
+            found = self.session.precision.sensitivity(name, data, **values, on_job=self.work.watch)
             self._show(found, data)
             return f"<b>{len(found.layers)} layers</b>, each quantized alone, on {found.samples} samples."
 
@@ -172,9 +172,9 @@ class SensitivityPanel(Panel):
         self._update_code(line, "found.keep, found.value, found.met")
 
         def work() -> str:
-            ranking = self.session.sensitivity(name, data, **values, on_job=self.work.watch)
+            ranking = self.session.precision.sensitivity(name, data, **values, on_job=self.work.watch)
             self._show(ranking, data)
-            found = self.session.mixed(name, data, budget, metric=metric, **values, on_job=self.work.watch)
+            found = self.session.precision.mixed(name, data, budget, metric=metric, **values, on_job=self.work.watch)
             self._show_mixed(found, budget)
             self._found_by = line
             return f"<b>{len(found.tried)} choices</b> measured."
@@ -185,10 +185,10 @@ class SensitivityPanel(Panel):
         if self.mixed is None:
             raise ModelError("There is no mix yet.", hint="Press Find the mix.")
         name, keep = self.models.value, list(self.mixed.keep)
-        self._update_code(self._found_by, f"mix = session.requantize({name!r}, keep=found.keep)")
+        self._update_code(self._found_by, f"mix = session.precision.requantize({name!r}, keep=found.keep)")
 
         def work() -> str:
-            made = self.session.requantize(name, keep=keep, on_job=self.work.watch)
+            made = self.session.precision.requantize(name, keep=keep, on_job=self.work.watch)
             return f"<b>{escape(made.name)}</b> is in the session. Build it, or compare it in the Precision panel."
 
         self.work.run(work, "<b>Quantizing</b>")

@@ -12,7 +12,7 @@ from workbench.panels.fusions import build_line
 
 if TYPE_CHECKING:
     from workbench.engine import Engine
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 
 class StreamsPanel(Panel):
@@ -20,7 +20,7 @@ class StreamsPanel(Panel):
 
     title = "Streams"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Workspace) -> None:
         self._facts = w.HTML()
         self._chart = w.Output(layout=w.Layout(width="100%"))
         self._note = w.HTML()

@@ -130,7 +130,7 @@ def losses(low: Plan, wide: Plan) -> pd.DataFrame:
         if all(layer.time_ms is None for layer in plan.layers):
             raise ConfigError(
                 f"The plan of {plan.model.get('name')} has no measured times.",
-                hint="Measure it on a GPU: session.profile(engine); then engine.measured is the plan with times.",
+                hint="Measure it on a GPU: session.measure.profile(engine); then engine.measured is the plan with times.",
             )
     sides = {"low": low, "wide": wide}
     common = set(low.layers_of) & set(wide.layers_of)

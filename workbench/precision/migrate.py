@@ -85,7 +85,7 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
             rest = "fp16"
         wanted = f", method={method!r}" if method else ""
         given = "" if low == "int4" else f", {data!r}"
-        python.append(f"low = session.quantize({model!r}{given}, to={low!r}, rest={rest!r}{wanted})")
+        python.append(f"low = session.precision.quantize({model!r}{given}, to={low!r}, rest={rest!r}{wanted})")
         python.append(f"engine = session.build(low, target={target!r})")
         built = shlex.quote(re.sub(r"\.onnx$", "", model) + f"-{low}.onnx")
         option = "" if low == "int4" else f" --calibration {shlex.quote(data)}"

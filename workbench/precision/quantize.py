@@ -73,7 +73,7 @@ class Ranges:
         if low.origin.get("kind") != "quantize" or not low.origin.get("ranges"):
             raise CalibrationError(
                 f"The calibration of {low.name} is no longer in the store, and {low.name} does not tell its ranges.",
-                hint="Quantize its FP32 model again with data: session.quantize(model, data, keep=[...]).",
+                hint="Quantize its FP32 model again with data: session.precision.quantize(model, data, keep=[...]).",
             )
         return Ranges(low.origin["source"], Scheme(**low.origin["scheme"]), low.origin["ranges"])
 

@@ -84,7 +84,7 @@ class Lens:
 
     @staticmethod
     def of_plan(plan: Plan, model: Model | None = None) -> Lens:
-        """The lens of a plan that no engine of a session stands behind, such as `Session.inspect` gives.
+        """The lens of a plan that no engine of a session stands behind, such as `session.files.inspect` gives.
 
         Args:
             plan: What to look at.

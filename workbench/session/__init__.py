@@ -1,5 +1,6 @@
 """The session: models, engines and the selection under one name, shared by notebooks, scripts and the shell."""
 
-from workbench.session.session import Failure, Session
+from workbench.session.failures import Failure
+from workbench.session.session import Session
 
 __all__ = ["Failure", "Session"]

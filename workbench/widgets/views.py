@@ -20,7 +20,7 @@ from workbench.widgets.bundle import bundle, bundle_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workbench.session.session import Session
+    from workbench.workspace import Workspace
 
 _numbers = itertools.count(1)
 _LOADER = (Path(__file__).parent / "loader.js").read_text()
@@ -51,7 +51,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
 
     def __init__(
         self,
-        session: Session | None = None,
+        session: Workspace | None = None,
         lens: Lens | None = None,
         *,
         on_error: Callable[[str], None] | None = None,
@@ -148,7 +148,7 @@ class GraphView(View):
     component_name = "graph"
 
     def __init__(
-        self, session: Session | None = None, lens: Lens | None = None, *, what: str = "plan", **options: Any
+        self, session: Workspace | None = None, lens: Lens | None = None, *, what: str = "plan", **options: Any
     ) -> None:
         self._what = what
         super().__init__(session, lens, **options)
@@ -174,7 +174,7 @@ class TableView(View):
     component_name = "table"
 
     def __init__(
-        self, session: Session | None = None, lens: Lens | None = None, *, what: str = "layers", **options: Any
+        self, session: Workspace | None = None, lens: Lens | None = None, *, what: str = "layers", **options: Any
     ) -> None:
         self._what = what
         super().__init__(session, lens, **options)

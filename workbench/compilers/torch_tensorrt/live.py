@@ -95,7 +95,7 @@ def compile_module(
     name: str | None = None,
     **options: Any,
 ) -> Compiled:
-    """Compile `module` with Torch-TensorRT on this machine's GPU; see `Session.compile_torch`.
+    """Compile `module` with Torch-TensorRT on this machine's GPU; see `session.torch.compile`.
 
     Raises:
         CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
@@ -110,7 +110,7 @@ def compile_module(
     if not gpus():
         raise CompilerUnavailableError(
             "Torch-TensorRT compiles on an NVIDIA GPU, and there is none here.",
-            hint="session.partition(module, inputs) plans what would run in TensorRT.",
+            hint="session.torch.partition(module, inputs) plans what would run in TensorRT.",
         )
     torch_tensorrt = shim.importable(None)
     import torch
@@ -153,7 +153,7 @@ def compile_module(
             raise BuildError(
                 f"Torch-TensorRT could not compile {type(module).__name__}: {first_lines(error, 2)}",
                 hint=hint
-                or "session.partition shows what it would run where; torch_executed_ops leaves operators in PyTorch.",
+                or "session.torch.partition shows what it would run where; torch_executed_ops leaves operators in PyTorch.",
                 code=code or "torch-tensorrt-failed",
             ) from error
     segments = tuple(

@@ -46,7 +46,7 @@ MIN_BLOCK_SIZE = 5
 def partition(
     source: Any, as_onnx: Callable[[], Model], store: Store, *, method: str | None, on_job: OnJob, **options: Any
 ) -> Partition:
-    """The partition by `method`, or by the one that fits `source`; see `Session.partition`.
+    """The partition by `method`, or by the one that fits `source`; see `session.torch.partition`.
 
     Args:
         source: What the user gave; a Model where the session knows it.
@@ -162,7 +162,7 @@ def by_torch_tensorrt(
     torch_executed_ops: Sequence[str] = (),
     on_job: OnJob = None,
 ) -> Partition:
-    """The partition that Torch-TensorRT makes; see `Session.partition`.
+    """The partition that Torch-TensorRT makes; see `session.torch.partition`.
 
     Raises:
         CompilerUnavailableError: torch_tensorrt is not installed, or `build` is asked for without a GPU.

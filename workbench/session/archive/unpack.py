@@ -1,0 +1,252 @@
+"""Unpack an archive and check everything in it: in a worker, within limits of time, memory and size."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from workbench import build
+from workbench.build_folder import assembled, plan_in
+from workbench.core import limits
+from workbench.core.errors import LimitError, ModelError, ProfileError, StoreError, WorkbenchError
+from workbench.engine import load_engine
+from workbench.model.model import Model
+from workbench.model.onnx_file import fingerprint
+from workbench.plan import Plan
+from workbench.plan.validate import SchemaError, checker
+from workbench.session.archive.format import (
+    ARCHIVE,
+    CHUNK,
+    DOCUMENTS,
+    FILES,
+    PROFILE,
+    RATIO_FROM,
+    check_head,
+    damaged,
+    unsafe,
+)
+
+_check_profile = checker({"type": "object"})
+
+
+def unpack(*, path: str, folder: str) -> dict[str, Any]:
+    """Unpack an archive into `folder` and check everything in it; run by `jobs.guarded`.
+
+    Args:
+        path: The archive.
+        folder: An empty folder.
+
+    Returns:
+        Its ``session.json``, with the digest of each engine's files in ``engines``.
+
+    Raises:
+        StoreError: it is no archive, it is damaged, or it is of a later version.
+        LimitError: it is larger than a limit.
+    """
+    file = Path(path)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _checked(archive, file, Path(folder))
+    except (WorkbenchError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged archive may break in any way
+        raise StoreError(
+            f"{file.name} is not a session archive, or is damaged ({type(error).__name__}: {str(error)[:200]}).",
+            hint="Make one with session.files.export(path), or copy it again.",
+            code="damaged-archive",
+        ) from None
+
+
+def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> dict[str, Any]:
+    what = f"The archive {file.name}"
+    entries = archive.infolist()
+    limits.check("ARCHIVE_ENTRIES", len(entries), what)
+    total = sum(entry.file_size for entry in entries)
+    limits.check("ARCHIVE_BYTES", total, what)
+    if total > RATIO_FROM:
+        limits.check("ARCHIVE_RATIO", total / max(1, file.stat().st_size), what)
+    for entry in entries:
+        parts = PurePosixPath(entry.filename).parts
+        if entry.filename.startswith("/") or ".." in parts or (parts and ":" in parts[0]) or "\\" in entry.filename:
+            raise unsafe(f"The archive holds an unsafe path: {entry.filename!r}.")
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise damaged("it holds two files of one name")
+    head = json.loads(_document(archive, "session.json", what))
+    found = head.get("format") if isinstance(head, dict) else None
+    if isinstance(found, str) and found != ARCHIVE:
+        raise StoreError(
+            f"{file.name} has format {found!r}; this version reads {ARCHIVE}.",
+            hint="Upgrade: pip install -U trt-workbench.",
+            code="later-version",
+        )
+    try:
+        check_head(head, "session.json")
+    except SchemaError as error:
+        raise damaged(str(error)) from None
+    keys = [engine["key"] for engine in head["engines"]]
+    if len(set(keys)) < len(keys):
+        raise damaged("an engine is listed twice")
+    for title in [head["name"], *head["models"], *(engine["model"] for engine in head["engines"])]:
+        if not title.strip() or len(title) > 300 or not title.isprintable():
+            raise damaged(f"{title[:40]!r} can't be a name")
+    digests = _extract(archive, head, folder, what)
+    known = head.get("files")
+    if known is not None and {name: digests[name] for name in digests if name in known} != known:
+        raise damaged("a file in it is not the one that was put in")
+    if known is not None and set(digests) != set(known):
+        raise damaged("it holds files that were not put in when it was made")
+    for title, entry in head["models"].items():
+        _check_model(title, entry, folder)
+    for engine in head["engines"]:
+        try:
+            engine["digest"] = _check_build(engine["key"], head, folder, digests)
+        except LimitError:
+            raise
+        except WorkbenchError as error:
+            if error.code.endswith("-archive"):
+                raise
+            raise damaged(f"engine {engine['key'][:12]}: {error.message.rstrip('.')}") from None
+    return dict(head)
+
+
+def _document(archive: zipfile.ZipFile, name: str, what: str) -> bytes:
+    entry = archive.getinfo(name)
+    limits.check("ARCHIVE_HEAD_BYTES", entry.file_size, f"{what}, by its {name},")
+    most = int(limits.limit("ARCHIVE_HEAD_BYTES"))
+    with archive.open(entry) as source:
+        data = source.read(most + 1)
+    limits.check("ARCHIVE_HEAD_BYTES", len(data), f"{what}, by its {name},")
+    return data
+
+
+def _extract(archive: zipfile.ZipFile, head: Mapping[str, Any], folder: Path, what: str) -> dict[str, str]:
+    """Unpack what ``session.json`` lists; SHA-256 by name. What it does not list stays in the archive."""
+    models = {f"models/{entry['sha256']}/" for entry in head["models"].values()}
+    builds = {f"builds/{engine['key']}/" for engine in head["engines"]}
+    left = limits.limit("ARCHIVE_BYTES")
+    digests = {}
+    for entry in archive.infolist():
+        kind, _, rest = entry.filename.partition("/")
+        inside, _, name = rest.partition("/")
+        place = f"{kind}/{inside}/"
+        wanted = place in models or (
+            place in builds and (name in FILES or (name.startswith("profiles/") and PROFILE.fullmatch(name[9:])))
+        )
+        if entry.is_dir() or not wanted:
+            continue
+        if place in builds and (name in DOCUMENTS or name.startswith("profiles/")):
+            limits.check("ARCHIVE_HEAD_BYTES", entry.file_size, f"{what}, by its {entry.filename},")
+        target = folder / entry.filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(entry) as source, target.open("xb") as out:
+            size, digests[entry.filename] = _copy(source, out, left, what)
+        left -= size
+    return digests
+
+
+def _copy(source: IO[bytes], out: IO[bytes], most: float, what: str) -> tuple[int, str]:
+    """Copy at most `most` bytes, whatever the archive says of their number; size and SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    while data := source.read(CHUNK):
+        size += len(data)
+        if size > most:
+            raise limits.exceeded("ARCHIVE_BYTES", f"{what} unpacks to more bytes than it says, and than the limit.")
+        digest.update(data)
+        out.write(data)
+    return size, digest.hexdigest()
+
+
+def _check_model(title: str, entry: Mapping[str, Any], folder: Path) -> None:
+    sha256, file = entry["sha256"], PurePosixPath(entry["file"])
+    if len(file.parts) != 1 or file.name in {"", ".."}:
+        raise unsafe(f"Model {title} in the archive has an unsafe path.")
+    place = folder / "models" / sha256
+    source = place / file.name
+    try:
+        companions = set(Model(title, source).companions)
+    except ModelError as error:
+        raise damaged(f"model {title}: {error.message}") from None
+    for companion in companions:
+        parts = companion.relative_to(place).parts if companion.is_relative_to(place) else ("..",)
+        if ".." in parts or (companion.name == "model.onnx" and len(parts) == 1):
+            raise unsafe(f"Model {title} in the archive keeps weights at an unsafe path.")
+    if fingerprint(source, companions) != sha256:
+        raise damaged(f"model {title} is not the one that was put in")
+    if entry["origin"].get("kind") in {"quantize", "cast", "placement"}:
+        _check_origin(title, entry["origin"])
+
+
+def _check_origin(title: str, origin: Mapping[str, Any]) -> None:
+    """Refuse a model that says it was rewritten by the workbench and lacks what the workbench writes."""
+    from workbench.precision.scheme import Scheme
+
+    needed = {
+        "quantize": ("source", "scheme", "warnings", "left", "quantized", "pairs"),
+        "cast": ("source", "warnings"),
+        "placement": ("source", "moved"),
+    }
+    for name in needed[origin["kind"]]:
+        if name not in origin and name != "warnings":
+            raise damaged(f"model {title} does not say its {name!r}")
+    if "scheme" in origin:
+        try:
+            Scheme(**origin["scheme"])
+        except (TypeError, WorkbenchError) as error:
+            raise damaged(f"the scheme of model {title} is none: {error}") from None
+
+
+def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mapping[str, str]) -> str:
+    """Check one engine; the digest of its files, as they were in the archive."""
+    from workbench.measure.measured import apply
+
+    place = folder / "builds" / key
+    own = {name.removeprefix(f"builds/{key}/"): d for name, d in digests.items() if name.startswith(f"builds/{key}/")}
+    missing = [name for name in FILES if name not in own and name != "build.log"]
+    if missing:
+        raise damaged(f"engine {key[:12]} lacks {', '.join(missing)}")
+    engine = load_engine(place)
+    if engine.key != key:
+        raise damaged(f"engine {key[:12]} says that it is another")
+    record, note = engine.record, json.loads((place / "build.json").read_bytes())
+    sizes = {size for size in (record.get("engine_bytes"), _bytes_of(place)) if size is not None}
+    if sizes - {engine.bytes}:
+        raise damaged(f"engine {key[:12]} has {engine.bytes:,} bytes and was built with {max(sizes):,}")
+    if note.get("analysis") != build.ANALYSIS:
+        _renew(place, note, head, folder)
+    plan = plan_in(place)
+    if plan.model["sha256"] != note["model"]["sha256"]:
+        raise damaged(f"the plan of engine {key[:12]} is of another model")
+    for profile in engine.profiles:
+        try:
+            _check_profile(profile, "profile")
+            Plan.from_dict(json.loads(apply(plan, profile).to_json()))
+        except (KeyError, ProfileError):
+            continue  # it lacks something, or is of another engine: told when it is used
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise damaged(f"a profile of engine {key[:12]} is not whole: {error}") from None
+    return hashlib.sha256(json.dumps(sorted(own.items())).encode()).hexdigest()
+
+
+def _bytes_of(place: Path) -> int | None:
+    """The size of its engine that a plan states, whatever else is in it."""
+    try:
+        size = json.loads((place / "plan.json").read_bytes())["facts"]["engine_bytes"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return size if isinstance(size, int) else None
+
+
+def _renew(place: Path, note: Mapping[str, Any], head: Mapping[str, Any], folder: Path) -> None:
+    """Make the plan of an earlier version again, where the archive holds the model; else it stays as it is."""
+    sha256 = note["model"]["sha256"]
+    entry = next((e for e in head["models"].values() if e["sha256"] == sha256), None)
+    if entry is None or note.get("original"):
+        return
+    model = Model(note["model"]["name"], folder / "models" / sha256 / entry["file"])
+    plan = assembled(place, note, model)
+    (place / "plan.json").write_bytes(plan.to_json().encode("utf-8", "surrogatepass"))
+    (place / "build.json").write_text(json.dumps({**note, "analysis": build.ANALYSIS}))

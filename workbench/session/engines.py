@@ -1,0 +1,250 @@
+"""``session.engines``: the session's engines, and the builds that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from workbench.build import Build
+from workbench.build_folder import set_trust
+from workbench.compilers.config import BuildConfig
+from workbench.core.errors import NoEngineError, StoreError
+from workbench.core.events import Selection
+from workbench.core.store import IMPORTED
+from workbench.engine import Engine, load_engine
+from workbench.session.failures import Failure, failures
+from workbench.session.options import config_of
+from workbench.session.selection import kind_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.core.jobs import Job
+    from workbench.session.file import SessionFile
+    from workbench.workspace import Workspace
+
+
+class Engines(Sequence[Engine]):
+    """The engines of a session, newest last: ``session.engines[-1]``.
+
+    Always current: what another notebook builds is here at once. An engine whose folder was removed from the store is
+    not listed. ``session.engines[i]`` raises `NoEngineError`, which is a `StoreError` and an `IndexError`.
+    """
+
+    def __init__(self, workspace: Workspace, file: SessionFile) -> None:
+        self._workspace = workspace
+        self._file = file
+        self._running: list[Build] = []
+
+    # --- which there are ----------------------------------------------------------------------------
+
+    def _places(self) -> list[tuple[Path, str]]:
+        """Folder of each engine that the store has, and name of its model; oldest first."""
+        store = self._workspace.store
+        found = ((store.build(key), model) for key, model in self._file.engines())
+        return [(folder, model) for folder, model in found if folder is not None]
+
+    @overload
+    def __getitem__(self, index: int) -> Engine: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Engine]: ...
+
+    def __getitem__(self, index: int | slice) -> Engine | list[Engine]:
+        places = self._places()
+        if isinstance(index, slice):
+            return [load_engine(folder, model) for folder, model in places[index]]
+        try:
+            folder, model = places[index]
+        except IndexError:
+            raise NoEngineError(
+                f"Session {self._workspace.name} has {len(places)} engines.", hint="Build one: session.build(model)."
+            ) from None
+        return load_engine(folder, model)
+
+    def __iter__(self) -> Iterator[Engine]:
+        return iter(self[:])
+
+    def __len__(self) -> int:
+        return len(self._places())
+
+    def find(self, engine: Engine | str | int | None = None) -> Engine:
+        """An engine by (the beginning of) its key or by position; the current one by default.
+
+        Raises:
+            NoEngineError: there is no such engine.
+            StoreError: several keys begin so (code ``ambiguous``), or the engine was not built by this store
+                (``foreign-build``).
+        """
+        if isinstance(engine, Engine):
+            return engine
+        if engine is None:
+            return self.current or self[-1]
+        if isinstance(engine, int):
+            return self[engine]
+        engines = self[:]
+        found = [e for e in engines if e.key.startswith(engine) or e.key.removeprefix(IMPORTED).startswith(engine)]
+        if len(found) == 1:
+            return found[0]
+        listed = "They are " + ", ".join(f"{e.id} ({e.model})" for e in engines) + "." if engines else None
+        if found:
+            raise StoreError(
+                f"{len(found)} engines of session {self._workspace.name} begin with {engine!r}.",
+                hint=listed,
+                code="ambiguous",
+            )
+        if any(
+            k.startswith(engine) and self._workspace.store.standing(k) == "foreign" for k, _ in self._file.engines()
+        ):
+            raise StoreError(
+                f"Engine {engine[:12]} is in the store but was not built by it: its seal is missing or another store's.",
+                hint="Build it here: session.build(model, ...). Or import it: Session.from_archive(path).",
+                code="foreign-build",
+            )
+        raise NoEngineError(f"No engine of session {self._workspace.name} begins with {engine!r}.", hint=listed)
+
+    @property
+    def current(self) -> Engine | None:
+        """The engine that panels show: the one that was chosen, else the newest; None if there are no engines.
+
+        May be set to an Engine, (the beginning of) its key, or None for the newest.
+        """
+        key = self._file.get("current")
+        if key is not None:
+            folder, model = self._workspace.store.build(key), self._file.engine(key)
+            if folder is not None and model is not None:
+                return load_engine(folder, model)
+        places = self._places()
+        return load_engine(*places[-1]) if places else None
+
+    @current.setter
+    def current(self, value: Engine | str | None) -> None:
+        key = None if value is None else self.find(value).key
+        if self._file.get("current") == key:
+            return
+        self._file.set("current", key)
+        self._workspace.events.emit("current", {"engine": key})
+        chosen = self._workspace.selection
+        if chosen.ids and (now := self.current) is not None and not any(kind_of(i, now.plan) for i in chosen.ids):
+            self._workspace.select(Selection(chosen.kind))  # it is of another model and names nothing here
+
+    def trust(self, engine: Engine | str | int | None = None) -> None:
+        """Allow an engine from an archive to run.
+
+        Args:
+            engine: Which engine; see `find`.
+
+        Raises:
+            NoEngineError: there is no such engine.
+        """
+        chosen = self.find(engine)
+        if not chosen.trusted:
+            set_trust(chosen.folder, self._workspace.store)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an engine: what was asked, how long it took, what fusion saved."""
+        import pandas as pd
+
+        rows = []
+        for engine in self:
+            s = engine.plan.summary
+            rows.append(
+                {
+                    "engine": engine.id, "model": engine.model, "compiler": engine.config.compiler,
+                    "target": engine.config.target, "precision": engine.config.precision,
+                    "nodes": s["nodes"], "layers": s["layers"], "launches_before": s["launches_before"],
+                    "launches_after": s["launches_after"], "bytes_before": s["bytes_before"],
+                    "bytes_after": s["bytes_after"], "build_s": engine.seconds["total"], "engine_bytes": engine.bytes,
+                }
+            )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    # --- builds -------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        model: Any,
+        config: BuildConfig | None = None,
+        *,
+        time_limit: float | None = None,
+        on_job: Callable[[Job], None] | None = None,
+        **options: Any,
+    ) -> Build:
+        """Start to build `model` and return; `Session.build` has the same arguments and waits.
+
+        A model that must be exported first is exported before this returns; `on_job` is called with that job, to show
+        its progress or cancel it.
+
+        Raises:
+            ModelError: there is no such model, or it can't be read or exported.
+            ConfigError: there is no such option, or its value does not fit.
+        """
+        asked = config_of(config, options)
+        resolved = self._workspace.models.resolve(model, asked.profiles[0] if asked.profiles else None, on_job=on_job)
+        build = Build(resolved, asked, self._workspace.store, time_limit=time_limit, keep=self._keep)
+        build.on_change(self._on_build)
+        self._running.append(build)
+        self._workspace.events.emit("build-started", {"model": resolved.name, "config": asked.to_dict()})
+        return build.start()
+
+    def rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Engine:
+        """Build an engine again with the compiler and for the GPU of this machine, and wait.
+
+        Engines are not portable between GPUs and versions: see `Engine.compatibility`.
+
+        Args:
+            engine: Which engine; see `find`.
+            changes: Fields of `BuildConfig` to change.
+
+        Raises:
+            ModelError: the model's file is gone.
+            BuildError: the compiler refused the model.
+        """
+        return self.start_rebuild(engine, **changes).result()
+
+    def start_rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Build:
+        """Start to build an engine again and return; see `rebuild`."""
+        from workbench.compilers.compatibility import here
+
+        chosen = self.find(engine)
+        model = chosen.source()
+        return self.start(model.original or model, here(chosen.config).replace(**changes))
+
+    @property
+    def running(self) -> list[Build]:
+        """The builds that this process is running."""
+        return list(self._running)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Failed builds that are still kept, newest first.
+
+        A failed build keeps its log, request and record for a week, or until space runs short.
+        """
+        return failures(self._workspace.events, self._workspace.store)
+
+    def _keep(self, engine: Engine) -> None:
+        self._file.put((), [(engine.key, engine.model)])
+
+    def _on_build(self, build: Build) -> None:
+        if build.status == "running" or build not in self._running:
+            return
+        self._running.remove(build)
+        events = self._workspace.events
+        if events.closed:
+            return
+        if build.engine is not None:
+            engine = build.engine
+            self.current = engine
+            events.emit("build-finished", {"engine": engine.key, "model": engine.model, "cached": engine.cached})
+        else:
+            error = build.error.to_dict() if build.error else {}
+            data = {
+                "model": build.model.name, "status": build.status, "error": error, "failure": build.failure,
+                "config": (build.completed or build.config).to_dict(),
+            }  # fmt: skip
+            events.emit("build-failed", data)
+
+    def __repr__(self) -> str:
+        return f"<Engines of session {self._workspace.name}: {', '.join(e.id for e in self) or 'none'}>"

@@ -1,0 +1,116 @@
+"""``session.torch``: Torch-TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.model.model import Model
+from workbench.model.shape_profile import ShapeProfile, profile_of
+from workbench.model.sources import resolve
+
+if TYPE_CHECKING:
+    from workbench.compilers.torch_tensorrt import Partition
+    from workbench.compilers.torch_tensorrt.live import Compiled
+    from workbench.core.jobs import Job
+    from workbench.workspace import Workspace
+
+
+class Torch:
+    """Partitions of PyTorch models between TensorRT and PyTorch, and modules compiled by Torch-TensorRT."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def partition(
+        self,
+        model: Any,
+        inputs: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        shapes: Mapping[str, str] | ShapeProfile | None = None,
+        method: Literal["torch_tensorrt", "parser", "builder"] | None = None,
+        on_job: Callable[[Job], None] | None = None,
+        **options: Any,
+    ) -> Partition:
+        """Which operators of a model run in TensorRT, which fall back, and how many engines that makes.
+
+        Torch-TensorRT's partitioner and TensorRT's parser only plan: nothing is built, and what they accept can still
+        be refused by the builder. The builder builds, cuts out what it refuses, and builds the rest.
+
+        Args:
+            model: A torch module (with `inputs`), a sample's name, ``package.module:factory``, the name of a
+                model in the session, or anything that `Session.add` takes.
+            inputs: Example inputs of a torch module, by position or by name.
+            shapes: Shapes such as ``{"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``, and values of inputs that are read as
+                a shape, such as ``{"n": "=1:8:32"}``.
+            method: ``torch_tensorrt`` for Torch-TensorRT's own partitioner; ``parser`` for TensorRT's ONNX parser and
+                ``builder`` for its builder, which also take ONNX files. By default the first where it is installed and the
+                model is a PyTorch one; else the builder of TensorRT for RTX if the model is small
+                (`workbench.compilers.torch_tensorrt.by_parser.QUICK_NODES`, `QUICK_BYTES`) and its shapes are known; else
+                the parser.
+            on_job: Called with each job that is started.
+            options: For torch_tensorrt: ``precision``, ``min_block_size``, ``torch_executed_ops``, ``target`` (the GPU
+                to plan for), ``build`` (False only plans, even if there is a GPU). For the parser and the builder:
+                ``precision``, ``target``.
+
+        Raises:
+            CompilerUnavailableError: what `method` needs is not installed.
+            ModelError: the model can't be read or exported.
+            ConfigError: an option does not fit.
+        """
+        from workbench.compilers.torch_tensorrt.planned import partition
+
+        workspace, profile = self._workspace, profile_of(shapes)
+
+        def as_onnx() -> Model:
+            if hasattr(model, "forward"):
+                return resolve(model, workspace.store, inputs=inputs, profile=profile, on_job=on_job)
+            return workspace.models.resolve(model, profile, on_job=on_job)
+
+        known = workspace.models[model] if isinstance(model, str) and model in workspace.models else model
+        return partition(
+            known, as_onnx, workspace.store, method=method, inputs=inputs, profile=profile, on_job=on_job, **options
+        )
+
+    def compile(
+        self,
+        module: Any,
+        inputs: Sequence[Any] | Mapping[str, Any],
+        *,
+        shapes: Mapping[str, str] | ShapeProfile | None = None,
+        **options: Any,
+    ) -> Compiled:
+        """Compile a torch module with Torch-TensorRT on this machine's GPU.
+
+        Args:
+            module: The module; a copy of it is compiled, and it is not changed.
+            inputs: Example inputs, by position or by name.
+            shapes: Shapes, with min:opt:max where a dimension is dynamic.
+            options: ``how`` (``export``, which can be saved, or ``torch.compile``), ``precision`` (fp32, fp16, bf16),
+                ``workspace`` (bytes), ``min_block_size``, ``torch_executed_ops``, and other settings of Torch-TensorRT.
+
+        Returns:
+            A callable that holds the compiled module, its partition, and `save`; `load` reads it back.
+
+        Raises:
+            CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
+            BuildError: Torch-TensorRT failed.
+        """
+        from workbench.compilers.torch_tensorrt.live import compile_module
+
+        return compile_module(module, inputs, shapes=profile_of(shapes), **options)
+
+    def load(self, path: str | Path) -> Compiled:
+        """Read a compiled module that its `save` wrote.
+
+        Raises:
+            CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
+            StoreError: there is no such file, or it can't be read here.
+        """
+        from workbench.compilers.torch_tensorrt.live import load
+
+        return load(path)
+
+    def __repr__(self) -> str:
+        return f"<Torch-TensorRT of session {self._workspace.name}>"
