@@ -190,7 +190,7 @@ def _layer_name(data: bytes, _folder: Path) -> Any:
 
 
 def logs() -> list[bytes]:
-    from tests.unit.test_tactics import MODERN, OLD
+    from tests.support.tactic_logs import MODERN, OLD
 
     return [MODERN.encode(), OLD.encode()]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.gpu.test_measure import _rtx, target
 from tests.support import gone, wait_for
+from tests.support.gpu import is_rtx, target
 from workbench import BuildConfig, Session
 from workbench.core.errors import ConfigError, WorkbenchError, WorkerCrashedError
 from workbench.hardware.machine import gpus
@@ -186,7 +186,7 @@ def test_a_gpu_that_another_process_fills(session: Session) -> None:
 @pytest.mark.long
 def test_compiled_kernels_are_kept(session: Session) -> None:
     """The first execution of a process, without and with what an earlier process compiled."""
-    if not _rtx():
+    if not is_rtx():
         pytest.skip("full TensorRT compiles nothing when it runs")
     engine = session.build("resnet50", precision="fp16", **target(session))
     folder = engine.folder.parent.parent / "caches" / "runtime"

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support import HAS_TORCH, needs_rtx
-from tests.support.small_models import save
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import net, save
 from workbench import Session
 from workbench.build import Build
 from workbench.core.errors import CancelledError

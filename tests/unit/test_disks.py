@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT, wait_for
+from tests.support.disks import fill, mounted
 from tests.support.small_models import mlp, save
-from tests.unit.test_store import fill, mounted
 from workbench import Session
 from workbench.core.errors import StoreError
 from workbench.core.store import Store, unwritable, whole, written

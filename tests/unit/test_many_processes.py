@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
+from tests.support.slow_compiler import BUILD, SLOW
 from tests.support.small_models import mlp, save
-from tests.unit.test_store import BUILD, SLOW
 from workbench import Session
 from workbench.core.store import Store, read_seal, sound
 

@@ -10,8 +10,7 @@ import onnx
 import pytest
 
 from tests.support import SAMPLES, needs_rtx
-from tests.support.small_models import mlp, save
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import mlp, net, save
 from workbench import Session
 
 

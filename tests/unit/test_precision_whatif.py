@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from tests.support.small_models import save
-from tests.unit.test_precision_audit import layer, plan
-from tests.unit.test_precision_insert import net
+from tests.support.plans import layer, plan
+from tests.support.small_models import net, save
 from workbench import Session
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.experiments.whatif import Cast, Variant, WhatIf, _slug, parse, title

@@ -12,8 +12,7 @@ import onnx
 import pytest
 
 from tests.support import needs_rtx, wait_for
-from tests.support.small_models import model, node, save, value, weights
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import model, net, node, save, value, weights
 from workbench import Session
 from workbench.core.errors import CancelledError, WorkbenchError
 from workbench.core.events import Selection
