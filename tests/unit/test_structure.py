@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -148,3 +149,18 @@ def test_a_long_module_says_why() -> None:
         if text.count("\n") > LONGEST and LONG not in (ast.get_docstring(ast.parse(text)) or ""):
             found.add(name)
     assert found == TOO_LONG
+
+
+SHARED_BY_TESTS: set[tuple[str, str]] = {("tests/models/test_real_builds.py", "tests.contract.test_compilers")}
+"""Test modules that another test module imports: what they share belongs in tests/support."""
+
+
+def test_tests_share_through_support_only() -> None:
+    found = set()
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and re.search(
+                r"^tests\.(.*\.)?(test_\w+|conftest)$", node.module or ""
+            ):
+                found.add((path.relative_to(ROOT).as_posix(), str(node.module)))
+    assert found == SHARED_BY_TESTS
