@@ -160,6 +160,7 @@ def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield home
 
 
+@pytest.mark.slow
 def test_reading_commands_work_with_a_read_only_home(frozen: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
     env = {"WORKBENCH_HOME": str(frozen)}
     layers = ROOT / "tests" / "data" / "layers"

@@ -446,6 +446,7 @@ def test_an_empty_session(session: Session) -> None:
 # --- with TensorRT -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_who_is_asked(session: Session, tmp_path: Path) -> None:
     found = session.add(save(nms(), tmp_path / "nms.onnx"))
@@ -490,6 +491,7 @@ def test_an_fp16_engine(shared: Session) -> None:
     assert not [f for f in fp32 if f.kind.startswith("precision")]
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
     told = cli("gotchas", "unsupported", "--format", "json")
@@ -505,6 +507,7 @@ def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
     assert "There is no model" in wrong.stderr
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_command_takes_shapes(cli: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
     file = save(

@@ -211,6 +211,7 @@ def test_a_calibration_by_itself_is_that_of_quantize(session: Session, tmp_path:
         session.models.original("net-int8")
 
 
+@pytest.mark.slow
 def test_requantize_needs_no_calibration_that_is_gone(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
     low = session.precision.quantize(exact, DATA)

@@ -251,6 +251,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.serial
 def test_the_same_name_in_two_processes_is_live(home: Path, small: Path) -> None:
     other = subprocess.Popen(
         [sys.executable, "-c", LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -283,6 +284,8 @@ session.close()
 """
 
 
+@pytest.mark.serial
+@pytest.mark.slow
 def test_twenty_processes_write_to_one_session(home: Path, small: Path) -> None:
     # None of them finds a home: that they all create it at once is part of the test.
     crowd = [in_process(WRITE, number, small) for number in range(20)]
