@@ -6,7 +6,6 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +179,3 @@ def of_another_engine(engine: Engine) -> Path:
     place = engine.folder / "profiles" / f"{time.time_ns()}.json"
     place.write_text(json.dumps(document))
     return place
-
-
-def with_streams(plan: Plan) -> Plan:
-    """The plan with its layers on two streams in turn."""
-    return replace(plan, layers=tuple(replace(la, stream=i % 2) for i, la in enumerate(plan.layers)))
