@@ -14,7 +14,7 @@ import pytest
 
 @contextlib.contextmanager
 def mounted(place: Path, options: str) -> Iterator[Path]:
-    """A tiny file system of its own."""
+    """A tmpfs, mounted at `place`."""
     place.mkdir(parents=True, exist_ok=True)
     tool = shutil.which("mount")
     if os.geteuid() != 0 or tool is None:

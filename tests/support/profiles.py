@@ -1,4 +1,4 @@
-"""A profile of an engine that can't be run here: the real `measure.run.profile` on a pretended GPU and runtime."""
+"""A profile of an engine that can't be run here: the real `compilers.tensorrt.profile` on a fake GPU and runtime."""
 
 from __future__ import annotations
 
