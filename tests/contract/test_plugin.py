@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.models_small import mlp, save
+from tests.support.small_models import mlp, save
 from workbench import Session, compilers, doctor
 from workbench.compilers import registry
 from workbench.compilers.base import Ability, Builds, Compiler, Partitions, Profiles, Runs

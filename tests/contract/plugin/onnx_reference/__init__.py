@@ -6,7 +6,9 @@ from importlib.metadata import version
 from typing import Any
 
 from workbench.compilers.base import CompilerInfo, offered
-from workbench.compilers.config import BuildConfig
+from workbench.compilers.config import BuildConfig, check_targets
+from workbench.compilers.options import Options
+from workbench.hardware.target import CPU
 
 WORKER = "onnx_reference.worker"
 
@@ -21,15 +23,17 @@ class OnnxReference:
     runner = f"{WORKER}:open_runner"
     profile_task = f"{WORKER}:profile"
     preload = (WORKER,)
+    options = Options
 
     def version(self) -> str:
         return version("onnx")
 
     def describe(self) -> CompilerInfo:
-        return CompilerInfo(self.name, self.version(), ("cpu",), abilities=offered(self))
+        return CompilerInfo(self.name, self.version(), (CPU,), abilities=offered(self))
 
     def complete(self, config: BuildConfig) -> BuildConfig:
-        return config.replace(compiler=self.name, targets=config.targets or ("cpu",))
+        check_targets(config, [CPU])
+        return config.replace(compiler=self.name, targets=(CPU,))
 
     def arguments(self) -> dict[str, Any]:
         return {}

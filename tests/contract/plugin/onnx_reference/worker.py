@@ -66,7 +66,7 @@ def build(reporter: Reporter, *, model: str, config: dict[str, Any], folder: str
     (place / "build.log").write_text(f"{len(layers)} nodes\n")
     seconds = time.perf_counter() - begin
     record = {
-        "compiler": {"name": "onnx_reference", "version": onnx.__version__, "target": "+".join(map(str, wanted.targets))},
+        "compiler": {"name": "onnx_reference", "version": onnx.__version__, "target": wanted.target},
         "seconds": {"load": 0.0, "parse": 0.0, "build": seconds, "total": seconds}, "layers": layers, "io": io,
         "tensors": {}, "facts": {}, "warnings": [], "engine_bytes": (place / "engine").stat().st_size,
     }  # fmt: skip

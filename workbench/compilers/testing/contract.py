@@ -1,27 +1,13 @@
-"""The contract suite: what must hold for every compiler, as pytest tests that a compiler's own package imports.
-
-    from workbench.compilers.testing import CompilerContract
-
-    class TestMine(CompilerContract):
-        compiler = "mine"
-        expected_failures = {"test_open_shapes": "needs fixed shapes"}
-
-Each test checks one thing that the compiler declares (`workbench.compilers.base`). What a compiler does not offer, or can't do
-on this machine, is skipped with its reason. A test in `expected_failures` must fail: once it passes, the entry has to go.
-
-The suite talks to the compiler as the workbench does: by its worker tasks, in worker processes. Workers import the
-compiler's package by name, so it must be installed, or be on ``PYTHONPATH``.
-"""
+"""The tests of the contract suite; see `workbench.compilers.testing`."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import pytest
@@ -42,10 +28,13 @@ from workbench.compilers.base import (
     Runs,
     offered,
 )
-from workbench.compilers.config import BuildConfig
+from workbench.compilers.config import BuildConfig, config_schema
+from workbench.compilers.options import Options
+from workbench.compilers.testing.models import OPEN, expected, input_of, relative_error, write_models
 from workbench.core.errors import CancelledError, ConfigError, WorkbenchError, WorkerCrashedError
 from workbench.core.jobs import Job
 from workbench.core.shared_arrays import Seen, Shared
+from workbench.hardware.target import CPU, GPUS
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.model.shape_profile import ShapeProfile
@@ -65,61 +54,6 @@ TOLERANCE = 0.02
 """Largest relative L2 error of an FP32 engine's outputs: TF32 rounds products to 10 bits."""
 
 P = TypeVar("P", bound=Compiler)
-
-
-def write_models(folder: Path) -> dict[str, Path]:
-    """The small FP32 models of the suite, as ONNX files by name. Their inputs are called ``x``.
-
-    Args:
-        folder: Where they go.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    rng = np.random.default_rng(0)
-
-    def weight(name: str, *shape: int) -> onnx.TensorProto:
-        return numpy_helper.from_array((rng.standard_normal(shape) * 0.1).astype(np.float32), name)
-
-    def save(name: str, nodes: list[Any], x: list[Any], y: list[Any], weights: list[Any]) -> Path:
-        graph = helper.make_graph(
-            nodes, name, [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)], weights,
-        )  # fmt: skip
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        onnx.checker.check_model(made)
-        path = folder / f"{name}.onnx"
-        onnx.save(made, str(path))
-        return path
-
-    def node(op: str, inputs: str, output: str, **attributes: Any) -> Any:
-        return helper.make_node(op, inputs.split(), [output], name=f"{op.lower()}_{output}", **attributes)
-
-    def mlp(name: str, batch: Any) -> Path:
-        nodes = [node("Gemm", "x w1 b1", "a"), node("Relu", "a", "b"), node("Gemm", "b w2 b2", "y")]
-        sizes = [weight("w1", 8, 16), weight("b1", 16), weight("w2", 16, 4), weight("b2", 4)]
-        return save(name, nodes, [batch, 8], [batch, 4], sizes)
-
-    return {
-        "mlp": mlp("mlp", 2),
-        "open_batch": mlp("open_batch", "batch"),
-        "residual": save(
-            "residual",
-            [
-                node("Conv", "x w b", "a", pads=[1, 1, 1, 1]), node("Relu", "a", "c"), node("Add", "c x", "d"),
-                node("GlobalAveragePool", "d", "e"), node("Flatten", "e", "f"), node("Softmax", "f", "y", axis=1),
-            ],
-            [1, 4, 8, 8], [1, 4], [weight("w", 4, 4, 3, 3), weight("b", 4)],
-        ),
-        "layout": save(
-            "layout", [node("Transpose", "x", "a", perm=[0, 2, 1]), node("Mul", "a s", "b"), node("Sigmoid", "b", "y")],
-            [2, 3, 4], [2, 4, 3], [weight("s", 3)],
-        ),
-    }  # fmt: skip
-
-
-OPEN = "open_batch"
-"""The model of `write_models` with an open dimension."""
 
 
 def check_plan(plan: Plan, record: Mapping[str, Any]) -> None:
@@ -286,9 +220,11 @@ class CompilerContract:
         tasks = {getattr(made, sent[a][0]): sent[a][1] for a in offered(made) if a in sent}
         found = Job(f"{__name__}:parameters_of", {"tasks": list(tasks)}, title="tasks", time_limit=LIMIT).result()
         for task, wanted in tasks.items():
-            names, any_other = found[task]
-            lacking = (wanted | set(made.arguments())) - set(names)
+            names, required, any_other = found[task]
+            sent_here = wanted | set(made.arguments())
+            lacking = sent_here - set(names)
             assert not lacking or any_other, f"{task} does not take {', '.join(sorted(lacking))}"
+            assert set(required) <= sent_here, f"{task} is not given {', '.join(sorted(set(required) - sent_here))}"
 
     # --- building -----------------------------------------------------------------------------------------
 
@@ -303,12 +239,33 @@ class CompilerContract:
         assert made.complete(asked).digest == first.digest
         assert BuildConfig.from_dict(json.loads(json.dumps(first.to_dict()))) == first
 
+    def test_options_are_described(self) -> None:
+        """Forms, flags and schema come from the options: each has a default and says what it does."""
+        made = self.able(Builds)
+        assert issubclass(made.options, Options)
+        made.options()
+        for name, field in made.options.model_fields.items():
+            assert field.description, name
+            assert name not in BuildConfig.model_fields, f"{name} is a field of BuildConfig"
+        json.dumps(config_schema(self.compiler))
+
     def test_an_unknown_option_is_refused(self) -> None:
-        """An option that the compiler does not have is an error that names it, not silence."""
+        """An option that the compiler does not have is an error that names it."""
         self.able(Builds)
         with pytest.raises(ConfigError) as info:
-            BuildConfig(compiler=self.compiler, no_such_option=1)
+            BuildConfig.of(compiler=self.compiler, no_such_option=1)
+        assert info.value.code == "unknown-option"
         assert "no_such_option" in str(info.value)
+
+    def test_a_target_that_it_lacks_is_refused(self) -> None:
+        """A target that is not among its own is refused before a worker starts."""
+        made = self.able(Builds)
+        targets = self.info().targets
+        others = [target for target in (CPU, *GPUS) if target not in targets]
+        if not targets or not others:
+            pytest.skip(f"{self.compiler} does not list its targets")
+        with pytest.raises(ConfigError):
+            made.complete(BuildConfig(compiler=self.compiler, targets=(others[0],)))
 
     @pytest.mark.parametrize("model", ["mlp", "residual", "layout"])
     def test_build(self, model: str, models: dict[str, Path], builds: dict[str, Built]) -> None:
@@ -317,7 +274,7 @@ class CompilerContract:
         check_plan(built.plan, built.record)
         assert built.record["compiler"]["name"] == registry.get(self.compiler).name
         assert built.record["compiler"]["version"]
-        assert built.record["compiler"]["target"] == "+".join(str(t) for t in built.config.targets)
+        assert built.record["compiler"]["target"] == built.config.target
         assert built.record["engine_bytes"] == built.engine.stat().st_size > 0
         assert (built.folder / "build.log").is_file()
         assert built.record["seconds"]["total"] >= 0
@@ -478,36 +435,13 @@ class CompilerContract:
 
 
 def parameters_of(_reporter: Reporter, *, tasks: list[str]) -> dict[str, Any]:
-    """The keyword parameters of worker tasks, and whether they take any other; a task of its own, in a worker."""
+    """The keyword parameters of worker tasks, those of them that have no default, and whether they take any other; a task of its own, in a worker."""
     found = {}
     for task in tasks:
         module, _, function = task.partition(":")
         parameters = list(inspect.signature(getattr(importlib.import_module(module), function)).parameters.values())[1:]
-        found[task] = (
-            [p.name for p in parameters],
-            any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters),
-        )
+        rest = inspect.Parameter.VAR_KEYWORD
+        named = [p for p in parameters if p.kind is not rest]
+        required = [p.name for p in named if p.default is inspect.Parameter.empty]
+        found[task] = ([p.name for p in named], required, len(named) < len(parameters))
     return found
-
-
-def input_of(model: Path, seed: int) -> np.ndarray[Any, Any]:
-    """Random values for a model's input ``x``; an open dimension is 2."""
-    import onnx
-
-    (value,) = onnx.load(str(model)).graph.input
-    shape = [d.dim_value or 2 for d in value.type.tensor_type.shape.dim]
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
-
-
-def expected(model: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The output ``y`` that ONNX's reference evaluator computes."""
-    from onnx.reference import ReferenceEvaluator
-
-    return cast("np.ndarray[Any, Any]", ReferenceEvaluator(str(model)).run(None, {"x": x})[0])
-
-
-def relative_error(got: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:
-    """Norm of the difference over the norm of what is right; infinity for another shape."""
-    if got.shape != right.shape:
-        return math.inf
-    return float(np.linalg.norm(got.astype(np.float64) - right) / np.linalg.norm(right))
