@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.hardware.devices import Device
+    from workbench.hardware.devices import DeviceSpec
     from workbench.plan.plan import Layer, Plan
 
 LAUNCH_SECONDS = 2e-6
@@ -66,7 +66,7 @@ class Estimate:
         return self.compute_ms is not None and self.memory_ms is not None
 
 
-def estimate(layer: Layer, on: Device, *, tf32: bool = True, launch_seconds: float = LAUNCH_SECONDS) -> Estimate:
+def estimate(layer: Layer, on: DeviceSpec, *, tf32: bool = True, launch_seconds: float = LAUNCH_SECONDS) -> Estimate:
     """The shortest time of `layer` on a device (see the top of this module).
 
     Convolutions, matrix products and attention run on tensor cores. All other operations are counted at the FP32 rate of
@@ -94,13 +94,13 @@ def estimate(layer: Layer, on: Device, *, tf32: bool = True, launch_seconds: flo
     return Estimate(compute, memory, overhead, bound, efficiency)
 
 
-def estimates(plan: Plan, on: Device, *, launch_seconds: float = LAUNCH_SECONDS) -> dict[str, Estimate]:
+def estimates(plan: Plan, on: DeviceSpec, *, launch_seconds: float = LAUNCH_SECONDS) -> dict[str, Estimate]:
     """`estimate` of each layer, by layer id. TF32 counts unless the plan was built without it."""
     tf32 = plan.config.get("tf32") is not False
     return {layer.id: estimate(layer, on, tf32=tf32, launch_seconds=launch_seconds) for layer in plan.layers}
 
 
-def document(found: Mapping[str, Estimate], on: Device) -> dict[str, Any]:
+def document(found: Mapping[str, Estimate], on: DeviceSpec) -> dict[str, Any]:
     """The estimates as JSON-able data: the device with its source, and each layer's figures by id."""
     total, unknown = total_ms(found)
     return {
@@ -116,7 +116,7 @@ def document(found: Mapping[str, Estimate], on: Device) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def notes(found: Mapping[str, Estimate], on: Device) -> list[str]:
+def notes(found: Mapping[str, Estimate], on: DeviceSpec) -> list[str]:
     """What must stand beside estimates, in sentences."""
     total, unknown = total_ms(found)
     partial = sum(not e.complete for e in found.values()) - unknown
@@ -133,7 +133,7 @@ def notes(found: Mapping[str, Estimate], on: Device) -> list[str]:
     return lines
 
 
-def estimate_error(plan: Plan, on: Device, *, least_ms: float = 0.005) -> dict[str, Any]:
+def estimate_error(plan: Plan, on: DeviceSpec, *, least_ms: float = 0.005) -> dict[str, Any]:
     """How far estimates are from measured times, on a plan that has both.
 
     Args:
