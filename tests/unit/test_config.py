@@ -88,6 +88,7 @@ def test_options_are_read_as_attributes() -> None:
     fake = BuildConfig(compiler="fake")
     assert fake.options == FakeOptions()
     assert (fake.option("refit"), fake.option("refit", False)) == (None, False)
+    assert fake.option("model_dump") is None  # only options are read, not what else the object has
     with pytest.raises(AttributeError):
         _ = fake.options.refit
 

@@ -56,7 +56,7 @@ class Estimate:
 
     @property
     def time_ms(self) -> float | None:
-        """The larger of both and the overhead; None where nothing is known."""
+        """The larger of both, plus the overhead; None if nothing is known."""
         known = [t for t in (self.compute_ms, self.memory_ms) if t is not None]
         return max(known) + self.overhead_ms if known else None
 
@@ -117,13 +117,13 @@ def document(found: Mapping[str, Estimate], on: DeviceSpec) -> dict[str, Any]:
 
 
 def notes(found: Mapping[str, Estimate], on: DeviceSpec) -> list[str]:
-    """What must stand beside estimates, in sentences."""
+    """The notes that belong beside estimates, one sentence each."""
     total, unknown = total_ms(found)
     partial = sum(not e.complete for e in found.values()) - unknown
     basis = "measured ceilings" if on.measured else "datasheet values, not measured"
     lines = [
-        f"estimated on {on.name}: at least {total:.3f} ms, {LAUNCH_SECONDS * 1e6:.0f} µs of launch overhead a kernel "
-        f"included, caches not counted ({basis}: {on.source})",
+        f"estimated on {on.name}: at least {total:.3f} ms, {LAUNCH_SECONDS * 1e6:.0f} µs of launch overhead per "
+        f"kernel included, caches not counted ({basis}: {on.source})",
         ERROR,
     ]
     if partial:
@@ -139,12 +139,12 @@ def estimate_error(plan: Plan, on: DeviceSpec, *, least_ms: float = 0.005) -> di
     Args:
         plan: With `time_ms` of its layers.
         on: The GPU that it was measured on.
-        least_ms: Layers that took less are left out of the quotients: the profiler's own cost is as large.
+        least_ms: Layers that took less are left out of the quotients: the profiler itself costs as much.
 
     Returns:
         ``layers``, how many were compared; ``measured_over_estimated``: quotients of the layers' times at the 10th,
         50th and 90th percentile (nearest rank); ``total``, the quotient of the sums over the same layers; all None
-        where there are none.
+        if no layer can be compared.
     """
     found = estimates(plan, on)
     pairs = [
@@ -167,6 +167,6 @@ def estimate_error(plan: Plan, on: DeviceSpec, *, least_ms: float = 0.005) -> di
 
 
 def total_ms(found: Mapping[str, Estimate]) -> tuple[float, int]:
-    """Sum of the estimated times, and how many layers it leaves out because nothing is known of them."""
+    """The sum of the estimated times, and how many layers it leaves out because nothing is known about them."""
     times = [e.time_ms for e in found.values()]
     return sum(t for t in times if t is not None), sum(t is None for t in times)
