@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.hardware.devices import Device
+from workbench.hardware.devices import DeviceSpec
 from workbench.model.graph import Graph
 from workbench.plan import Layer, Plan, PlanTensor, assemble
 from workbench.plan.kinds import kind_of
@@ -53,4 +53,4 @@ def plan(*layers: Layer, precision: str = "fp32") -> Plan:
                 seconds={}, layers=layers, unclaimed=(), io=())  # fmt: skip
 
 
-CARD = Device("card", "sm80", 1e12, {"fp32": 1e12, "tf32": 8e12, "fp16": 16e12, "int8": 32e12}, "made up")
+CARD = DeviceSpec("card", "sm80", 1e12, {"fp32": 1e12, "tf32": 8e12, "fp16": 16e12, "int8": 32e12}, "made up")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from workbench.analysis.roofline import estimates
 from workbench.core.errors import ConfigError
-from workbench.hardware.devices import DEVICES, Device, device
+from workbench.hardware.devices import DEVICES, DeviceSpec, device
 from workbench.plan.plan import CONVERSIONS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def measured_times(plan: Plan) -> LayerTimes | None:
     return LayerTimes({layer.id: layer.time_ms for layer in plan.layers}, False, method)
 
 
-def estimated_times(plan: Plan, on: Device) -> LayerTimes:
+def estimated_times(plan: Plan, on: DeviceSpec) -> LayerTimes:
     """The least time of each layer on a GPU."""
     basis = "measured ceilings" if on.measured else "datasheet values"
     return LayerTimes(
@@ -63,7 +63,7 @@ def estimated_times(plan: Plan, on: Device) -> LayerTimes:
     )
 
 
-def device_of(plan: Plan) -> Device | None:
+def device_of(plan: Plan) -> DeviceSpec | None:
     """The GPU to hold a plan against: the one that it was measured on, else one that it was built for.
 
     With measured ceilings where they were taken, else from the table, where the card that stands for an architecture
@@ -91,13 +91,13 @@ def device_of(plan: Plan) -> Device | None:
     return None
 
 
-def measured_ceilings(plan: Plan) -> Device | None:
+def measured_ceilings(plan: Plan) -> DeviceSpec | None:
     """What the GPU that the plan was measured on reached then; None where that was not measured."""
     found = (plan.facts.get("measured") or {}).get("ceilings")
     if not found or not found.get("bandwidth"):
         return None
     name, sm = found.get("name") or "this GPU", found.get("sm") or ""
-    return Device(name, sm, found["bandwidth"], dict(found["peaks"]), found.get("source", ""), measured=True)
+    return DeviceSpec(name, sm, found["bandwidth"], dict(found["peaks"]), found.get("source", ""), measured=True)
 
 
 def slowest(plan: Plan, times: LayerTimes, top: int = 15) -> tuple[list[tuple[Layer, float]], float, int]:
@@ -150,7 +150,7 @@ class RooflinePoint:
     share: float | None
 
 
-def roofline_points(plan: Plan, times: LayerTimes, on: Device) -> tuple[list[RooflinePoint], int]:
+def roofline_points(plan: Plan, times: LayerTimes, on: DeviceSpec) -> tuple[list[RooflinePoint], int]:
     """The layers whose operations, bytes and time are known, and how many layers that take time are left out."""
     found, left = [], 0
     tf32 = plan.config.get("tf32") is not False
@@ -168,12 +168,12 @@ def roofline_points(plan: Plan, times: LayerTimes, on: Device) -> tuple[list[Roo
     return found, left
 
 
-def peak_of(layer: Layer, on: Device, *, tf32: bool = True) -> float | None:
+def peak_of(layer: Layer, on: DeviceSpec, *, tf32: bool = True) -> float | None:
     """Operations per second that the device offers to this layer; None where that is not known."""
     return on.peak(layer.precision, tf32=tf32) if layer.kind in TENSOR_CORES else on.peaks.get("fp32")
 
 
-def ceilings(plan: Plan, on: Device) -> list[tuple[str, float]]:
+def ceilings(plan: Plan, on: DeviceSpec) -> list[tuple[str, float]]:
     """The peaks that the plan's layers run under, with a name each, highest first."""
     tf32 = plan.config.get("tf32") is not False
     names = {rate: kind for kind, rate in list(on.peaks.items())[::-1]}

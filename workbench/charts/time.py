@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.analysis.times import LayerTimes
-    from workbench.hardware.devices import Device
+    from workbench.hardware.devices import DeviceSpec
     from workbench.plan import Layer, Plan
 
 CHOSEN = "#e8a317"
@@ -189,7 +189,7 @@ def timeline(plan: Plan, times: LayerTimes, *, chosen: Collection[str] = ()) -> 
     return figure
 
 
-def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[str] = ()) -> go.Figure:
+def roofline(plan: Plan, times: LayerTimes, on: DeviceSpec, *, chosen: Collection[str] = ()) -> go.Figure:
     """Operations per second against operations per byte, under what the GPU can do. Both axes are logarithmic.
 
     A measured layer is a filled circle whose area grows with its time; an estimated one is hollow and lies on the

@@ -113,7 +113,7 @@ def profile(
         ``sweep``, one row for each batch: ``batch``, ``way``, ``median_ms``, ``p99_ms``, ``throughput`` (samples per
         second), or ``missing``, why there is none; ``clocks`` (see `Gauge.clocks`) and ``energy`` (``joules_per_run`` of
         the way ``graph``, else ``plain``; warm-up included; the whole GPU's); ``kernels``: ``rows`` of ``name``, ``ms``,
-        ``layer`` (its name, or None) and ``joined``, how; ``ceilings`` (see `workbench.hardware.devices.Device`). What is
+        ``layer`` (its name, or None) and ``joined``, how; ``ceilings`` (see `workbench.hardware.devices.DeviceSpec`). What is
         not available is absent or None, and ``notes`` says why.
 
     Raises:

@@ -225,7 +225,7 @@ class ProfilePanel(Panel):
             tabs.append(("Conditions", self._conditions_tab))
         self._tabs.fill(tabs)
 
-    def _device(self) -> devices.Device:
+    def _device(self) -> devices.DeviceSpec:
         assert self._lens is not None
         reached = measured_ceilings(self._lens.plan)
         return reached if reached is not None and self.gpu.value == _MEASURED else devices.device(self.gpu.value)

@@ -24,7 +24,7 @@ from workbench.analysis.times import (
 from workbench.charts.plan import KIND_COLOURS, PRECISION_COLOURS, bytes_by_kind, moved
 from workbench.charts.time import WAYS, ways_of
 from workbench.core.units import bytes_text, count_text, flops_text, ms_text
-from workbench.hardware.devices import Device
+from workbench.hardware.devices import DeviceSpec
 from workbench.plan import Plan, liveness
 from workbench.plan.memory import disagreement
 from workbench.plan.traffic import at_least, moved_text
@@ -212,7 +212,7 @@ def _time_charts(lens: Lens) -> list[tuple[str, str]]:
     return out
 
 
-def roofline(plan: Plan, times: LayerTimes, on: Device, *, width: float = 420.0, height: float = 280.0) -> str:
+def roofline(plan: Plan, times: LayerTimes, on: DeviceSpec, *, width: float = 420.0, height: float = 280.0) -> str:
     """Layers under the ceilings of a GPU, both axes logarithmic; "" where no layer can be placed."""
     points, left = roofline_points(plan, times, on)
     peaks = ceilings(plan, on)
