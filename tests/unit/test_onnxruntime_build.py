@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.conftest import SAMPLES
-from tests.models_small import constant, model, node, save, value, weights
+from tests.support import SAMPLES
+from tests.support.small_models import constant, model, node, save, value, weights
 from workbench import Session, compilers
 from workbench.analysis import roofline
 from workbench.analysis.times import device_of, measured_times
@@ -21,6 +21,7 @@ from workbench.core.errors import (
     ConfigError,
     UnsupportedNodesError,
 )
+from workbench.hardware.devices import DEVICES
 from workbench.plan import Plan
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -219,7 +220,7 @@ def test_nothing_is_estimated_for_a_cpu(session: Session) -> None:
     assert device_of(plan) is None
     assert measured_times(plan) is None
     with pytest.raises(ConfigError) as info:
-        roofline.estimates(plan, roofline.DEVICES["a100"])
+        roofline.estimates(plan, DEVICES["a100"])
     assert info.value.code == "no-ceilings"
 
 
@@ -254,3 +255,29 @@ def test_without_onnx_runtime_the_reason_and_the_command_are_named(
     with pytest.raises(CompilerUnavailableError) as error:
         session.build(save(product(), tmp_path / "m.onnx"), **ORT)
     assert error.value.hint == "pip install onnxruntime"
+
+
+def test_its_own_options_reach_the_build(session: Session) -> None:
+    path = SAMPLES / "attention.onnx"
+    plain = session.build(path, **ORT)
+    without = session.build(path, **ORT, disabled_optimizers=("MatMulAddFusion",), threads=1)
+    assert "MatMulAddFusion" in {each["name"] for each in plain.plan.facts["optimizers"]}
+    assert "MatMulAddFusion" not in {each["name"] for each in without.plan.facts["optimizers"]}
+    assert "Gemm" not in {layer.title for layer in without.plan.layers}
+    assert without.record["facts"]["threads"] == 1
+    basic = session.build(path, **ORT, graph_optimization="basic")
+    assert basic.plan.facts["graph_optimization_level"] == "basic"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"graph_optimization": "basic", "optimization_level": 3}, "two-levels"),
+        ({"tf32": False}, "option-of-another-compiler"),
+        ({"treads": 2}, "unknown-option"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(session: Session, options: dict[str, object], code: str) -> None:
+    with pytest.raises(ConfigError) as info:
+        session.build(SAMPLES / "attention.onnx", **ORT, **options)
+    assert info.value.code == code

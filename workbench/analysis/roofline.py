@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from workbench.hardware.devices import Device
     from workbench.plan.plan import Layer, Plan

@@ -256,9 +256,7 @@ class Plan:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What to know before trusting the plan: what is wrong with the model's file, what a cast may have lost, and faults of
-        the compiler that the plan shows.
-        """
+        """What is wrong with the model's file, what a cast may have lost, and faults of the compiler that the plan shows."""
         return (
             *self.facts.get("model_problems", ()),
             *self.facts.get("cast_warnings", ()),
