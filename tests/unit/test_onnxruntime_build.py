@@ -191,7 +191,7 @@ def test_branches_are_layers_and_only_one_has_times(session: Session, tmp_path: 
     assert engine.plan.layers[0].kind == "control"
     file = tmp_path / "in.npz"
     np.savez(file, c=np.array(condition), x=np.ones((4, 8), np.float32))
-    session.profile(engine, inputs=file, duration_ms=5, warm_up_ms=0, layer_iterations=5)
+    session.measure.profile(engine, inputs=file, duration_ms=5, warm_up_ms=0, layer_iterations=5)
     times = {la.title: la.time_ms for la in engine.measured.layers}
     assert times["Neg" if condition else "Relu"] == 0
     assert len(times) == 4
@@ -199,7 +199,7 @@ def test_branches_are_layers_and_only_one_has_times(session: Session, tmp_path: 
 
 def test_a_profile_is_in_the_same_document_as_any(session: Session) -> None:
     engine = session.build(SAMPLES / "residual_block.onnx", **ORT)
-    found = session.profile(engine, duration_ms=20, layer_iterations=7)
+    found = session.measure.profile(engine, duration_ms=20, layer_iterations=7)
     assert found["schema"] == "workbench.profile/1"
     assert found["device"]["kind"] == "cpu"
     assert found["compiler"] == {"name": "onnxruntime", "version": onnxruntime.__version__}

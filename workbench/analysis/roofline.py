@@ -110,7 +110,7 @@ def estimates(plan: Plan, on: Device, *, launch_seconds: float = LAUNCH_SECONDS)
     if not estimable(plan):
         raise ConfigError(
             "The engine was built for a CPU. The workbench has ceilings of GPUs only, so it can't estimate its times.",
-            hint="Measure it: session.profile(engine).",
+            hint="Measure it: session.measure.profile(engine).",
             code="no-ceilings",
         )
     tf32 = plan.config.get("tf32") is not False
