@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.support import SAMPLES
+from tests.support.fake_tensorrt import Silent
 from tests.support.small_models import constant, model, node, save, value, weights
 from workbench import Session, compilers
 from workbench.analysis import roofline
@@ -19,6 +21,7 @@ from workbench.core.errors import (
     BuildError,
     CompilerUnavailableError,
     ConfigError,
+    StoreError,
     UnsupportedNodesError,
 )
 from workbench.hardware.devices import DEVICES
@@ -281,3 +284,31 @@ def test_options_that_do_not_fit_are_refused(session: Session, options: dict[str
     with pytest.raises(ConfigError) as info:
         session.build(SAMPLES / "attention.onnx", **ORT, **options)
     assert info.value.code == code
+
+
+def test_an_engine_too_large_for_one_file_has_its_weights_beside_it(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workbench.compilers.onnxruntime import build, serve
+
+    monkeypatch.setattr(build, "ONE_FILE", 0)
+    path = save(product(), tmp_path / "m.onnx")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    build.build(Silent(), model=str(path), config={"compiler": "onnxruntime"}, folder=str(folder))
+    assert (folder / "engine.data").stat().st_size >= 64 * 64 * 4
+    assert json.loads((folder / "record.json").read_text())["facts"]["weights_file"] == "engine.data"
+    runner = serve.open_engine(engine=str(folder / "engine"))
+    x = {"x": np.ones((4, 64), np.float32)}
+    outputs = runner.bind(x)
+    runner.run()
+    np.testing.assert_allclose(outputs["y"], direct(path, x)["y"], rtol=1e-6)
+
+    engine = session.build(path, **ORT)
+    session.store.replace_in_build(engine.folder, {"engine.data": b"weights"})
+    engine.check_trusted()
+    assert (engine.save(tmp_path / "e.onnx").parent / "engine.data").read_bytes() == b"weights"
+    (engine.folder / "engine.data").write_bytes(b"other!!")
+    with pytest.raises(StoreError) as info:
+        engine.check_trusted()
+    assert info.value.code == "damaged"
