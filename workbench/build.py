@@ -25,8 +25,9 @@ from workbench.core.events import call
 from workbench.core.jobs import Job, Progress, Status
 from workbench.core.store import Store, read_seal, unwritable
 from workbench.engine import Engine, load_engine
+from workbench.hardware.host import HostDevice
 from workbench.hardware.machine import gpus, this_platform
-from workbench.hardware.target import CURRENT
+from workbench.hardware.target import CPU, CURRENT
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.model.provenance import Source
@@ -368,8 +369,11 @@ class Build:
 
 
 def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
-    """Identity of an engine. A build for the present GPU depends on which one that is."""
-    here = [(g.name, g.sm) for g in gpus()[:1]] if CURRENT in config.targets or not config.targets else []
+    """Identity of an engine. A build for the GPU or the CPU of this machine depends on which one that is."""
+    gpu = CURRENT in config.targets or not config.targets
+    here: list[object] = [(g.name, g.sm) for g in gpus()[:1]] if gpu else []
+    if CPU in config.targets:
+        here.append(HostDevice().facts()["name"])
     identity = json.dumps([sha256, config.digest, config.compiler, version, here, READING])
     return hashlib.sha256(identity.encode()).hexdigest()
 

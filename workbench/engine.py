@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from workbench.compilers.base import ListsTactics, Refits, Requirement, Runs, Ta
 from workbench.compilers.compatibility import compatibility
 from workbench.compilers.config import BuildConfig
 from workbench.core.errors import ProfileError, StoreError, WorkbenchError
-from workbench.core.store import IMPORTED, read_seal, sound, written
+from workbench.core.store import ENGINE_FILES, IMPORTED, read_seal, sound, written
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan import Plan
@@ -196,8 +197,9 @@ class Engine:
                 bytes are not those that were sealed (``damaged``).
         """
         if self.trusted:
-            if not sound(self.folder, "engine"):
-                raise damaged(self.folder, "engine", SchemaError("its bytes are not those that were built"))
+            for name in ENGINE_FILES:
+                if (self.folder / name).is_file() and not sound(self.folder, name):
+                    raise damaged(self.folder, name, SchemaError("its bytes are not those that were built"))
             return
         raise StoreError(
             f"Engine {self.id} came in the archive {self.archive} and was not built here. A serialized engine is code, "
@@ -286,6 +288,8 @@ class Engine:
     def save(self, path: str | Path) -> Path:
         """Copy the serialized engine to `path`; what was there is replaced only by the whole file.
 
+        Weights that are in a file beside the engine are copied into the same folder, under the name that the engine gives.
+
         Raises:
             StoreError: the engine's folder was removed, it is damaged, or `path` can't be written.
         """
@@ -304,6 +308,12 @@ class Engine:
                 out.write(data)
             if known is not None and digest.hexdigest() not in [each for _, each in known]:
                 raise self._broken("its bytes are not those that were built")
+        for extra in ENGINE_FILES[1:]:
+            if (self.folder / extra).is_file():
+                if not sound(self.folder, extra):
+                    raise self._broken(f"the bytes of {extra} are not those that were built")
+                with written(Path(path).parent / extra) as draft:
+                    shutil.copyfile(self.folder / extra, draft)
         return Path(path)
 
     def _broken(self, why: str) -> StoreError:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from workbench.hardware.devices import DeviceSpec
     from workbench.plan.plan import Layer, Plan
@@ -94,8 +96,23 @@ def estimate(layer: Layer, on: DeviceSpec, *, tf32: bool = True, launch_seconds:
     return Estimate(compute, memory, overhead, bound, efficiency)
 
 
+def estimable(plan: Plan) -> bool:
+    """Whether layers can be estimated, and held against ceilings: there are ceilings of GPUs only, none of CPUs."""
+    return str(plan.compiler.get("target") or "") != "cpu"
+
+
 def estimates(plan: Plan, on: DeviceSpec, *, launch_seconds: float = LAUNCH_SECONDS) -> dict[str, Estimate]:
-    """`estimate` of each layer, by layer id. TF32 counts unless the plan was built without it."""
+    """`estimate` of each layer, by layer id. TF32 counts unless the plan was built without it.
+
+    Raises:
+        ConfigError: the plan is not for a GPU (``no-ceilings``).
+    """
+    if not estimable(plan):
+        raise ConfigError(
+            "The engine was built for a CPU. The workbench has ceilings of GPUs only, so it can't estimate its times.",
+            hint="Measure it: session.measure.profile(engine).",
+            code="no-ceilings",
+        )
     tf32 = plan.config.get("tf32") is not False
     return {layer.id: estimate(layer, on, tf32=tf32, launch_seconds=launch_seconds) for layer in plan.layers}
 

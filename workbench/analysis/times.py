@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.analysis.roofline import estimates
+from workbench.analysis.roofline import estimable, estimates
 from workbench.core.errors import ConfigError
 from workbench.hardware.devices import DEVICES, DeviceSpec, device
 from workbench.plan.plan import CONVERSIONS
@@ -67,8 +67,11 @@ def device_of(plan: Plan) -> DeviceSpec | None:
     """The GPU to hold a plan against: the one that it was measured on, else one that it was built for.
 
     With measured ceilings where they were taken, else from the table, where the card that stands for an architecture
-    takes the place of one that is not in it: its name is told with every figure. None where there is neither.
+    takes the place of one that is not in it: its name is told with every figure. None where there is neither, and for a
+    plan that was built for a CPU.
     """
+    if not estimable(plan):
+        return None
     if (reached := measured_ceilings(plan)) is not None:
         return reached
     measured = (plan.facts.get("measured") or {}).get("device") or {}

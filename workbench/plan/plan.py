@@ -256,8 +256,12 @@ class Plan:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What to know before trusting the plan: what is wrong with the model's file, and what a cast may have lost."""
-        return (*self.facts.get("model_problems", ()), *self.facts.get("cast_warnings", ()))
+        """What is wrong with the model's file, what a cast may have lost, and faults of the compiler that the plan shows."""
+        return (
+            *self.facts.get("model_problems", ()),
+            *self.facts.get("cast_warnings", ()),
+            *self.facts.get("compiler_problems", ()),
+        )
 
     @cached_property
     def by_id(self) -> dict[str, Layer]:

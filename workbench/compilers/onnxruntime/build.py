@@ -139,6 +139,7 @@ def _record(ort: Any, original: Graph, engine: Path, config: BuildConfig, log: P
     optimized = Optimized(graph, known)
     regions = match(original, graph)
     layers = layers_of(optimized, original, regions)
+    faults = warnings_of(original, layers)
     claimed = [n for layer in layers for n in layer["nodes"]]
     files = [file for file in (engine, engine.parent / sessions.DATA) if file.is_file()]
     return {
@@ -157,8 +158,9 @@ def _record(ort: Any, original: Graph, engine: Path, config: BuildConfig, log: P
             "cpu_layout": optimized.cpu_layout,
             "threads": options_of(config).threads,
             "weights_file": sessions.DATA if len(files) > 1 else None,
+            **({"compiler_problems": faults} if faults else {}),
         },
-        "warnings": [*warnings_of(original, layers), *notes, *said.warnings],
+        "warnings": [*faults, *notes, *said.warnings],
         "engine_bytes": engine.stat().st_size,
     }  # fmt: skip
 
