@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import ROOT, profiles
 from workbench import Session
-from workbench.analysis.times import device_of, doubts, measured_ceilings
+from workbench.analysis.times import device_of, doubts, explain, measured_ceilings
 from workbench.cli import main as cli
 from workbench.compilers.tensorrt import trtexec
 from workbench.core.errors import StoreError, WorkbenchError
@@ -53,7 +53,7 @@ def use(plan: Plan, folder: Path, *, page: bool) -> None:
     lens = Lens.of_plan(plan, None)
     static.facts(plan)
     static.charts(lens)
-    doubts(plan), measured_ceilings(plan), device_of(plan), trtexec.explain(plan)
+    doubts(plan), measured_ceilings(plan), device_of(plan), explain(plan)
     with redirect_stdout(io.StringIO()):
         cli._write_plan(plan, cli.Format.CSV, None)
         cli._print_layers(plan, full=True)
