@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from tests.conftest import ROOT, SAMPLES
+from tests.support import ROOT, SAMPLES
 from workbench import BuildConfig, Session, compilers
 from workbench.cli.build_flags import build_fields
 from workbench.compilers.options import Options, option_fields
