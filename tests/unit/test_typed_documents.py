@@ -32,8 +32,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     engine = session.build("residual_block", compiler="fake")
     profile = profiles.measure(engine)
     note, record = (json.loads((engine.folder / f"{name}.json").read_text()) for name in ("build", "record"))
-    plan = json.loads(session.engine(engine.key).measured.to_json())
-    origin = json.loads(json.dumps(session.model("residual_block").origin))
+    plan = json.loads(session.engines.find(engine.key).measured.to_json())
+    origin = json.loads(json.dumps(session.models["residual_block"].origin))
     session.close()
     return {PLAN.id: plan, RECORD.id: record, NOTE.id: note, PROFILE.id: profile, ORIGIN.id: origin}
 

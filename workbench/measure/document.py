@@ -24,7 +24,6 @@ from workbench.plan.measured import (
     ErrorDocument,
     LatencyDocument,
 )
-from workbench.plan.record import LayerRecord
 
 
 @extensible
@@ -78,10 +77,18 @@ class KernelsDocument(TypedDict):
 
 
 @extensible
+class InspectedLayer(TypedDict):
+    """A layer as the engine describes it: a name, a type, and usually the other fields of a `LayerRecord`."""
+
+    name: str
+    type: str
+
+
+@extensible
 class InspectorDocument(TypedDict):
     """What the engine says about its own layers."""
 
-    layers: list[LayerRecord]
+    layers: list[InspectedLayer]
     io: list[IODocument]
     evidence: str
 
