@@ -83,9 +83,9 @@ def cli(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def validate() -> Callable[[dict], None]:
     """Check a document against the plan's JSON schema."""
     jsonschema = pytest.importorskip("jsonschema")
-    from workbench.plan import schema
+    from workbench.plan.document import PLAN
 
-    validator = jsonschema.Draft202012Validator(schema())
+    validator = jsonschema.Draft202012Validator(PLAN.schema())
 
     def check(document: dict) -> None:
         # Through text, so that tuples and numpy numbers can't hide.

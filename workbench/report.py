@@ -82,7 +82,7 @@ def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
         "figures": static.charts(lens),
         "footer": [
             f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}."
-            + (f" Model SHA-256 {plan.model['sha256'][:16]}…." if plan.model.get("sha256") else ""),
+            + (f" Model SHA-256 {sha256[:16]}…." if (sha256 := plan.model["sha256"]) else ""),
             "Bytes and operations are computed from shapes and types; they are not measured.",
             *plan.problems,
             *[text for _, text in doubts(plan)],

@@ -27,7 +27,7 @@ def planned(
               "io": [{"name": n, "mode": "input" if n in graph.inputs else "output", "dtype": "float32",
                       "shape": [d if isinstance(d, int) else -1 for d in graph.tensor(n).shape or ()],
                       "profiles": (profiles or {}).get(n, [])} for n in io], "facts": facts or {}}  # fmt: skip
-    return assemble(graph, record, model={"name": "m", "sha256": "0" * 64}, config={}, evidence="reported", **more)
+    return assemble(graph, record, model=("m", "0" * 64), config={}, evidence="reported", **more)
 
 
 SIZE = {"float32": 4, "float16": 2, "int8": 1, "float8e4m3fn": 1}

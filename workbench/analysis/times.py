@@ -74,17 +74,9 @@ def device_of(plan: Plan) -> DeviceSpec | None:
         return None
     if (reached := measured_ceilings(plan)) is not None:
         return reached
-    measured = (plan.facts.get("measured") or {}).get("device") or {}
-    known = plan.facts.get("device") or {}
-    gpu = plan.compiler.get("gpu") or {}
-    names = [
-        measured.get("name"),
-        measured.get("sm"),
-        known.get("name"),
-        known.get("sm"),
-        gpu.get("name"),
-        gpu.get("sm"),
-    ]
+    measured = plan.facts.get("measured", {}).get("device")
+    known = [measured, plan.facts.get("device"), plan.compiler.get("gpu")]
+    names = [name for one in known if one for name in (one.get("name"), one.get("sm"))]
     for name in [*names, *str(plan.compiler.get("target") or "").split("+")]:
         if name:
             try:
@@ -96,11 +88,12 @@ def device_of(plan: Plan) -> DeviceSpec | None:
 
 def measured_ceilings(plan: Plan) -> DeviceSpec | None:
     """What the GPU that the plan was measured on reached then; None where that was not measured."""
-    found = (plan.facts.get("measured") or {}).get("ceilings")
-    if not found or not found.get("bandwidth"):
+    found = plan.facts.get("measured", {}).get("ceilings")
+    bandwidth = found and found.get("bandwidth")
+    if not found or not bandwidth:
         return None
     name, sm = found.get("name") or "this GPU", found.get("sm") or ""
-    return DeviceSpec(name, sm, found["bandwidth"], dict(found["peaks"]), found.get("source", ""), measured=True)
+    return DeviceSpec(name, sm, bandwidth, dict(found["peaks"]), found.get("source", ""), measured=True)
 
 
 def slowest(plan: Plan, times: LayerTimes, top: int = 15) -> tuple[list[tuple[Layer, float]], float, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core.safe_text import visible
 from workbench.core.units import bytes_text, count_text, flops_text, ms_text
@@ -116,12 +116,12 @@ def before_and_after(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     s = plan.summary
-    launches = tuple(count_text(s[key]).strip() for key in ("launches_before", "launches_after"))
-    rows: tuple[tuple[str, int, int, tuple[str | None, str]], ...] = (
-        ("kernel launches", s["launches_before"], s["launches_after"], (launches[0], launches[1])),
-        ("bytes moved", s["bytes_before"], s["bytes_after"], moved(plan)),
-    )
-    rows = tuple(row for row in rows if row[1] is not None)  # not known of an engine read without its model
+    launches = tuple(count_text(n).strip() for n in (s["launches_before"], s["launches_after"]))
+    rows: list[tuple[str, int, int, tuple[str | None, str]]] = []  # empty for an engine read without its model
+    if s["launches_before"] is not None:
+        rows.append(("kernel launches", s["launches_before"], s["launches_after"], (launches[0], launches[1])))
+    if s["bytes_before"] is not None:
+        rows.append(("bytes moved", s["bytes_before"], s["bytes_after"], moved(plan)))
     unknown = s.get("bytes_unknown")
     left = f" (bytes of {unknown} nodes or layers are not known and not in the sums)" if unknown and rows else ""
     figure = _figure(f"What fusion saved{left}", height=230, bargap=0.3)
@@ -365,8 +365,9 @@ def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") ->
     told = bytes_text if "bytes" in value else count_text
     figure = _figure(value.replace("_", " "), height=80 + 30 * len(plans), showlegend=False)
     labels = _labels([name for name, _ in plans], 60)
-    texts = [told(plan.summary[value]).strip() for _, plan in plans]
-    numbers = [plan.summary[value] or 0 for _, plan in plans]  # None: not known of an engine read without its model
+    known = [cast("Mapping[str, int | None]", plan.summary)[value] for _, plan in plans]
+    texts = [told(number).strip() for number in known]
+    numbers = [number or 0 for number in known]  # None: not known of an engine read without its model
     figure.add_trace(
         go.Bar(orientation="h", y=labels, x=numbers, marker_color=_ACCENT, customdata=texts,
                hovertemplate="%{y}: %{customdata}<extra></extra>")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.analysis.times import LayerTimes
     from workbench.hardware.devices import DeviceSpec
     from workbench.plan import Layer, Plan
+    from workbench.plan.document import SecondsDocument
 
 CHOSEN = "#e8a317"
 """Outline of what is selected; seen on light and dark pages and beside every colour of a kind."""
@@ -326,7 +327,7 @@ def throughput(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def build_times(seconds: Mapping[str, float], phases: Mapping[str, float]) -> go.Figure:
+def build_times(seconds: SecondsDocument, phases: Mapping[str, float]) -> go.Figure:
     """Seconds that a build took by step, and the compiler's own phases within the build. Measured.
 
     Args:
@@ -335,8 +336,12 @@ def build_times(seconds: Mapping[str, float], phases: Mapping[str, float]) -> go
     """
     import plotly.graph_objects as go
 
-    names = {"load": "load the compiler", "parse": "parse the model", "build": "build"}
-    rows = [(names[key], float(seconds[key]), _ACCENT) for key in names if key in seconds]
+    steps = [
+        ("load the compiler", seconds.get("load")),
+        ("parse the model", seconds.get("parse")),
+        ("build", seconds.get("build")),
+    ]
+    rows = [(name, float(value), _ACCENT) for name, value in steps if value is not None]
     rows += [(f"  {_text(phase[:1].lower() + phase[1:])}", float(value), _GREY) for phase, value in phases.items()]
     figure = _figure(
         "Build time, measured; grey is within the build", height=70 + 26 * max(len(rows), 2), showlegend=False

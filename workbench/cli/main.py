@@ -548,9 +548,8 @@ def _write_plan(plan: Plan, output: Format, device: DeviceSpec | None) -> None:
     found = roofline.estimates(plan, device) if device else {}
     if output is Format.JSON:
         document = plan.to_dict()
-        if device:
-            document["facts"]["estimate"] = roofline.document(found, device)
-        write_json(document)
+        facts = {**document["facts"], **({"estimate": roofline.document(found, device)} if device else {})}
+        write_json({**document, "facts": facts})
         return
     frame = plan.to_frame()
     if device:

@@ -100,7 +100,7 @@ class Built:
         model = Model(path.stem, path)
         shapes = {n: r.opt for p in config.profiles for n, r in p.inputs.items()}
         self.plan = assemble(
-            model.graph.at(shapes, {}), self.record, model={"name": model.name, "sha256": fingerprint(path, set())}, config=config.to_dict(),
+            model.graph.at(shapes, {}), self.record, model=(model.name, fingerprint(path, set())), config=config.to_dict(),
             evidence=compiler.evidence, renamed={}, provenance=model.provenance,
         )  # fmt: skip
 
