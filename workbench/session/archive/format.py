@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from workbench.core.errors import StoreError
-from workbench.core.store import IMPORTED
+from workbench.core.store import ENGINE_FILES, IMPORTED
 from workbench.plan.validate import checker
 
 ARCHIVE = "workbench.session/1"
@@ -19,7 +19,8 @@ ARCHIVE = "workbench.session/1"
 RATIO_FROM = 100e6
 """Bytes below which an archive may be packed as well as it likes."""
 
-FILES = ("engine", "build.log", "record.json", "plan.json", "build.json")
+FILES = (*ENGINE_FILES, "build.log", "record.json", "plan.json", "build.json")
+OPTIONAL = (*ENGINE_FILES[1:], "build.log")
 DOCUMENTS = ("record.json", "plan.json", "build.json")
 PROFILE = re.compile(r"[0-9]{1,30}\.json")
 CHUNK = 1 << 20

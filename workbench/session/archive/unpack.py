@@ -23,6 +23,7 @@ from workbench.session.archive.format import (
     CHUNK,
     DOCUMENTS,
     FILES,
+    OPTIONAL,
     PROFILE,
     RATIO_FROM,
     check_head,
@@ -205,7 +206,7 @@ def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mappi
 
     place = folder / "builds" / key
     own = {name.removeprefix(f"builds/{key}/"): d for name, d in digests.items() if name.startswith(f"builds/{key}/")}
-    missing = [name for name in FILES if name not in own and name != "build.log"]
+    missing = [name for name in FILES if name not in own and name not in OPTIONAL]
     if missing:
         raise damaged(f"engine {key[:12]} lacks {', '.join(missing)}")
     engine = load_engine(place)
