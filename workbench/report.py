@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workbench import __version__
 from workbench.analysis.times import doubts, explain
-from workbench.core.store import written
+from workbench.core.store import output
 from workbench.plan import Plan
 from workbench.present import page as static
 from workbench.present import wire
@@ -97,7 +97,7 @@ def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
         payload=_packed(json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()),
         bundle=_packed(bundle()),
     )
-    with written(path) as draft:
+    with output(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 
