@@ -256,6 +256,7 @@ check_record = checker(
             },
             "tensors": {"type": "object", "additionalProperties": {"type": "array"}},
             "folded": {"type": "array", "items": {"type": "string"}},
+            "removed": {"type": "array", "items": {"type": "string"}},
             "facts": {"type": "object"},
             "warnings": {"type": "array", "items": {"type": "string"}},
             "engine_bytes": {"type": "integer", "minimum": 0},

@@ -63,7 +63,7 @@ class IORecord(TypedDict, total=False):
 class Record(TypedDict, total=False):
     """A compiler's answer to one build. JSON-able; kept beside the engine as ``record.json``.
 
-    `folded` holds names of nodes that the compiler computed at build time.
+    `folded` holds names of nodes that the compiler computed at build time, `removed` those that it found to have no effect.
     """
 
     compiler: dict[str, Any]
@@ -72,6 +72,7 @@ class Record(TypedDict, total=False):
     io: list[IORecord]
     tensors: dict[str, list[Any]]
     folded: list[str]
+    removed: list[str]
     facts: dict[str, Any]
     warnings: list[str]
     engine_bytes: int

@@ -150,7 +150,8 @@ def _record(ort: Any, original: Graph, engine: Path, config: BuildConfig, log: P
             theirs: [list(shape), dtype] for mine, theirs in regions.anchors.items() if mine == theirs
             and mine in known and -1 not in (shape := known[mine][0]) and (dtype := known[mine][1])
         },
-        "folded": folded(original, graph, claimed),
+        "folded": [*folded(original, graph, claimed), *regions.decided],
+        "removed": list(regions.dropped),
         "facts": {
             "optimizers": [each.to_dict() for each in said.fired],
             "optimizers_tried": len({each.name for each in said.passes}),
