@@ -92,7 +92,11 @@ def assemble(
                 repeated=found.repeated[i],
             )
         )  # fmt: skip
-    unclaimed = tuple(explain(graph, record["layers"], claims, record.get("folded", ())))
+    folded, removed = (
+        [(renamed or {}).get(name, name) for name in names]
+        for names in (record.get("folded", ()), record.get("removed", ()))
+    )
+    unclaimed = tuple(explain(graph, record["layers"], claims, folded, removed))
     summary = summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]])
     facts = record.get("facts", {})
     return Plan(
