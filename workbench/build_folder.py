@@ -18,7 +18,6 @@ from workbench.core.errors import StoreError, WorkbenchError
 from workbench.core.store import Store, read_seal, sound
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
-from workbench.model.shape_profile import Shape
 from workbench.plan import Plan, assemble
 from workbench.plan.validate import SchemaError, checker
 
@@ -118,20 +117,10 @@ def assembled(
     except FileNotFoundError as error:
         raise damaged(folder, "record.json", error) from None
     return assemble(
-        model.graph.at(opt_shapes(config), opt_values(config)), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
+        model.graph.at(config.opt_shapes, config.opt_values), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
         config=note["config"], evidence=compilers.get(config.compiler, Builds).evidence, renamed=note["renamed"],
         provenance=model.provenance,
     )  # fmt: skip
-
-
-def opt_shapes(config: BuildConfig) -> dict[str, Shape]:
-    """Shapes at which costs are counted: the opt shapes of the first profile."""
-    return config.profiles[0].sizes if config.profiles else {}
-
-
-def opt_values(config: BuildConfig) -> dict[str, Shape]:
-    """Values of inputs that are read as a shape, at which costs are counted: the opt values of the first profile."""
-    return config.profiles[0].usual if config.profiles else {}
 
 
 def damaged(folder: Path, name: str, error: Exception) -> StoreError:
