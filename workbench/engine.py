@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.build_folder import assembled, damaged, note_in, opt_shapes, opt_values, plan_in, record_in
+from workbench.build_folder import assembled, damaged, note_in, plan_in, record_in
 from workbench.compilers.base import ListsTactics, Refits, Requirement, Runs, Tactic
 from workbench.compilers.compatibility import compatibility
 from workbench.compilers.config import BuildConfig
@@ -153,7 +153,7 @@ class Engine:
         Raises:
             ModelError: the model's file is gone.
         """
-        return self.source().graph.at(opt_shapes(self.config), opt_values(self.config))
+        return self.source().graph.at(self.config.opt_shapes, self.config.opt_values)
 
     @property
     def log(self) -> str:
