@@ -63,7 +63,7 @@ class _Work:
 
 @dataclass
 class Build:
-    """A build under way, in a thread of its own; the work is in a worker process.
+    """A build in progress; a `workbench.core.jobs.BackgroundTask`. The work is done in a worker process.
 
     Use `session.engines.start` to make one. `result()` waits; `cancel()` stops it at once.
     """
@@ -90,17 +90,23 @@ class Build:
         self._listeners: list[Callable[[Build], None]] = []
         self._begin = time.monotonic()
         self._end: float | None = None
-        self._thread = threading.Thread(target=self._work, name=f"build {self.model.name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=self.title, daemon=True)
 
     def start(self) -> Build:
-        """Begin; once."""
-        self._thread.start()
+        """Begin. A second call does nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
         return self
 
     @property
+    def title(self) -> str:
+        """What it is, for people: "build of resnet50"."""
+        return f"build of {self.model.name}"
+
+    @property
     def progress(self) -> list[Progress]:
-        """Phases of the step under way, in the order in which they began."""
-        return list(self._job.progress.values()) if self._job else []
+        """Phases of the current step, in the order in which they began."""
+        return self._job.progress if self._job else []
 
     @property
     def seconds(self) -> float:
@@ -114,7 +120,7 @@ class Build:
 
     @property
     def error(self) -> WorkbenchError | None:
-        """Why it failed."""
+        """Why there is no engine; None while it runs and after success."""
         return self._error
 
     @property
@@ -123,11 +129,11 @@ class Build:
         return self._engine
 
     def on_change(self, listener: Callable[[Build], None]) -> None:
-        """Call `listener(build)` at each step and at the end, from a thread of the build's."""
+        """Call `listener(build)` at each step and at the end, from a thread of the build."""
         self._listeners.append(listener)
 
     def cancel(self) -> None:
-        """Stop it; its worker is ended."""
+        """Stop it by ending its worker. Safe to call at any time."""
         self._cancelled.set()
         if self._job is not None:
             self._job.cancel()
@@ -305,6 +311,7 @@ class Build:
         if self._job is task:
             return  # begun before the fingerprint was known
         self._use(task)
+        self._tell("Building")
         task.start(
             model=str(work.file), config=work.config.to_dict(), folder=str(work.folder),
             cache=str(self._cache(work.compiler)), **work.compiler.arguments(),

@@ -396,7 +396,7 @@ def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
 
         def watch(job: Job) -> None:
             def tell(now: Job) -> None:
-                steps = [f"{p.phase} {p.done}/{p.total}" for p in now.progress.values() if p.done < p.total]
+                steps = [f"{p.phase} {p.done}/{p.total}" for p in now.progress if p.done < p.total]
                 status.update(f"{now.seconds:5.1f} s  {escape(visible(steps[-1] if steps else now.title))}")
 
             job.on_change(tell)
