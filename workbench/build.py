@@ -337,6 +337,7 @@ class Build:
             evidence=work.compiler.evidence,
             renamed=work.renamed,
             provenance=model.provenance,
+            vocabulary=compilers.vocabulary(work.compiler.name),
         )
         note = {
             "key": key,

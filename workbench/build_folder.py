@@ -120,7 +120,7 @@ def assembled(
     return assemble(
         model.graph.at(opt_shapes(config), opt_values(config)), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
         config=note["config"], evidence=compilers.get(config.compiler, Builds).evidence, renamed=note["renamed"],
-        provenance=model.provenance,
+        provenance=model.provenance, vocabulary=compilers.vocabulary(config.compiler),
     )  # fmt: skip
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from workbench.model.cost import Cost, node_costs
 from workbench.model.graph import Graph
 from workbench.model.provenance import Source, source_of
-from workbench.plan.flow import RECURRENT, STEP, flow
-from workbench.plan.kinds import kind_of_ops, layer_kind, title_of
+from workbench.plan.flow import RECURRENT
+from workbench.plan.kinds import kind_of_ops
 from workbench.plan.memory import against_reported
 from workbench.plan.plan import HOST, Layer, Plan
 from workbench.plan.reasons import explain, inferred
 from workbench.plan.sizes import Sizes, siblings
 from workbench.plan.traffic import gathered, read, summarize
+from workbench.plan.vocabulary import NEUTRAL, Vocabulary, layer_kind, layer_title
 
 if TYPE_CHECKING:
     from workbench.plan.record import LayerRecord, Record
@@ -36,6 +37,7 @@ def assemble(
     evidence: str,
     renamed: Mapping[str, str] | None = None,
     provenance: Mapping[str, Source] | None = None,
+    vocabulary: Vocabulary = NEUTRAL,
 ) -> Plan:
     """Build the Plan.
 
@@ -47,16 +49,19 @@ def assemble(
         evidence: How the record's layers know their nodes.
         renamed: Node names as the compiler got them -> node ids, where they differ.
         provenance: Source by node id from the original model; where None it is read from `graph`.
+        vocabulary: What the compiler's own names mean.
     """
     graph.with_shapes({name: (tuple(shape), dtype) for name, (shape, dtype) in record.get("tensors", {}).items()})
     costs = node_costs(graph)
-    found = flow(graph, record["layers"], dict(renamed or {}))
-    more, why = inferred(graph, record["layers"], found.claims)
-    why = {**dict.fromkeys((n for nodes in found.inferred for n in nodes), STEP), **why}
+    found = vocabulary.flow(graph, record["layers"], dict(renamed or {}))
+    more, why = inferred(graph, record["layers"], found.claims, vocabulary)
+    why = {**dict.fromkeys((n for nodes in found.inferred for n in nodes), found.rule), **why}
     claims = [(*nodes, *extra) for nodes, extra in zip(found.claims, more, strict=True)]
-    share = _shares(graph, record["layers"], claims, costs, found.repeated)
+    ops = [[graph.by_id[n].op for n in nodes] for nodes in claims]
+    kinds = [layer_kind(raw, of, vocabulary) for raw, of in zip(record["layers"], ops, strict=True)]
+    share = _shares(graph, record["layers"], claims, kinds, costs, found.repeated)
     owners = Counter(node for nodes in claims for node in nodes)
-    shapes = Sizes(graph, record, claims)
+    shapes = Sizes(graph, record, claims, vocabulary)
     sources = _Sources(graph, provenance)
     ids = layer_ids([raw["name"] for raw in record["layers"]])
     largest: dict[str, int] = {}
@@ -69,16 +74,14 @@ def assemble(
 
     layers = []
     for i, (raw, nodes) in enumerate(zip(record["layers"], claims, strict=True)):
-        ops = [graph.by_id[n].op for n in nodes]
-        kind = layer_kind(raw, ops)
         inputs = tuple(shapes.tensor(t) for t in raw["inputs"])
         outputs = tuple(shapes.tensor(t) for t in raw["outputs"])
         constants = tuple(shapes.tensor(t) for t in raw.get("constants", []))
         known = raw.get("detailed", True)
         layers.append(
             Layer(
-                id=ids[i], name=raw["name"], title=raw.get("title") or title_of(raw["type"], raw["name"], kind, ops), type=raw["type"],
-                kind=kind, nodes=nodes,
+                id=ids[i], name=raw["name"], title=layer_title(raw, kinds[i], ops[i], vocabulary),
+                type=raw["type"], kind=kinds[i], nodes=nodes,
                 evidence=_evidence(found.evidence[i] or raw.get("evidence", evidence), found.claims[i], nodes),
                 inputs=inputs, outputs=outputs, constants=constants, tactic=raw.get("tactic", ""),
                 stream=raw.get("stream", 0), event=raw.get("event"), flops=share[i],
@@ -92,7 +95,7 @@ def assemble(
                 repeated=found.repeated[i],
             )
         )  # fmt: skip
-    unclaimed = tuple(explain(graph, record["layers"], claims, record.get("folded", ())))
+    unclaimed = tuple(explain(graph, record["layers"], claims, vocabulary, record.get("folded", ())))
     summary = summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]])
     facts = record.get("facts", {})
     return Plan(
@@ -137,6 +140,7 @@ def _shares(
     graph: Graph,
     layers: list[LayerRecord],
     claims: list[tuple[str, ...]],
+    kinds: Sequence[str],
     costs: Mapping[str, Cost],
     repeated: Sequence[bool],
 ) -> list[int | None]:
@@ -148,9 +152,7 @@ def _shares(
     and of which no node is known has unknown FLOPs.
     """
     where: dict[str, list[int]] = {}
-    kinds = []
     for i, nodes in enumerate(claims):
-        kinds.append(layer_kind(layers[i], [graph.by_id[n].op for n in nodes]))
         for node in nodes:
             where.setdefault(node, []).append(i)
     total: list[int | None] = [

@@ -24,10 +24,10 @@ class LayerRecord(TypedDict, total=False):
     `evidence` says how `nodes` is known where layers of one record differ. `detailed` is False where only the
     layer's name is known, so that its tensors are unknown rather than none.
 
-    `kind` (see `workbench.plan.plan.Layer`) and `title` are the compiler's own words for the layer; where they are absent
-    they are worked out from its type, its name and its nodes. `branch` and `repeated` say when a layer within control flow
+    `kind` (one of `workbench.plan.kinds.KINDS`) and `title` are there where the compiler itself knows them; otherwise the
+    compiler's vocabulary (`workbench.plan.vocabulary`) or the layer's nodes tell. `branch` and `repeated` say when a layer within control flow
     runs: the If nodes around it by their names, outermost first, each with 0 for then and 1 for else; and whether a loop
-    repeats it. Where they are absent they are read from the layers that jump.
+    repeats it. Where they are absent the vocabulary tells.
     """
 
     name: str

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from workbench import compilers
 from workbench.core.errors import ProfileError, WorkbenchError
 from workbench.model.cost import Cost, node_costs
 from workbench.model.provenance import Sources
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.model.model import Model
     from workbench.model.provenance import Source
     from workbench.plan import Layer
+    from workbench.plan.vocabulary import Vocabulary
 
 
 class Lens:
@@ -133,6 +135,11 @@ class Lens:
     def compiled(self) -> bool:
         """Whether there is a plan."""
         return bool(self.plan.layers)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the names of the plan's compiler mean."""
+        return compilers.vocabulary(str(self.plan.compiler.get("name")))
 
     @cached_property
     def costs(self) -> dict[str, Cost]:

@@ -17,7 +17,7 @@ from workbench.core.units import bytes_text
 from workbench.model.graph import Graph
 from workbench.model.node import Node
 from workbench.plan import Layer, Plan
-from workbench.plan.kinds import WORDS, kind_of_ops, words_of
+from workbench.plan.kinds import kind_of_ops
 from workbench.plan.reasons import REASONS
 from workbench.present.lens import Lens
 
@@ -368,7 +368,7 @@ def _layer_details(lens: Lens, layer: Layer) -> Json:
         _fact("Operations", layer.flops, "FLOP", "computed"),
         _fact("Arithmetic intensity", _round(layer.intensity), "FLOP/B", "computed"),
         _error_fact(lens, lens.error(layer)),
-        _fact("Tactic", _tactic(layer.tactic)),
+        _fact("Tactic", lens.vocabulary.tactic(layer.tactic) or "not reported"),
         _fact("Stream", layer.stream),
         _fact("Mapping", layer.evidence, None, None, _EVIDENCE.get(layer.evidence, "")),
         _fact("Inferred", ", ".join(layer.inferred), None, None, _why(lens, layer)) if layer.inferred else None,
@@ -395,7 +395,13 @@ def _layer_details(lens: Lens, layer: Layer) -> Json:
         columns = ["", "tensor", "shape", "type", "layout", "size"]
         sections.append({"type": "table", "title": "Tensors", "columns": columns, "rows": rows})
     sections.append({"type": "raw", "title": "Raw record", "text": json.dumps(layer.to_dict(), indent=1)})
-    return {"id": layer.id, "title": _capital(layer.title), "words": _words(layer), "tags": tags, "sections": sections}
+    return {
+        "id": layer.id,
+        "title": _capital(layer.title),
+        "words": _words(lens, layer),
+        "tags": tags,
+        "sections": sections,
+    }
 
 
 def _node_details(lens: Lens, node: Node) -> Json:
@@ -473,13 +479,11 @@ _EVIDENCE = {
 }
 
 
-def _words(layer: Layer) -> str:
+def _words(lens: Lens, layer: Layer) -> str:
     """What a layer does, in a sentence."""
-    told = words_of(layer.name)
-    if told:
-        return (
-            f"{layer.name}: " + ", ".join(f"{w} = {WORDS[w]}" if w in WORDS else w for w in dict.fromkeys(told)) + "."
-        )
+    if meanings := lens.vocabulary.meanings(layer.name):
+        text = ", ".join(f"{word} = {meaning}" if word != meaning else word for word, meaning in meanings.items())
+        return f"{layer.name}: {text}."
     if not layer.nodes:
         return "Work that no node of the model asks for: a copy, a fill or a change of layout between kernels."
     if layer.merged:
@@ -703,12 +707,6 @@ def _layout(text: str) -> str:
 
 def _short(dtype: str) -> str:
     return {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float8e4m3fn": "fp8"}.get(dtype, dtype)
-
-
-def _tactic(name: str) -> str:
-    if name == "__myelin_CASK_STUB":
-        return "chosen when the engine first runs on its GPU"
-    return name or "not reported"
 
 
 def _capital(text: str) -> str:

@@ -19,7 +19,8 @@ from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
 from workbench.core.errors import BuildError, ConfigError, first_lines
 from workbench.core.store import whole
 from workbench.measure.runner import Port, check_inputs
-from workbench.plan.kinds import layer_kind
+from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
+from workbench.plan.vocabulary import layer_kind
 from workbench.plan.plan import HOST
 
 if TYPE_CHECKING:
@@ -403,9 +404,9 @@ class Runner:
             "inspector": {"layers": found.layers, "io": found.io, "evidence": found.evidence},
         }
 
-    def starts_kernel(self, layer: Mapping[str, Any]) -> bool:
+    def starts_kernel(self, layer: LayerRecord) -> bool:
         """See `workbench.measure.runner.Runner`."""
-        return layer_kind(layer) not in HOST
+        return layer_kind(layer, (), TensorRTVocabulary()) not in HOST
 
     def layer_times(
         self, iterations: int, step: Callable[[int], None] = lambda _: None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_json, read_layers
 from workbench.compilers.tensorrt.options import options_of_tensorrt
+from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 from workbench.core.errors import ConfigError, ProfileError, StoreError
 from workbench.core.store import written
 from workbench.hardware.target import CURRENT
@@ -302,7 +303,7 @@ def _plan(
     }  # fmt: skip
     return from_layers(
         record, name=name or (model.name if model else Path(layers).name.partition(".")[0]), evidence=found.evidence,
-        model=model, sha256=sha256,
+        model=model, sha256=sha256, vocabulary=TensorRTVocabulary(),
     )  # fmt: skip
 
 
