@@ -1,8 +1,9 @@
+import palette from "../../workbench/charts/palette.json";
 import { describe, expect, it } from "vitest";
 import { resnetPlan, tableOf } from "../demo/data";
 import { reviveGraph, reviveTable } from "../src/decode";
 import { aggregate, aggregateText, domain, paintOverlay, position, ramp, spread } from "../src/overlay";
-import { categoryColours, kindColours, KIND_COLOUR, letterCodes, luminance, PALETTES, PRECISION_COLOUR, tile } from "../src/theme";
+import { categoryColours, kindColours, letterCodes, luminance, PALETTES, tile } from "../src/theme";
 import { arrange, cellText, largest } from "../src/table_model";
 import { figures, formatValue } from "../src/units";
 import { buildTree, groupingOf, visibleGraph } from "../src/visible";
@@ -81,7 +82,7 @@ describe("letters and colours", () => {
   it("can be read: contrast of text on its ground is at least 4.5", () => {
     for (const p of Object.values(PALETTES)) {
       const pairs: [string, string][] = [[p.text, p.card], [p.muted, p.card], [p.muted, p.canvas], [p.faint, p.card], [p.accent, p.card], [p.amber, p.amberSoft], [p.onAccent, p.accent], [p.danger, p.dangerSoft]];
-      const colours = [...kindColours(p, Object.keys(KIND_COLOUR)), ...categoryColours(p, "precision", Object.keys(PRECISION_COLOUR)), ...p.categories];
+      const colours = [...kindColours(p, Object.keys(palette.kinds)), ...categoryColours(p, "precision", Object.keys(palette.precisions)), ...p.categories];
       for (const { ink, ground } of colours.map((colour) => tile(p, colour))) pairs.push([ink, ground]);
       for (const [ink, ground] of pairs) {
         const [a, b] = [luminance(ink), luminance(ground)].sort((x, y) => y - x) as [number, number];

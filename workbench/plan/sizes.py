@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from workbench.core.dtypes import BITS
 from workbench.core.errors import ConfigError
 from workbench.model.graph import Graph
-from workbench.model.node import BITS, Node, nbytes
+from workbench.model.node import Node, nbytes
 from workbench.plan.flow import RECURRENT
 from workbench.plan.plan import PlanTensor
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
+from workbench.core.dtypes import BITS, QUANTIZED, name_of
 from workbench.core.errors import ConfigError
-from workbench.model.node import BITS
 from workbench.plan.plan import CONVERSIONS, Layer, Plan
 
 if TYPE_CHECKING:
@@ -28,17 +28,9 @@ if TYPE_CHECKING:
 HEAVY = ("conv", "gemm", "attention")
 """Kinds whose precision decides the speed."""
 
-NAMES = {
-    "fp32": "float32",
-    "fp16": "float16",
-    "bf16": "bfloat16",
-    "int8": "int8",
-    "fp8": "float8e4m3fn",
-    "int4": "int4",
-}
+NAMES = {short: name_of(short) for short in ("fp32", "fp16", "bf16", "int8", "fp8", "int4")}
 """Short names of precisions, and ONNX's."""
 
-_QUANTIZED = {"int8", "uint8", "float8e4m3fn", "float8e5m2", "int4", "uint4", "float4e2m1"}
 
 KINDS = {
     "fp32-product": "computes in FP32 although a lower precision was asked for",
@@ -157,11 +149,11 @@ class Audit:
         for finding in self.findings:
             found[finding.kind] += len(finding.layers)
         flops = sum(layer.flops or 0 for layer in self.launches if layer.kind in HEAVY)
-        low = sum(layer.flops or 0 for layer in self.launches if layer.kind in HEAVY and layer.precision in _QUANTIZED)
+        low = sum(layer.flops or 0 for layer in self.launches if layer.kind in HEAVY and layer.precision in QUANTIZED)
         return {
             "kernels": len(self.launches),
             "products": sum(layer.kind in HEAVY for layer in self.launches),
-            "products_quantized": sum(layer.kind in HEAVY and layer.precision in _QUANTIZED for layer in self.launches),
+            "products_quantized": sum(layer.kind in HEAVY and layer.precision in QUANTIZED for layer in self.launches),
             "products_fp32": sum(layer.kind in HEAVY and layer.precision == "float32" for layer in self.launches),
             "flops_quantized": low / flops if flops else 0.0,
             "other_kernels": len(pointwise),
@@ -304,7 +296,7 @@ def _hint(kind: str, layers: Sequence[Layer], launches: Sequence[Layer], scheme:
 def _asked(plan: Plan, launches: Sequence[Layer]) -> str:
     quantized = Counter(
         t.dtype for layer in launches if layer.kind in HEAVY for t in (*layer.inputs, *layer.constants)
-        if t.dtype in _QUANTIZED
+        if t.dtype in QUANTIZED
     )  # fmt: skip
     if quantized:
         most = quantized.most_common(1)[0][0]
@@ -333,7 +325,7 @@ def _kinds(layer: Layer, asked: str, vocabulary: Vocabulary) -> list[str]:
     read = {t.dtype for t in layer.inputs}
     if asked != "fp32" and layer.kind in HEAVY and layer.precision == "float32":
         out.append("fp32-product")
-    if layer.kind in HEAVY and layer.precision in _QUANTIZED and any(t.dtype == "float32" for t in layer.outputs):
+    if layer.kind in HEAVY and layer.precision in QUANTIZED and any(t.dtype == "float32" for t in layer.outputs):
         out.append("wide-output")
     if _requantizations(layer, vocabulary) > 1:
         out.append("double-requantization")
@@ -347,8 +339,8 @@ def _kinds(layer: Layer, asked: str, vocabulary: Vocabulary) -> list[str]:
         out.append("conversion-kernel")
     if (
         not layer.inputs
-        and any(t.dtype in _QUANTIZED for t in layer.constants)
-        and any(t.dtype not in _QUANTIZED for t in layer.outputs)
+        and any(t.dtype in QUANTIZED for t in layer.constants)
+        and any(t.dtype not in QUANTIZED for t in layer.outputs)
     ):
         out.append("weights-dequantized")
     if (
@@ -364,7 +356,7 @@ def _requantizations(layer: Layer, vocabulary: Vocabulary) -> int:
     if count := vocabulary.requantizations(layer.name):
         return count
     wide = any(BITS.get(t.dtype, 0) > 8 for t in layer.inputs)
-    return int(wide and any(t.dtype in _QUANTIZED for t in layer.outputs) and layer.kind not in HEAVY)
+    return int(wide and any(t.dtype in QUANTIZED for t in layer.outputs) and layer.kind not in HEAVY)
 
 
 def _saved(layer: Layer) -> int:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.core.errors import ProfileError, WorkbenchError
+from workbench.core.errors import ProfileError, StoreError, WorkbenchError
 from workbench.model.cost import Cost, node_costs
 from workbench.model.provenance import Sources
 from workbench.plan import Plan
@@ -192,15 +192,16 @@ class Lens:
             return ""
         return f"relative L2 against FP32, ONNX Runtime on the CPU, {self.errors['samples']} samples"
 
-    def scope(self, layer: Layer) -> str:
-        """The module scope that all of the layer's nodes share ("" where there is none)."""
-        scopes = [s.scope.split(".") for s in layer.sources if s.scope]
-        if not scopes:
-            return ""
-        common = scopes[0]
-        for other in scopes[1:]:
-            n = next(
-                (i for i, (a, b) in enumerate(zip(common, other, strict=False)) if a != b), min(len(common), len(other))
-            )
-            common = common[:n]
-        return ".".join(common)
+
+def need_graph(lens: Lens) -> Graph:
+    """The graph of a lens.
+
+    Raises:
+        StoreError: the model's file is gone.
+    """
+    if lens.graph is None:
+        raise StoreError(
+            f"The model of this plan can't be opened: {lens.missing}",
+            hint="Put the file back and open the view again.",
+        )
+    return lens.graph

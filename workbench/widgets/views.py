@@ -12,9 +12,9 @@ import traitlets
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import PROCESS, Event, Selection
-from workbench.present import page as static
 from workbench.present import wire
 from workbench.present.lens import Lens
+from workbench.present.page import html
 from workbench.widgets.bundle import bundle, bundle_key
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
         if made is None or self.lens is None or not self.lens.compiled:
             return made
         data, metadata = made if isinstance(made, tuple) else (made, {})
-        return {**data, "text/html": static.html(self.lens), "text/plain": repr(self.lens.plan)}, metadata
+        return {**data, "text/html": html(self.lens), "text/plain": repr(self.lens.plan)}, metadata
 
 
 class GraphView(View):

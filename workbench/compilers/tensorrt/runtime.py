@@ -404,9 +404,9 @@ class Runner:
             "inspector": {"layers": found.layers, "io": found.io, "evidence": found.evidence},
         }
 
-    def starts_kernel(self, layer: LayerRecord) -> bool:
+    def starts_kernel(self, layer: Mapping[str, Any]) -> bool:
         """See `workbench.measure.runner.Runner`."""
-        return layer_kind(layer, (), TensorRTVocabulary()) not in HOST
+        return layer_kind(cast("LayerRecord", layer), (), TensorRTVocabulary()) not in HOST
 
     def layer_times(
         self, iterations: int, step: Callable[[int], None] = lambda _: None
