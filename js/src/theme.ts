@@ -1,5 +1,5 @@
 /** The colors of the views, and whether the page is light or dark. */
-import palette from "../../workbench/charts/palette.json";
+import { kinds, precisions, themes } from "../../workbench/charts/palette.json";
 
 export type ThemeName = "light" | "dark";
 
@@ -20,30 +20,30 @@ export interface Palette {
   sequential: string[];
   /** Below, middle, above. */
   diverging: string[];
-  /** Told apart by people with any common colour vision; never used without a letter code. */
+  /** Told apart by people with any common color vision; never used without a letter code. */
   categories: string[];
   unknown: string;
 }
 
 /** Every color comes from the palette that the charts use too. */
-const THEMES: Record<ThemeName, Omit<Palette, "name">> = palette.themes;
+const THEMES: Record<ThemeName, Omit<Palette, "name">> = themes;
 export const PALETTES: Record<ThemeName, Palette> = { light: { name: "light", ...THEMES.light }, dark: { name: "dark", ...THEMES.dark } };
 
 interface Named { light: string; dark: string; code?: string }
 /** Kinds and precisions keep their color from one model to the next. */
-const KINDS: Record<string, Named> = palette.kinds;
-const PRECISIONS: Record<string, Named> = palette.precisions;
+const KINDS: Record<string, Named> = kinds;
+const PRECISIONS: Record<string, Named> = precisions;
 
-export function kindColours(palette: Palette, kinds: string[]): string[] {
+export function kindColors(palette: Palette, kinds: string[]): string[] {
   return named(palette, kinds, KINDS);
 }
 
-/** Colours of a categorical overlay. */
-export function categoryColours(palette: Palette, overlay: string, names: string[]): string[] {
+/** Colors of a categorical overlay. */
+export function categoryColors(palette: Palette, overlay: string, names: string[]): string[] {
   return named(palette, names, overlay === "precision" ? PRECISIONS : {});
 }
 
-/** The colour of each name; names that have none of their own share out the palette in order. */
+/** The color of each name; names that have none of their own share out the palette in order. */
 function named(palette: Palette, names: string[], known: Record<string, Named>): string[] {
   let next = 0;
   return names.map((name) => {
@@ -53,7 +53,7 @@ function named(palette: Palette, names: string[], known: Record<string, Named>):
   });
 }
 
-/** Two letters for each name, no two alike, so that colour is never needed to read the map. */
+/** Two letters for each name, no two alike, so that color is never needed to read the map. */
 export function letterCodes(names: string[]): string[] {
   const used = new Set<string>();
   return names.map((name) => {
@@ -85,6 +85,16 @@ export function detectTheme(at: Element): ThemeName {
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }
 
+/** The theme of a view: the one that was asked for, or that of the page. */
+export function themeOf(at: Element, wanted: ThemeName | "auto" | null | undefined): ThemeName {
+  return wanted && wanted !== "auto" ? wanted : detectTheme(at);
+}
+
+/** Follows the page between light and dark, unless one theme was asked for. Returns the way to stop. */
+export function followTheme(at: Element, wanted: ThemeName | "auto" | null | undefined, changed: (theme: ThemeName) => void): () => void {
+  return wanted && wanted !== "auto" ? () => undefined : watchTheme(at, changed);
+}
+
 /** Calls back whenever the page changes between light and dark. Returns the way to stop. */
 export function watchTheme(at: Element, changed: (theme: ThemeName) => void): () => void {
   let last = detectTheme(at);
@@ -106,8 +116,8 @@ export function watchTheme(at: Element, changed: (theme: ThemeName) => void): ()
   };
 }
 
-export function channels(colour: string): [number, number, number] {
-  const n = parseInt(colour.slice(1), 16);
+export function channels(color: string): [number, number, number] {
+  const n = parseInt(color.slice(1), 16);
   return [(n >> 16) & 255, (n >> 8) & 255, n & 255];
 }
 
@@ -118,13 +128,13 @@ export function mix(a: string, b: string, share: number): string {
   return `#${part.map((v) => v.toString(16).padStart(2, "0")).join("")}`;
 }
 
-/** Ground and ink of the letters that stand for a colour. */
-export function tile(palette: Palette, colour: string): { ground: string; ink: string } {
-  return { ground: mix(palette.card, colour, palette.name === "light" ? 0.16 : 0.26), ink: mix(colour, palette.text, 0.55) };
+/** Ground and ink of the letters that stand for a color. */
+export function tile(palette: Palette, color: string): { ground: string; ink: string } {
+  return { ground: mix(palette.card, color, palette.name === "light" ? 0.16 : 0.26), ink: mix(color, palette.text, 0.55) };
 }
 
-export function luminance(colour: string): number {
-  const [r, g, b] = channels(colour).map((v) => {
+export function luminance(color: string): number {
+  const [r, g, b] = channels(color).map((v) => {
     const s = v / 255;
     return s <= 0.03928 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4;
   }) as [number, number, number];

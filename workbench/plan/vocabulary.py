@@ -16,7 +16,8 @@ from workbench.plan.flow import Flow, straight
 from workbench.plan.kinds import kind_of_ops, title_of_ops
 
 if TYPE_CHECKING:
-    from workbench.model.graph import Graph, Node
+    from workbench.model.graph import Graph
+    from workbench.model.node import Node
     from workbench.plan.record import LayerRecord
 
 

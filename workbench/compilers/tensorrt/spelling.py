@@ -14,7 +14,7 @@ from workbench.compilers.tensorrt.words import words_of
 from workbench.plan.reasons import SILENT
 
 if TYPE_CHECKING:
-    from workbench.model.graph import Node
+    from workbench.model.node import Node
 
 _SPELLED: dict[str, tuple[tuple[str, ...], ...]] = {
     "Relu": (("Relu",),), "Elu": (("Elu",), ("Max", "Exp", "Add", "Min", "Add")), "Sigmoid": (("Sigm",), ("Silu",)),

@@ -13,7 +13,8 @@ from workbench.compilers.tensorrt import flow, spelling, words
 from workbench.plan.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from workbench.model.graph import Graph, Node
+    from workbench.model.graph import Graph
+    from workbench.model.node import Node
     from workbench.plan.flow import Flow
     from workbench.plan.record import LayerRecord
 

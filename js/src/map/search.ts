@@ -1,6 +1,6 @@
 /** The search field of a map: finds nodes and groups by words, and jumps to them. */
-import { h, icon, newId, type Scope } from "./dom";
-import { figures } from "./units";
+import { h, icon, newId, type Scope } from "../dom";
+import { figures } from "../units";
 import type { Tree } from "./visible";
 
 const SHOWN = 40;
@@ -29,7 +29,7 @@ export function stepTo(at: number, by: 1 | -1, hits: number): number {
 
 export interface SearchEvents {
   find(query: string): number[];
-  describe(item: number): { label: string; sub: string; colour: string };
+  describe(item: number): { label: string; sub: string; color: string };
   jump(item: number): void;
   matches(items: number[]): void;
   leave(): void;
@@ -45,7 +45,7 @@ export class Search {
   /** What the hits were found for. */
   private looked = "";
 
-  constructor(scope: Scope, private readonly events: SearchEvents, what: string) {
+  constructor(private readonly scope: Scope, private readonly events: SearchEvents, what: string) {
     this.input = h("input", {
       type: "search", placeholder: `Find a ${what}`, "aria-label": `Find a ${what}`, role: "combobox",
       "aria-expanded": "false", "aria-controls": this.id, "aria-autocomplete": "list", autocomplete: "off", spellcheck: "false",
@@ -77,6 +77,15 @@ export class Search {
     });
   }
 
+  /** A slash anywhere in `root` puts the cursor into the search field. */
+  focusOnSlash(root: HTMLElement): void {
+    this.scope.listen(root, "keydown", (event) => {
+      if (event.key !== "/" || event.target instanceof HTMLInputElement) return;
+      this.input.focus();
+      event.preventDefault();
+    });
+  }
+
   clear(): void {
     this.input.value = this.looked = "";
     this.hits = [];
@@ -97,9 +106,9 @@ export class Search {
     this.list.hidden = this.input.value.trim() === "";
     this.input.setAttribute("aria-expanded", String(!this.list.hidden));
     const rows = this.hits.slice(0, SHOWN).map((item, i) => {
-      const { label, sub, colour } = this.events.describe(item);
+      const { label, sub, color } = this.events.describe(item);
       const dot = h("span", { class: "wb-dot" });
-      dot.style.background = colour;
+      dot.style.background = color;
       return h("div", { class: "wb-hit", role: "option", id: `${this.id}-${i}`, "data-at": i, "aria-selected": String(i === this.at), title: label }, dot, h("span", {}, label), h("small", {}, sub));
     });
     const count = this.hits.length;

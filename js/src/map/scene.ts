@@ -1,9 +1,9 @@
 /** The laid-out drawing as plain data: what the canvas, the minimap and the SVG writer share. */
-import { textAt } from "./columns";
+import { textAt } from "../columns";
 import type { Direction, LayoutRequest, LayoutResult } from "./layout";
-import { measure, SUB_FONT, TITLE_FONT } from "./measure";
-import type { GraphData } from "./types";
-import { plural } from "./units";
+import { measure, SUB_FONT, TITLE_FONT } from "../measure";
+import type { GraphData } from "../types";
+import { figures, plural } from "../units";
 import type { Tree, VisibleEdge, VisibleGraph } from "./visible";
 
 export interface Box { x: number; y: number; w: number; h: number }
@@ -128,4 +128,23 @@ export function bounds(cards: Box[]): Box {
     x1 = Math.max(x1, c.x + c.w); y1 = Math.max(y1, c.y + c.h);
   }
   return cards.length ? { x: x0, y: y0, w: x1 - x0, h: y1 - y0 } : { x: 0, y: 0, w: 0, h: 0 };
+}
+
+/** What a search looks through beside an item's label: its shape, type and kind; nothing for a box. */
+export function textOf(data: GraphData, tree: Tree, item: number): string {
+  const { node } = tree.items[item]!;
+  return node < 0 ? "" : `${subOf(data, tree, item)} ${data.kinds[data.nodes.kind[node]!] ?? ""}`;
+}
+
+/** How an item is listed: its label, and its id or else what is said below the label. */
+export function describe(data: GraphData, tree: Tree, item: number): { label: string; sub: string } {
+  const { label, id } = tree.items[item]!;
+  return { label, sub: label === id ? subOf(data, tree, item) : id };
+}
+
+/** How many cards and nodes are shown, and how many of them are selected. */
+export function countText(data: GraphData, shown: number, selected: number): string {
+  const total = data.nodes.id.length;
+  const count = shown === total ? words(data, total) : `${plural(shown, "card")} for ${words(data, total)}`;
+  return selected ? `${figures(selected)} selected · ${count}` : count;
 }

@@ -1,11 +1,11 @@
 /** The canvas stack of one map: frames below, edges in the middle, cards on top, minimap in a corner. */
-import { h, type Scope } from "./dom";
+import { h, type Scope } from "../dom";
 import { TITLE } from "./layout";
 import { Minimap } from "./minimap";
 import { type Camera, paintCards, paintFrames, type PaintState, type View } from "./paint";
 import { Renderer } from "./render";
 import { bounds, type Box, type Scene } from "./scene";
-import type { Palette } from "./theme";
+import type { Palette } from "../theme";
 
 export interface StageEvents {
   tap(item: number, add: boolean): void;
@@ -30,6 +30,9 @@ export function emptyState(): PaintState {
     hover: -1, cursor: -1, marks: new Map(), flags: new Map(),
   };
 }
+
+/** One press of a zoom button or key. */
+export const ZOOM_STEP = 1.4;
 
 export class Stage {
   readonly element: HTMLElement;
@@ -160,6 +163,15 @@ export class Stage {
 
   fitAll(): void {
     if (this.scene) this.renderer.moveTo(this.renderer.cameraFor({ x: 0, y: 0, w: this.scene.width, h: this.scene.height }));
+  }
+
+  /** Zooms by a key: f, + and -. Returns whether the key was one of these. */
+  key(event: KeyboardEvent): boolean {
+    if (event.key === "f" && !event.ctrlKey && !event.metaKey) this.fitAll();
+    else if (event.key === "+" || event.key === "=") this.zoomBy(ZOOM_STEP);
+    else if (event.key === "-") this.zoomBy(1 / ZOOM_STEP);
+    else return false;
+    return true;
   }
 
   zoomBy(factor: number): void {

@@ -436,7 +436,7 @@ function finish(way: number[], s: Box, t: Box, lr: boolean): number[] {
   const firstY = way.length ? way[1]! : t.y + t.h / 2;
   const lastX = way.length ? way[way.length - 2]! : s.x + s.w / 2;
   const lastY = way.length ? way[way.length - 1]! : s.y + s.h / 2;
-  const blend = (v: number, centre: number): number => centre + (v - centre) * 0.35;
+  const blend = (v: number, center: number): number => center + (v - center) * 0.35;
   let start: [number, number];
   let end: [number, number];
   if (lr) {
@@ -449,7 +449,7 @@ function finish(way: number[], s: Box, t: Box, lr: boolean): number[] {
   return simplify([...start, ...way, ...end]);
 }
 
-/** Removes points within a pixel of the line between their neighbours. */
+/** Removes points within a pixel of the line between their neighbors. */
 export function simplify(way: number[]): number[] {
   const out = way.slice(0, 2);
   for (let k = 2; k + 2 < way.length; k += 2) {

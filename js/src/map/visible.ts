@@ -2,8 +2,8 @@
  * What is on screen: the tree of groups, and the graph that remains when groups are closed.
  * Pure; the rest of the front end draws what this file says.
  */
-import { textAt } from "./columns";
-import type { GraphData, Grouping } from "./types";
+import { textAt } from "../columns";
+import type { GraphData, Grouping } from "../types";
 
 /** A level with more children than this is cut into blocks of consecutive layers. */
 export const MAX_CHILDREN = 400;
@@ -270,4 +270,20 @@ export function initialExpanded(tree: Tree): string[] {
     level = tree.items[level[0]!]!.children;
   }
   return out;
+}
+
+/** Ids of the closed groups around items. */
+export function closedAround(tree: Tree, items: readonly number[], expanded: ReadonlySet<string>): string[] {
+  const around = new Set(items.flatMap((i) => ancestors(tree, i).map((g) => tree.items[g]!.id)));
+  return [...around].filter((id) => !expanded.has(id));
+}
+
+/** Ids of the nodes within an item. */
+export function idsWithin(data: GraphData, tree: Tree, item: number): string[] {
+  return leavesOf(tree, item).map((n) => data.nodes.id[n]!);
+}
+
+/** The grouping that a map begins with. */
+export function firstGrouping(data: GraphData): string {
+  return data.groupings[0]?.name ?? NO_GROUPING;
 }

@@ -1,14 +1,14 @@
 /** The one file that knows anywidget: binds a component to the model's traits. */
-import { injectCss } from "./css";
-import { decode, faultOfGraph, faultOfTable } from "./decode";
-import { DetailsView, type DetailsSource } from "./details";
-import { h, Scope } from "./dom";
-import { FusionView } from "./fusion_view";
-import { GraphView } from "./graph_view";
-import { readSelection, type SelectionLink } from "./selection";
-import { TableView } from "./table";
-import { detectTheme } from "./theme";
-import type { DetailsRecord, FromPython, FusionData, GraphData, SelectionKind, TableData, ToPython, ViewOptions, WidgetState } from "./types";
+import { injectCss } from "../css";
+import { decode, faultOfGraph, faultOfTable } from "../decode";
+import { DetailsView, type DetailsSource } from "../details/details";
+import { h, Scope } from "../dom";
+import { FusionView } from "../map/fusion_view";
+import { GraphView } from "../map/graph_view";
+import { readSelection, type SelectionLink } from "../selection";
+import { TableView } from "../table/table";
+import { detectTheme } from "../theme";
+import type { DetailsRecord, FromPython, FusionData, GraphData, SelectionKind, TableData, ToPython, ViewOptions, WidgetState } from "../types";
 
 /** The narrow part of the anywidget model that is used; every host offers it. */
 export interface Model {

@@ -1,10 +1,10 @@
 /** The details panel: draws whatever record it is given; it knows no compiler. */
-import { button, h, icon, Scope, type ErrorSink } from "./dom";
-import { injectCss } from "./css";
-import { newOrigin, type SelectionLink } from "./selection";
-import { detectTheme, watchTheme, type ThemeName } from "./theme";
-import type { DetailsRecord, DetailsSection, Selection, SelectionKind, ViewOptions } from "./types";
-import { formatValue, plural } from "./units";
+import { button, h, icon, Scope, type ErrorSink } from "../dom";
+import { injectCss } from "../css";
+import { newOrigin, type SelectionLink } from "../selection";
+import { followTheme, themeOf, type ThemeName } from "../theme";
+import type { DetailsRecord, DetailsSection, Selection, SelectionKind, ViewOptions } from "../types";
+import { formatValue, plural } from "../units";
 
 export type DetailsSource = (id: string, kind: SelectionKind) => Promise<DetailsRecord>;
 
@@ -27,6 +27,11 @@ export class DetailsPanel {
   }
 
   private readonly closed: (() => void) | undefined;
+
+  /** Width of what stands beside it that it lies over, in CSS pixels. */
+  get covers(): number {
+    return !this.element.hidden && getComputedStyle(this.element).position === "absolute" ? this.element.offsetWidth : 0;
+  }
 
   show(selection: Selection): void {
     const id = selection.ids[0];
@@ -159,8 +164,8 @@ export class DetailsView {
     const root = h("div", { class: "wb-root", "data-lm-suppress-shortcuts": "true" }, panel.element);
     if (options.height) root.style.height = `${options.height}px`;
     else root.style.height = "100%";
-    theme(options.theme && options.theme !== "auto" ? options.theme : detectTheme(element));
-    if (!options.theme || options.theme === "auto") this.scope.add(watchTheme(element, theme));
+    theme(themeOf(element, options.theme));
+    this.scope.add(followTheme(element, options.theme, theme));
     element.append(root);
     this.scope.add(() => root.remove());
     panel.show(link.get());

@@ -3,10 +3,10 @@
  * frames and cards are painted on the canvases around it, at the same camera.
  */
 import cytoscape from "cytoscape";
-import type { Scope } from "./dom";
+import type { Scope } from "../dom";
 import type { Camera } from "./paint";
 import type { Box, Scene, SceneEdge } from "./scene";
-import type { Palette } from "./theme";
+import type { Palette } from "../theme";
 
 export interface RenderEvents {
   /** After each drawn frame. */

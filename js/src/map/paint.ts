@@ -3,10 +3,10 @@
  * that cytoscape draws the edges on; all three share one camera.
  */
 import type { FlagStyle } from "./fusion_model";
-import { FAMILY, fit, fitMiddle, LABEL_FONT, measure, SUB_FONT, TITLE_FONT } from "./measure";
+import { FAMILY, fit, fitMiddle, LABEL_FONT, measure, SUB_FONT, TITLE_FONT } from "../measure";
 import type { Mark } from "./overlay";
 import { type Box, type Card, CONVERSIONS, type Scene, TEXT_LEFT } from "./scene";
-import { mix, tile, type Palette } from "./theme";
+import { mix, tile, type Palette } from "../theme";
 
 export interface Camera { x: number; y: number; zoom: number }
 
@@ -104,16 +104,16 @@ export function paintCards(view: View, scene: Scene, state: PaintState, palette:
   paintEdgeLabels(ctx, scene, state, palette, camera.zoom, shown);
 }
 
-function outline(card: Card, state: PaintState, palette: Palette): { colour: string; width: number; glow: boolean; dash: number[] } {
+function outline(card: Card, state: PaintState, palette: Palette): { color: string; width: number; glow: boolean; dash: number[] } {
   const flag = state.flags.get(card.item);
   const dash = flag?.border === "dashed" ? [5, 4] : flag?.border === "dotted" ? [1.5, 3] : [];
-  if (state.selected.has(card.item)) return { colour: palette.accent, width: 2, glow: true, dash };
-  if (state.lit.has(card.item)) return { colour: palette.accent, width: 2, glow: true, dash };
-  if (state.partial.has(card.item)) return { colour: palette.accent, width: 2, glow: false, dash: [6, 3] };
-  if (state.cursor === card.item) return { colour: palette.accent, width: 1.5, glow: false, dash };
-  if (state.matches.has(card.item)) return { colour: palette.amber, width: 2, glow: false, dash };
-  if (state.hover === card.item) return { colour: palette.edgeStrong, width: 1.25, glow: false, dash };
-  return { colour: flag ? palette.edgeStrong : palette.lineStrong, width: flag ? 1.5 : 1, glow: false, dash };
+  if (state.selected.has(card.item)) return { color: palette.accent, width: 2, glow: true, dash };
+  if (state.lit.has(card.item)) return { color: palette.accent, width: 2, glow: true, dash };
+  if (state.partial.has(card.item)) return { color: palette.accent, width: 2, glow: false, dash: [6, 3] };
+  if (state.cursor === card.item) return { color: palette.accent, width: 1.5, glow: false, dash };
+  if (state.matches.has(card.item)) return { color: palette.amber, width: 2, glow: false, dash };
+  if (state.hover === card.item) return { color: palette.edgeStrong, width: 1.25, glow: false, dash };
+  return { color: flag ? palette.edgeStrong : palette.lineStrong, width: flag ? 1.5 : 1, glow: false, dash };
 }
 
 function paintNear(ctx: CanvasRenderingContext2D, card: Card, mark: Mark, state: PaintState, palette: Palette): void {
@@ -147,14 +147,14 @@ function paintNear(ctx: CanvasRenderingContext2D, card: Card, mark: Mark, state:
 
   ctx.save();
   ctx.clip();
-  ctx.fillStyle = mark.colour;
+  ctx.fillStyle = mark.color;
   ctx.fillRect(x, y, 5, h);
   if (mark.hatched) hatch(ctx, { x, y, w: 5, h }, fill);
   if (mark.bar !== null) {
     const track = { x: x + 5, y: y + h - 4, w: w - 5, h: 4 };
     ctx.fillStyle = palette.line;
     ctx.fillRect(track.x, track.y, track.w, track.h);
-    ctx.fillStyle = mark.colour;
+    ctx.fillStyle = mark.color;
     const bar = mark.diverging
       ? { ...track, x: track.x + track.w / 2 + Math.min(0, mark.bar) * track.w / 2, w: Math.abs(mark.bar) * track.w / 2 }
       : { ...track, w: Math.max(mark.bar > 0 ? 2 : 0, mark.bar * track.w) };
@@ -167,14 +167,14 @@ function paintNear(ctx: CanvasRenderingContext2D, card: Card, mark: Mark, state:
   } else if (mark.parts.length > 0) {
     let at = x + 5;
     for (const part of mark.parts) {
-      ctx.fillStyle = part.colour;
+      ctx.fillStyle = part.color;
       ctx.fillRect(at, y + h - 4, part.share * (w - 5), 4);
       at += part.share * (w - 5);
     }
   }
   ctx.restore();
 
-  ctx.strokeStyle = line.colour;
+  ctx.strokeStyle = line.color;
   ctx.lineWidth = line.width;
   ctx.setLineDash(line.dash);
   rounded(ctx, card, RADIUS);
@@ -207,16 +207,16 @@ function paintNear(ctx: CanvasRenderingContext2D, card: Card, mark: Mark, state:
   if (flag) flagDot(ctx, x + w - (card.group ? 30 : 15), y + 16.5, flag, palette);
 }
 
-/** Far away a card is a coloured tile, with as much of its name as can be read. */
+/** Far away a card is a colored tile, with as much of its name as can be read. */
 function paintFar(ctx: CanvasRenderingContext2D, card: Card, mark: Mark, state: PaintState, palette: Palette, zoom: number): void {
   const line = outline(card, state, palette);
   const strong = line.glow || state.matches.has(card.item) || state.partial.has(card.item);
-  ctx.fillStyle = mix(palette.card, mark.colour, 0.28);
+  ctx.fillStyle = mix(palette.card, mark.color, 0.28);
   ctx.fillRect(card.x, card.y, card.w, card.h);
-  ctx.fillStyle = mark.colour;
+  ctx.fillStyle = mark.color;
   ctx.fillRect(card.x, card.y, Math.max(5, 3 / zoom), card.h);
   if (strong || card.h * zoom > 6) {
-    ctx.strokeStyle = strong ? line.colour : palette.lineStrong;
+    ctx.strokeStyle = strong ? line.color : palette.lineStrong;
     ctx.lineWidth = (strong ? 2 : 0.75) / zoom;
     ctx.strokeRect(card.x, card.y, card.w, card.h);
   }
@@ -257,8 +257,8 @@ function flagDot(ctx: CanvasRenderingContext2D, x: number, y: number, flag: Flag
   ctx.textAlign = "left";
 }
 
-function chevron(ctx: CanvasRenderingContext2D, x: number, y: number, down: boolean, colour: string): void {
-  ctx.strokeStyle = colour;
+function chevron(ctx: CanvasRenderingContext2D, x: number, y: number, down: boolean, color: string): void {
+  ctx.strokeStyle = color;
   ctx.lineWidth = 1.6;
   ctx.beginPath();
   if (down) { ctx.moveTo(x - 4, y - 2); ctx.lineTo(x, y + 2.5); ctx.lineTo(x + 4, y - 2); }
@@ -272,12 +272,12 @@ export function rounded(ctx: CanvasRenderingContext2D, b: Box, r: number): void 
 }
 
 /** Diagonal strokes: an estimate. */
-export function hatch(ctx: CanvasRenderingContext2D, b: Box, colour: string): void {
+export function hatch(ctx: CanvasRenderingContext2D, b: Box, color: string): void {
   ctx.save();
   ctx.beginPath();
   ctx.rect(b.x, b.y, b.w, b.h);
   ctx.clip();
-  ctx.strokeStyle = colour;
+  ctx.strokeStyle = color;
   ctx.lineWidth = 1.5;
   ctx.beginPath();
   for (let d = -b.h; d < b.w; d += 5) {

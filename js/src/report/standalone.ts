@@ -1,15 +1,15 @@
 /** The report: the same views on a page with no kernel, linked by a selection in the page. */
-import { injectCss } from "./css";
-import type { DetailsSource } from "./details";
-import { h, Scope } from "./dom";
-import { faultOfGraph, faultOfTable } from "./decode";
-import { FusionView } from "./fusion_view";
-import { GraphView } from "./graph_view";
-import { SelectionStore, translatedLink, type LinkTable, type SelectionLink } from "./selection";
-import { TableView } from "./table";
-import { detectTheme, watchTheme } from "./theme";
-import type { ReportPayload, SelectionKind } from "./types";
-import { formatValue } from "./units";
+import { injectCss } from "../css";
+import type { DetailsSource } from "../details/details";
+import { h, Scope } from "../dom";
+import { faultOfGraph, faultOfTable } from "../decode";
+import { FusionView } from "../map/fusion_view";
+import { GraphView } from "../map/graph_view";
+import { SelectionStore, translatedLink, type LinkTable, type SelectionLink } from "../selection";
+import { TableView } from "../table/table";
+import { detectTheme, watchTheme } from "../theme";
+import type { ReportPayload, SelectionKind } from "../types";
+import { formatValue } from "../units";
 
 /** Draws a report into an element. Returns the way to take it down, and the selection. */
 export function mountReport(element: HTMLElement, payload: ReportPayload): { dispose(): void; selection: SelectionStore } {

@@ -1,7 +1,7 @@
 /** Filtering and sorting of columnar tables. Pure. */
-import { textAt } from "./columns";
-import type { TableData } from "./types";
-import { formatValue } from "./units";
+import { textAt } from "../columns";
+import type { TableData } from "../types";
+import { formatValue } from "../units";
 
 export interface Sort { column: number; descending: boolean }
 

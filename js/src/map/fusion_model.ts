@@ -1,5 +1,5 @@
 /** What links a plan to its graph, and how each layer and node is told apart. Pure. */
-import type { FusionData, LayerFlag, NodeFlag } from "./types";
+import type { FusionData, LayerFlag, NodeFlag } from "../types";
 
 export interface FusionModel {
   nodesOf: number[][];

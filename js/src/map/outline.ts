@@ -1,5 +1,5 @@
 /** The graph as a tree of text rows, for those who cannot see a canvas and for those who like lists. */
-import { button, h, newId, type Scope } from "./dom";
+import { button, h, newId, type Scope } from "../dom";
 import type { Mark } from "./overlay";
 import type { Tree, VisibleGraph } from "./visible";
 
@@ -161,7 +161,7 @@ export class Outline {
       twist.append(svg);
     }
     const dot = h("span", { class: "wb-dot" });
-    if (mark) dot.style.background = mark.colour;
+    if (mark) dot.style.background = mark.color;
     else dot.style.visibility = "hidden";
     const note = mark?.text || (group ? String(it.leaves) : (mark?.code ?? ""));
     const row = h("div", {

@@ -1,17 +1,17 @@
 /**
- * What colours the map: scales and legends. An overlay is a column, never a special case of the
- * renderer. Colour is always doubled: a letter code for categories, a bar and a figure for numbers.
+ * What colors the map: scales and legends. An overlay is a column, never a special case of the
+ * renderer. Color is always doubled: a letter code for categories, a bar and a figure for numbers.
  */
-import { categoryColours, kindColours, letterCodes, mix, type Palette } from "./theme";
-import type { GraphData, Overlay, Source } from "./types";
-import { formatValue } from "./units";
+import { categoryColors, kindColors, letterCodes, mix, type Palette } from "../theme";
+import type { GraphData, Overlay, Source } from "../types";
+import { formatValue } from "../units";
 import { leavesOf, type Tree, type VisibleGraph } from "./visible";
 
 export const KIND_OVERLAY = "kind";
 
 /** How one card shows the overlay. */
 export interface Mark {
-  colour: string;
+  color: string;
   /** Letters in the badge: the category under a categorical overlay, the kind otherwise. */
   code: string;
   badge: string;
@@ -23,12 +23,12 @@ export interface Mark {
   hatched: boolean;
   known: boolean;
   /** Shares of the categories in a closed group, largest first. */
-  parts: { colour: string; share: number }[];
+  parts: { color: string; share: number }[];
 }
 
 export type Legend =
-  | { type: "categorical"; label: string; source: Source | null; entries: { colour: string; code: string; label: string; count: number }[] }
-  | { type: "sequential" | "diverging"; label: string; source: Source; colours: string[]; low: string; /** At the middle of the ramp. */ middle: string; high: string; unknown: number };
+  | { type: "categorical"; label: string; source: Source | null; entries: { color: string; code: string; label: string; count: number }[] }
+  | { type: "sequential" | "diverging"; label: string; source: Source; colors: string[]; low: string; /** At the middle of the ramp. */ middle: string; high: string; unknown: number };
 
 export interface Painted {
   /** By item index; only visible cards are present. */
@@ -43,17 +43,17 @@ export function overlayNames(data: GraphData): { name: string; label: string }[]
 export function paintOverlay(data: GraphData, name: string, tree: Tree, visible: VisibleGraph, palette: Palette): Painted {
   const overlay = data.overlays.find((o) => o.name === name && o.name !== KIND_OVERLAY);
   const cards = visible.items.filter((i) => !visible.open.has(i));
-  const kind = categorical(data.nodes.kind, kindColours(palette, data.kinds), data.kinds, "Kind", null, tree, cards, palette);
+  const kind = categorical(data.nodes.kind, kindColors(palette, data.kinds), data.kinds, "Kind", null, tree, cards, palette);
   if (!overlay) return kind;
   if (overlay.type === "categorical") {
     const names = overlay.categories ?? [];
-    return categorical(overlay.values, categoryColours(palette, overlay.name, names), names, overlay.label, overlay.source, tree, cards, palette);
+    return categorical(overlay.values, categoryColors(palette, overlay.name, names), names, overlay.label, overlay.source, tree, cards, palette);
   }
   return numeric(overlay, tree, cards, palette, kind.marks);
 }
 
 function categorical(
-  values: (number | null)[], colours: string[], names: string[], label: string, source: Source | null,
+  values: (number | null)[], colors: string[], names: string[], label: string, source: Source | null,
   tree: Tree, cards: number[], palette: Palette,
 ): Painted {
   const codes = letterCodes(names);
@@ -68,11 +68,11 @@ function categorical(
     }
     const order = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0]);
     const main = order[0]?.[0] ?? -1;
-    const colour = colours[main] ?? palette.unknown;
+    const color = colors[main] ?? palette.unknown;
     marks.set(card, {
-      colour, code: codes[main] ?? "?", badge: colour, text: "", bar: null,
+      color, code: codes[main] ?? "?", badge: color, text: "", bar: null,
       diverging: false, hatched: source === "estimated", known: main >= 0,
-      parts: tree.items[card]!.node >= 0 ? [] : order.map(([c, count]) => ({ colour: colours[c] ?? palette.unknown, share: count / leaves.length })),
+      parts: tree.items[card]!.node >= 0 ? [] : order.map(([c, count]) => ({ color: colors[c] ?? palette.unknown, share: count / leaves.length })),
     });
   }
   const total = new Map<number, number>();
@@ -82,9 +82,9 @@ function categorical(
     else total.set(v, (total.get(v) ?? 0) + 1);
   }
   const entries = names
-    .map((n, i) => ({ colour: colours[i]!, code: codes[i]!, label: n, count: total.get(i) ?? 0 }))
+    .map((n, i) => ({ color: colors[i]!, code: codes[i]!, label: n, count: total.get(i) ?? 0 }))
     .filter((e) => e.count > 0);
-  if (unknown > 0) entries.push({ colour: palette.unknown, code: "?", label: "not known", count: unknown });
+  if (unknown > 0) entries.push({ color: palette.unknown, code: "?", label: "not known", count: unknown });
   return { marks, legend: { type: "categorical", label, source, entries } };
 }
 
@@ -118,7 +118,7 @@ function numeric(overlay: Overlay, tree: Tree, cards: number[], palette: Palette
   const values = new Map(cards.map((c) => [c, aggregate(overlay, leavesOf(tree, c))]));
   const known = [...values.values()].filter((v): v is number => v !== null && Number.isFinite(v));
   const [low, high] = domain(known, diverging);
-  const colours = diverging ? palette.diverging : palette.sequential;
+  const colors = diverging ? palette.diverging : palette.sequential;
   const hatched = overlay.source === "estimated";
   const marks = new Map<number, Mark>();
   for (const card of cards) {
@@ -126,7 +126,7 @@ function numeric(overlay: Overlay, tree: Tree, cards: number[], palette: Palette
     const kind = kinds.get(card)!;
     const share = value === null ? null : position(value, low, high);
     marks.set(card, {
-      colour: share === null ? palette.unknown : ramp(colours, diverging ? share : spread(share)),
+      color: share === null ? palette.unknown : ramp(colors, diverging ? share : spread(share)),
       code: kind.code, badge: kind.badge,
       text: aggregateText(overlay, leavesOf(tree, card)),
       bar: share === null ? null : diverging ? share * 2 - 1 : share,
@@ -136,7 +136,7 @@ function numeric(overlay: Overlay, tree: Tree, cards: number[], palette: Palette
   return {
     marks,
     legend: {
-      type: diverging ? "diverging" : "sequential", label: overlay.label, source: overlay.source, colours,
+      type: diverging ? "diverging" : "sequential", label: overlay.label, source: overlay.source, colors,
       low: formatValue(low, overlay.unit), middle: formatValue(diverging ? 0 : low + (high - low) / 4, overlay.unit), high: formatValue(high, overlay.unit),
       unknown: overlay.values.filter((v) => v === null).length,
     },
@@ -165,14 +165,14 @@ export function position(value: number, low: number, high: number): number {
 
 /**
  * Times and bytes have a few large values and many small ones; a square root keeps the small ones
- * apart. Only the colour is spread: the bar stays proportional, and the legend names the middle.
+ * apart. Only the color is spread: the bar stays proportional, and the legend names the middle.
  */
 export function spread(share: number): number {
   return Math.sqrt(share);
 }
 
-export function ramp(colours: string[], share: number): string {
-  const at = share * (colours.length - 1);
-  const from = Math.min(colours.length - 2, Math.floor(at));
-  return mix(colours[from]!, colours[from + 1]!, at - from);
+export function ramp(colors: string[], share: number): string {
+  const at = share * (colors.length - 1);
+  const from = Math.min(colors.length - 2, Math.floor(at));
+  return mix(colors[from]!, colors[from + 1]!, at - from);
 }

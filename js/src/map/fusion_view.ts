@@ -2,18 +2,19 @@
  * Before and after: the original graph and the plan, side by side or one at a time. What is
  * pointed at or selected in one is lit in the other, through the links of the data.
  */
-import { injectCss } from "./css";
-import { DetailsPanel, type DetailsSource } from "./details";
-import { button, h, Scope, type ErrorSink } from "./dom";
+import { injectCss } from "../css";
+import { DetailsPanel, type DetailsSource } from "../details/details";
+import { button, h, Scope, type ErrorSink } from "../dom";
 import { buildFusion, FLAGS, type FlagStyle } from "./fusion_model";
-import { GraphView, type GraphViewEvents } from "./graph_view";
+import { GraphView } from "./graph_view";
+import type { GraphViewEvents } from "./params";
 import { flagLegend } from "./legend";
 import { rounded } from "./paint";
 import type { Box } from "./scene";
-import { newOrigin, translate, translatedLink, type LinkTable, type SelectionLink } from "./selection";
-import { detectTheme, watchTheme } from "./theme";
-import type { FusionData, LayerFlag, NodeFlag, Selection, ViewOptions } from "./types";
-import { figures, plural } from "./units";
+import { newOrigin, translate, translatedLink, type LinkTable, type SelectionLink } from "../selection";
+import { followTheme, themeOf } from "../theme";
+import type { FusionData, LayerFlag, NodeFlag, Selection, ViewOptions } from "../types";
+import { figures, plural } from "../units";
 
 export interface FusionViewParams {
   element: HTMLElement;
@@ -67,9 +68,9 @@ export class FusionView {
     this.panes.all.style.flex = "1 1 auto";
     this.panes.all.style.minWidth = "0";
     this.root.style.height = `${options.height ?? 620}px`;
-    const themed = (): void => { this.root.dataset["theme"] = options.theme && options.theme !== "auto" ? options.theme : detectTheme(element); };
+    const themed = (): void => { this.root.dataset["theme"] = themeOf(element, options.theme); };
     themed();
-    if (!options.theme || options.theme === "auto") this.scope.add(watchTheme(element, themed));
+    this.scope.add(followTheme(element, options.theme, themed));
     element.append(this.root);
     this.scope.add(() => this.root.remove());
     this.scope.add(() => cancelAnimationFrame(this.flight));
@@ -158,11 +159,11 @@ export class FusionView {
   }
 
   /** From each card to the card that took its place. */
-  private pairs(forward: boolean): { from: Box; to: Box; colour: string }[] {
+  private pairs(forward: boolean): { from: Box; to: Box; color: string }[] {
     const [here, there] = forward ? [this.original, this.plan] : [this.plan, this.original];
     const stage = here.stageBox;
     const seen = new Set<string>();
-    const out: { from: Box; to: Box; colour: string }[] = [];
+    const out: { from: Box; to: Box; color: string }[] = [];
     const { layer, node, layerId, nodeId } = this.links;
     for (let k = 0; k < layer.length && out.length < MOST_GHOSTS; k++) {
       const [fromId, toId] = forward ? [nodeId[node[k]!]!, layerId[layer[k]!]!] : [layerId[layer[k]!]!, nodeId[node[k]!]!];
@@ -174,13 +175,13 @@ export class FusionView {
       const key = `${Math.round(from.x)},${Math.round(from.y)},${Math.round(to.x)},${Math.round(to.y)}`;
       if (seen.has(key)) continue;
       seen.add(key);
-      out.push({ from, to, colour: there.markColourOf(toId) });
+      out.push({ from, to, color: there.markColorOf(toId) });
     }
     return out;
   }
 
   /** Cards of the one graph glide into the places of the other, while the two cross-fade. */
-  private fly(pairs: { from: Box; to: Box; colour: string }[]): void {
+  private fly(pairs: { from: Box; to: Box; color: string }[]): void {
     cancelAnimationFrame(this.flight);
     const box = this.panes.all.getBoundingClientRect();
     const ratio = Math.min(2, window.devicePixelRatio || 1);
@@ -203,8 +204,8 @@ export class FusionView {
       ctx.rect(stage.left, stage.top, stage.width, stage.height);
       ctx.clip();
       ctx.globalAlpha = 0.55 * Math.sin(Math.PI * Math.min(1, t * 0.9 + 0.1));
-      for (const { from, to, colour } of pairs) {
-        ctx.fillStyle = colour;
+      for (const { from, to, color } of pairs) {
+        ctx.fillStyle = color;
         rounded(ctx, { x: mix(from.x, to.x), y: mix(from.y, to.y), w: mix(from.w, to.w), h: mix(from.h, to.h) }, 5);
         ctx.fill();
       }

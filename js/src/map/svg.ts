@@ -1,9 +1,9 @@
 /** Writes the drawing as SVG text, from the same positions and marks as the canvas. Pure. */
 import type { FlagStyle } from "./fusion_model";
-import { FAMILY, fit, fitMiddle, LABEL_FONT, measure, SUB_FONT, TITLE_FONT } from "./measure";
+import { FAMILY, fit, fitMiddle, LABEL_FONT, measure, SUB_FONT, TITLE_FONT } from "../measure";
 import type { Legend, Mark } from "./overlay";
 import { type Card, CONVERSIONS, type Scene, TEXT_LEFT } from "./scene";
-import { tile, type Palette } from "./theme";
+import { tile, type Palette } from "../theme";
 
 export interface SvgInput {
   scene: Scene;
@@ -54,11 +54,11 @@ export function writeSvg(input: SvgInput): { svg: string; width: number; height:
     out.push(text(f.x + 12, f.y + 21, TITLE_FONT, palette.text, fit(f.title, TITLE_FONT, f.w - 24)));
   }
   for (const e of scene.edges) {
-    const colour = e.conversion ? palette.amber : palette.edge;
+    const color = e.conversion ? palette.amber : palette.edge;
     const points: string[] = [];
     for (let k = 0; k < e.points.length; k += 2) points.push(`${n(e.points[k]!)},${n(e.points[k + 1]!)}`);
     const dash = DASHES[e.conversion & 3];
-    out.push(`<polyline points="${points.join(" ")}" fill="none" stroke="${colour}" stroke-width="${e.conversion ? 2 : 1.25}" stroke-linejoin="round"${dash ? ` stroke-dasharray="${dash}"` : ""} marker-end="url(#${e.conversion ? "c" : "a"})"><title>${escapeXml(e.label)}</title></polyline>`);
+    out.push(`<polyline points="${points.join(" ")}" fill="none" stroke="${color}" stroke-width="${e.conversion ? 2 : 1.25}" stroke-linejoin="round"${dash ? ` stroke-dasharray="${dash}"` : ""} marker-end="url(#${e.conversion ? "c" : "a"})"><title>${escapeXml(e.label)}</title></polyline>`);
   }
   for (const card of scene.cards) out.push(cardSvg(card, input));
   for (const e of scene.edges) {
@@ -74,8 +74,8 @@ export function writeSvg(input: SvgInput): { svg: string; width: number; height:
   return { svg: out.join("\n"), width, height };
 }
 
-function arrow(id: string, colour: string): string {
-  return `<marker id="${id}" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 .6L8 4L0 7.4z" fill="${colour}"/></marker>`;
+function arrow(id: string, color: string): string {
+  return `<marker id="${id}" viewBox="0 0 8 8" refX="7.5" refY="4" markerWidth="7" markerHeight="7" markerUnits="userSpaceOnUse" orient="auto"><path d="M0 .6L8 4L0 7.4z" fill="${color}"/></marker>`;
 }
 
 function cardSvg(card: Card, { marks, flags, selected, palette }: SvgInput): string {
@@ -89,7 +89,7 @@ function cardSvg(card: Card, { marks, flags, selected, palette }: SvgInput): str
   if (card.group) out.push(rect(x + 6, y + 6, w - 12, h - 1.5, `rx="8" fill="${palette.card}" stroke="${palette.lineStrong}"`));
   if (flag?.border === "double") out.push(rect(x - 3, y - 3, w + 6, h + 6, `rx="11" fill="none" stroke="${palette.edgeStrong}"`));
   out.push(rect(x, y, w, h, `rx="8" fill="${palette.card}" stroke="${chosen ? palette.accent : flag ? palette.edgeStrong : palette.lineStrong}" stroke-width="${chosen ? 2 : 1}"${dash}`));
-  out.push(rect(x + 1, y + 5, 4, h - 10, `rx="2" fill="${mark.colour}"`));
+  out.push(rect(x + 1, y + 5, 4, h - 10, `rx="2" fill="${mark.color}"`));
   const { ground, ink } = tile(palette, mark.badge);
   out.push(rect(x + 13, y + 11, 22, 22, `rx="6" fill="${ground}"`));
   out.push(text(x + 24, y + 26, `600 10.5px`, ink, mark.code, "middle"));
@@ -103,7 +103,7 @@ function cardSvg(card: Card, { marks, flags, selected, palette }: SvgInput): str
     const from = mark.diverging ? x + 10 + track / 2 + (Math.min(0, mark.bar) * track) / 2 : x + 10;
     const size = mark.diverging ? (Math.abs(mark.bar) * track) / 2 : mark.bar * track;
     out.push(rect(x + 10, y + h - 5, track, 3, `fill="${palette.line}"`));
-    out.push(rect(from, y + h - 5, size, 3, `fill="${mark.colour}"`));
+    out.push(rect(from, y + h - 5, size, 3, `fill="${mark.color}"`));
     if (mark.hatched) out.push(rect(from, y + h - 5, size, 3, 'fill="url(#hatch)"'));
   }
   if (flag) {
@@ -120,13 +120,13 @@ function legendSvg(legend: Legend, palette: Palette, x: number, y: number, space
     for (const entry of legend.entries) {
       const w = measure(`${entry.code} ${entry.label}`, SUB_FONT) + 30;
       if (at + w > x + space) break;
-      out.push(rect(at, y - 23, 11, 11, `rx="3" fill="${entry.colour}"`), text(at + 16, y - 14, SUB_FONT, palette.text, `${entry.code} ${entry.label}`));
+      out.push(rect(at, y - 23, 11, 11, `rx="3" fill="${entry.color}"`), text(at + 16, y - 14, SUB_FONT, palette.text, `${entry.code} ${entry.label}`));
       at += w;
     }
     return out.join("");
   }
-  legend.colours.forEach((c, i) => out.push(rect(at + i * 24, y - 23, 24, 11, `fill="${c}"`)));
-  if (legend.source === "estimated") out.push(rect(at, y - 23, legend.colours.length * 24, 11, 'fill="url(#hatch)"'));
-  out.push(text(at, y + 3, SUB_FONT, palette.muted, legend.low), text(at + legend.colours.length * 12, y + 3, SUB_FONT, palette.muted, legend.middle, "middle"), text(at + legend.colours.length * 24 - 4, y + 3, SUB_FONT, palette.muted, `${legend.high} · ${legend.source}`));
+  legend.colors.forEach((c, i) => out.push(rect(at + i * 24, y - 23, 24, 11, `fill="${c}"`)));
+  if (legend.source === "estimated") out.push(rect(at, y - 23, legend.colors.length * 24, 11, 'fill="url(#hatch)"'));
+  out.push(text(at, y + 3, SUB_FONT, palette.muted, legend.low), text(at + legend.colors.length * 12, y + 3, SUB_FONT, palette.muted, legend.middle, "middle"), text(at + legend.colors.length * 24 - 4, y + 3, SUB_FONT, palette.muted, `${legend.high} · ${legend.source}`));
   return out.join("");
 }

@@ -1,10 +1,10 @@
-/** The legend under a map, in HTML: what each colour, letter and line means. */
-import { h } from "./dom";
+/** The legend under a map, in HTML: what each color, letter and line means. */
+import { h } from "../dom";
 import { FLAGS } from "./fusion_model";
 import type { Legend } from "./overlay";
-import { tile, type Palette } from "./theme";
-import type { LayerFlag, NodeFlag } from "./types";
-import { figures } from "./units";
+import { tile, type Palette } from "../theme";
+import type { LayerFlag, NodeFlag } from "../types";
+import { figures } from "../units";
 
 const SOURCE_WORDS = { measured: "measured", computed: "computed", estimated: "≈ estimated", reported: "reported by the compiler" } as const;
 
@@ -13,16 +13,16 @@ export function legendElement(legend: Legend, palette: Palette, conversions: boo
   if (legend.type === "categorical") {
     for (const entry of legend.entries) {
       const chip = h("span", { class: "wb-chip" }, entry.code);
-      const { ground, ink } = tile(palette, entry.colour);
+      const { ground, ink } = tile(palette, entry.color);
       chip.style.background = ground;
       chip.style.color = ink;
-      chip.style.boxShadow = `inset 3px 0 ${entry.colour}`;
+      chip.style.boxShadow = `inset 3px 0 ${entry.color}`;
       chip.style.paddingLeft = "6px";
       out.push(h("span", { class: "wb-entry" }, chip, entry.label, h("small", {}, figures(entry.count))));
     }
   } else {
     const ramp = h("span", { class: `wb-ramp${legend.source === "estimated" ? " wb-hatched" : ""}`, role: "img", "aria-label": `from ${legend.low} to ${legend.high}` });
-    ramp.style.background = `linear-gradient(90deg, ${legend.colours.join(", ")})`;
+    ramp.style.background = `linear-gradient(90deg, ${legend.colors.join(", ")})`;
     const middle = h("small", { class: "wb-middle" }, legend.middle);
     out.push(h("span", { class: "wb-entry" }, legend.low, h("span", { class: "wb-ramp-box" }, ramp, middle), legend.high));
     if (legend.unknown > 0) out.push(h("span", { class: "wb-entry" }, h("small", {}, `${figures(legend.unknown)} not known`)));

@@ -1,13 +1,13 @@
 /** A table of thousands of rows: sorts, filters, selects; only the rows on screen exist. */
-import { injectCss } from "./css";
-import { reviveTable } from "./decode";
-import { button, h, icon, newId, Scope, type ErrorSink } from "./dom";
-import { measure, SUB_FONT } from "./measure";
-import { mergeIds, newOrigin, type SelectionLink } from "./selection";
+import { injectCss } from "../css";
+import { reviveTable } from "../decode";
+import { button, h, icon, newId, Scope, type ErrorSink } from "../dom";
+import { measure, SUB_FONT } from "../measure";
+import { mergeIds, newOrigin, type SelectionLink } from "../selection";
 import { arrange, cell, cellText, isNumeric, largest, type Sort, sortOf, sourceBeside } from "./table_model";
-import { detectTheme, watchTheme } from "./theme";
-import type { Selection, TableData, ViewOptions } from "./types";
-import { figures, plural } from "./units";
+import { followTheme, themeOf } from "../theme";
+import type { Selection, TableData, ViewOptions } from "../types";
+import { figures, plural } from "../units";
 
 export interface TableViewParams {
   element: HTMLElement;
@@ -88,9 +88,9 @@ export class TableView {
         clear, h("div", { class: "wb-grow" }), this.count),
       this.errorSlot, this.sheet);
     this.root.style.height = `${options.height ?? 420}px`;
-    const themed = (): void => { this.root.dataset["theme"] = options.theme && options.theme !== "auto" ? options.theme : detectTheme(element); };
+    const themed = (): void => { this.root.dataset["theme"] = themeOf(element, options.theme); };
     themed();
-    if (!options.theme || options.theme === "auto") this.scope.add(watchTheme(element, themed));
+    this.scope.add(followTheme(element, options.theme, themed));
     element.append(this.root);
     this.scope.add(() => this.root.remove());
 

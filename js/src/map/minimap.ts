@@ -1,9 +1,9 @@
 /** The whole drawing, small, with the part on screen framed. Drag to move there. */
-import { h, type Scope } from "./dom";
+import { h, type Scope } from "../dom";
 import type { Camera } from "./paint";
 import type { Mark } from "./overlay";
 import type { Scene } from "./scene";
-import type { Palette } from "./theme";
+import type { Palette } from "../theme";
 
 const LARGEST = { w: 168, h: 124 };
 const PAD = 5;
@@ -69,7 +69,7 @@ export class Minimap {
       ctx.strokeRect(f.x * this.scale, f.y * this.scale, f.w * this.scale, f.h * this.scale);
     }
     for (const c of scene.cards) {
-      ctx.fillStyle = marks.get(c.item)?.colour ?? palette.unknown;
+      ctx.fillStyle = marks.get(c.item)?.color ?? palette.unknown;
       ctx.fillRect(c.x * this.scale, c.y * this.scale, Math.max(2, c.w * this.scale), Math.max(1, c.h * this.scale - 0.5));
     }
   }
