@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.models_small import model, node, value, weights
+from tests.support.small_models import model, node, value, weights
 from workbench.compilers.onnxruntime import log, trace, words
 from workbench.compilers.onnxruntime.layers import Optimized, layers_of, warnings_of
 from workbench.compilers.onnxruntime.regions import folded, match

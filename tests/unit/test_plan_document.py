@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import ROOT, profiles
 from workbench import Session
-from workbench.analysis.times import device_of, doubts, measured_ceilings
+from workbench.analysis.times import device_of, doubts, explain, measured_ceilings
 from workbench.charts import svg
 from workbench.cli import main as cli
 from workbench.compilers.tensorrt import trtexec
@@ -55,7 +55,7 @@ def use(plan: Plan, folder: Path, *, page: bool) -> None:
     lens = Lens.of_plan(plan, None)
     plan_facts(plan)
     svg.charts(plan)
-    doubts(plan), measured_ceilings(plan), device_of(plan), trtexec.explain(plan)
+    doubts(plan), measured_ceilings(plan), device_of(plan), explain(plan)
     with redirect_stdout(io.StringIO()):
         cli._write_plan(plan, cli.Format.CSV, None)
         cli._print_layers(plan, full=True)

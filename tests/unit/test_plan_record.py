@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.models_small import model, node, value, weights
+from tests.support.small_models import model, node, value, weights
 from workbench.model.graph import Graph
 from workbench.plan import assemble
 

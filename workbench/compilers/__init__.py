@@ -3,4 +3,15 @@
 from workbench.compilers.base import Ability, Compiler, CompilerInfo
 from workbench.compilers.registry import compilers, describe, find, get, info_of, require, vocabulary
 
-__all__ = ["Ability", "Compiler", "CompilerInfo", "compilers", "describe", "find", "get", "info_of", "require", "vocabulary"]
+__all__ = [
+    "Ability",
+    "Compiler",
+    "CompilerInfo",
+    "compilers",
+    "describe",
+    "find",
+    "get",
+    "info_of",
+    "require",
+    "vocabulary",
+]

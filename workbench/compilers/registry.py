@@ -78,8 +78,8 @@ def vocabulary(name: str) -> Vocabulary:
 
     It is the neutral vocabulary where the compiler has none, or is not installed here: a plan may come from elsewhere.
     """
-    found = find(name, HasVocabulary)
-    return NEUTRAL if found is None else found.vocabulary()
+    found = find(name, Compiler)
+    return found.vocabulary() if isinstance(found, HasVocabulary) else NEUTRAL
 
 
 def require(name: str, protocol: type[P]) -> P:

@@ -1,9 +1,9 @@
-"""Why a node is in no layer, and which kernel computes a node that the compiler does not name.
+"""Why a node is in no layer, and which kernel executes a node that the compiler does not name.
 
-A generated kernel's name lists its operations (``__myl_FcAddSilu`` is a product, an addition and a SiLU). Where one is
-left over once the nodes that the compiler names are spelled in it, and a node of that operation comes right behind or
-before them, the node is computed there: that is inferred, and said so. Only where no kernel computes it, and arithmetic
-allows it, is a node called folded into the weights of a neighbor.
+Some compilers give kernels names that list their operations. Where such a name holds an operation beyond those of the
+nodes that the compiler names, and a node with that operation comes right before or after them, the kernel executes that
+node too; the plan marks it as inferred. A node counts as folded into the weights of a neighbor only where no kernel
+executes it and arithmetic allows it.
 """
 
 from __future__ import annotations
@@ -195,7 +195,10 @@ def _scales_by_a_number(graph: Graph, node: Node) -> bool:
 
 
 def explain(
-    graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], vocabulary: Vocabulary,
+    graph: Graph,
+    layers: Sequence[LayerRecord],
+    claims: Sequence[tuple[str, ...]],
+    vocabulary: Vocabulary,
     folded: Iterable[str] = (),
 ) -> list[Unclaimed]:
     """Why each node that is in none of `claims` is in no layer.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.compilers.tensorrt.dtypes import INSPECTOR
 from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_json, read_layers
 from workbench.compilers.tensorrt.options import options_of_tensorrt
 from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
@@ -309,11 +310,6 @@ def _plan(
 
 # --- files out -------------------------------------------------------------------------------------------
 
-_TYPES = {
-    "float32": "Float", "float16": "Half", "bfloat16": "BFloat16", "int8": "Int8", "int32": "Int32", "int64": "Int64",
-    "bool": "Bool", "uint8": "UInt8", "float8e4m3fn": "FP8", "int4": "Int4", "float4e2m1": "FP4", "float8e8m0": "E8M0",
-}  # fmt: skip
-
 
 def layers_document(plan: Plan) -> dict[str, Any]:
     """The plan as ``--exportLayerInfo`` of TensorRT 11 writes it; `inspect` reads it back."""
@@ -331,7 +327,7 @@ def layers_document(plan: Plan) -> dict[str, Any]:
         ],
         "I/O Tensors": [
             {
-                "Name": io["name"], "IOMode": io["mode"].capitalize(), "DataType": _TYPES.get(io["dtype"], io["dtype"]),
+                "Name": io["name"], "IOMode": io["mode"].capitalize(), "DataType": INSPECTOR.get(io["dtype"], io["dtype"]),
                 "Dimensions": list(io["shape"]), "Location": (io.get("location") or "device").capitalize(),
                 "IsShapeInferenceIO": False,
                 "ProfileInfo": [
@@ -385,7 +381,7 @@ def _tensor(tensor: PlanTensor) -> dict[str, Any]:
     out: dict[str, Any] = {"Name": tensor.name, "Dimensions": [-1] if tensor.shape is None else list(tensor.shape)}
     if tensor.strides is not None:
         out["Strides"] = list(tensor.strides)
-    return {**out, "Datatype": _TYPES.get(tensor.dtype, tensor.dtype), "Format": tensor.format}
+    return {**out, "Datatype": INSPECTOR.get(tensor.dtype, tensor.dtype), "Format": tensor.format}
 
 
 # --- the command -----------------------------------------------------------------------------------------
