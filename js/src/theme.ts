@@ -20,7 +20,7 @@ export interface Palette {
   sequential: string[];
   /** Below, middle, above. */
   diverging: string[];
-  /** Told apart by people with any common color vision; never used without a letter code. */
+  /** Distinct for people with any common color vision; never used without a letter code. */
   categories: string[];
   unknown: string;
 }
@@ -43,7 +43,7 @@ export function categoryColors(palette: Palette, overlay: string, names: string[
   return named(palette, names, overlay === "precision" ? PRECISIONS : {});
 }
 
-/** The color of each name; names that have none of their own share out the palette in order. */
+/** The color of each name; names without one get the colors of the palette in order. */
 function named(palette: Palette, names: string[], known: Record<string, Named>): string[] {
   let next = 0;
   return names.map((name) => {

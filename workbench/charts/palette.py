@@ -39,7 +39,7 @@ PEAK: str = _CHARTS["peak"]
 SLATE: str = _CHARTS["slate"]
 KEPT: str = _CHARTS["kept"]
 CHOSEN: str = _CHARTS["chosen"]
-"""Outline of what is selected; visible on light and dark pages and beside the color of every kind."""
+"""Outline of what is selected; visible on light and dark pages and next to the color of every kind."""
 
 
 def kind_color(kind: str) -> str:

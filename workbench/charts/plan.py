@@ -68,14 +68,14 @@ def kinds(plan: Plan) -> go.Figure:
             hovertemplate="%{y}: %{customdata}<extra></extra>",
         )
     )
-    told = [f"{found[k][2]} in {found[k][1]} layer{'s' * (found[k][1] > 1)}" for k in order]
-    texts_beside_bars(figure, [size[k] for k in order], names, told)
+    labels = [f"{found[k][2]} in {found[k][1]} layer{'s' * (found[k][1] > 1)}" for k in order]
+    texts_beside_bars(figure, [size[k] for k in order], names, labels)
     figure.update_xaxes(showticklabels=False, range=[0, 1.35 * (max(size.values(), default=0) or 1)])
     return figure
 
 
 def bytes_by_kind(plan: Plan) -> dict[str, tuple[int, int, str]]:
-    """By kind of layer, most bytes first: bytes moved, as far as they are known, how many layers, and the bytes in words."""
+    """By kind of layer, most bytes first: known bytes moved, number of layers, and the bytes as text."""
     known: dict[str, int] = {}
     count: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
@@ -118,16 +118,16 @@ def precisions(plan: Plan) -> go.Figure:
 
 def modules(plan: Plan, value: str = "bytes") -> go.Figure:
     """Treemap of the model's modules by ``bytes``, ``flops`` or ``time_ms`` of the layers that execute them."""
-    tellers: dict[str, Callable[[float], str]] = {
+    writers: dict[str, Callable[[float], str]] = {
         "bytes": bytes_text,
         "flops": flops_text,
         "time_ms": ms_text,
     }
     title = {"bytes": "Bytes moved", "flops": "Operations", "time_ms": "Time, measured,"}[value] + " by module"
-    return treemap(plan, {layer.id: getattr(layer, value) for layer in plan.layers}, tellers[value], title)
+    return treemap(plan, {layer.id: getattr(layer, value) for layer in plan.layers}, writers[value], title)
 
 
-def treemap(plan: Plan, amounts: Mapping[str, float | None], told: Callable[[float], str], title: str) -> go.Figure:
+def treemap(plan: Plan, amounts: Mapping[str, float | None], text_of: Callable[[float], str], title: str) -> go.Figure:
     """Treemap of the model's modules by an amount of each layer; a layer over several modules counts in equal parts."""
     import plotly.graph_objects as go
 
@@ -153,7 +153,7 @@ def treemap(plan: Plan, amounts: Mapping[str, float | None], told: Callable[[flo
             parents=[parents[i] for i in ids],
             values=[totals[i] for i in ids],
             branchvalues="total",
-            text=[told(totals[i]) for i in ids],
+            text=[text_of(totals[i]) for i in ids],
             customdata=ids,
             hovertemplate="%{customdata}: %{text}<extra></extra>",
             marker={"line": {"width": 1}},
@@ -269,10 +269,10 @@ def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") ->
     """One number of several plans side by side; `value` is a key of their summaries."""
     import plotly.graph_objects as go
 
-    told = bytes_text if "bytes" in value else count_text
+    text_of = bytes_text if "bytes" in value else count_text
     figure = empty_figure(value.replace("_", " "), height=80 + 30 * len(plans), showlegend=False)
     labels = bar_labels([name for name, _ in plans], 60)
-    texts = [told(plan.summary[value]).strip() for _, plan in plans]
+    texts = [text_of(plan.summary[value]).strip() for _, plan in plans]
     numbers = [plan.summary[value] or 0 for _, plan in plans]  # None: not known of an engine read without its model
     figure.add_trace(
         go.Bar(orientation="h", y=labels, x=numbers, marker_color=ACCENT, customdata=texts,

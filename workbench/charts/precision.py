@@ -36,12 +36,12 @@ def variants(found: WhatIf) -> go.Figure:
     figure.update_annotations(font={"size": 13, "color": AXIS}, yshift=4)
     counted = [v.audit.figures for v in built if v.audit is not None]
     size = [row["bytes"] for row in counted]
-    told = ["at least " * (row["bytes_unknown"] > 0) + bytes_text(row["bytes"]) for row in counted]
+    sizes = ["at least " * (row["bytes_unknown"] > 0) + bytes_text(row["bytes"]) for row in counted]
     figure.add_trace(
         go.Bar(orientation="h", y=names, x=size, marker_line_width=0, marker_color=GREY, hovertemplate="%{y}: %{customdata}<extra></extra>",
-               customdata=told, showlegend=False), row=1, col=1
+               customdata=sizes, showlegend=False), row=1, col=1
     )  # fmt: skip
-    texts_beside_bars(figure, size, names, told, xaxis="x", yaxis="y")
+    texts_beside_bars(figure, size, names, sizes, xaxis="x", yaxis="y")
     types = dict.fromkeys(d for v in built if v.audit for d, row in v.audit.by_precision.items() if row["flops"])
     for dtype in types:
         rows = [(v.audit.by_precision.get(dtype) or {}) if v.audit else {} for v in built]
@@ -68,8 +68,8 @@ def distribution(name: str, histogram: Histogram, *, chosen: str = "entropy", pe
 
     figure = empty_figure(f"Magnitudes of {bar_labels([name], 47, end=True)[0]}", height=380, showlegend=True)
     if histogram.counts is None or not histogram.top:
-        told = "always zero on these data" if histogram.elements else "never a finite value on these data"
-        figure.add_annotation(text=told, showarrow=False, font={"size": 13})
+        text = "always zero on these data" if histogram.elements else "never a finite value on these data"
+        figure.add_annotation(text=text, showarrow=False, font={"size": 13})
         return figure
     counts = np.asarray(histogram.counts)
     counts = counts.reshape(_BARS, -1).sum(axis=1)

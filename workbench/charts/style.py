@@ -1,4 +1,4 @@
-"""The style of the charts: an empty figure, texts that are safe in plotly, and labels beside bars."""
+"""The style of the charts: an empty figure, texts that are safe in plotly, and labels next to bars."""
 
 from __future__ import annotations
 

@@ -93,8 +93,8 @@ def charts(plan: Plan) -> list[dict[str, str]]:
     """The report's charts: ``title``, ``svg``, ``alt``."""
     s = plan.summary
     by_kind = [
-        (f"{kind} ({count})", float(n), told, kind_color(kind))
-        for kind, (n, count, told) in bytes_by_kind(plan).items()
+        (f"{kind} ({count})", float(n), text, kind_color(kind))
+        for kind, (n, count, text) in bytes_by_kind(plan).items()
     ]
     by_type = [
         (label_of(dtype) or "unknown", float(n), f"{n} layer{'s' * (n != 1)}", precision_color(dtype))
@@ -120,9 +120,9 @@ def charts(plan: Plan) -> list[dict[str, str]]:
 
 
 def _by_module(
-    plan: Plan, amounts: Mapping[str, float | None], told: Callable[[float], str]
+    plan: Plan, amounts: Mapping[str, float | None], text_of: Callable[[float], str]
 ) -> list[tuple[str, float, str, str]]:
-    """Bars of an amount by block: the module's scope up to its first number."""
+    """Bars of a quantity by block: the module's scope up to its first number."""
     found: dict[str, float] = {}
     for layer in plan.layers:
         scope = layer.scope
@@ -131,7 +131,7 @@ def _by_module(
             block = ".".join(parts[: next((i + 1 for i, p in enumerate(parts) if p.isdigit()), 1)])
             found[block] = found.get(block, 0.0) + (amounts.get(layer.id) or 0)
     largest = sorted(found.items(), key=lambda item: -item[1])[:12]
-    return [(name, value, told(value), ACCENT) for name, value in largest]
+    return [(name, value, text_of(value), ACCENT) for name, value in largest]
 
 
 def _time_charts(plan: Plan) -> list[tuple[str, str]]:
@@ -218,8 +218,8 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, width: float = 420.0,
         parts.append(
             f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{size:.1f}' {look}><title>{escape(capital(p.layer.title))}: {ms_text(p.ms)}</title></circle>"
         )
-    told = "FLOP/s against FLOPs per byte" + (f"; {left} layers without either left out" if left else "")
-    parts.append(f"<text x='{side:.0f}' y='{height - 4:.0f}' font-size='10' fill='{QUIET}'>{told}</text>")
+    axes = "FLOP/s against FLOPs per byte" + (f"; {left} layers without either left out" if left else "")
+    parts.append(f"<text x='{side:.0f}' y='{height - 4:.0f}' font-size='10' fill='{QUIET}'>{axes}</text>")
     return _svg(width, height, "Roofline", "".join(parts))
 
 

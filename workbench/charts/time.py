@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from workbench.plan import Layer, Plan
 
 WAYS = {"graph": "CUDA graph", "plain": "one by one", "transfers": "with transfers", "latency": "end to end"}
-"""Ways of measuring latency, in words."""
+"""Ways of measuring latency, for people."""
 
 _LEGEND_BELOW: dict[str, Any] = {
     "legend": {"yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
     "margin": {"b": 34},
 }
-"""For charts whose title leaves no room for a legend beside it."""
+"""For charts whose title leaves no room for a legend."""
 
 _POINTS = (("median_ms", "median"), ("p90_ms", "p90"), ("p99_ms", "p99"))
 
@@ -73,7 +73,7 @@ def latency(measured: Mapping[str, Any]) -> go.Figure:
 
 
 def distribution(measured: Mapping[str, Any]) -> go.Figure | None:
-    """How many of the iterations stay within a time, a line each way; None where percentiles are not told.
+    """How many of the iterations stay within a time, a line each way; None where no percentiles are known.
 
     The axis ends a little above the largest p99, so that one outlier does not flatten all else.
 
@@ -106,7 +106,7 @@ def _way(name: str) -> str:
 
 
 def ways_of(measured: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Figures of latency by way; trtexec's is one of its own."""
+    """Latency figures by way of measuring; trtexec's is a separate way."""
     if measured.get("ways"):
         return {name: measured["ways"][name] for name in (*WAYS, *measured["ways"]) if name in measured["ways"]}
     return {"latency": measured["latency"]} if measured.get("latency") else {}
@@ -125,7 +125,7 @@ def slowest_layers(plan: Plan, times: LayerTimes, *, top: int = 15, chosen: Coll
     colors = [kind_color(layer.kind) for layer, _ in rows]
     hover = [_about(layer, position[layer.id]) for layer, _ in rows]
     lines = [3 if layer.id in chosen else 0 for layer, _ in rows]
-    told = [f"{ms_text(v)}  {v / total:.0%}" for v in values]
+    texts = [f"{ms_text(v)}  {v / total:.0%}" for v in values]
     largest = max(values, default=1.0)
     if count:
         # No bar: it would dwarf those that are to be compared.
@@ -134,7 +134,7 @@ def slowest_layers(plan: Plan, times: LayerTimes, *, top: int = 15, chosen: Coll
         colors.append(GREY)
         hover.append(labels[-1])
         lines.append(0)
-        told.append(f"{ms_text(rest)}  {rest / total:.0%} together")
+        texts.append(f"{ms_text(rest)}  {rest / total:.0%} together")
     figure = empty_figure(
         f"Slowest layers, {times.word}" + (" (at least)" if times.estimated else ""),
         height=64 + 22 * max(len(labels), 3), showlegend=False,
@@ -146,7 +146,7 @@ def slowest_layers(plan: Plan, times: LayerTimes, *, top: int = 15, chosen: Coll
             hovertemplate=f"%{{customdata}}<br>%{{x:.4g}} ms, {times.word}<extra></extra>",
         )
     )  # fmt: skip
-    texts_beside_bars(figure, values, labels, told)
+    texts_beside_bars(figure, values, labels, texts)
     figure.update_xaxes(showticklabels=False, showgrid=False, range=[0, 1.3 * largest])
     figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
@@ -264,7 +264,7 @@ def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[st
 
 
 def sum_and_whole(plan: Plan) -> go.Figure | None:
-    """The layers' times on top of each other beside the end-to-end time; None where either was not measured."""
+    """The layers' times stacked, next to the end-to-end time; None where either was not measured."""
     import plotly.graph_objects as go
 
     times = measured_times(plan)

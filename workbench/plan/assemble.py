@@ -1,8 +1,8 @@
-"""From a compiler's record and the model to a Plan.
+"""Builds a Plan from a compiler's record and the model.
 
-The record says what each layer reads and writes and which nodes it names. Here the rest is worked out:
-kinds and words, concrete shapes, costs, where the nodes come from, and for each node that no layer names,
-why that is so. Nothing is guessed in silence: what can't be told is ``unknown`` or None.
+The record says what each layer reads and writes and which nodes it names. The rest is computed here: kinds, titles,
+concrete shapes, costs, sources, and why a node is in no layer. Guesses are marked as such: what can't be found out is
+``unknown`` or None.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def assemble(
         record: The compiler's answer.
         model: ``name`` and ``sha256`` for the plan's head.
         config: The build configuration as a dict.
-        evidence: How the record's layers know their nodes.
+        evidence: How the compiler's layers name their nodes.
         renamed: Node names as the compiler got them -> node ids, where they differ.
         provenance: Source by node id from the original model; where None it is read from `graph`.
         vocabulary: What the compiler's own names mean.
@@ -114,8 +114,8 @@ def assemble(
     )  # fmt: skip
 
 
-def _evidence(told: str, claimed: tuple[str, ...], nodes: tuple[str, ...]) -> str:
-    return told if claimed else "inferred" if nodes else "none"
+def _evidence(said: str, claimed: tuple[str, ...], nodes: tuple[str, ...]) -> str:
+    return said if claimed else "inferred" if nodes else "none"
 
 
 def layer_ids(names: list[str]) -> list[str]:
@@ -207,9 +207,9 @@ def _product(layer: LayerRecord) -> int | None:
 def _of_all_turns(
     graph: Graph, costs: Mapping[str, Cost], owners: Mapping[str, int], nodes: tuple[str, ...], amount: int | None
 ) -> int | None:
-    """Bytes of all runs of a layer in a loop; None where it is not known how often it runs.
+    """Bytes of all runs of a layer in a loop; None where the number of runs is unknown.
 
-    The turns of nodes in a body are those of the loop, unless several layers share them: then some turns were laid out.
+    Nodes in a body run once for each iteration of the loop, unless several layers share them: then the loop was unrolled in part.
     """
     body = [node for node in nodes if graph.by_id[node].parent is not None and owners[node] == 1]
     runs = {costs[node].runs for node in body} if len(body) == len(nodes) > 0 else {None}

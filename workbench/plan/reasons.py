@@ -39,10 +39,10 @@ REASONS = {
     "unrolled": "a loop unrolled into kernels of which the compiler names no node",
     "unknown": "the compiler does not say",
 }
-"""The codes of `Unclaimed.reason`, in words."""
+"""The codes of `Unclaimed.reason` with their meanings."""
 
 NO_KERNEL = frozenset(REASONS) - {"body", "unrolled", "unknown"}
-"""The reasons that say that a node needs no kernel of its own. The others say that its kernel is not known."""
+"""The reasons for which a node needs no kernel. With the others, its kernel is unknown."""
 
 _MOVEMENT = {
     "Transpose",
@@ -89,7 +89,7 @@ def inferred(
 
 
 class _Search:
-    """Looks for the kernels of nodes that no layer claims."""
+    """Searches for the kernels of nodes that no layer claims."""
 
     def __init__(
         self, graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], vocabulary: Vocabulary
@@ -110,7 +110,7 @@ class _Search:
         ]  # fmt: skip
 
     def place(self, node: Node) -> bool:
-        """Put `node` into the kernels that compute it, if that can be told."""
+        """Put `node` into the kernel that computes it, if one can be found."""
         before = self._kernels(self._sources(node))
         after = self._kernels(self._users(node))
         for i in (*before, *after):
@@ -126,7 +126,7 @@ class _Search:
         return False
 
     def alpha(self, node: Node) -> str | None:
-        """The product of two activations beside `node` that can scale by a number, as its alpha; None without one."""
+        """The neighboring product of two activations that can scale by a number with its alpha; None without one."""
         if not _scales_by_a_number(self.graph, node):
             return None
         near = [i for other in (*self._sources(node), *self._users(node)) for i in self.of[other.id]]
@@ -338,7 +338,7 @@ def _value_numbers(graph: Graph) -> dict[str, int]:
 
 
 def _unnamed(attribute: onnx.AttributeProto) -> onnx.AttributeProto:
-    """The attribute with its tensor's name taken off, which is no part of the value."""
+    """The attribute without its tensor's name, which is not part of the value."""
     if not attribute.HasField("t") or not attribute.t.name:
         return attribute
     bare = type(attribute)()

@@ -118,13 +118,13 @@ def plan_facts(plan: Plan) -> list[Fact]:
     if error := measured.get("error"):
         wrong = any(grave for grave, _ in doubts(plan))
         relative = error.get("relative_l2")
-        told = (
+        text = (
             "not finite" if not error.get("ok", True) else "?" if relative is None else f"relative error {relative:.2g}"
         )
         rows.append(
             (
                 "Outputs",
-                f"WRONG: {told}" if wrong else told,
+                f"WRONG: {text}" if wrong else text,
                 None,
                 "measured",
                 f"against {error.get('reference', 'the reference')}",

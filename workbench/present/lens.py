@@ -1,6 +1,6 @@
 """One engine as every view needs it: its plan, its graph, costs by node, and where nodes come from.
 
-Views ask a Lens instead of each working these out anew.
+Views ask a Lens, so that this is computed once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Lens:
         missing: Why there is no graph.
         errors: Errors against FP32 along the graph (`Engine.errors`); None where none were measured.
         times_missing: Why there are no times although something was measured.
-        estimate: Estimated times, for views that show them beside what is known.
+        estimate: Estimated times, for views that show them next to measured values.
         sources: Where the text of source lines may be taken from; by default the sample models, and the folders that
             ``WORKBENCH_SOURCES`` names.
     """
@@ -63,9 +63,9 @@ class Lens:
 
     @staticmethod
     def of(engine: Engine) -> Lens:
-        """The lens of an engine, with the times of its newest profile; its model is opened if it is still there.
+        """The lens of an engine, with the times of its newest profile; with its model if the file still exists.
 
-        A profile that can't be joined to the plan is told in `times_missing`, and the plan is shown without times.
+        If a profile can't be joined to the plan, `times_missing` says why and the plan has no times.
 
         Raises:
             StoreError: the engine's folder was removed.
@@ -100,7 +100,7 @@ class Lens:
 
     @staticmethod
     def of_model(model: Model) -> Lens:
-        """A lens of a model that nothing was built from yet: its plan is empty.
+        """The lens of a model before its first build: its plan is empty.
 
         Raises:
             ModelError: the model's file can't be read.
@@ -112,7 +112,7 @@ class Lens:
         return Lens(plan, graph, model.provenance, sources=model.sources)
 
     def with_estimate(self, estimate: LayerTimes) -> Lens:
-        """The same with estimated times beside it."""
+        """The same lens with estimated times."""
         return Lens(
             self.plan,
             self.graph,
@@ -125,7 +125,7 @@ class Lens:
         )
 
     def for_report(self) -> Lens:
-        """The same without the text of files in folders that the user named: a report is passed on to others."""
+        """The same lens without source text from folders that the user named: a report is passed on to others."""
         return Lens(
             self.plan, self.graph, self.provenance, self.missing, self.times_missing, self.estimate, self.errors,
             replace(self.sources, folders=()),

@@ -17,7 +17,7 @@ def html(lens: Lens, rows: int = ROWS) -> str:
     """An SVG of the plan and a table of its layers."""
     plan = lens.plan
     s = plan.summary
-    target = f" for {plan.compiler['target']}" if plan.compiler["target"] else ""  # not always told by a file
+    target = f" for {plan.compiler['target']}" if plan.compiler["target"] else ""  # a file of layers need not name it
     head = (
         f"<p><b>{escape(str(plan.model['name']))}</b>{escape(target)} by "
         f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "

@@ -1,4 +1,4 @@
-"""What is said about a layer or a node in words: sentences and short texts that every view shares."""
+"""Sentences and short texts about a layer or a node, shared by every view."""
 
 from __future__ import annotations
 

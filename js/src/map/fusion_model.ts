@@ -1,4 +1,4 @@
-/** What links a plan to its graph, and how each layer and node is told apart. Pure. */
+/** What links a plan to its graph, and how each layer and node is marked. Pure functions. */
 import type { FusionData, LayerFlag, NodeFlag } from "../types";
 
 export interface FusionModel {
@@ -45,6 +45,6 @@ export const FLAGS: Record<Exclude<LayerFlag | NodeFlag, "">, FlagStyle> = {
   empty: { letter: "∅", label: "owns no node of the graph", border: "dashed" },
   folded: { letter: "F", label: "folded into weights or shapes", border: "dashed" },
   constant: { letter: "C", label: "a constant", border: "dashed" },
-  eliminated: { letter: "E", label: "needs no kernel of its own", border: "dashed" },
+  eliminated: { letter: "E", label: "needs no kernel", border: "dashed" },
   unknown: { letter: "?", label: "no layer names it", border: "dashed" },
 };

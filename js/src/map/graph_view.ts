@@ -59,7 +59,7 @@ export class GraphView {
   private grouping: string;
   private direction: Direction;
   private ids: string[] = [];
-  /** The drawing on screen is still that of another grouping: what is clicked there has no meaning in this one. */
+  /** The drawing on screen is still that of another grouping: clicks on it mean nothing here. */
   private behind = false;
 
   constructor(private readonly params: GraphViewParams) {
@@ -135,7 +135,7 @@ export class GraphView {
     this.scope.dispose();
   }
 
-  /** Only while what is on screen is what is meant. */
+  /** Ignores events while the drawing on screen is out of date. */
   private inTime<A extends unknown[]>(fn: (...args: A) => void): (...args: A) => void {
     return (...args) => { if (!this.behind) fn(...args); };
   }
@@ -280,7 +280,7 @@ export class GraphView {
     this.open([...next], item);
   }
 
-  /** Opens what is asked for, after asking back if that is very much. */
+  /** Opens what is asked for, after a question if that is very much. */
   private open(ids: string[], keep: number | null): void {
     const before = [...this.expanded];
     const count = countCards(this.tree, ids);

@@ -1,4 +1,4 @@
-/** The graph as a tree of text rows, for those who cannot see a canvas and for those who like lists. */
+/** The graph as a tree of text rows, for screen readers and for people who prefer lists. */
 import { button, h, newId, type Scope } from "../dom";
 import type { Mark } from "./overlay";
 import type { Tree, VisibleGraph } from "./visible";
@@ -130,7 +130,7 @@ export class Outline {
     else if (top + ROW > this.list.scrollTop + view) this.list.scrollTop = top + 2 * ROW - view;
   }
 
-  /** Only the rows on screen exist; the roles tell the whole size. */
+  /** Only the rows on screen exist; the roles give the whole size. */
   private render(): void {
     if (!this.tree) return;
     const from = Math.max(0, Math.floor(this.list.scrollTop / ROW) - SPARE);

@@ -105,7 +105,7 @@ export function aggregate(overlay: Overlay, leaves: number[]): number | null {
   return how === "sum" ? sum : how === "mean" ? sum / count : max;
 }
 
-/** A group's value in words: a sum of which parts are not known is at least that much. */
+/** A group's value as text: a sum with unknown parts is a lower bound. */
 export function aggregateText(overlay: Overlay, leaves: number[]): string {
   const value = aggregate(overlay, leaves);
   const least = howOf(overlay) === "sum" && leaves.some((leaf) => overlay.values[leaf] === null);

@@ -18,7 +18,7 @@ export interface PaintState {
   matches: Set<number>;
   related: Set<number> | null;
   /** Edges (keys) whose labels are shown whatever the zoom. */
-  told: Set<string>;
+  linked: Set<string>;
   hover: number;
   cursor: number;
   marks: Map<number, Mark>;
@@ -295,22 +295,22 @@ function paintEdgeLabels(ctx: CanvasRenderingContext2D, scene: Scene, state: Pai
   const taken: Box[] = [];
   const cards = scene.cards.filter((c) => overlaps(c, shown));
   const order = [...scene.edges].filter((e) => overlaps({ x: e.mid.x, y: e.mid.y, w: 0, h: 0 }, shown, 60));
-  const weight = (key: string, conversion: number): number => (state.told.has(key) ? 0 : conversion ? 1 : 2);
+  const weight = (key: string, conversion: number): number => (state.linked.has(key) ? 0 : conversion ? 1 : 2);
   order.sort((a, b) => weight(a.key, a.conversion) - weight(b.key, b.conversion));
   for (const edge of order) {
-    const told = state.told.has(edge.key);
-    if ((!all || edge.rail) && !told && !edge.conversion) continue;
+    const linked = state.linked.has(edge.key);
+    if ((!all || edge.rail) && !linked && !edge.conversion) continue;
     const name = CONVERSIONS[edge.conversion & 3]!;
-    const dim = state.related && !told;
+    const dim = state.related && !linked;
     ctx.globalAlpha = dim ? DIM : 1;
     ctx.font = LABEL_FONT;
-    if (!all && !told) {
+    if (!all && !linked) {
       diamond(ctx, edge.mid.x, edge.mid.y, 4.5 / Math.max(zoom, 0.55), palette);
       continue;
     }
     const chip = name ? measure(name, LABEL_FONT) + 12 : 0;
     const text = edge.label ? measure(edge.label, LABEL_FONT) + 10 : 0;
-    const scale = told ? Math.max(1, 0.9 / zoom) : 1;
+    const scale = linked ? Math.max(1, 0.9 / zoom) : 1;
     const place = freePlace(edge.mid, (chip + text) * scale, 16 * scale, taken, cards) ??
       (chip ? freePlace(edge.mid, chip * scale, 16 * scale, taken, cards) : null);
     if (!place) {
@@ -338,7 +338,7 @@ function paintEdgeLabels(ctx: CanvasRenderingContext2D, scene: Scene, state: Pai
       rounded(ctx, { x: chip, y: 0, w: text, h: 16 }, 4);
       ctx.fill();
       ctx.globalAlpha = before;
-      ctx.fillStyle = told ? palette.accent : palette.muted;
+      ctx.fillStyle = linked ? palette.accent : palette.muted;
       ctx.fillText(edge.label, chip + 5, 8.5);
     }
     ctx.restore();

@@ -105,8 +105,8 @@ export class Renderer {
   /** Edges that belong to the selection; the others step back while there is one. */
   markEdges(keys: Set<string>, dimOthers: boolean): void {
     this.cy.batch(() => {
-      for (const key of this.marked) if (!keys.has(key)) this.edges.get(key)?.removeClass("told");
-      for (const key of keys) if (!this.marked.has(key)) this.edges.get(key)?.addClass("told");
+      for (const key of this.marked) if (!keys.has(key)) this.edges.get(key)?.removeClass("linked");
+      for (const key of keys) if (!this.marked.has(key)) this.edges.get(key)?.addClass("linked");
       if (dimOthers !== this.dimmed) {
         if (dimOthers) this.cy.edges().addClass("dim");
         else this.cy.edges().removeClass("dim");
@@ -152,7 +152,7 @@ export class Renderer {
     step();
   }
 
-  /** The camera that shows a box whole, never larger than life. */
+  /** The camera that shows a box whole, never enlarged. */
   cameraFor(box: Box, margin = 28, largest = 1): Camera {
     const w = this.cy.width();
     const h = this.cy.height();
@@ -240,7 +240,7 @@ function sheet(palette: Palette): cytoscape.StylesheetJson {
     { selector: "edge[conversion = 3]", style: { "line-dash-pattern": [9, 3, 2, 3] } as never },
     { selector: "edge.dim", style: { opacity: 0.35 } as never },
     { selector: "edge.hover", style: { "line-color": palette.edgeStrong, "target-arrow-color": palette.edgeStrong, opacity: 1, width: 2.5 } as never },
-    { selector: "edge.told", style: { "line-color": palette.accent, "target-arrow-color": palette.accent, opacity: 1, width: 2.25 } as never },
-    { selector: "edge.told[conversion]", style: { "line-color": palette.amber, "target-arrow-color": palette.amber, width: 3 } as never },
+    { selector: "edge.linked", style: { "line-color": palette.accent, "target-arrow-color": palette.accent, opacity: 1, width: 2.25 } as never },
+    { selector: "edge.linked[conversion]", style: { "line-color": palette.amber, "target-arrow-color": palette.amber, width: 3 } as never },
   ];
 }

@@ -21,7 +21,7 @@ export function findItems(tree: Tree, text: (item: number) => string, query: str
   return hits.sort((a, b) => a.rank - b.rank || tree.items[a.item]!.first - tree.items[b.item]!.first || a.item - b.item).map((hit) => hit.item);
 }
 
-/** The place of the next hit among those listed, round and round. */
+/** The place of the next hit among those listed, in a circle. */
 export function stepTo(at: number, by: 1 | -1, hits: number): number {
   const listed = Math.min(SHOWN, hits);
   return (at + by + listed) % listed;

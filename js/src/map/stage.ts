@@ -26,7 +26,7 @@ const READABLE_ZOOM = 0.75;
 
 export function emptyState(): PaintState {
   return {
-    selected: new Set(), partial: new Set(), lit: new Set(), matches: new Set(), related: null, told: new Set(),
+    selected: new Set(), partial: new Set(), lit: new Set(), matches: new Set(), related: null, linked: new Set(),
     hover: -1, cursor: -1, marks: new Map(), flags: new Map(),
   };
 }
@@ -135,7 +135,7 @@ export class Stage {
   }
 
   markEdges(keys: Set<string>, dimOthers: boolean): void {
-    this.state.told = keys;
+    this.state.linked = keys;
     this.renderer.markEdges(keys, dimOthers);
   }
 

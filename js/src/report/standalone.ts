@@ -89,7 +89,7 @@ export function mountReport(element: HTMLElement, payload: ReportPayload): { dis
   function figure(f: { title: string; svg: string; alt: string }): HTMLElement {
     const url = URL.createObjectURL(new Blob([f.svg], { type: "image/svg+xml" }));
     scope.add(() => URL.revokeObjectURL(url));
-    // The chart bears its own title.
+    // The chart has its own title.
     return h("figure", { class: "wb-figure" }, h("img", { src: url, alt: f.alt }));
   }
 }

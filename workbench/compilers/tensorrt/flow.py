@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench.plan.record import LayerRecord
 
 _STEP = "a step of a loop: a product's constants carry the loop's number, and the rest lies between its products"
-"""Why a layer that names no node is said to execute one of a loop."""
+"""The rule that gives a node of a loop to a layer that names no node."""
 
 _BODY = re.compile(r"(.*?) \| .* \((?:then_branch|else_branch|body)\) \| ", re.DOTALL)
 _SCOPE = re.compile(r"\$\$myelin\$\$(?:\(Unnamed [^()]*\)|then|else)\^")
@@ -113,7 +113,7 @@ def _repeated(layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], 
 def _linked(
     graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], renamed: Mapping[str, str]
 ) -> dict[int, tuple[str, ...]]:
-    """Nodes of layers that name none: the steps of a loop that was unrolled, and the products of a recurrence.
+    """Nodes of layers that name none: the steps of an unrolled loop, and the products of a recurrence.
 
     A product's constants carry the number of its loop, and often the name of its node; what else belongs to a loop
     lies between its products.
@@ -157,7 +157,7 @@ def _owners(graph: Graph, numbers: Iterable[int]) -> dict[int, str]:
 
 
 def _spread(layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], loop: dict[int, int]) -> None:
-    """Give a layer without a number that of the products that feed it, or that it feeds, where that is one."""
+    """Give a layer without a loop number the one of the products that feed it or that it feeds, if they have the same."""
     writers: dict[str, list[int]] = {}
     readers: dict[str, list[int]] = {}
     for i, raw in enumerate(layers):

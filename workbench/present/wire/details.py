@@ -117,7 +117,7 @@ def _code(lens: Lens, sources: Iterable[Any]) -> list[Json]:
     """Code sections: sources whose lines lie near each other share one."""
     sources = list(sources)
     problem = lens.sources.missing if sources else ""
-    told: list[Json] = (
+    notes: list[Json] = (
         [{"type": "facts", "title": "Source text", "rows": [fact("Not shown", problem)]}] if problem else []
     )
     files: dict[str, dict[int, str]] = {}
@@ -139,4 +139,4 @@ def _code(lens: Lens, sources: Iterable[Any]) -> list[Json]:
                 out.append({"type": "code", "title": Path(path).name, "path": path, "first": block[0],
                             "lines": [numbered[n] for n in block], "mark": sorted(marks[path].intersection(block))})  # fmt: skip
                 start = i
-    return told + out[:6]
+    return notes + out[:6]
