@@ -337,7 +337,7 @@ def build_times(seconds: Mapping[str, float], phases: Mapping[str, float]) -> go
     rows = [(names[key], float(seconds[key]), ACCENT) for key in names if key in seconds]
     rows += [(f"  {plain_text(phase[:1].lower() + phase[1:])}", float(value), GREY) for phase, value in phases.items()]
     figure = empty_figure(
-        "Build time, measured; grey is within the build", height=70 + 26 * max(len(rows), 2), showlegend=False
+        "Build time, measured; gray is within the build", height=70 + 26 * max(len(rows), 2), showlegend=False
     )
     labels, values = [r[0] for r in rows], [r[1] for r in rows]
     figure.add_trace(

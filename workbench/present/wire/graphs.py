@@ -53,7 +53,7 @@ def shown(plan: Plan) -> list[Layer]:
 
 
 def plan_overlays(lens: Lens, _rows: Sequence[int], layers: Sequence[Layer]) -> list[Json]:
-    """Columns that colour the map of a plan."""
+    """Columns that color the map of a plan."""
 
     def saved(layer: Layer) -> int | None:
         before = lens.bytes_before(layer)
