@@ -35,7 +35,7 @@ def session(home: Path) -> Iterator[Session]:
 
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake compiler says that it can do everything here, for tests whose workers are pretended."""
+    """The fake compiler says that it can do everything here, for tests with fake workers."""
     info = CompilerInfo("fake", "1", (Target("gpu", "sm89"),), frozenset(Ability))
     monkeypatch.setattr(Fake, "describe", lambda _: info)
     for task in ("runner", "run_task", "profile_task", "refit_task"):
@@ -67,7 +67,7 @@ def shared(shared_home: Path, worker: str) -> Iterator[Session]:
 
 @pytest.fixture
 def cli(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own."""
+    """Run the command line in a separate process."""
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COLUMNS": "200", **options.pop("env", {})}  # type: ignore[dict-item]
@@ -83,9 +83,9 @@ def cli(home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def validate() -> Callable[[dict], None]:
     """Check a document against the plan's JSON schema."""
     jsonschema = pytest.importorskip("jsonschema")
-    from workbench.plan import schema
+    from workbench.plan.document import PLAN
 
-    validator = jsonschema.Draft202012Validator(schema())
+    validator = jsonschema.Draft202012Validator(PLAN.schema())
 
     def check(document: dict) -> None:
         # Through text, so that tuples and numpy numbers can't hide.

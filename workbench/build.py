@@ -17,21 +17,23 @@ from functools import partial
 from pathlib import Path
 
 from workbench import compilers
-from workbench.build_folder import assembled, damaged, encoded, note_in, opt_shapes, opt_values, plan_in
+from workbench.build_folder import BuildNote, assembled, damaged, encoded, note_in, opt_shapes, opt_values, plan_in
 from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig
+from workbench.core.documents import DocumentError
 from workbench.core.errors import BuildError, CancelledError, StoreError, WorkbenchError
 from workbench.core.events import call
 from workbench.core.jobs import Job, Progress, Status
 from workbench.core.store import Store, read_seal, unwritable
 from workbench.engine import Engine, load_engine
+from workbench.hardware.host import HostDevice
 from workbench.hardware.machine import gpus, this_platform
-from workbench.hardware.target import CURRENT
+from workbench.hardware.target import CPU, CURRENT
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.model.provenance import Source
 from workbench.plan import assemble
-from workbench.plan.validate import SchemaError
+from workbench.plan.record import RECORD
 
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
@@ -283,7 +285,9 @@ class Build:
         engine = load_engine(folder, self.model.name)
         seal = read_seal(folder)
         if seal is not None and engine.bytes not in [size for size, _ in seal["files"].get("engine", [])]:
-            raise damaged(folder, "engine", SchemaError(f"it has {engine.bytes:,} bytes, other than when it was built"))
+            raise damaged(
+                folder, "engine", DocumentError(f"it has {engine.bytes:,} bytes, other than when it was built")
+            )
         self._tell("Found in the cache")
         return engine
 
@@ -321,30 +325,29 @@ class Build:
             task.result()
         except BuildError as error:
             raise _with_places(in_own_names(error, work.renamed), model.provenance) from None
-        record = json.loads((work.folder / "record.json").read_text())
+        record = RECORD.check(json.loads((work.folder / "record.json").read_text()), "record.json")
         record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and CURRENT in config.targets else None
         if model is not self.model and (warned := model.origin.get("warnings")):
-            record["facts"]["cast_warnings"] = list(warned)
+            record.setdefault("facts", {})["cast_warnings"] = list(warned)
             (work.folder / "record.json").write_text(
                 json.dumps(record, separators=(",", ":"))
             )  # plans are renewed from it
-        head = {"name": self.model.name, "sha256": sha256}
         plan = assemble(
             graph,
             record,
-            model=head,
+            model=(self.model.name, sha256),
             config=config.to_dict(),
             evidence=work.compiler.evidence,
             renamed=work.renamed,
             provenance=model.provenance,
             vocabulary=compilers.vocabulary(work.compiler.name),
         )
-        note = {
+        note: BuildNote = {
             "key": key,
             "created": time.time(),
             "analysis": ANALYSIS,
             "config": config.to_dict(),
-            "model": {**head, "path": str(model.path)},
+            "model": {"name": self.model.name, "sha256": sha256, "path": str(model.path)},
             "original": str(self.model.path) if model is not self.model else None,
             "renamed": work.renamed,
             "seconds": record["seconds"],
@@ -369,8 +372,11 @@ class Build:
 
 
 def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
-    """Identity of an engine. A build for the present GPU depends on which one that is."""
-    here = [(g.name, g.sm) for g in gpus()[:1]] if CURRENT in config.targets or not config.targets else []
+    """Identity of an engine. A build for the GPU or the CPU of this machine depends on which one that is."""
+    gpu = CURRENT in config.targets or not config.targets
+    here: list[object] = [(g.name, g.sm) for g in gpus()[:1]] if gpu else []
+    if CPU in config.targets:
+        here.append(HostDevice().facts()["name"])
     identity = json.dumps([sha256, config.digest, config.compiler, version, here, READING])
     return hashlib.sha256(identity.encode()).hexdigest()
 

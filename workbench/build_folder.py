@@ -1,48 +1,102 @@
-"""The folder that keeps a build: ``build.json`` (the note), ``record.json``, ``plan.json``, ``build.log``, ``engine``.
+"""The folder that holds a build: ``build.json`` (the note), ``record.json``, ``plan.json``, ``build.log``, ``engine``.
 
-Each reader checks what it reads, and says which file is damaged.
+Each reader checks the file that it reads, and names a damaged one.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
+
+from typing_extensions import NotRequired, TypedDict
 
 from workbench import compilers
 from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig
+from workbench.core.documents import DocumentError
 from workbench.core.errors import StoreError, WorkbenchError
 from workbench.core.store import Store, read_seal, sound
+from workbench.core.typed_document import DocumentType, Sha256, extensible
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.model.shape_profile import Shape
 from workbench.plan import Plan, assemble
-from workbench.plan.validate import SchemaError, checker
+from workbench.plan.document import SecondsDocument
+from workbench.plan.record import RECORD, Record
 
-if TYPE_CHECKING:
-    from workbench.plan.record import Record
+
+@extensible
+class BuiltModel(TypedDict):
+    """The model that was built."""
+
+    name: str
+    sha256: Sha256
+    path: str
+
+
+@extensible
+class ImportedBuild(TypedDict):
+    """Where a build from an archive comes from."""
+
+    archive: str
+    key: str
+    """Its key in the archive."""
+    trust: bool
+    """Whether the user allowed to run it."""
+
+
+@extensible
+class BuildNote(TypedDict):
+    """What a build folder says about itself, ``build.json``."""
+
+    key: str
+    created: float
+    """Seconds since the epoch."""
+    config: dict[str, Any]
+    """`BuildConfig.to_dict`."""
+    model: BuiltModel
+    renamed: dict[str, str]
+    """Node names as the compiler got them, and the ids of those nodes."""
+    seconds: SecondsDocument
+    """`total` is always present."""
+    analysis: NotRequired[int | str]
+    """Version of the analysis that made the plan."""
+    original: NotRequired[str | None]
+    """Path of the model before it was cast."""
+    platform: NotRequired[str]
+    imported: NotRequired[ImportedBuild]
+
+
+def _with_total(note: BuildNote) -> None:
+    if "total" not in note["seconds"]:
+        raise ValueError("seconds has no total")
+
+
+NOTE = DocumentType(BuildNote, title="Build", schema="workbench.build/1", check=_with_total)
 
 
 def set_trust(folder: Path, store: Store) -> None:
     """Remember that an engine from an archive may be run."""
     note = note_in(folder)
-    if note.get("imported") is not None:
+    if "imported" in note:
         note["imported"]["trust"] = True
         store.replace_in_build(folder, {"build.json": encoded(json.dumps(note))})
 
 
-def note_in(folder: Path) -> dict[str, Any]:
-    """What a build folder says of itself."""
+def note_in(folder: Path) -> BuildNote:
+    """What a build folder says about itself.
+
+    Raises:
+        StoreError: it is absent or damaged.
+    """
     try:
         data = (folder / "build.json").read_bytes()
         if not sound(folder, "build.json", data):
-            raise SchemaError("it is not what was written")
-        note: dict[str, Any] = json.loads(data)
-        check_note(note, "build.json")
-        return note
+            raise DocumentError("its content was changed")
+        return NOTE.check(json.loads(data), "build.json")
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(folder, "build.json", error) from None
 
@@ -57,8 +111,8 @@ def plan_in(folder: Path) -> Plan:
     try:
         data = (folder / "plan.json").read_bytes()
         if not sound(folder, "plan.json", data):
-            raise SchemaError("it is not what was written")
-        # One with a seal was made here, or looked at when it came.
+            raise DocumentError("its content was changed")
+        # A plan with a seal was made here, or checked when it was imported.
         return Plan.from_dict(json.loads(data), check=read_seal(folder) is None)
     except FileNotFoundError:
         raise
@@ -68,7 +122,7 @@ def plan_in(folder: Path) -> Plan:
         raise damaged(folder, "plan.json", error) from None
 
 
-def record_in(folder: Path) -> dict[str, Any]:
+def record_in(folder: Path) -> Record:
     """The compiler's answer that a build folder holds.
 
     Raises:
@@ -78,10 +132,8 @@ def record_in(folder: Path) -> dict[str, Any]:
     try:
         data = (folder / "record.json").read_bytes()
         if not sound(folder, "record.json", data):
-            raise SchemaError("it is not what was written")
-        record: dict[str, Any] = json.loads(data)
-        check_record(record, "record.json")
-        return record
+            raise DocumentError("its content was changed")
+        return RECORD.check(json.loads(data), "record.json")
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -89,7 +141,7 @@ def record_in(folder: Path) -> dict[str, Any]:
 
 
 def assembled(
-    folder: Path, note: Mapping[str, Any], asked: Model | None = None, sha256: Callable[[Model], str] | None = None
+    folder: Path, note: BuildNote, asked: Model | None = None, sha256: Callable[[Model], str] | None = None
 ) -> Plan:
     """The plan of a build, made again from the record that the compiler left.
 
@@ -104,8 +156,8 @@ def assembled(
     """
     config = BuildConfig.from_dict(note["config"])
     model = Model(note["model"]["name"], Path(note["model"]["path"]))
-    if note.get("original"):
-        model = replace(model, original=asked or Model(model.name, Path(note["original"])))
+    if original := note.get("original"):
+        model = replace(model, original=asked or Model(model.name, Path(original)))
     elif asked is not None:
         model = replace(asked, name=model.name)
     now = sha256(model) if sha256 is not None else fingerprint(model.path, set(model.companions))
@@ -118,7 +170,8 @@ def assembled(
     except FileNotFoundError as error:
         raise damaged(folder, "record.json", error) from None
     return assemble(
-        model.graph.at(opt_shapes(config), opt_values(config)), cast("Record", record), model={k: note["model"][k] for k in ("name", "sha256")},
+        model.graph.at(opt_shapes(config), opt_values(config)), record,
+        model=(note["model"]["name"], note["model"]["sha256"]),
         config=note["config"], evidence=compilers.get(config.compiler, Builds).evidence, renamed=note["renamed"],
         provenance=model.provenance, vocabulary=compilers.vocabulary(config.compiler),
     )  # fmt: skip
@@ -147,120 +200,3 @@ def damaged(folder: Path, name: str, error: Exception) -> StoreError:
 def encoded(text: str) -> bytes:
     """`text` in UTF-8; names from a model may hold lone surrogates, which are kept."""
     return text.encode("utf-8", "surrogatepass")
-
-
-_TEXT_OR_NULL = {"type": ["string", "null"]}
-_WHOLE = {"type": "integer"}
-_WHOLES = {"type": "array", "items": _WHOLE}
-
-check_note = checker(
-    {
-        "type": "object",
-        "properties": {
-            "key": {"type": "string"},
-            "created": {"type": "number"},
-            "analysis": _WHOLE,
-            "config": {"type": "object"},
-            "model": {
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string"},
-                    "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
-                    "path": {"type": "string"},
-                },
-                "required": ["name", "sha256", "path"],
-            },
-            "original": _TEXT_OR_NULL,
-            "renamed": {"type": "object", "additionalProperties": {"type": "string"}},
-            "seconds": {"type": "object", "additionalProperties": {"type": "number"}, "required": ["total"]},
-            "platform": {"type": "string"},
-            "imported": {
-                "type": "object",
-                "properties": {"archive": {"type": "string"}, "key": {"type": "string"}, "trust": {"type": "boolean"}},
-                "required": ["archive", "key", "trust"],
-            },
-        },
-        "required": ["key", "created", "config", "model", "renamed", "seconds"],
-    }
-)
-"""Checks a ``build.json``."""
-
-_TENSOR_RECORDS = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string"},
-            "shape": _WHOLES,
-            "strides": {"anyOf": [_WHOLES, {"type": "null"}]},
-            "dtype": {"type": "string"},
-            "format": {"type": "string"},
-        },
-        "required": ["name"],
-    },
-}
-
-check_record = checker(
-    {
-        "type": "object",
-        "properties": {
-            "compiler": {
-                "type": "object",
-                "properties": {"name": {"type": "string"}, "version": {"type": "string"}, "target": {"type": "string"}},
-                "required": ["name", "version", "target"],
-            },
-            "seconds": {"type": "object", "additionalProperties": {"type": "number"}},
-            "layers": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "name": {"type": "string"},
-                        "type": {"type": "string"},
-                        "inputs": _TENSOR_RECORDS,
-                        "outputs": _TENSOR_RECORDS,
-                        "constants": _TENSOR_RECORDS,
-                        "tactic": {"type": "string"},
-                        "stream": _WHOLE,
-                        "event": {"type": ["integer", "null"]},
-                        "nodes": {"type": "array", "items": {"type": "string"}},
-                        "metadata": {"type": "string"},
-                        "evidence": {"type": "string"},
-                        "detailed": {"type": "boolean"},
-                        "kind": {"type": "string"},
-                        "title": {"type": "string"},
-                        "branch": {"type": "array", "items": {"type": "array"}},
-                        "repeated": {"type": "boolean"},
-                    },
-                    "required": ["name", "type"],
-                },
-            },
-            "io": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "name": {"type": "string"},
-                        "mode": {"type": "string"},
-                        "dtype": {"type": "string"},
-                        "shape": _WHOLES,
-                        "format": {"type": "string"},
-                        "location": {"type": "string"},
-                        "profiles": {
-                            "type": "array",
-                            "items": {"type": "object", "additionalProperties": _WHOLES},
-                        },
-                    },
-                    "required": ["name"],
-                },
-            },
-            "tensors": {"type": "object", "additionalProperties": {"type": "array"}},
-            "folded": {"type": "array", "items": {"type": "string"}},
-            "facts": {"type": "object"},
-            "warnings": {"type": "array", "items": {"type": "string"}},
-            "engine_bytes": {"type": "integer", "minimum": 0},
-        },
-        "required": ["compiler", "seconds", "layers", "io"],
-    }
-)
-"""Checks a ``record.json``: a compiler's `Record`."""

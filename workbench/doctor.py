@@ -80,12 +80,11 @@ def examine() -> dict[str, Any]:
         add(
             "GPU",
             "no",
-            "no NVIDIA driver answers: engines can be built and looked at here, not run or timed",
+            "no NVIDIA driver answers: engines for GPUs can be built and inspected here, but not run or timed",
         )
     for package, why, command in (
         ("torch", "models from PyTorch, source lines", "pip install 'trt-workbench[torch]'"),
         ("onnxscript", "models from PyTorch", "pip install 'trt-workbench[torch]'"),
-        ("onnxruntime", "checking results", "pip install onnxruntime"),
         ("jupyterlab", "notebooks", "pip install 'trt-workbench[lab]'"),
         ("ipywidgets", "panels", "pip install 'trt-workbench[lab]'"),
         ("netron", "the raw ONNX view", "pip install 'trt-workbench[lab]'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,15 +16,18 @@ from workbench.build_folder import assembled, damaged, note_in, opt_shapes, opt_
 from workbench.compilers.base import ListsTactics, Refits, Requirement, Runs, Tactic
 from workbench.compilers.compatibility import compatibility
 from workbench.compilers.config import BuildConfig
-from workbench.core.errors import ProfileError, StoreError, WorkbenchError
-from workbench.core.store import IMPORTED, read_seal, sound, written
+from workbench.core.documents import DocumentError
+from workbench.core.errors import StoreError, WorkbenchError
+from workbench.core.store import ENGINE_FILES, IMPORTED, read_seal, sound, written
+from workbench.measure.document import Profile, read_profile
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan import Plan
-from workbench.plan.validate import SchemaError
 
 if TYPE_CHECKING:
     from workbench.measure.running import Running
+    from workbench.plan.document import SecondsDocument
+    from workbench.plan.record import Record
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Engine:
     model: str
     config: BuildConfig
     created: float
-    seconds: Mapping[str, float]
+    seconds: SecondsDocument
     cached: bool = False
 
     @property
@@ -83,15 +87,23 @@ class Engine:
         return plan if plan.model["name"] == self.model else replace(plan, model={**plan.model, "name": self.model})
 
     @property
-    def profiles(self) -> list[dict[str, Any]]:
-        """What was measured of it (`workbench.measure.profile.profile`), oldest first."""
-        return [_profile_in(file) for file in sorted((self.folder / "profiles").glob("*.json"))]
+    def profiles(self) -> list[Profile]:
+        """What was measured of it, oldest first.
+
+        Raises:
+            ProfileError: a profile is damaged.
+        """
+        return [read_profile(file) for file in sorted((self.folder / "profiles").glob("*.json"))]
 
     @property
-    def profile(self) -> dict[str, Any] | None:
-        """The newest of `profiles`; None before anything was measured."""
+    def profile(self) -> Profile | None:
+        """The newest of `profiles`; None before anything was measured.
+
+        Raises:
+            ProfileError: it is damaged.
+        """
         files = sorted((self.folder / "profiles").glob("*.json"))
-        return _profile_in(files[-1]) if files else None
+        return read_profile(files[-1]) if files else None
 
     @property
     def measured(self) -> Plan:
@@ -103,14 +115,7 @@ class Engine:
         from workbench.measure.measured import apply
 
         profile = self.profile
-        if profile is None:
-            return self.plan
-        try:
-            return apply(self.plan, profile)
-        except (KeyError, TypeError) as error:
-            raise ProfileError(
-                f"The newest profile of {self.id} is not whole: {error}.", hint="Measure again."
-            ) from None
+        return self.plan if profile is None else apply(self.plan, profile)
 
     def compatibility(self) -> list[Requirement]:
         """Whether it can run on this machine: compiler, version, GPU, platform, each in words."""
@@ -135,8 +140,12 @@ class Engine:
             ModelError: its file is gone.
         """
         note = note_in(self.folder)
-        original = Model(self.model, Path(note["original"])) if note.get("original") else None
-        return Model(self.model, Path(note["model"]["path"]), original=original)
+        original = note.get("original")
+        return Model(
+            self.model,
+            Path(note["model"]["path"]),
+            original=Model(self.model, Path(original)) if original else None,
+        )
 
     def graph(self) -> Graph:
         """The graph at the shapes that the plan was made for.
@@ -156,8 +165,8 @@ class Engine:
         return self._text("build.log")
 
     @property
-    def record(self) -> dict[str, Any]:
-        """What the compiler answered, as `workbench.plan.record.Record`: the raw layers among it.
+    def record(self) -> Record:
+        """The compiler's answer, with the raw layers.
 
         Raises:
             StoreError: the engine's folder was removed.
@@ -196,8 +205,9 @@ class Engine:
                 bytes are not those that were sealed (``damaged``).
         """
         if self.trusted:
-            if not sound(self.folder, "engine"):
-                raise damaged(self.folder, "engine", SchemaError("its bytes are not those that were built"))
+            for name in ENGINE_FILES:
+                if (self.folder / name).is_file() and not sound(self.folder, name):
+                    raise damaged(self.folder, name, DocumentError("its bytes are not those that were built"))
             return
         raise StoreError(
             f"Engine {self.id} came in the archive {self.archive} and was not built here. A serialized engine is code, "
@@ -286,6 +296,8 @@ class Engine:
     def save(self, path: str | Path) -> Path:
         """Copy the serialized engine to `path`; what was there is replaced only by the whole file.
 
+        Weights that are in a file beside the engine are copied into the same folder, under the name that the engine gives.
+
         Raises:
             StoreError: the engine's folder was removed, it is damaged, or `path` can't be written.
         """
@@ -304,6 +316,12 @@ class Engine:
                 out.write(data)
             if known is not None and digest.hexdigest() not in [each for _, each in known]:
                 raise self._broken("its bytes are not those that were built")
+        for extra in ENGINE_FILES[1:]:
+            if (self.folder / extra).is_file():
+                if not sound(self.folder, extra):
+                    raise self._broken(f"the bytes of {extra} are not those that were built")
+                with written(Path(path).parent / extra) as draft:
+                    shutil.copyfile(self.folder / extra, draft)
         return Path(path)
 
     def _broken(self, why: str) -> StoreError:
@@ -319,20 +337,6 @@ class Engine:
             f"{self.bytes / 1e6:.1f} MB, built in {self.seconds['total']:.1f} s{', from the cache' if self.cached else ''}"
             f"{', from an archive' if self.key.startswith(IMPORTED) else ''}>"
         )
-
-
-def _profile_in(file: Path) -> dict[str, Any]:
-    from workbench.measure.measured import SCHEMA
-
-    try:
-        document = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ProfileError(
-            f"The profile {file.name} can't be read: {error}.", hint=f"Remove {file} and measure again."
-        ) from None
-    if not isinstance(document, dict) or document.get("schema", SCHEMA) != SCHEMA:
-        raise ProfileError(f"{file.name} is no {SCHEMA} document.", hint=f"Remove {file} and measure again.")
-    return document
 
 
 def load_engine(folder: Path, model: str | None = None, *, cached: bool = True) -> Engine:

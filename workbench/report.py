@@ -85,7 +85,7 @@ def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
         "figures": svg.charts(plan),
         "footer": [
             f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}."
-            + (f" Model SHA-256 {plan.model['sha256'][:16]}…." if plan.model.get("sha256") else ""),
+            + (f" Model SHA-256 {sha256[:16]}…." if (sha256 := plan.model["sha256"]) else ""),
             "Bytes and operations are computed from shapes and types; they are not measured.",
             *plan.problems,
             *[text for _, text in doubts(plan)],

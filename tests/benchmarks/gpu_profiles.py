@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from workbench import Session, __version__
 from workbench.analysis import roofline
-from workbench.hardware.devices import Device, device
+from workbench.hardware.devices import DeviceSpec, device
 from workbench.hardware.machine import machine
 
 CASES = (
@@ -44,7 +44,7 @@ def profiled(session: Session, model: str, precision: str, shapes: dict[str, str
     plan = engine.measured
     errors: list[dict[str, Any]] = []
     if found["ceilings"]:
-        reached = Device(**{k: v for k, v in found["ceilings"].items() if k != "size"})
+        reached = DeviceSpec(**{k: v for k, v in found["ceilings"].items() if k != "size"})
         errors.append(roofline.estimate_error(plan, reached))
     try:
         errors.append(roofline.estimate_error(plan, device(found["device"]["name"].replace("80GB HBM3", "SXM"))))

@@ -60,6 +60,7 @@ def put(folder: Path, name: str, data: bytes) -> Path:
 
 def shown(plan: Any) -> None:
     """What becomes of a plan: JSON, tables, words, charts."""
+    from workbench.analysis.times import explain
     from workbench.charts import plan as figures
     from workbench.compilers.tensorrt import trtexec
     from workbench.core.safe_text import csv_text, json_text
@@ -70,7 +71,7 @@ def shown(plan: Any) -> None:
         return  # what follows takes long
     again = Plan.from_dict(json.loads(json_text(document)))
     csv_text(again.to_frame())
-    trtexec.explain(again)
+    explain(again)
     trtexec.layers_document(again)
     figures.precisions(again)
     figures.memory(again)
@@ -191,7 +192,7 @@ def _layer_name(data: bytes, _folder: Path) -> Any:
 
 
 def logs() -> list[bytes]:
-    from tests.unit.test_tactics import MODERN, OLD
+    from tests.support.tactic_logs import MODERN, OLD
 
     return [MODERN.encode(), OLD.encode()]
 

@@ -31,7 +31,13 @@ def golden(group: str) -> dict[str, Any]:
 
 
 @needs_rtx
-@pytest.mark.parametrize("case", plans.cases(everything=False), ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=() if case.group == "samples" else pytest.mark.slow)
+        for case in plans.cases(everything=False)
+    ],
+)
 def test_a_plan_is_its_golden_one(golden_session: Any, case: Case) -> None:
     made, here = golden(case.group)["versions"], plans.versions()
     if made["tensorrt_rtx"] != here["tensorrt_rtx"]:

@@ -11,30 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.support.gpu import needs_gpu, target
 from workbench import BuildConfig, Session
 from workbench.core.errors import BuildError, ConfigError, WorkbenchError
 from workbench.core.jobs import Job
-from workbench.hardware.machine import gpus
 from workbench.measure.measured import apply
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not gpus(), reason="no NVIDIA GPU: nvidia-smi is absent or lists none"),
-]
+pytestmark = needs_gpu
 TASK = "workbench.compilers.tensorrt.profile:profile"
 MODELS = ("residual_block", "attention", "layernorm_mlp")
 REFERENCE = ("resnet50", "unet", "bert-base", "gpt2-small")
-
-
-def target(session: Session) -> dict[str, Any]:
-    """TensorRT for RTX 1.5 on an H100 runs engines for SM80; other GPUs are built for as they are."""
-    return {"target": "sm80"} if gpus()[0].sm == "sm90" and _rtx() else {"target": "current"}
-
-
-def _rtx() -> bool:
-    from workbench import compilers
-
-    return compilers.get("tensorrt").name == "tensorrt_rtx"
 
 
 def measured(made: Any, folder: Path, **options: Any) -> dict[str, Any]:

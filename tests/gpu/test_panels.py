@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.gpu.test_measure import pytestmark as gpu_marks
-from tests.gpu.test_measure import target
 from tests.support import wait_for
+from tests.support.gpu import needs_gpu, target
 from workbench import Session
 from workbench.analysis.times import measured_ceilings, roofline_points
 
 pytest.importorskip("anywidget", reason="the panels need anywidget: pip install 'trt-workbench[lab]'")
-pytestmark = gpu_marks
+pytestmark = needs_gpu
 
 
 def opened(panel: Any) -> list[str]:

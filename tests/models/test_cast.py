@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.support import SAMPLES, needs_rtx
-from tests.support.small_models import FLOAT, INT64, constant, mlp, model, node, save, value, weights
+from tests.support.small_models import FLOAT, INT64, constant, mlp, model, node, random_inputs, save, value, weights
 from workbench import Model, Session
 from workbench.core.errors import ModelError, WorkbenchError
 from workbench.precision import cast
@@ -27,22 +27,6 @@ def run(path: Path, **inputs: np.ndarray) -> list[np.ndarray]:
     options.log_severity_level = 4
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return session.run(None, inputs)
-
-
-def random_inputs(path: Path) -> dict[str, np.ndarray]:
-    proto = onnx.load(str(path), load_external_data=False)
-    rng = np.random.default_rng(0)
-    made = {}
-    for item in proto.graph.input:
-        kind = item.type.tensor_type
-        shape = [d.dim_value or 2 for d in kind.shape.dim]
-        if kind.elem_type == FLOAT:
-            made[item.name] = rng.standard_normal(shape).astype(np.float32)
-        elif kind.elem_type == TensorProto.BOOL:
-            made[item.name] = np.ones(shape, dtype=bool)
-        else:
-            made[item.name] = rng.integers(0, 4, shape)
-    return made
 
 
 def close(a: Path, b: Path, limit: float = 2e-2, **inputs: np.ndarray) -> None:

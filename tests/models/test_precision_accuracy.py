@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support import HAS_TORCH, SAMPLES, needs_rtx
-from tests.support.small_models import constant, mlp, model, node, save, value, weights
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import constant, mlp, model, net, node, save, value, weights
 from workbench import Model, Session
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.precision import cast, quantize

@@ -21,9 +21,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from tests.models.test_cast import random_inputs
 from tests.support import SAMPLES, needs_rtx
-from tests.support.small_models import INT64, constant, model, node, save, value, weights
+from tests.support.small_models import INT64, constant, model, node, random_inputs, save, value, weights
 from workbench import Session
 from workbench.core.worker import Reporter
 from workbench.passes.cast import cast_task

@@ -9,8 +9,7 @@ import onnx
 import pytest
 
 from tests.support import HAS_TORCH, SAMPLES, needs_rtx
-from tests.support.small_models import FLOAT, INT64, constant, mlp, model, node, save, value, weights
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import FLOAT, INT64, constant, mlp, model, net, node, save, value, weights
 from workbench import Model, Plan, Session
 from workbench.core.errors import CalibrationError, ModelError
 from workbench.precision import cast, quantize

@@ -12,8 +12,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from tests.support.small_models import constant, model, node, save, value, weights
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import constant, model, net, node, save, value, weights
 from workbench import Session
 from workbench.core.worker import Reporter
 from workbench.passes.ir import load_ir, save_ir

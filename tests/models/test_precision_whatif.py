@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import HAS_TORCH, needs_rtx
-from tests.support.small_models import save
-from tests.unit.test_precision_insert import net
+from tests.support import HAS_TORCH, needs_rtx, profiles
+from tests.support.small_models import net, save
 from workbench import Session
 from workbench.build import Build
 from workbench.core.errors import CancelledError
@@ -193,10 +192,8 @@ def test_a_profiled_engine_shows_its_measured_time(session: Session, tmp_path: P
         engine = found[name].engine
         assert engine is not None
         (engine.folder / "profiles").mkdir()
-        note = {
-            "latency": {"plain": {"median_ms": 9.0}, "graph": {"median_ms": plain}},
-            "device": {"name": "NVIDIA Test"},
-        }
+        slow, quick = (profiles.document(ms)["latency"]["plain"] for ms in (9.0, plain))
+        note = profiles.document(9.0, latency={"plain": slow, "graph": quick}, device={"name": "NVIDIA Test"})
         (engine.folder / "profiles/1.json").write_text(json.dumps(note))
     again = session.precision.what_if(exact, ["fp16", "int8"], data="random:8", errors=False)
     assert again["int8"].time == (3.0, "measured", "NVIDIA Test")

@@ -287,6 +287,7 @@ def test_cached_builds_need_no_worker(shared: Session) -> None:
     assert engine.seconds["total"] > 0
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("how", ["cancel", "kill"])
 def test_a_real_build_ended_in_the_middle(session: Session, how: str) -> None:
     build = session.engines.start(next(p for p in LIGHT if "densenet" in p.stem), **SM89)

@@ -40,3 +40,10 @@ def run_in_process(arguments: Sequence[str]) -> Ended:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return Ended(code if isinstance(code, int) else 0 if code is None else 1, out.getvalue(), err.getvalue())
+
+
+def unseen(text: str) -> bool:
+    return any(
+        ch != "\n" and ch != "\t" and (ord(ch) < 32 or 0x7F <= ord(ch) < 0xA0 or ch in "\u202e\u2066\u2069\u200b\ufeff\u2028" or 0xD800 <= ord(ch) < 0xE000 or ord(ch) == 0xE0041)
+        for ch in text
+    )  # fmt: skip

@@ -17,7 +17,7 @@ LAYERS = {"10": "trt10.json", "11": "trt11.json", "rtx": "rtx_1_7.json"}
 
 
 class Pretended:
-    """A GPU made of NumPy: pointers are keys, one step takes as long as it is told."""
+    """A GPU made of NumPy: pointers are keys, and each step takes `milliseconds`."""
 
     stream = 77
     clock = "pretended"
@@ -80,7 +80,7 @@ class Pretended:
 
 
 class Engine:
-    """What the pretended library does: y = x + 1, two to four layers."""
+    """What the fake library computes: y = x + 1, in two to four layers."""
 
     def __init__(self, version: str, device: Pretended) -> None:
         self.document = json.loads((SAMPLES / LAYERS[version]).read_text())

@@ -1,4 +1,4 @@
-"""A worker's task that serves a pretended engine on a pretended GPU: y = x + 1."""
+"""A worker task that serves a fake engine on a fake GPU: y = x + 1."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Silent:
 
 
 class State:
-    """What the pretended library does, and what was asked of it."""
+    """What the fake library does, and the calls that it received."""
 
     def __init__(self, listing: str) -> None:
         self.listing = listing

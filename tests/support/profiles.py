@@ -1,4 +1,4 @@
-"""A profile of an engine that can't be run here: the real `measure.run.profile` on a pretended GPU and runtime."""
+"""A profile of an engine that can't be run here: the real `compilers.tensorrt.profile` on a fake GPU and runtime."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,15 @@ class PretendedRunner:
 
     def facts(self) -> dict[str, Any]:
         layers = [
-            {"name": la.name, "type": la.type, "tactic": f"pretended tactic of {la.name}"} for la in self.plan.layers
+            {
+                "name": la.name,
+                "type": la.type,
+                "tactic": f"pretended tactic of {la.name}",
+                "inputs": [],
+                "outputs": [],
+                "nodes": [],
+            }
+            for la in self.plan.layers
         ]
         return {
             "compiler": {"name": "tensorrt_rtx", "version": "1.5.0.114", "validity": "VALID"},
@@ -168,6 +175,15 @@ def measure(
     return document
 
 
+def document(ms: float, **parts: Any) -> dict[str, Any]:
+    """The smallest profile: plain executions took `ms`; `parts` replace its fields."""
+    plain = {"mean_ms": ms, "median_ms": ms, "p90_ms": ms, "p99_ms": ms, "iterations": 1}
+    return {
+        "schema": "workbench.profile/1", "latency": {"plain": plain}, "layers": [], "layer_iterations": 0, "error": None,
+        "device": {"name": "a GPU"}, "machine": {}, "memory": {}, "notes": [], "shapes": {}, **parts,
+    }  # fmt: skip
+
+
 def tell(session: Session, engine: Engine) -> None:
     """What `session.measure.start_profile` says when a profile is there."""
     session.events.emit("profile-added", {"engine": engine.key, "model": engine.model})
@@ -180,8 +196,3 @@ def of_another_engine(engine: Engine) -> Path:
     place = engine.folder / "profiles" / f"{time.time_ns()}.json"
     place.write_text(json.dumps(document))
     return place
-
-
-def with_streams(plan: Plan) -> Plan:
-    """The plan with its layers on two streams in turn."""
-    return replace(plan, layers=tuple(replace(la, stream=i % 2) for i, la in enumerate(plan.layers)))

@@ -70,3 +70,33 @@ def chain(names: Sequence[str], ops: Sequence[str] = ("Relu", "Sigmoid", "Tanh",
     nodes = [node("MatMul", ["x", "w"], ["t0"], "mm")]
     nodes += [node(ops[i % len(ops)], [f"t{i}"], [f"t{i + 1}"], name) for i, name in enumerate(names)]
     return model(nodes, [value("x", [4, 8])], [value(f"t{len(names)}", [4, 8])], [weights("w", 8, 8)])
+
+
+def net(**convolution: object) -> onnx.ModelProto:
+    """Two convolutions with ReLU around a residual addition, and a classifier."""
+    return model(
+        [
+            node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1] * 4, **convolution), node("Relu", ["c1"], ["r1"], "relu1"),
+            node("Conv", ["r1", "w2", "b1"], ["c2"], "conv2", pads=[1] * 4), node("Add", ["c2", "r1"], ["s"], "add"),
+            node("Relu", ["s"], ["r2"], "relu2"), node("GlobalAveragePool", ["r2"], ["g"], "pool"),
+            node("Flatten", ["g"], ["f"], "flat"), node("Gemm", ["f", "w3"], ["y"], "fc", transB=1),
+        ],
+        [value("x", [1, 8, 8, 8])], [value("y", [1, 4])],
+        [weights("w1", 8, 8, 3, 3), weights("w2", 8, 8, 3, 3, seed=1), weights("b1", 8, seed=2), weights("w3", 4, 8, seed=3)],
+    )  # fmt: skip
+
+
+def random_inputs(path: Path) -> dict[str, np.ndarray]:
+    proto = onnx.load(str(path), load_external_data=False)
+    rng = np.random.default_rng(0)
+    made = {}
+    for item in proto.graph.input:
+        kind = item.type.tensor_type
+        shape = [d.dim_value or 2 for d in kind.shape.dim]
+        if kind.elem_type == FLOAT:
+            made[item.name] = rng.standard_normal(shape).astype(np.float32)
+        elif kind.elem_type == TensorProto.BOOL:
+            made[item.name] = np.ones(shape, dtype=bool)
+        else:
+            made[item.name] = rng.integers(0, 4, shape)
+    return made

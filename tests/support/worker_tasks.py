@@ -75,8 +75,17 @@ def measured(reporter: Any, *, folder: str, file: str, **arguments: Any) -> dict
     reporter.progress("Measuring latency (plain)", 1, 1)
     inputs = dict(np.load(arguments["inputs"])) if arguments.get("inputs") else {}
     strategy = arguments.get("specialization", "eager") if arguments.get("shapes") else None
-    way = {"median_ms": {None: 2.0, "eager": 3.0, "none": 4.5}[strategy]}
+    ms = {None: 2.0, "eager": 3.0, "none": 4.5}[strategy]
+    way = {"mean_ms": ms, "median_ms": ms, "p90_ms": ms, "p99_ms": ms, "iterations": 1}
     document = {
+        "schema": "workbench.profile/1",
+        "layers": [],
+        "layer_iterations": 0,
+        "device": {},
+        "machine": {},
+        "memory": {},
+        "notes": [],
+        "shapes": {},
         **arguments,
         "specialization": strategy,
         "sums": {n: float(v.sum()) if v.dtype.kind == "f" else None for n, v in inputs.items()},

@@ -20,7 +20,6 @@ from workbench import Session
 from workbench.core.errors import LimitError, StoreError, WorkbenchError
 from workbench.core.store import Store
 from workbench.model.trust import trusted
-from workbench.plan.validate import SchemaError, checker
 
 FAKE = {"compiler": "fake"}
 
@@ -529,54 +528,6 @@ def test_an_export_that_ends_early_leaves_the_file_that_was_there(
             mine.files.export(target)
     assert target.read_text() == "precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "out.zip", "victim"]
-
-
-# --- the checker of documents -------------------------------------------------------------------------
-
-
-def test_the_checker_knows_what_json_schema_says() -> None:
-    """Held against the real validator on documents that fit and that do not."""
-    jsonschema = pytest.importorskip("jsonschema")
-    schema = {
-        "type": "object",
-        "properties": {
-            "a": {"type": ["integer", "null"], "minimum": 0},
-            "b": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/t"}}, {"type": "null"}]},
-            "c": {"enum": ["x", 1]},
-            "d": {"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True, "minItems": 1},
-            "e": {"type": "object", "additionalProperties": {"type": "number"}},
-            "f": {"const": True},
-            "g": {"type": "string", "pattern": "^[0-9]$"},
-        },
-        "required": ["a"],
-        "additionalProperties": False,
-        "allOf": [{"if": {"properties": {"a": {"const": 1}}}, "then": {"required": ["c"]},
-                   "else": {"not": {"required": ["c"]}}}],
-        "$defs": {"t": {"type": "string"}},
-    }  # fmt: skip
-    ours, theirs = checker(schema), jsonschema.Draft202012Validator(schema)
-    values: list[Any] = [
-        None, 0, 1, -1, 1.5, True, "", "x", "5", [], [""], ["a"], ["a", "a"], [1], {}, {"k": 1}, {"k": "x"}, [None]
-    ]  # fmt: skip
-    seen = set()
-    for name in "abcdefgh":
-        for value in values:
-            for base in ({"a": 0}, {"a": 1, "c": "x"}, {"a": 1}, {}):
-                document = {**base, name: value}
-                try:
-                    ours(document, "it")
-                    fits = True
-                except SchemaError:
-                    fits = False
-                assert fits == theirs.is_valid(document), document
-                seen.add(fits)
-    assert seen == {True, False}
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, "\ud800", {"a": [float("nan")]}, {"\ud800": 1}])
-def test_numbers_and_texts_that_no_reader_can_use(value: object) -> None:
-    with pytest.raises(SchemaError):
-        checker({"type": "object"})({"x": value}, "it")
 
 
 def test_an_engine_that_is_listed_twice_is_refused(archive: Path, victim: Store, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from tests.conftest import ROOT, SAMPLES
+from tests.support import ROOT, SAMPLES
 from workbench import BuildConfig, Session, compilers
 from workbench.cli.build_flags import build_fields
 from workbench.compilers.options import Options, option_fields
@@ -31,6 +31,7 @@ class OtherOptions(Options):
     autotune: bool | None = Field(None, description="Try several kernels.")
     backend: Literal["plain", "vector"] = Field("plain", description="The code generator.")
     passes: tuple[str, ...] = Field((), description="Passes to run.")
+    l2_limit: Literal["small", "large"] | None = Field(None, description="Another option of the same name.")
     secret: str | None = Field(None, description="Not for forms.", json_schema_extra={"form": False})
 
 class Other(Fake):
@@ -107,12 +108,14 @@ def test_an_option_of_another_package_is_in_the_form(plugin: Path, session: Sess
     panel = session.panel("build")
     assert "other" in panel.compiler.options
     before = dict(panel._options)
+    panel._options["l2_limit"].value = "1000"  # TensorRT's own option of that name takes numbers
     panel.compiler.value = "other"
     assert [value for _, value in panel.targets.options] == ["cpu"]
     assert panel.targets.value == ("cpu",)
     assert set(panel._options) == {
-        "workspace", "optimization_level", "unrolling", "fast_math", "autotune", "backend", "passes",
+        "workspace", "optimization_level", "unrolling", "fast_math", "autotune", "backend", "passes", "l2_limit",
     }  # fmt: skip
+    assert panel._options["l2_limit"].options == ("default", "small", "large")
     assert panel._options["unrolling"].tooltip == "How far loops are unrolled."
     assert panel.config() == BuildConfig(compiler="other", targets="cpu")
     for name, value in {
@@ -153,13 +156,33 @@ def test_an_option_of_another_package_is_a_flag(plugin: Path, cli) -> None:
     assert "--fast-math / --no-fast-math" in shown
     assert "--backend <plain|vector>" in shown
     model = SAMPLES / "conv_bn_relu.onnx"
-    given = ("--compiler", "other", "--unrolling", "4", "--no-autotune", "--passes", "a", "--passes", "b")
+    assert "--l2-limit <str>" in shown  # two compilers take different values
+    given = (
+        "--compiler",
+        "other",
+        "--unrolling",
+        "4",
+        "--l2-limit",
+        "small",
+        "--no-autotune",
+        "--passes",
+        "a",
+        "--passes",
+        "b",
+    )
     done = cli("fusions", model, *given, "-f", "json", env=env)
     assert done.returncode == 0, done.stderr
     import json
 
     asked = json.loads(done.stdout)["config"]
-    assert asked == {"compiler": "other", "targets": ["cpu"], "unrolling": 4, "autotune": False, "passes": ["a", "b"]}
+    assert asked == {
+        "compiler": "other",
+        "targets": ["cpu"],
+        "unrolling": 4,
+        "autotune": False,
+        "passes": ["a", "b"],
+        "l2_limit": "small",
+    }
     wrong = cli("fusions", model, "--unrolling", "4", env=env)
     assert wrong.returncode == 1
     assert "unrolling is an option of other" in wrong.stderr

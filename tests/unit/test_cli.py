@@ -118,6 +118,7 @@ def test_wrong_shapes_targets_and_options(cli, dynamic: Path, arguments: list[st
     refused(cli("fusions", dynamic, "-f", "json", *arguments), *told)
 
 
+@pytest.mark.slow
 def test_bad_files(cli, tmp_path: Path) -> None:
     import onnx
 
@@ -145,6 +146,7 @@ def test_an_unsupported_operator_names_the_nodes_and_how_to_see_the_parts(cli) -
     assert "would still build" not in told
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_turing_refuses_fp32_products(cli) -> None:
     refused(cli("fusions", "attention", "-t", "sm75", "-f", "json"), "sm75", "FP32 GEMM", "node_MatMul", "fp16")

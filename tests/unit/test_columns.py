@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.plans import planned, raw
 from tests.support.small_models import mlp
-from tests.unit.test_plan import planned, raw
 from workbench.core.dtypes import DTYPES, label_of, name_of
 from workbench.model.graph import Graph
 from workbench.plan import Plan

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workbench import BuildConfig, ShapeProfile, ShapeRange, ValueRange
@@ -88,6 +88,7 @@ def test_options_are_read_as_attributes() -> None:
     fake = BuildConfig(compiler="fake")
     assert fake.options == FakeOptions()
     assert (fake.option("refit"), fake.option("refit", False)) == (None, False)
+    assert fake.option("model_dump") is None  # only options are read, not what else the object has
     with pytest.raises(AttributeError):
         _ = fake.options.refit
 
@@ -276,6 +277,7 @@ def test_values_are_part_of_a_config_and_absent_ones_are_not() -> None:
     assert "values" not in BuildConfig(profiles=ShapeProfile.parse(["x=1x3"])).to_dict()["profiles"][0]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         # On the command line, two equals signs mean values.

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from tests.support import ROOT, wait_for
+from tests.support.disks import fill, mounted
 from tests.support.small_models import mlp, save
-from tests.unit.test_store import fill, mounted
 from workbench import Session
 from workbench.core.errors import StoreError
 from workbench.core.store import Store, unwritable, whole, written
@@ -160,6 +160,7 @@ def frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield home
 
 
+@pytest.mark.slow
 def test_reading_commands_work_with_a_read_only_home(frozen: Path, cli: Callable[..., Any], tmp_path: Path) -> None:
     env = {"WORKBENCH_HOME": str(frozen)}
     layers = ROOT / "tests" / "data" / "layers"

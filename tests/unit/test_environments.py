@@ -37,6 +37,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--no-index", "--find-links", str(folder)]
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_used_and_mended(
     session: Session, wheels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_models_of_modelopt_are_kept_by_the_version_that_made_them(
             session.precision.quantize(model, "random:8", library="modelopt", rest="bf16")
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_told_with_the_command(
     session: Session, wheels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ def test_schemes_for_other_libraries() -> None:
         Scheme(library="keras")
 
 
+@pytest.mark.slow
 def test_the_commands(cli, home: Path) -> None:
     listed = cli("env", "list")
     assert "modelopt: absent (it was not made yet)" in listed.stdout

@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 import pytest
 
-from tests.support import SAMPLES, needs_rtx
+from tests.support import SAMPLES, needs_rtx, profiles
 from tests.support.refused_models import CASES, attention, nms
 from tests.support.small_models import FLOAT, INT64, constant, model, node, save, value, weights
 from workbench import Session
@@ -392,8 +392,8 @@ def test_dynamic_shapes_not_measured(pair: tuple[Any, Any]) -> None:
 def test_dynamic_shapes_measured(pair: tuple[Any, Any]) -> None:
     def measured(engine: Any, ms: float, shape: list[int]) -> None:
         (engine.folder / "profiles").mkdir(exist_ok=True)
-        document = {"shapes": {"x": shape}, "latency": {"plain": {"median_ms": ms}}, "device": {"name": "a GPU"}}
-        (engine.folder / "profiles" / "1.json").write_text(json.dumps(document))
+        text = json.dumps(profiles.document(ms, shapes={"x": shape}))
+        (engine.folder / "profiles" / "1.json").write_text(text)
 
     dynamic, fixed = pair
     measured(dynamic, 1.2, [8, 4])
@@ -446,6 +446,7 @@ def test_an_empty_session(session: Session) -> None:
 # --- with TensorRT -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_who_is_asked(session: Session, tmp_path: Path) -> None:
     found = session.add(save(nms(), tmp_path / "nms.onnx"))
@@ -490,6 +491,7 @@ def test_an_fp16_engine(shared: Session) -> None:
     assert not [f for f in fp32 if f.kind.startswith("precision")]
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
     told = cli("gotchas", "unsupported", "--format", "json")
@@ -505,6 +507,7 @@ def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
     assert "There is no model" in wrong.stderr
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_command_takes_shapes(cli: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
     file = save(

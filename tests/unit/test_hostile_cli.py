@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from tests.support import time_limit
-from tests.support.commands import Ended, run_in_process
+from tests.support.commands import Ended, run_in_process, unseen
 from tests.support.small_models import mlp, save
-from tests.unit.test_safe_text import unseen
 
 DATA = Path(__file__).parent.parent / "data"
 ESCAPE = "\x1b[31m\u202e"

@@ -96,6 +96,7 @@ def test_a_killed_worker_is_a_crash(how: signal.Signals) -> None:
         work.result(10)
 
 
+@pytest.mark.serial
 def test_cancel_ends_the_worker_and_its_children() -> None:
     calls: list[str] = []
     work = job("hang", arguments={"child": True})

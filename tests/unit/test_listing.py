@@ -298,6 +298,7 @@ def test_format_and_type_in_one_field(text: str, expected: tuple[str, str]) -> N
     assert split_format(text) == expected
 
 
+@pytest.mark.serial
 def test_reading_grows_linearly() -> None:
     lines = recorded("1.7.1.116", "attention").split("\n")
     layers = [text for text in lines if text.startswith("Name: ")]

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.small_models import save
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import net, save
 from workbench import Session
 from workbench.core.errors import CompilerUnavailableError
 from workbench.core.jobs import Job

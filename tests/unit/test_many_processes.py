@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
+from tests.support.slow_compiler import BUILD, SLOW
 from tests.support.small_models import mlp, save
-from tests.unit.test_store import BUILD, SLOW
 from workbench import Session
 from workbench.core.store import Store, read_seal, sound
 
@@ -72,6 +72,8 @@ session.close()
 """
 
 
+@pytest.mark.serial
+@pytest.mark.slow
 def test_a_crowd_on_one_session_loses_nothing(home: Path, small: Path) -> None:
     crowd = [
         subprocess.Popen(
@@ -170,6 +172,8 @@ def run_victim(home: Path, small: Path, out: Path, point: int) -> subprocess.Com
     )  # fmt: skip
 
 
+@pytest.mark.serial
+@pytest.mark.slow
 def test_killed_at_any_point_nothing_is_corrupt(home: Path, small: Path, tmp_path: Path) -> None:
     place = tmp_path / "archives"
     place.mkdir()

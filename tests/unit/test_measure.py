@@ -22,7 +22,7 @@ from workbench.compilers.tensorrt.words import kind_of
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, ProfileError
 from workbench.core.jobs import Job
 from workbench.hardware.cuda import TorchDevice, need_gpu
-from workbench.hardware.devices import Device
+from workbench.hardware.devices import DeviceSpec
 from workbench.hardware.machine import gpus
 from workbench.hardware.nvml import Gauge
 from workbench.measure import compare, steady
@@ -360,7 +360,7 @@ def test_batches_of_a_dynamic_engine(made: Any, tmp_path: Path) -> None:
     assert four["throughput"] == 2000.0
     assert "has shape [9, 3, 8, 8]" in nine["missing"]
     assert "median_ms" not in nine
-    on = Device(**{k: v for k, v in document["ceilings"].items() if k != "size"})
+    on = DeviceSpec(**{k: v for k, v in document["ceilings"].items() if k != "size"})
     assert on.measured
     assert on.peak("float16") == 5e14
 

@@ -99,6 +99,7 @@ def test_segments_of_an_onnx_model(tmp_path: Path) -> None:
     assert got.planned
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_parser_itself(session: Session, cli: Callable[..., CompletedProcess[str]]) -> None:
     found = session.torch.partition("unsupported", method="parser")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
+from tests.support.plans import planned, raw
 from tests.support.small_models import constant, mlp, model, node, value, weights
 from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 from workbench.compilers.tensorrt.words import words_of
 from workbench.core.errors import StoreError
 from workbench.model.graph import Graph
 from workbench.model.provenance import Source
-from workbench.plan import Layer, Plan, PlanTensor, assemble, liveness
+from workbench.plan import Layer, Plan, PlanTensor, liveness
 from workbench.plan.kinds import KINDS, kind_of_ops
 from workbench.plan.reasons import REASONS
 from workbench.plan.vocabulary import NEUTRAL, Vocabulary, layer_kind, layer_title
@@ -61,29 +63,6 @@ def test_unknown_sizes_are_told_and_no_layers_are_no_error() -> None:
     assert (found.unknown, found.peak) == (("a",), 0)
     empty = liveness([], [])
     assert (empty.peak, empty.peak_layer, empty.live) == (0, -1, ())
-
-
-def raw(
-    name: str, kind: str, nodes: list[str], reads: list[tuple], writes: list[tuple], constants: list[tuple] = ()
-) -> dict:
-    def tensors(parts: list[tuple]) -> list[dict]:
-        return [{"name": n, "shape": list(s), "strides": None, "dtype": d, "format": f} for n, s, d, f in
-                (p if len(p) == 4 else (*p, "float32", "Linear") for p in parts)]  # fmt: skip
-
-    return {"name": name, "type": kind, "nodes": nodes, "inputs": tensors(reads), "outputs": tensors(writes),
-            "constants": tensors(list(constants)), "tactic": "", "stream": 0, "event": None, "metadata": ""}  # fmt: skip
-
-
-def planned(
-    graph: Graph, layers: list[dict], io: list[str], profiles: dict | None = None, facts: dict | None = None, **more
-) -> Plan:
-    record = {"compiler": {"name": "hand", "version": "1", "target": "sm89"}, "layers": layers,
-              "seconds": {"load": 0.0, "parse": 0.0, "build": 0.0, "total": 0.0},
-              "io": [{"name": n, "mode": "input" if n in graph.inputs else "output", "dtype": "float32",
-                      "shape": [d if isinstance(d, int) else -1 for d in graph.tensor(n).shape or ()],
-                      "profiles": (profiles or {}).get(n, [])} for n in io], "facts": facts or {}}  # fmt: skip
-    more = {"vocabulary": TensorRTVocabulary(), **more}
-    return assemble(graph, record, model={"name": "m", "sha256": "0" * 64}, config={}, evidence="reported", **more)
 
 
 @pytest.mark.parametrize(
@@ -287,9 +266,9 @@ def test_a_body_that_the_compiler_reports_as_a_whole() -> None:
 
 
 def test_every_reason_has_words_and_is_in_the_schema() -> None:
-    from workbench.plan import schema
+    from workbench.plan.document import Reason
 
-    assert set(schema()["$defs"]["unclaimed"]["properties"]["reason"]["enum"]) == set(REASONS)
+    assert set(get_args(Reason)) == set(REASONS)
     assert set(UNCLAIMED) | {"body", "unrolled", "scale"} == set(REASONS)
 
 

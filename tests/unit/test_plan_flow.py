@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from onnx import ModelProto, helper
 
+from tests.support.plans import planned, raw
 from tests.support.small_models import constant, model, node, value, weights
-from tests.unit.test_plan import planned, raw
 from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 from workbench.compilers.tensorrt.words import is_control
 from workbench.model.graph import Graph

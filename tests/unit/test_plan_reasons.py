@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from onnx import ModelProto
 
+from tests.support.plans import planned, raw
 from tests.support.small_models import constant, model, node, value, weights
-from tests.unit.test_plan import planned, raw
 from workbench.model.graph import Graph
 from workbench.plan import Plan
 from workbench.plan.memory import FACTOR, disagreement

@@ -21,7 +21,7 @@ def plan(graph: Graph, layers: list[dict[str, object]], **more: object):
         "compiler": {"name": "other", "version": "1", "target": "cpu"}, "seconds": {"total": 1.0},
         "layers": layers, "io": [], **more,
     }  # fmt: skip
-    return assemble(graph, record, model={"name": "m", "sha256": "0" * 64}, config={}, evidence="tensor-region")
+    return assemble(graph, record, model=("m", "0" * 64), config={}, evidence="tensor-region")
 
 
 def small() -> Graph:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from onnx import ModelProto
 
+from tests.support.plans import planned, raw
 from tests.support.small_models import constant, model, node, value, weights
-from tests.unit.test_plan import planned, raw
 from workbench.model.graph import Graph
 from workbench.plan import Plan, PlanTensor
 from workbench.plan.traffic import gathered, read

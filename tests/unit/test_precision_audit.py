@@ -7,35 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.compilers.tensorrt.words import kind_of
+from tests.support.plans import layer, plan
 from workbench.core.errors import ConfigError
 from workbench.core.units import bytes_text
-from workbench.plan import Layer, Plan, PlanTensor
+from workbench.plan import Layer, Plan
 from workbench.precision.audit import KINDS, audit
 from workbench.precision.audit_changes import compare, losses, verdict
 
 pytestmark = pytest.mark.tiny
-SIZE = {"float32": 4, "float16": 2, "int8": 1, "float8e4m3fn": 1}
-
-
-def tensor(name: str, dtype: str, n: int = 1000) -> PlanTensor:
-    return PlanTensor(name, (n,), dtype, bytes=n * SIZE[dtype])
-
-
-def layer(name: str, type_: str, reads: str, stores: str, constants: str = "", flops: int = 10) -> Layer:
-    inputs = tuple(tensor(f"{name}.in{i}", d) for i, d in enumerate(reads.split()))
-    outputs = tuple(tensor(f"{name}.out{i}", d) for i, d in enumerate(stores.split()))
-    held = tuple(tensor(f"{name}.w", d) for d in constants.split())
-    return Layer(
-        id=name, name=name, title=name, type=type_, kind=kind_of(type_, name, []) or "other", nodes=(f"node_{name}",), evidence="reported",
-        inputs=inputs, outputs=outputs, constants=held, flops=flops,
-        bytes_read=sum(t.bytes or 0 for t in (*inputs, *held)), bytes_written=sum(t.bytes or 0 for t in outputs),
-    )  # fmt: skip
-
-
-def plan(*layers: Layer, precision: str = "fp32") -> Plan:
-    return Plan(model={"name": "m"}, compiler={"name": "tensorrt_rtx", "version": "1", "target": "sm89"}, config={"precision": precision},
-                seconds={}, layers=layers, unclaimed=(), io=())  # fmt: skip
 
 
 OURS = plan(

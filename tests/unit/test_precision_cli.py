@@ -10,8 +10,7 @@ import onnx
 import pytest
 
 from tests.support import SAMPLES, needs_rtx
-from tests.support.small_models import mlp, save
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import mlp, net, save
 from workbench import Session
 
 
@@ -22,6 +21,7 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_quantize_calibration_and_what_is_said(cli, tmp_path: Path, data: Path) -> None:
     model = save(net(), tmp_path / "net.onnx")
     out, cache = tmp_path / "low.onnx", tmp_path / "c.json"
@@ -60,6 +60,7 @@ def test_cast_with_lists(cli, tmp_path: Path) -> None:
     assert "no operation 'Softmax'" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_refusals_are_one_line_and_a_way_out(cli, tmp_path: Path, data: Path) -> None:
     model = save(net(), tmp_path / "net.onnx")
     out = tmp_path / "o.onnx"
@@ -119,6 +120,7 @@ def test_migrate(cli) -> None:
     assert "calibrate again" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> None:
     from tests.support.small_models import constant, model, node, value
     from workbench import Model
@@ -147,6 +149,7 @@ def test_a_cast_is_checked_on_data(cli, tmp_path: Path, session: Session) -> Non
     assert "Mul" not in brain.stderr  # BF16 has the range of FP32
 
 
+@pytest.mark.slow
 def test_a_check_of_a_model_with_an_open_shape(cli, tmp_path: Path, session: Session) -> None:
     path = save(mlp(batch="n"), tmp_path / "open.onnx")
     done = cli("cast", path, "--to", "fp16", "--check", "random:4", "--shape", "x=2x8", "-o", tmp_path / "o.onnx")
@@ -239,6 +242,7 @@ def test_placement(cli, tmp_path: Path) -> None:
     assert "holds no Q/DQ pairs" in none.stderr
 
 
+@pytest.mark.slow
 def test_caches_of_tensorrt_are_shown_compared_and_written(cli, tmp_path: Path, data: Path) -> None:
     model = save(net(), tmp_path / "net.onnx")
     ours, theirs = tmp_path / "c.json", tmp_path / "c.cache"
@@ -261,6 +265,7 @@ def test_compared_counts_are_whole_numbers(cli, tmp_path: Path) -> None:
     assert all(cell.replace(",", "").isdigit() for name in ("kernels", "products", "bytes") for cell in rows[name][-2:])
 
 
+@pytest.mark.slow
 def test_what_is_read_is_not_overwritten(cli, tmp_path: Path, data: Path) -> None:
     model, cache = save(net(), tmp_path / "net.onnx"), tmp_path / "c.json"
     before, samples = model.read_bytes(), data.read_bytes()
@@ -309,6 +314,7 @@ def test_migrate_keeps_a_path_with_spaces_whole(cli) -> None:
         assert "workbench audit 'my model.onnx'" in told.stdout
 
 
+@pytest.mark.slow
 def test_a_cast_that_casts_nothing_warns(cli, tmp_path: Path) -> None:
     model, out = save(net(), tmp_path / "net.onnx"), tmp_path / "half.onnx"
     told = cli("cast", model, "--to", "fp16", "--keep", "*", "-o", out)
@@ -328,6 +334,7 @@ def test_what_only_one_cache_has_is_a_dash(cli, tmp_path: Path) -> None:
     assert "–" in told
 
 
+@pytest.mark.slow
 def test_a_range_check_on_random_numbers_says_so(cli, tmp_path: Path, data: Path) -> None:
     model, out = save(net(), tmp_path / "net.onnx"), tmp_path / "half.onnx"
     assert "random numbers" in cli("cast", model, "--to", "fp16", "--check", "random:4", "-o", out).stderr

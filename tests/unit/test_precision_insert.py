@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from tests.support.small_models import INT64, constant, mlp, model, node, save, value, weights
+from tests.support.small_models import INT64, constant, mlp, model, net, node, save, value, weights
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.passes.fold import folded
 from workbench.passes.insert_qdq import Insertion
@@ -28,20 +28,6 @@ KIND = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16, "fp32": np.float32}
 
 def read(proto: onnx.ModelProto) -> ir.Model:
     return ir.serde.deserialize_model(proto)
-
-
-def net(**convolution: object) -> onnx.ModelProto:
-    """Two convolutions with ReLU around a residual addition, and a classifier."""
-    return model(
-        [
-            node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", pads=[1] * 4, **convolution), node("Relu", ["c1"], ["r1"], "relu1"),
-            node("Conv", ["r1", "w2", "b1"], ["c2"], "conv2", pads=[1] * 4), node("Add", ["c2", "r1"], ["s"], "add"),
-            node("Relu", ["s"], ["r2"], "relu2"), node("GlobalAveragePool", ["r2"], ["g"], "pool"),
-            node("Flatten", ["g"], ["f"], "flat"), node("Gemm", ["f", "w3"], ["y"], "fc", transB=1),
-        ],
-        [value("x", [1, 8, 8, 8])], [value("y", [1, 4])],
-        [weights("w1", 8, 8, 3, 3), weights("w2", 8, 8, 3, 3, seed=1), weights("b1", 8, seed=2), weights("w3", 4, 8, seed=3)],
-    )  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from tests.support.small_models import save
-from tests.unit.test_precision_audit import layer, plan
-from tests.unit.test_precision_insert import net
+from tests.support.plans import layer, plan
+from tests.support.small_models import net, save
 from workbench import Session
 from workbench.core.errors import CalibrationError, ConfigError, ModelError
 from workbench.experiments.whatif import Cast, Variant, WhatIf, _slug, parse, title
@@ -212,6 +211,7 @@ def test_a_calibration_by_itself_is_that_of_quantize(session: Session, tmp_path:
         session.models.original("net-int8")
 
 
+@pytest.mark.slow
 def test_requantize_needs_no_calibration_that_is_gone(session: Session, tmp_path: Path) -> None:
     exact = session.add(save(net(), tmp_path / "net.onnx"))
     low = session.precision.quantize(exact, DATA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support import ROOT, SAMPLES
+from tests.support import ROOT, SAMPLES, profiles
 from tests.support.small_models import mlp, save
 from workbench import Session
 from workbench.compilers import compatibility, require
@@ -94,10 +95,8 @@ def test_a_profile_of_another_engine_is_refused(session: Session, pretended: Non
     engine = session.build(BLOCK, compiler="fake")
     session.measure.profile(engine)
     (file,) = (engine.folder / "profiles").glob("*.json")
-    file.write_text(
-        '{"layer_iterations": 1, "layers": [{"name": "x", "mean_ms": 1, "median_ms": 1}], "latency": {"plain": {"mean_ms": 1}},'
-        ' "error": null, "device": {}, "machine": {}, "memory": {}, "notes": []}'
-    )
+    layers = [{"name": "x", "mean_ms": 1, "median_ms": 1}]
+    file.write_text(json.dumps(profiles.document(1.0, layers=layers, layer_iterations=1)))
     with pytest.raises(ProfileError):
         _ = engine.measured
 

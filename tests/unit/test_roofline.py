@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.plans import CARD
 from workbench.analysis.roofline import (
     ERROR,
     QUANTIZED,
@@ -18,11 +19,9 @@ from workbench.analysis.roofline import (
     notes,
     total_ms,
 )
-from workbench.hardware.devices import Device
 from workbench.plan import Layer, Plan, PlanTensor
 
 pytestmark = pytest.mark.tiny
-CARD = Device("card", "sm80", 1e12, {"fp32": 1e12, "tf32": 8e12, "fp16": 16e12, "int8": 32e12}, "made up")
 
 
 def layer(kind: str = "gemm", dtype: str = "float16", **values: object) -> Layer:

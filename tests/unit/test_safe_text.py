@@ -9,6 +9,7 @@ import json
 import pandas as pd
 import pytest
 
+from tests.support.commands import unseen
 from workbench.cli.options import console, warn, write, write_csv, write_json
 from workbench.core.safe_text import cell, csv_text, json_text, visible, whole
 
@@ -17,13 +18,6 @@ HOSTILE = [
     "\x1b[31mred", "\x1b]8;;https://elsewhere.example\x07link\x1b]8;;\x07", "\x9b2J", "back\b\b\b", "\rover", "\u202ereversed", "\u2066isolated\u2069",
     "zero\u200bwidth", "\ufefforder", "tag\U000e0041", "half\udcff", "half\ud800", "\x7f", "\x00", "line\u2028separator",
 ]  # fmt: skip
-
-
-def unseen(text: str) -> bool:
-    return any(
-        ch != "\n" and ch != "\t" and (ord(ch) < 32 or 0x7F <= ord(ch) < 0xA0 or ch in "\u202e\u2066\u2069\u200b\ufeff\u2028" or 0xD800 <= ord(ch) < 0xE000 or ord(ch) == 0xE0041)
-        for ch in text
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -227,6 +227,7 @@ def test_an_empty_cache_is_built(session: Session, tmp_path: Path) -> None:
     assert session.build(file, target="sm89", shapes={"past": "1x2x0x8"}).bytes
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_commands_take_values(cli: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
     file = save(DIRECT["SliceEnds"], tmp_path / "m.onnx")

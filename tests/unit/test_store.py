@@ -14,12 +14,13 @@ import threading
 import time
 import weakref
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT, SAMPLES, wait_for
+from tests.support.disks import fill, mounted
+from tests.support.slow_compiler import BUILD, SLOW
 from tests.support.small_models import chain, mlp, save
 from workbench import Selection, Session
 from workbench.core.errors import BuildError, CancelledError, ModelError, StoreError, WorkbenchError, WorkerCrashedError
@@ -250,6 +251,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.serial
 def test_the_same_name_in_two_processes_is_live(home: Path, small: Path) -> None:
     other = subprocess.Popen(
         [sys.executable, "-c", LISTEN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -282,6 +284,8 @@ session.close()
 """
 
 
+@pytest.mark.serial
+@pytest.mark.slow
 def test_twenty_processes_write_to_one_session(home: Path, small: Path) -> None:
     # None of them finds a home: that they all create it at once is part of the test.
     crowd = [in_process(WRITE, number, small) for number in range(20)]
@@ -296,39 +300,6 @@ def test_twenty_processes_write_to_one_session(home: Path, small: Path) -> None:
     assert sum(e.kind == "selection" for e in events) >= 20
     assert session.selection.ids == tuple([e for e in events if e.kind == "selection"][-1].data["ids"])
     session.close()
-
-
-BUILD = """
-import sys
-from pathlib import Path
-from workbench import Session
-session = Session(sys.argv[2])
-print("ready", flush=True)
-sys.stdin.readline()
-engine = session.build(sys.argv[1], compiler="tests_slow")
-print(engine.cached, engine.key, flush=True)
-session.close()
-"""
-
-# A compiler that says how often it really worked, and gives the others time to come.
-SLOW = """
-import os, sys, time
-from pathlib import Path
-from workbench.compilers import registry, fake
-class Slow(fake.Fake):
-    name = "tests_slow"
-    build_task = "slow_compiler:build"
-    preload = ()
-    def complete(self, config):
-        return config.replace(compiler="tests_slow", targets=("sm89",))
-def make(): return Slow()
-registry._OWN["tests_slow"] = "slow_compiler:make"
-def build(reporter, **arguments):
-    with open(os.environ["COUNT_FILE"], "a") as file:
-        file.write("built\\n")
-    time.sleep(1.0)
-    return fake.build(reporter, **arguments)
-"""
 
 
 def test_processes_that_want_the_same_engine_share_one_build(tmp_path: Path, small: Path, monkeypatch) -> None:
@@ -435,22 +406,6 @@ def test_a_home_that_can_not_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "WORKBENCH_HOME" in str(info.value.hint)
 
 
-@contextlib.contextmanager
-def mounted(place: Path, options: str) -> Iterator[Path]:
-    """A tiny file system of its own."""
-    place.mkdir(parents=True, exist_ok=True)
-    tool = shutil.which("mount")
-    if os.geteuid() != 0 or tool is None:
-        pytest.skip("only root may mount a file system to fill")
-    done = subprocess.run([tool, "-t", "tmpfs", "-o", options, "none", str(place)], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip(f"this machine mounts no tmpfs: {done.stderr.decode()[:100]}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 def test_a_read_only_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with mounted(tmp_path / "disk", "size=1m") as disk:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -469,12 +424,6 @@ def test_a_home_that_became_read_only(tmp_path: Path, monkeypatch: pytest.Monkey
             Session("test").add(small)
         assert info.value.code == "read-only"
         assert "damaged" not in str(info.value)
-
-
-def fill(disk: Path) -> None:
-    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Path) -> None:

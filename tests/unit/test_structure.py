@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -21,9 +22,6 @@ FILES = {
 }
 LONGEST = 500
 LONG = "Long because"
-
-CIRCLES: set[tuple[str, str]] = set()
-"""Imports that close a circle: (importer, imported)."""
 
 PRIVATE: set[tuple[str, str]] = {
     ("workbench.charts.time", "workbench.charts.plan._ACCENT"),
@@ -107,26 +105,9 @@ def imports(name: str) -> Iterator[tuple[str, str | None]]:
 EDGES = {name: sorted(imports(name), key=str) for name in FILES}
 
 
-def circle(left_out: set[tuple[str, str]]) -> list[str]:
-    """A circle of imports, or nothing."""
-    graph = {
-        name: {module for module, _ in edges if module != name and (name, module) not in left_out}
-        for name, edges in EDGES.items()
-    }
-    try:
-        graphlib.TopologicalSorter(graph).prepare()
-    except graphlib.CycleError as error:
-        return list(error.args[1])
-    return []
-
-
 def test_there_is_no_circle() -> None:
-    assert circle(CIRCLES) == []
-
-
-@pytest.mark.parametrize("edge", sorted(CIRCLES))
-def test_each_exception_closes_a_circle(edge: tuple[str, str]) -> None:
-    assert circle(CIRCLES - {edge}) != [], f"{edge} closes no circle any more: remove it from CIRCLES"
+    graph = {name: {module for module, _ in edges if module != name} for name, edges in EDGES.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # a CycleError shows the circle
 
 
 def test_no_private_name_crosses_modules() -> None:
@@ -148,3 +129,18 @@ def test_a_long_module_says_why() -> None:
         if text.count("\n") > LONGEST and LONG not in (ast.get_docstring(ast.parse(text)) or ""):
             found.add(name)
     assert found == TOO_LONG
+
+
+SHARED_BY_TESTS: set[tuple[str, str]] = {("tests/models/test_real_builds.py", "tests.contract.test_compilers")}
+"""Test modules that another test module imports: what they share belongs in tests/support."""
+
+
+def test_tests_share_through_support_only() -> None:
+    found = set()
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and re.search(
+                r"^tests\.(.*\.)?(test_\w+|conftest)$", node.module or ""
+            ):
+                found.add((path.relative_to(ROOT).as_posix(), str(node.module)))
+    assert found == SHARED_BY_TESTS

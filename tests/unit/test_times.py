@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_roofline import CARD
+from tests.support.plans import CARD
 from workbench.analysis.difference import difference
 from workbench.analysis.times import (
     LayerTimes,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import SAMPLES, wait_for
 from tests.support.small_models import INT64, chain, constant, mlp, model, node, save, value
-from tests.widgets.test_views import ask
+from tests.support.wire_format import ask
 from workbench import Session
 from workbench.core.errors import WorkbenchError
 from workbench.core.units import bytes_text

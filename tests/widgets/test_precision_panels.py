@@ -12,8 +12,7 @@ import onnx
 import pytest
 
 from tests.support import needs_rtx, wait_for
-from tests.support.small_models import model, node, save, value, weights
-from tests.unit.test_precision_insert import net
+from tests.support.small_models import model, net, node, save, value, weights
 from workbench import Session
 from workbench.core.errors import CancelledError, WorkbenchError
 from workbench.core.events import Selection
@@ -61,6 +60,7 @@ def press(panel: Any, name: str) -> None:
 # --- precision ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_compare_shows_every_precision_and_links_rows_to_the_session(small: Session, data: Path) -> None:
     panel = small.panel("precision")
@@ -125,6 +125,7 @@ def test_the_code_of_a_comparison_repeats_it(small: Session, data: Path) -> None
     assert place["found"].to_frame().equals(panel._found.to_frame())
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_placements_side_by_side_and_what_eats_the_gain(small: Session, data: Path) -> None:
     panel = small.panel("precision")
@@ -369,6 +370,7 @@ def test_a_cache_of_another_model_is_refused(small: Session, tmp_path: Path) -> 
     assert panel.calibration is None
 
 
+@pytest.mark.slow
 def test_thousands_of_tensors(small: Session) -> None:
     from workbench.panels.calibration import tensor_rows
     from workbench.precision.histogram import Histogram

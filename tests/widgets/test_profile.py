@@ -13,7 +13,7 @@ import ipywidgets
 import pytest
 
 from tests.support import ROOT, SAMPLES, profiles, wait_for
-from tests.widgets.test_report import part
+from tests.support.wire_format import part
 from workbench import Session
 from workbench.analysis.difference import difference
 from workbench.analysis.roofline import estimates

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import re
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import needs_rtx, needs_torch
-from tests.widgets.test_wire import check_graph, check_record, check_table, conforms
+from tests.support.wire_format import check_graph, check_record, check_table, conforms, part
 from workbench import Session
 from workbench.core.errors import StoreError
 from workbench.present.lens import Lens
@@ -19,12 +17,6 @@ from workbench.report import report
 from workbench.widgets.bundle import bundle
 
 ADDRESS = re.compile(r"https?://(?!www\.w3\.org/)[\w.-]+")
-
-
-def part(page: str, name: str) -> bytes:
-    found = re.search(rf'<script id="{name}" type="text/plain">([^<]*)</script>', page)
-    assert found
-    return gzip.decompress(base64.b64decode(found[1]))
 
 
 def check(page: str) -> dict:

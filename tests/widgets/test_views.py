@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support import SAMPLES
+from tests.support.wire_format import ask
 from workbench import Session
 from workbench.charts.svg import ROWS
 from workbench.core.events import PROCESS
@@ -42,15 +43,6 @@ def children() -> set[int]:
 def from_browser(view: Any, ids: list[str], kind: str = "layer") -> None:
     """What the synced trait does when a reader clicks."""
     view.selection = {"ids": ids, "origin": "graph-layer-1", "kind": kind}
-
-
-def ask(view: Any, message: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-    """Send a message as the browser does; give the answer and its buffers."""
-    answers: list[tuple[dict[str, Any], list[bytes]]] = []
-    view.send = lambda content, buffers=None: answers.append((content, buffers or []))
-    view._receive(view, message, [])
-    assert len(answers) == 1
-    return answers[0]
 
 
 # --- views ---------------------------------------------------------------------------------------------

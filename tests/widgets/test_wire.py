@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.small_models import mlp, model, node, save, value, weights
+from tests.support.wire_format import JS, TYPES, check_graph, check_record, check_table, conforms, size_of
 from workbench import Session
 from workbench.charts import palette
 from workbench.core.errors import StoreError
@@ -22,83 +23,7 @@ from workbench.plan.kinds import KINDS
 from workbench.present import wire
 from workbench.present.lens import Lens
 
-JS = Path(__file__).parents[2] / "js/src"
-TYPES = (JS / "types.ts").read_text()
 HOSTILE = "<script>alert(1)</script>"
-
-
-def size_of(column: Any) -> int:
-    """Rows of a text column, plain or dictionary coded."""
-    if isinstance(column, dict):
-        assert set(column) == {"dict", "code"}
-        assert all(0 <= c < len(column["dict"]) for c in column["code"])
-        return len(column["code"])
-    return len(column)
-
-
-def fields(interface: str) -> dict[str, bool]:
-    """Names of an interface's fields, and whether each may be left out."""
-    body = re.search(rf"export interface {interface} \{{(.*?)\n\}}", TYPES, re.DOTALL)
-    assert body, interface
-    return {m[1]: bool(m[2]) for m in re.finditer(r"^  (\w+)(\?)?:", body[1], re.MULTILINE)}
-
-
-def conforms(interface: str, data: dict[str, Any]) -> None:
-    known = fields(interface)
-    assert set(data) <= set(known), f"{interface} has no {set(data) - set(known)}"
-    assert {name for name, optional in known.items() if not optional} <= set(data), interface
-
-
-def check_graph(graph: dict[str, Any]) -> None:
-    conforms("GraphData", graph)
-    conforms("NodeColumns", graph["nodes"])
-    conforms("EdgeColumns", graph["edges"])
-    n = len(graph["nodes"]["id"])
-    assert len(set(graph["nodes"]["id"])) == n
-    assert {size_of(column) for column in graph["nodes"].values()} == {n}
-    assert all(0 <= k < len(graph["kinds"]) for k in graph["nodes"]["kind"])
-    assert len({size_of(column) for column in graph["edges"].values()}) == 1
-    assert all(0 <= i < n for side in ("source", "target") for i in graph["edges"][side])
-    for grouping in graph["groupings"]:
-        conforms("Grouping", grouping)
-        boxes = len(grouping["group"]["id"])
-        assert size_of(grouping["group"]["label"]) == len(grouping["group"]["parent"]) == boxes
-        assert len(grouping["of"]) == n
-        assert all(-1 <= i < boxes for i in (*grouping["of"], *grouping["group"]["parent"]))
-        for box in range(boxes):  # no box is within itself
-            seen, above = {box}, grouping["group"]["parent"][box]
-            while above != -1:
-                assert above not in seen
-                seen.add(above)
-                above = grouping["group"]["parent"][above]
-    for overlay in graph["overlays"]:
-        conforms("Overlay", overlay)
-        assert len(overlay["values"]) == n
-        if overlay["type"] == "categorical":
-            assert all(v is None or 0 <= v < len(overlay["categories"]) for v in overlay["values"])
-
-
-def check_table(table: dict[str, Any]) -> None:
-    conforms("TableData", table)
-    assert len(table["columns"]) == len(table["rows"])
-    for column, rows in zip(table["columns"], table["rows"], strict=True):
-        conforms("TableColumn", column)
-        assert size_of(rows) == len(table["id"]), column["name"]
-
-
-def check_record(record: dict[str, Any]) -> None:
-    conforms("DetailsRecord", record)
-    for section in record["sections"]:
-        assert section["type"] in {"facts", "ids", "code", "table", "raw"}
-        if section["type"] == "table":
-            assert {len(row) for row in section["rows"]} <= {len(section["columns"])}
-        if section["type"] == "facts":
-            for fact in section["rows"]:
-                conforms("Fact", fact)
-        if section["type"] == "ids":
-            assert len(section["ids"]) == len(section["labels"])
-        if section["type"] == "code":
-            assert all(section["first"] <= m < section["first"] + len(section["lines"]) for m in section["mark"])
 
 
 def unpack(message: bytes) -> Any:

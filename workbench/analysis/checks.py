@@ -630,11 +630,13 @@ def bound_to_gpu(plan: Plan, here: Sequence[Gpu], installed: str | None) -> list
 
 def long_build(plan: Plan, limit: float = LONG_BUILD) -> list[Gotcha]:
     """A build that took long, with the phases that took it."""
-    total = float(plan.seconds.get("total", 0.0))
+    total = plan.seconds.get("total", 0.0)
     if total < limit:
         return []
-    steps = sorted(((k, float(v)) for k, v in plan.seconds.items() if k != "total"), key=lambda item: -item[1])
-    phases = sorted(((k, float(v)) for k, v in dict(plan.facts.get("phases", {})).items()), key=lambda item: -item[1])
+    seconds = plan.seconds
+    taken = [("load", seconds.get("load")), ("parse", seconds.get("parse")), ("build", seconds.get("build"))]
+    steps = sorted(((k, v) for k, v in taken if v is not None), key=lambda item: -item[1])
+    phases = sorted(((k, float(v)) for k, v in plan.facts.get("phases", {}).items()), key=lambda item: -item[1])
     text = f"{_and(f'{k} {v:.1f} s' for k, v in steps)}."
     if phases:
         text += f" Of the build: {_and(f'{k} {v:.1f} s' for k, v in phases[:3])}."

@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.errors import ConfigError
+
 if TYPE_CHECKING:
-    from workbench.hardware.devices import Device
+    from workbench.hardware.devices import DeviceSpec
     from workbench.plan.plan import Layer, Plan
 
 LAUNCH_SECONDS = 2e-6
@@ -56,7 +58,7 @@ class Estimate:
 
     @property
     def time_ms(self) -> float | None:
-        """The larger of both and the overhead; None where nothing is known."""
+        """The larger of both, plus the overhead; None if nothing is known."""
         known = [t for t in (self.compute_ms, self.memory_ms) if t is not None]
         return max(known) + self.overhead_ms if known else None
 
@@ -66,7 +68,7 @@ class Estimate:
         return self.compute_ms is not None and self.memory_ms is not None
 
 
-def estimate(layer: Layer, on: Device, *, tf32: bool = True, launch_seconds: float = LAUNCH_SECONDS) -> Estimate:
+def estimate(layer: Layer, on: DeviceSpec, *, tf32: bool = True, launch_seconds: float = LAUNCH_SECONDS) -> Estimate:
     """The shortest time of `layer` on a device (see the top of this module).
 
     Convolutions, matrix products and attention run on tensor cores. All other operations are counted at the FP32 rate of
@@ -94,13 +96,28 @@ def estimate(layer: Layer, on: Device, *, tf32: bool = True, launch_seconds: flo
     return Estimate(compute, memory, overhead, bound, efficiency)
 
 
-def estimates(plan: Plan, on: Device, *, launch_seconds: float = LAUNCH_SECONDS) -> dict[str, Estimate]:
-    """`estimate` of each layer, by layer id. TF32 counts unless the plan was built without it."""
+def estimable(plan: Plan) -> bool:
+    """Whether layers can be estimated, and held against ceilings: there are ceilings of GPUs only, none of CPUs."""
+    return str(plan.compiler.get("target") or "") != "cpu"
+
+
+def estimates(plan: Plan, on: DeviceSpec, *, launch_seconds: float = LAUNCH_SECONDS) -> dict[str, Estimate]:
+    """`estimate` of each layer, by layer id. TF32 counts unless the plan was built without it.
+
+    Raises:
+        ConfigError: the plan is not for a GPU (``no-ceilings``).
+    """
+    if not estimable(plan):
+        raise ConfigError(
+            "The engine was built for a CPU. The workbench has ceilings of GPUs only, so it can't estimate its times.",
+            hint="Measure it: session.measure.profile(engine).",
+            code="no-ceilings",
+        )
     tf32 = plan.config.get("tf32") is not False
     return {layer.id: estimate(layer, on, tf32=tf32, launch_seconds=launch_seconds) for layer in plan.layers}
 
 
-def document(found: Mapping[str, Estimate], on: Device) -> dict[str, Any]:
+def document(found: Mapping[str, Estimate], on: DeviceSpec) -> dict[str, Any]:
     """The estimates as JSON-able data: the device with its source, and each layer's figures by id."""
     total, unknown = total_ms(found)
     return {
@@ -116,14 +133,14 @@ def document(found: Mapping[str, Estimate], on: Device) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def notes(found: Mapping[str, Estimate], on: Device) -> list[str]:
-    """What must stand beside estimates, in sentences."""
+def notes(found: Mapping[str, Estimate], on: DeviceSpec) -> list[str]:
+    """The notes that belong beside estimates, one sentence each."""
     total, unknown = total_ms(found)
     partial = sum(not e.complete for e in found.values()) - unknown
     basis = "measured ceilings" if on.measured else "datasheet values, not measured"
     lines = [
-        f"estimated on {on.name}: at least {total:.3f} ms, {LAUNCH_SECONDS * 1e6:.0f} µs of launch overhead a kernel "
-        f"included, caches not counted ({basis}: {on.source})",
+        f"estimated on {on.name}: at least {total:.3f} ms, {LAUNCH_SECONDS * 1e6:.0f} µs of launch overhead per "
+        f"kernel included, caches not counted ({basis}: {on.source})",
         ERROR,
     ]
     if partial:
@@ -133,18 +150,18 @@ def notes(found: Mapping[str, Estimate], on: Device) -> list[str]:
     return lines
 
 
-def estimate_error(plan: Plan, on: Device, *, least_ms: float = 0.005) -> dict[str, Any]:
+def estimate_error(plan: Plan, on: DeviceSpec, *, least_ms: float = 0.005) -> dict[str, Any]:
     """How far estimates are from measured times, on a plan that has both.
 
     Args:
         plan: With `time_ms` of its layers.
         on: The GPU that it was measured on.
-        least_ms: Layers that took less are left out of the quotients: the profiler's own cost is as large.
+        least_ms: Layers that took less are left out of the quotients: the profiler itself costs as much.
 
     Returns:
         ``layers``, how many were compared; ``measured_over_estimated``: quotients of the layers' times at the 10th,
         50th and 90th percentile (nearest rank); ``total``, the quotient of the sums over the same layers; all None
-        where there are none.
+        if no layer can be compared.
     """
     found = estimates(plan, on)
     pairs = [
@@ -167,6 +184,6 @@ def estimate_error(plan: Plan, on: Device, *, least_ms: float = 0.005) -> dict[s
 
 
 def total_ms(found: Mapping[str, Estimate]) -> tuple[float, int]:
-    """Sum of the estimated times, and how many layers it leaves out because nothing is known of them."""
+    """The sum of the estimated times, and how many layers it leaves out because nothing is known about them."""
     times = [e.time_ms for e in found.values()]
     return sum(t for t in times if t is not None), sum(t is None for t in times)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.analysis.roofline import estimates
+from workbench.analysis.roofline import estimable, estimates
 from workbench.core.dtypes import QUANTIZED
 from workbench.core.errors import ConfigError
-from workbench.hardware.devices import DEVICES, Device, device
+from workbench.hardware.devices import DEVICES, DeviceSpec, device
 from workbench.plan.plan import CONVERSIONS
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def measured_times(plan: Plan) -> LayerTimes | None:
     return LayerTimes({layer.id: layer.time_ms for layer in plan.layers}, False, method)
 
 
-def estimated_times(plan: Plan, on: Device) -> LayerTimes:
+def estimated_times(plan: Plan, on: DeviceSpec) -> LayerTimes:
     """The least time of each layer on a GPU."""
     basis = "measured ceilings" if on.measured else "datasheet values"
     return LayerTimes(
@@ -64,25 +64,20 @@ def estimated_times(plan: Plan, on: Device) -> LayerTimes:
     )
 
 
-def device_of(plan: Plan) -> Device | None:
+def device_of(plan: Plan) -> DeviceSpec | None:
     """The GPU to hold a plan against: the one that it was measured on, else one that it was built for.
 
     With measured ceilings where they were taken, else from the table, where the card that stands for an architecture
-    takes the place of one that is not in it: its name is told with every figure. None where there is neither.
+    takes the place of one that is not in it: its name is told with every figure. None where there is neither, and for a
+    plan that was built for a CPU.
     """
+    if not estimable(plan):
+        return None
     if (reached := measured_ceilings(plan)) is not None:
         return reached
-    measured = (plan.facts.get("measured") or {}).get("device") or {}
-    known = plan.facts.get("device") or {}
-    gpu = plan.compiler.get("gpu") or {}
-    names = [
-        measured.get("name"),
-        measured.get("sm"),
-        known.get("name"),
-        known.get("sm"),
-        gpu.get("name"),
-        gpu.get("sm"),
-    ]
+    measured = plan.facts.get("measured", {}).get("device")
+    known = [measured, plan.facts.get("device"), plan.compiler.get("gpu")]
+    names = [name for one in known if one for name in (one.get("name"), one.get("sm"))]
     for name in [*names, *str(plan.compiler.get("target") or "").split("+")]:
         if name:
             try:
@@ -92,13 +87,14 @@ def device_of(plan: Plan) -> Device | None:
     return None
 
 
-def measured_ceilings(plan: Plan) -> Device | None:
+def measured_ceilings(plan: Plan) -> DeviceSpec | None:
     """What the GPU that the plan was measured on reached then; None where that was not measured."""
-    found = (plan.facts.get("measured") or {}).get("ceilings")
-    if not found or not found.get("bandwidth"):
+    found = plan.facts.get("measured", {}).get("ceilings")
+    bandwidth = found and found.get("bandwidth")
+    if not found or not bandwidth:
         return None
     name, sm = found.get("name") or "this GPU", found.get("sm") or ""
-    return Device(name, sm, found["bandwidth"], dict(found["peaks"]), found.get("source", ""), measured=True)
+    return DeviceSpec(name, sm, bandwidth, dict(found["peaks"]), found.get("source", ""), measured=True)
 
 
 def slowest(plan: Plan, times: LayerTimes, top: int = 15) -> tuple[list[tuple[Layer, float]], float, int]:
@@ -151,7 +147,7 @@ class RooflinePoint:
     share: float | None
 
 
-def roofline_points(plan: Plan, times: LayerTimes, on: Device) -> tuple[list[RooflinePoint], int]:
+def roofline_points(plan: Plan, times: LayerTimes, on: DeviceSpec) -> tuple[list[RooflinePoint], int]:
     """The layers whose operations, bytes and time are known, and how many layers that take time are left out."""
     found, left = [], 0
     tf32 = plan.config.get("tf32") is not False
@@ -169,12 +165,12 @@ def roofline_points(plan: Plan, times: LayerTimes, on: Device) -> tuple[list[Roo
     return found, left
 
 
-def peak_of(layer: Layer, on: Device, *, tf32: bool = True) -> float | None:
+def peak_of(layer: Layer, on: DeviceSpec, *, tf32: bool = True) -> float | None:
     """Operations per second that the device offers to this layer; None where that is not known."""
     return on.peak(layer.precision, tf32=tf32) if layer.kind in TENSOR_CORES else on.peaks.get("fp32")
 
 
-def ceilings(plan: Plan, on: Device) -> list[tuple[str, float]]:
+def ceilings(plan: Plan, on: DeviceSpec) -> list[tuple[str, float]]:
     """The peaks that the plan's layers run under, with a name each, highest first."""
     tf32 = plan.config.get("tf32") is not False
     names = {rate: kind for kind, rate in list(on.peaks.items())[::-1]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from workbench.charts.palette import ACCENT, AXIS, GREY, PEAK, TREEMAP, kind_color, precision_color
 from workbench.charts.style import bar_labels, count_ticks, empty_figure, plain_text, stream_axis, texts_beside_bars
@@ -27,12 +27,12 @@ def before_and_after(plan: Plan) -> go.Figure:
     import plotly.graph_objects as go
 
     s = plan.summary
-    launches = tuple(count_text(s[key]).strip() for key in ("launches_before", "launches_after"))
-    rows: tuple[tuple[str, int, int, tuple[str | None, str]], ...] = (
-        ("kernel launches", s["launches_before"], s["launches_after"], (launches[0], launches[1])),
-        ("bytes moved", s["bytes_before"], s["bytes_after"], moved(s)),
-    )
-    rows = tuple(row for row in rows if row[1] is not None)  # not known of an engine read without its model
+    launches = tuple(count_text(n).strip() for n in (s["launches_before"], s["launches_after"]))
+    rows: list[tuple[str, int, int, tuple[str | None, str]]] = []  # empty for an engine read without its model
+    if s["launches_before"] is not None:
+        rows.append(("kernel launches", s["launches_before"], s["launches_after"], (launches[0], launches[1])))
+    if s["bytes_before"] is not None:
+        rows.append(("bytes moved", s["bytes_before"], s["bytes_after"], moved(s)))
     unknown = s.get("bytes_unknown")
     left = f" (bytes of {unknown} nodes or layers are not known and not in the sums)" if unknown and rows else ""
     figure = empty_figure(f"What fusion saved{left}", height=230, bargap=0.3)
@@ -272,8 +272,9 @@ def engines(plans: Sequence[tuple[str, Plan]], value: str = "launches_after") ->
     text_of = bytes_text if "bytes" in value else count_text
     figure = empty_figure(value.replace("_", " "), height=80 + 30 * len(plans), showlegend=False)
     labels = bar_labels([name for name, _ in plans], 60)
-    texts = [text_of(plan.summary[value]).strip() for _, plan in plans]
-    numbers = [plan.summary[value] or 0 for _, plan in plans]  # None: not known of an engine read without its model
+    known = [cast("Mapping[str, int | None]", plan.summary)[value] for _, plan in plans]
+    texts = [text_of(number).strip() for number in known]
+    numbers = [number or 0 for number in known]  # None: unknown for an engine read without its model
     figure.add_trace(
         go.Bar(orientation="h", y=labels, x=numbers, marker_color=ACCENT, customdata=texts,
                hovertemplate="%{y}: %{customdata}<extra></extra>")

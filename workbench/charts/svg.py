@@ -25,7 +25,7 @@ from workbench.charts.plan import bytes_by_kind
 from workbench.charts.time import WAYS, ways_of
 from workbench.core.dtypes import label_of
 from workbench.core.units import bytes_text, count_text, ms_text
-from workbench.hardware.devices import Device
+from workbench.hardware.devices import DeviceSpec
 from workbench.plan import Plan, liveness
 from workbench.plan.columns import capital
 from workbench.plan.traffic import at_least, moved
@@ -167,7 +167,7 @@ def _time_charts(plan: Plan) -> list[tuple[str, str]]:
     return out
 
 
-def roofline(plan: Plan, times: LayerTimes, on: Device, *, width: float = 420.0, height: float = 280.0) -> str:
+def roofline(plan: Plan, times: LayerTimes, on: DeviceSpec, *, width: float = 420.0, height: float = 280.0) -> str:
     """Layers under the ceilings of a GPU, both axes logarithmic; "" where no layer can be placed."""
     points, left = roofline_points(plan, times, on)
     peaks = ceilings(plan, on)

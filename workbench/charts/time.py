@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.analysis.times import LayerTimes
-    from workbench.hardware.devices import Device
+    from workbench.hardware.devices import DeviceSpec
     from workbench.plan import Layer, Plan
+    from workbench.plan.document import SecondsDocument
 
 WAYS = {"graph": "CUDA graph", "plain": "one by one", "transfers": "with transfers", "latency": "end to end"}
 """Ways of measuring latency, for people."""
@@ -187,7 +188,7 @@ def timeline(plan: Plan, times: LayerTimes, *, chosen: Collection[str] = ()) -> 
     return figure
 
 
-def roofline(plan: Plan, times: LayerTimes, on: Device, *, chosen: Collection[str] = ()) -> go.Figure:
+def roofline(plan: Plan, times: LayerTimes, on: DeviceSpec, *, chosen: Collection[str] = ()) -> go.Figure:
     """Operations per second against operations per byte, under what the GPU can do. Both axes are logarithmic.
 
     A measured layer is a filled circle whose area grows with its time; an estimated one is hollow and lies on the
@@ -324,7 +325,7 @@ def throughput(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def build_times(seconds: Mapping[str, float], phases: Mapping[str, float]) -> go.Figure:
+def build_times(seconds: SecondsDocument, phases: Mapping[str, float]) -> go.Figure:
     """Seconds that a build took by step, and the compiler's own phases within the build. Measured.
 
     Args:
@@ -333,8 +334,12 @@ def build_times(seconds: Mapping[str, float], phases: Mapping[str, float]) -> go
     """
     import plotly.graph_objects as go
 
-    names = {"load": "load the compiler", "parse": "parse the model", "build": "build"}
-    rows = [(names[key], float(seconds[key]), ACCENT) for key in names if key in seconds]
+    steps = [
+        ("load the compiler", seconds.get("load")),
+        ("parse the model", seconds.get("parse")),
+        ("build", seconds.get("build")),
+    ]
+    rows = [(name, float(value), ACCENT) for name, value in steps if value is not None]
     rows += [(f"  {plain_text(phase[:1].lower() + phase[1:])}", float(value), GREY) for phase, value in phases.items()]
     figure = empty_figure(
         "Build time, measured; gray is within the build", height=70 + 26 * max(len(rows), 2), showlegend=False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -90,6 +91,8 @@ def build_fields(compilers: Iterable[str] | None = None) -> dict[str, tuple[Opti
         compiler = find(name, Builds)
         for option, field in {} if compiler is None else option_fields(compiler.options).items():
             first, owners = owned.get(option, (field, ()))
+            if not first.same_values(field):
+                first = replace(first, kind="text", choices=())  # the compiler that is chosen reads it
             owned[option] = (first, (*owners, name))
     return {**found, **owned}
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from workbench.build import Build
     from workbench.compilers.torch_tensorrt import Partition
     from workbench.engine import Engine
-    from workbench.hardware.devices import Device
+    from workbench.hardware.devices import DeviceSpec
     from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
     from workbench.plan.columns import Column, Rows
@@ -536,22 +536,21 @@ def _watched(start: Callable[[], Build], *, show: bool) -> Engine:
         return build.result()
 
 
-def _device(name: str | None) -> Device | None:
+def _device(name: str | None) -> DeviceSpec | None:
     from workbench.hardware.devices import device
 
     return None if name is None else device(name)
 
 
-def _write_plan(plan: Plan, output: Format, device: Device | None) -> None:
+def _write_plan(plan: Plan, output: Format, device: DeviceSpec | None) -> None:
     """The plan on standard output, as JSON or CSV; estimates are columns of the CSV and facts of the JSON."""
     from workbench.analysis import roofline
 
     found = roofline.estimates(plan, device) if device else {}
     if output is Format.JSON:
         document = plan.to_dict()
-        if device:
-            document["facts"]["estimate"] = roofline.document(found, device)
-        write_json(document)
+        facts = {**document["facts"], **({"estimate": roofline.document(found, device)} if device else {})}
+        write_json({**document, "facts": facts})
         return
     frame = plan.to_frame()
     if device:
@@ -560,7 +559,7 @@ def _write_plan(plan: Plan, output: Format, device: Device | None) -> None:
     write_csv(frame)
 
 
-def _print_plan(engine: Engine, *, full: bool, device: Device | None = None) -> None:
+def _print_plan(engine: Engine, *, full: bool, device: DeviceSpec | None = None) -> None:
     from rich.markup import escape
 
     plan, out = engine.plan, _console()
@@ -572,7 +571,7 @@ def _print_plan(engine: Engine, *, full: bool, device: Device | None = None) -> 
     _print_layers(plan, full=full, device=device)
 
 
-def _print_layers(plan: Plan, *, full: bool, device: Device | None = None) -> None:
+def _print_layers(plan: Plan, *, full: bool, device: DeviceSpec | None = None) -> None:
     """What the plan sums up to, its layers as a table, and notes. Times and estimates have columns where known."""
     from rich.markup import escape
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""What commands of several files share: arguments, the console, and the check of files that are written."""
+"""Arguments, output helpers and checks that several commands share."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Output(str, Enum):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for tables and messages; where it is no terminal, wide enough for tables.
+    """A console for tables and messages; wide enough for tables if it is not a terminal.
 
-    Names that come from files are in what is printed: control characters are shown and not sent to the terminal.
+    Names from files may hold control characters: they are printed as text and never sent to the terminal.
     """
     from rich.console import Console
     from rich.text import Text
@@ -49,49 +49,49 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def write(text: str) -> None:
-    """Text on standard output; control characters are shown, not sent."""
+    """Write text to standard output; control characters are printed as text."""
     sys.stdout.write(visible(text))
 
 
 def write_json(document: Any, indent: int | None = None) -> None:
-    """One JSON document on standard output."""
+    """Write one JSON document to standard output."""
     sys.stdout.write(json_text(document, indent) + "\n")
 
 
 def write_csv(frame: pd.DataFrame) -> None:
-    """A table as CSV on standard output; text that a spreadsheet would calculate gets an apostrophe in front."""
+    """Write a table as CSV to standard output; text that a spreadsheet would run as a formula gets an apostrophe."""
     sys.stdout.write(csv_text(frame))
 
 
 def warn(text: str) -> None:
-    """A line on standard error."""
+    """Write a line to standard error."""
     sys.stderr.write(visible(text) + "\n")
 
 
 def in_shell(text: str | None, shapes: object) -> str | None:
-    """A text that suggests shapes as Python, with options of a command instead.
+    """A hint that suggests shapes in Python, rewritten with command-line options.
 
     Args:
-        text: What to do; it may hold ``shapes={...}`` as `workbench.model.suggest.Suggestion.python` writes it.
-        shapes: The suggested shapes by input; anything else leaves the text as it is.
+        text: The hint; it may hold ``shapes={...}`` as `workbench.model.suggest.Suggestion.python` writes it.
+        shapes: The suggested shapes by input; anything else leaves the text unchanged.
     """
     if not text or not isinstance(shapes, Mapping) or not shapes:
         return text
     from workbench.model.suggest import Suggestion
 
-    told = Suggestion({str(n): str(t) for n, t in shapes.items()}, tried=True)
-    return text.replace(told.python, told.flags)
+    suggestion = Suggestion({str(n): str(t) for n, t in shapes.items()}, tried=True)
+    return text.replace(suggestion.python, suggestion.flags)
 
 
 def check_written(files: dict[str, Path | None], read: list[Path | str | None]) -> None:
-    """Refuse, before any work is done, a file to write that can't be written or that the command reads.
+    """Refuse an output file that can't be written, or that the command also reads, before any work is done.
 
     Args:
-        files: What is written, by the option that names it; None where it was not given.
-        read: What is read: files, or other words (a sample's name), which are no files.
+        files: The output files, by the option that names each; None if the option was not given.
+        read: What the command reads: paths, or other text such as a sample's name.
 
     Raises:
-        ConfigError: its folder is not there, it is a folder, or it is one of the files that are read.
+        ConfigError: the folder does not exist, the path is a folder, or the command reads the file.
     """
     written = {option: file for option, file in files.items() if file is not None}
     for option, file in written.items():
@@ -108,11 +108,11 @@ def check_written(files: dict[str, Path | None], read: list[Path | str | None]) 
                     f"{file} is read, and {option} would overwrite it.", hint=f"Give {option} another name."
                 )
     if len({file.resolve() for file in written.values()}) < len(written):
-        raise ConfigError(f"{' and '.join(written)} name the same file.", hint="Give each a name of its own.")
+        raise ConfigError(f"{' and '.join(written)} name the same file.", hint="Give each a different name.")
 
 
 def looking(name: str) -> Session:
-    """The session for a command that only looks: it works where WORKBENCH_HOME can't be written, and says so."""
+    """The session for a command that only reads. It also works if WORKBENCH_HOME can't be written, and says so."""
     from workbench.session.session import Session
 
     work = Session(name, reading=True)

@@ -152,7 +152,7 @@ def cast(
             )
         )
     _export(low, output)
-    info = dict(low.origin)
+    info = low.origin
     for text in info.get("warnings", ()):
         warn(f"Warning: {text}")
     rows = [("precision", to.value), ("casts added", str(info["casts"]))]
@@ -160,7 +160,7 @@ def cast(
     for rule, names in info.get("guarded", {}).items():
         rows.append(("of these", f"{some(names, 4)}: {REASONS[rule]}"))
     rows += [("clipped", ", ".join(info["clipped"][:8]))] if info["clipped"] else []
-    _report(how, output, info, rows)
+    _report(how, output, {**info}, rows)
 
 
 def quantize(

@@ -102,7 +102,8 @@ class BuildConfig(Frozen):
 
     def option(self, name: str, default: Any = None) -> Any:
         """The value of one of the compiler's options; `default` if this compiler has no such option."""
-        return getattr(self.options, name, default)
+        known = {*type(self.options).model_fields, *(self.options.model_extra or ())}
+        return getattr(self.options, name) if name in known else default
 
     @property
     def target(self) -> str:

@@ -20,6 +20,7 @@ from workbench.compilers.options import Options
 from workbench.core.errors import BuildError
 from workbench.core.worker import Reporter
 from workbench.hardware.target import CURRENT, DEFAULT_GPU, GPUS
+from workbench.plan.document import Mode, SecondsDocument
 from workbench.plan.record import LayerRecord, Record, TensorRecord
 
 TARGETS = (*GPUS, CURRENT)
@@ -129,18 +130,19 @@ def build(
             layer["constants" if name in graph.constants else "inputs"].append(record(graph.tensor(name)))
         layer["outputs"] = [record(graph.tensor(name)) for name in node.outputs if name]
         owner.update(dict.fromkeys(node.outputs, place))
-    seconds = {
+    seconds: SecondsDocument = {
         "load": 0.0,
         "parse": 0.0,
         "build": time.perf_counter() - begin,
         "total": time.perf_counter() - begin,
     }
+    ports: list[tuple[Mode, list[str]]] = [("input", list(graph.inputs)), ("output", list(graph.outputs))]
     out: Record = {
         "compiler": {"name": "fake", "version": "1", "target": wanted.target},
         "seconds": seconds, "layers": layers,
         "io": [{"name": n, "mode": mode, "dtype": graph.tensor(n).dtype, "profiles": [],
                 "shape": list(record(graph.tensor(n))["shape"])}
-               for mode, names in (("input", graph.inputs), ("output", graph.outputs)) for n in names],
+               for mode, names in ports for n in names],
         "tensors": {}, "facts": {}, "warnings": [], "engine_bytes": 4,
     }  # fmt: skip
     place_out = Path(folder)

@@ -54,6 +54,10 @@ class OptionField:
         """The name with spaces."""
         return self.name.replace("_", " ")
 
+    def same_values(self, other: OptionField) -> bool:
+        """Whether both options take the same values."""
+        return (self.kind, self.choices) == (other.kind, other.choices)
+
     @property
     def flag(self) -> str:
         """The name as a command-line option."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
 from workbench.compilers.base import PROTOCOLS, Ability, Compiler, CompilerInfo, HasVocabulary, offered
@@ -41,7 +40,7 @@ P = TypeVar("P", bound=Compiler)
 
 def compilers() -> list[str]:
     """Names of all compilers, those that can't be loaded among them."""
-    return list(dict.fromkeys([*_OWN, *(entry.name for entry in entry_points(group=GROUP))]))
+    return list(dict.fromkeys([*_OWN, *_entry_points()]))
 
 
 @overload
@@ -124,11 +123,16 @@ def info_of(name: str) -> CompilerInfo:
     return _described(name, compiler)
 
 
+def forget() -> None:
+    """Look for compilers again the next time one is asked for: packages were installed or removed."""
+    _load.cache_clear()
+
+
 @cache
 def _load(name: str) -> Compiler:
     place = _OWN.get(name)
     if place is None:
-        place = next((entry.value for entry in entry_points(group=GROUP) if entry.name == name), None)
+        place = _entry_points().get(name)
     if place is None:
         raise ConfigError(
             f"There is no compiler {name!r}.",
@@ -137,7 +141,7 @@ def _load(name: str) -> Compiler:
     module, _, factory = place.partition(":")
     try:
         compiler = getattr(importlib.import_module(module), factory)()
-    except Exception as error:  # the boundary to another package: whatever it raises, the others go on
+    except (Exception, SystemExit) as error:  # the boundary to another package: whatever it raises, the others go on
         raise CompilerUnavailableError(
             f"The compiler {name} can't be loaded from {place}: {type(error).__name__}: {first_lines(error)}",
             hint="Reinstall or remove the package that adds it; `workbench doctor` lists all compilers.",
@@ -151,6 +155,13 @@ def _load(name: str) -> Compiler:
             code="compiler-broken",
         )
     return compiler
+
+
+def _entry_points() -> dict[str, str]:
+    """``module:function`` by name, of the installed packages."""
+    from importlib.metadata import entry_points  # takes 0.1 s to import
+
+    return {entry.name: entry.value for entry in entry_points(group=GROUP)}
 
 
 def _described(name: str, compiler: Compiler) -> CompilerInfo:

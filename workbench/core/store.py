@@ -74,7 +74,9 @@ _FOLDERS = (
 )  # fmt: skip
 _FILES = ("format", "secret", "adopted", "index.db", "index.db-wal", "index.db-shm", "index.db-journal")
 _DRAFT = "draft"
-_SEALED = ("engine", "build.log", "record.json", "plan.json", "build.json")
+ENGINE_FILES = ("engine", "engine.data")
+"""An engine in a build's folder: the file, and weights beside it where a compiler needs two."""
+_SEALED = (*ENGINE_FILES, "build.log", "record.json", "plan.json", "build.json")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM}
 _LOCKLESS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}

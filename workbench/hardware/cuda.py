@@ -157,7 +157,7 @@ class TorchDevice:
         """What this GPU reaches: bytes per second of one large copy, operations per second of one GEMM a precision.
 
         Returns:
-            ``bandwidth`` and ``peaks`` as in `workbench.hardware.devices.Device`, best of several runs; ``size``, the
+            ``bandwidth`` and ``peaks`` as in `workbench.hardware.devices.DeviceSpec`, best of several runs; ``size``, the
             edge of the square matrices. A precision that torch or the GPU lacks has no entry.
 
         Raises:

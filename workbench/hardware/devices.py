@@ -37,7 +37,7 @@ class Architecture:
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceSpec:
     """Ceilings of one GPU.
 
     Attributes:
@@ -92,8 +92,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 """Every architecture that is known, by name, oldest first."""
 
-DEVICES: Mapping[str, Device] = {
-    short: Device(
+DEVICES: Mapping[str, DeviceSpec] = {
+    short: DeviceSpec(
         name=entry["name"],
         sm=entry["arch"],
         bandwidth=entry["bandwidth"] * 1e9,
@@ -111,7 +111,7 @@ _SHORT_NAMES = {
 } | {arch: entry.gpu for arch, entry in ARCHITECTURES.items() if entry.gpu is not None}
 
 
-def device(name: str) -> Device:
+def device(name: str) -> DeviceSpec:
     """A GPU by short name, product name or the driver's name, or the one that stands for an architecture.
 
     Raises:

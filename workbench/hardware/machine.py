@@ -7,15 +7,39 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from workbench.core.errors import CompilerUnavailableError
+from workbench.core.typed_document import Count, closed, extensible
 
 REWRITERS = ("onnx", "onnx_ir")
 """What the workbench's own rewriting of graphs stands on: operator schemas, shape inference, opset conversion."""
+
+
+@closed
+class GpuDocument(TypedDict):
+    """The JSON form of a `Gpu`."""
+
+    name: str
+    sm: str
+    memory: Count
+    """Bytes; 0 where the GPU shares the system's memory."""
+    driver: str
+
+
+@extensible
+class MachineDocument(TypedDict, total=False):
+    """The machine that a number was measured on."""
+
+    system: str
+    processor: str
+    cores: int | None
+    python: str
+    gpus: list[GpuDocument]
 
 
 @dataclass(frozen=True)
@@ -27,9 +51,9 @@ class Gpu:
     memory: int
     driver: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> GpuDocument:
         """The GPU as JSON-able data."""
-        return asdict(self)
+        return {"name": self.name, "sm": self.sm, "memory": self.memory, "driver": self.driver}
 
 
 @lru_cache(maxsize=1)
@@ -79,7 +103,7 @@ def _visible(found: dict[str, Gpu], wanted: str | None) -> tuple[Gpu, ...]:
     return tuple(chosen)
 
 
-def machine() -> dict[str, Any]:
+def machine() -> MachineDocument:
     """Facts that belong beside any measured number."""
     return {
         "system": f"{platform.system()} {platform.release()}",

@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from typing_extensions import TypedDict
+
+from workbench.core.typed_document import extensible
+
 _EVERY = 0.1  # seconds between two samples: the driver renews its figures no faster
 _THROTTLE = {
     "nvmlClocksThrottleReasonSwPowerCap": "power limit",
@@ -16,6 +20,23 @@ _THROTTLE = {
     "nvmlClocksThrottleReasonHwThermalSlowdown": "temperature",
     "nvmlClocksThrottleReasonHwPowerBrakeSlowdown": "power brake",
 }
+
+
+@extensible
+class ClocksDocument(TypedDict, total=False):
+    """Clocks and power while latency was measured; null where the driver does not report one."""
+
+    sm_mhz: float | None
+    sm_least_mhz: float | None
+    sm_most_mhz: float | None
+    sm_highest_mhz: float | None
+    memory_mhz: float | None
+    watts: float | None
+    steady: bool | None
+    """Whether the SM clock stayed the same."""
+    held_back_by: list[str] | None
+    """Why the driver lowered the clocks."""
+    samples: int
 
 
 class Gauge:
@@ -77,7 +98,7 @@ class Gauge:
         except self._nvml.NVMLError:
             return None
 
-    def clocks(self) -> dict[str, Any]:
+    def clocks(self) -> ClocksDocument:
         """What was sampled: MHz of the SMs (median, least, most) and of the memory, the highest SM clock, watts.
 
         Whether clocks were locked can't be asked; ``steady`` says whether the SM clock stayed the same. A field that

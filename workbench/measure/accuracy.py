@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from workbench.plan.measured import ErrorDocument, OutputErrorDocument
 
-def compare(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, Any]:
+
+def compare(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> ErrorDocument:
     """The error of each output, and the largest relative error of all.
 
     Returns:
@@ -25,7 +27,7 @@ def compare(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarra
     """
     import numpy as np
 
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, OutputErrorDocument] = {}
     for name, wanted in reference.items():
         if name not in outputs:
             raise ConfigError(f"The engine has no output {name}.", hint=f"It has {', '.join(outputs)}.")
@@ -45,8 +47,9 @@ def compare(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarra
             "not_finite": bad,
         }
     errors = [e["relative_l2"] for e in found.values()]
+    known = [e for e in errors if e is not None]
     return {
         "outputs": found,
-        "relative_l2": None if None in errors else max(errors, default=None),
+        "relative_l2": None if len(known) < len(errors) else max(known, default=None),
         "ok": not any(e["not_finite"] for e in found.values()),
     }

@@ -6,12 +6,13 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workbench.core.worker import Reporter
     from workbench.hardware.device import Device
     from workbench.hardware.nvml import Gauge
+    from workbench.plan.measured import LatencyDocument
 
 BATCH = 20
 """Iterations that are queued at a time; also the window in which steadiness is judged."""
@@ -35,7 +36,7 @@ class Latency:
         """The time that `percent` of the iterations stay within (nearest rank)."""
         return percentiles(self.samples, [percent])[0]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> LatencyDocument:
         """The figures, without the samples."""
         return {
             "method": self.method, "iterations": len(self.samples), "steady": self.steady,

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core.errors import ConfigError, first_lines
 from workbench.core.store import whole
@@ -29,13 +29,21 @@ from workbench.measure.inputs import (
     reference_outputs,
 )
 from workbench.measure.latency import measured_latency, percentiles, warm_up_with
-from workbench.measure.measured import SCHEMA
 
 if TYPE_CHECKING:
     from workbench.core.worker import Reporter
     from workbench.hardware.device import Device
     from workbench.hardware.nvml import Gauge
+    from workbench.measure.document import (
+        KernelDocument,
+        KernelsDocument,
+        LayerTimeDocument,
+        Profile,
+        ProfiledDevice,
+        SweepDocument,
+    )
     from workbench.measure.runner import Runner
+    from workbench.plan.measured import CeilingsDocument, EnergyDocument, ErrorDocument, LatencyDocument
 
 
 def check_options(
@@ -78,7 +86,7 @@ def profile(
     ceilings: bool = True,
     seed: int = 0,
     gauge: Gauge | None = None,
-) -> dict[str, Any]:
+) -> Profile:
     """Measure an engine, and write the profile into `folder`.
 
     A compiler's `profile_task` calls this with its own device and runner; it takes the keyword arguments and may add some.
@@ -106,15 +114,7 @@ def profile(
         gauge: Clocks and energy; `workbench.hardware.nvml.Gauge` by default, where NVML is available.
 
     Returns:
-        The profile: ``latency`` by way (``plain``, ``graph``, ``transfers``; see `Latency.to_dict`, and
-        ``percentiles_ms``, from 0 to 100), ``layers`` (name, mean_ms, median_ms, in the order of execution), ``error``
-        (see `compare`; with ``reference``), ``memory`` (bytes), ``device``, ``machine``, ``notes``; what
-        `Runner.facts` adds, such as ``inspector`` (the layers as records);
-        ``sweep``, one row for each batch: ``batch``, ``way``, ``median_ms``, ``p99_ms``, ``throughput`` (samples per
-        second), or ``missing``, why there is none; ``clocks`` (see `Gauge.clocks`) and ``energy`` (``joules_per_run`` of
-        the way ``graph``, else ``plain``; warm-up included; the whole GPU's); ``kernels``: ``rows`` of ``name``, ``ms``,
-        ``layer`` (its name, or None) and ``joined``, how; ``ceilings`` (see `workbench.hardware.devices.Device`). What is
-        not available is absent or None, and ``notes`` says why.
+        The profile, with what `Runner.facts` adds.
 
     Raises:
         BuildError: the engine can't be used here; the message says why.
@@ -171,8 +171,8 @@ def profile(
         methods["transfers"] = methods["plain"] + ", with inputs copied in and outputs copied out, pinned memory"
     if gauge is None and gpu is not None:
         gauge = _gauge(gpu, notes)
-    figures: dict[str, Any] = {}
-    energy: dict[str, Any] | None = None
+    figures: dict[str, LatencyDocument] = {}
+    energy: EnergyDocument | None = None
     best = "graph" if "graph" in ways else "plain"
     for name, step in ways.items():
         with _Energy(gauge if name == best else None, step) as meter:
@@ -181,8 +181,10 @@ def profile(
         energy = meter.found(name) or energy
     # Of the kernels that were timed, which need not be those of the first execution.
     got = {name: device.download(tensor) for name, tensor in outputs.items()}
-    wrong = None if wanted is None else {**compare(got, wanted), "reference": reference_name(reference or "")}
-    layers = []
+    wrong: ErrorDocument | None = None
+    if wanted is not None:
+        wrong = {**compare(got, wanted), "reference": reference_name(reference or "")}
+    layers: list[LayerTimeDocument] = []
     if layer_iterations:
 
         def tell(i: int) -> None:
@@ -192,20 +194,23 @@ def profile(
         layers = [{"name": n, "mean_ms": sum(t) / len(t), "median_ms": sorted(t)[len(t) // 2]} for n, t in rows]
     facts = runner.facts()
     traced = _kernels(gpu, runner, facts, notes) if kernels and gpu is not None else None
-    reached = None
+    reached: CeilingsDocument | None = None
     if ceilings and gpu is not None:
         reporter.progress("Measuring what this GPU reaches", 0, 1)
         source = "measured on this GPU: one copy, one square GEMM by torch for each precision"
         try:
             found = gpu.ceilings()
-            reached = {"name": about.get("name"), "sm": about.get("sm"), **found, "source": source, "measured": True}
+            reached = {
+                "name": about.get("name"), "sm": about.get("sm"), "bandwidth": found["bandwidth"],
+                "peaks": found["peaks"], "source": source, "measured": True,
+            }  # fmt: skip
         except Exception as error:  # noqa: BLE001 - another process may fill the GPU; the rest was measured
             notes.append(f"not measured what this GPU reaches: {first_lines(error)}")
         reporter.progress("Measuring what this GPU reaches", 1, 1)
-    document = {
-        "schema": SCHEMA,
+    document: Profile = {
+        "schema": "workbench.profile/1",
         "engine": engine,
-        "device": about,
+        "device": cast("ProfiledDevice", about),
         "machine": machine(),
         "time": time.time(),
         "shapes": {name: list(device.describe(value)[0]) for name, value in host.items()},
@@ -219,9 +224,9 @@ def profile(
         "energy": energy,
         "kernels": traced,
         "ceilings": reached,
-        **facts,
         "notes": notes,
     }
+    document.update(cast("Profile", facts))
     _write(document, Path(folder) / file)
     if batches:
         # Last, because it binds other inputs and too large a batch may end the process; the rest is written by then.
@@ -230,7 +235,7 @@ def profile(
     return document
 
 
-def _write(document: Mapping[str, Any], path: Path) -> None:
+def _write(document: Profile, path: Path) -> None:
     with whole(path) as draft:
         draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
 
@@ -268,7 +273,7 @@ class _Energy:
         self._runs += 1
         self._step()
 
-    def found(self, way: str) -> dict[str, Any] | None:
+    def found(self, way: str) -> EnergyDocument | None:
         """What is kept; None where the GPU does not count energy."""
         if self._begin is None or self._end is None or not self._runs:
             return None
@@ -276,7 +281,7 @@ class _Energy:
         return {"way": way, "joules": spent, "runs": self._runs, "joules_per_run": spent / self._runs}
 
 
-def _kernels(device: GraphDevice, runner: Runner, facts: Mapping[str, Any], notes: list[str]) -> dict[str, Any] | None:
+def _kernels(device: GraphDevice, runner: Runner, facts: Mapping[str, Any], notes: list[str]) -> KernelsDocument | None:
     """The kernels of one execution with the layer of each, as far as there is evidence for it.
 
     A kernel has the name or the tactic of a layer, or neither (kernels of libraries). Where as many kernels ran as there
@@ -298,10 +303,15 @@ def _kernels(device: GraphDevice, runner: Runner, facts: Mapping[str, Any], note
     if len(starting) == len(rows) and len(streams) == 1:
         known = [(row["name"], layer) for row, layer in zip(rows, starting, strict=True) if row["name"] in named]
         if all(layer in named[name] for name, layer in known):
-            joined = [{**row, "layer": layer} for row, layer in zip(rows, starting, strict=True)]
-            return {"rows": joined, "joined": f"by position; the names of {len(known)} agree"}
+            by_place: list[KernelDocument] = [
+                {"name": row["name"], "ms": row["ms"], "layer": layer}
+                for row, layer in zip(rows, starting, strict=True)
+            ]
+            return {"rows": by_place, "joined": f"by position; the names of {len(known)} agree"}
     own = {name: of[0] for name, of in named.items() if len(of) == 1}
-    joined = [{**row, "layer": own.get(row["name"])} for row in rows]
+    joined: list[KernelDocument] = [
+        {"name": row["name"], "ms": row["ms"], "layer": own.get(row["name"])} for row in rows
+    ]
     return {"rows": joined, "joined": "by name" if any(row["layer"] for row in joined) else ""}
 
 
@@ -313,11 +323,11 @@ def _sweep(
     ms: tuple[float, float],
     graph: bool,
     reporter: Reporter,
-) -> list[dict[str, Any]]:
+) -> list[SweepDocument]:
     """Latency and throughput at several batch sizes; a size that the engine or the GPU does not take says so."""
-    rows: list[dict[str, Any]] = []
+    rows: list[SweepDocument] = []
     for batch in batches:
-        row: dict[str, Any] = {"batch": batch}
+        row: SweepDocument = {"batch": batch}
         rows.append(row)
         try:
             shapes = {name: [batch, *shape[1:]] for name, shape in runner.opt_shapes().items()}

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from workbench.core.errors import ModelError, WorkbenchError
 from workbench.model.graph import Graph
 from workbench.model.node import Node
 from workbench.model.onnx_file import external_files, fingerprint, read_graph
+from workbench.model.origin import Origin
 from workbench.model.provenance import Source, Sources, kept_sources, source_of
 
 if TYPE_CHECKING:
@@ -29,14 +30,19 @@ class Model:
     Attributes:
         name: What people call it.
         path: The ONNX file.
-        origin: How it came to be: ``{"kind": "file" | "sample" | "factory" | "module" | "cast", ...}``.
+        origin: Where it comes from, and what was done to it.
         original: The model that this one was rewritten from; provenance is looked up there.
     """
 
     name: str
     path: Path
-    origin: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
     original: Model | None = None
+
+    def derived(self, store: Store, key: str) -> Model | None:
+        """The model that was made from this one and kept in `store` under `key`; None where there is none."""
+        found = store.derived(key)
+        return None if found is None else Model(self.name, found[0], cast("Origin", found[1]), original=self)
 
     @cached_property
     def graph(self) -> Graph:

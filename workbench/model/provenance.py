@@ -13,13 +13,16 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import TypedDict
+
 from workbench.core.errors import ModelError
 from workbench.core.limits import check, limit
+from workbench.core.typed_document import Count, closed
 
 if TYPE_CHECKING:
     from workbench.model.node import Node
@@ -36,6 +39,21 @@ _TARGET = re.compile(r"target=([^\]]+)\]")
 _LIBRARY = re.compile(
     r"^<eval_with_key>|(^|[\\/])torch[\\/](nn|_ops|_dynamo|_refs|_decomp|_higher_order_ops|export|onnx|fx|ao)\b"
 )
+
+
+@closed
+class SourceDocument(TypedDict):
+    """The JSON form of a `Source`."""
+
+    scope: str
+    """Path of the module instance."""
+    module: str
+    """Its class."""
+    file: str
+    line: Count
+    code: str
+    op: str
+    """The torch operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +76,12 @@ class Source:
     code: str = ""
     op: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SourceDocument:
         """The source as JSON-able data."""
-        return asdict(self)
+        return {
+            "scope": self.scope, "module": self.module, "file": self.file, "line": self.line, "code": self.code,
+            "op": self.op,
+        }  # fmt: skip
 
 
 def source_of(node: Node) -> Source | None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core.documents import expanded, kind_of
 from workbench.core.errors import CompilerUnavailableError, ModelError
@@ -22,6 +22,7 @@ from workbench.model.export import check_of
 from workbench.model.made_from import unchanged
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint, read_graph
+from workbench.model.origin import Origin
 from workbench.model.sample_models import sample_folder, samples
 from workbench.model.shape_profile import ShapeProfile
 
@@ -148,7 +149,7 @@ def _exported(
             return None
         if renew and found[1].get("exported", 0) < begun:
             return None
-        return Model(name, found[0], _public({**origin, **found[1]}))
+        return Model(name, found[0], _public(origin, found[1]))
 
     if (model := known()) is not None:
         return model
@@ -217,5 +218,7 @@ def _keep(work: Path, store: Store, name: str, info: dict[str, Any], key: str | 
     return Model(name, store.add_model(work, sha256, key, info), _public(info))
 
 
-def _public(origin: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in origin.items() if k not in {"file", "root", "folder", "made_from", "exported"}}
+def _public(*origins: Mapping[str, Any]) -> Origin:
+    """What a model keeps of where it comes from: no places on this machine."""
+    private = {"file", "root", "folder", "made_from", "exported"}
+    return cast("Origin", {k: v for origin in origins for k, v in origin.items() if k not in private})

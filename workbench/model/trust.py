@@ -1,33 +1,31 @@
-"""Whether code that a model names may be called.
+"""Whether code that a model names may be run.
 
-A model of a session says where it came from, so that it can be exported again at another shape: a sample, or a factory
-``package.module:function``. Of a model that came in an archive these are the words of whoever made the archive.
+A model of a session says where it comes from, so that it can be exported again at another shape: a sample, or a factory
+``package.module:function``. In a model from an archive, whoever made the archive wrote that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from workbench.core.errors import StoreError
 from workbench.model.model import Model
+from workbench.model.origin import ImportedDocument
 
 
-def imported(model: Model) -> Mapping[str, Any] | None:
-    """What is known of the archive that `model` came in: ``archive`` (its name), ``trust``; None where it did not."""
-    found = model.origin.get("imported")
-    return found if isinstance(found, dict) else None
+def imported(model: Model) -> ImportedDocument | None:
+    """The archive that `model` came in; None where it did not come in one."""
+    return model.origin.get("imported")
 
 
 def trusted(model: Model) -> bool:
-    """Whether code that `model` names may be called: it was made here, or its user said so."""
+    """Whether code that `model` names may be run: it was made here, or the user trusts it."""
     found = imported(model)
     return found is None or found.get("trust") is True
 
 
 def mark(model: Model, archive: str, *, trust: bool) -> Model:
-    """`model` as one that came in the archive of this name."""
+    """`model` marked as one that came in `archive`."""
     return replace(model, origin={**model.origin, "imported": {"archive": archive, "trust": trust}})
 
 
@@ -37,12 +35,13 @@ def torch_source(model: Model) -> str | None:
     Raises:
         StoreError: it came in an archive and is not trusted. The code is ``untrusted``.
     """
-    key = {"sample": "name", "factory": "spec"}.get(str(model.origin.get("kind")))
-    source = model.origin.get(key) if key else None
-    if not isinstance(source, str):
+    kind = model.origin.get("kind")
+    source = model.origin.get("name") if kind == "sample" else model.origin.get("spec") if kind == "factory" else None
+    if source is None:
         return None
-    if not trusted(model):
-        archive = (imported(model) or {}).get("archive")
+    known = imported(model)
+    if known is not None and not trusted(model):
+        archive = known["archive"]
         raise StoreError(
             f"Model {model.name} came in the archive {archive}, which says that it is exported from {source!r}. That "
             "would run code that the archive chose, so it is not done.",

@@ -61,7 +61,7 @@ class BuildPanel(Panel):
         self.precision = w.ToggleButtons(
             options=precisions.choices, value=precisions.default, style={"button_width": "64px"}
         )
-        # The buttons put a description above themselves; the other fields have it to the left.
+        # ToggleButtons put their description above; the other fields have it on the left.
         label = w.Label("Precision", layout=w.Layout(width="92px", justify_content="flex-end", margin="2px 4px 2px 0"))
         precision = w.HBox([label, self.precision])
         self._shapes = w.VBox()
@@ -118,7 +118,7 @@ class BuildPanel(Panel):
     # --- the form -----------------------------------------------------------------------------------
 
     def _model_changed(self, _change: dict[str, Any]) -> None:
-        """Offer a shape for each open input of a model that the session knows, and values for each read as a shape."""
+        """Show fields for the shapes of dynamic inputs, and for the values of inputs that are read as a shape."""
         self._shape_fields, self._value_fields = {}, {}
         rows: list[w.Widget] = []
         name = self.model.value
@@ -143,7 +143,7 @@ class BuildPanel(Panel):
         self._update_code()
 
     def _range_fields(self, usual: str) -> tuple[w.Text, w.Text, w.Text]:
-        """Three fields that hold `usual`, for the smallest, usual and largest."""
+        """Three fields that begin with `usual`: for the smallest, usual and largest."""
         low, middle, high = (
             w.Text(value=usual, layout=w.Layout(width="30%"), continuous_update=False) for _ in range(3)
         )
@@ -152,23 +152,23 @@ class BuildPanel(Panel):
         return low, middle, high
 
     def _compiler_changed(self, _change: dict[str, Any]) -> None:
-        """Show the targets and the options of the chosen compiler; what was chosen before stays if it has it."""
+        """Show the targets and the options of the chosen compiler; keep what was chosen if this compiler has it too."""
         name = self.compiler.value
         offered = target_choices(name)
         kept = [value for _, value in offered if value in self.targets.value]
         self.targets.options = offered
         self.targets.rows = max(2, len(offered))
         self.targets.value = tuple(kept) or default_choice(offered)
+        before = {n: (self._fields[n], widget.value) for n, widget in self._options.items()}
         self._fields = {
             **{n: f for n, f in _CORE.items() if n not in _OWN_WIDGETS},
             **{n: f for n, f in option_fields(compilers.get(name, Builds).options).items() if f.in_forms},
         }
-        before = {n: field.value for n, field in self._options.items()}
         self._options = {n: _widget(field) for n, field in self._fields.items()}
-        for n, field in self._options.items():
-            if n in before:
-                field.value = before[n]
-            field.observe(self.guard(lambda _: self._update_code()), "value")
+        for n, widget in self._options.items():
+            if n in before and before[n][0].same_values(self._fields[n]):
+                widget.value = before[n][1]
+            widget.observe(self.guard(lambda _: self._update_code()), "value")
         self._option_box.children = list(self._options.values())
         self._show_reported({})
         self._update_code()
@@ -206,17 +206,18 @@ class BuildPanel(Panel):
         self.show_error("")
         if not self.model.value.strip():
             raise WorkbenchError(
-                "No model is named.", hint="Choose one from the list, or write the path of an ONNX file."
+                "No model is named.",
+                hint="Choose one from the list, or write the path of an ONNX file.",
+                code="no-model",
             )
         config = self.config()
         self.button.disabled, self.cancel.disabled = True, False
         self.bars.show([])
-        self._log.show("")  # that of the build before
+        self._log.show("")  # the log of the previous build
         self._build = self._export = None
         self._stopped = False
         self.status.value = "<b>Looking at the model</b>"
-        # Opening or exporting a model takes seconds: not in the kernel's own thread, which must stay free
-        # to hear the cancel button.
+        # Opening or exporting a model takes seconds. It runs in a thread, so that the kernel can handle Cancel.
         threading.Thread(target=self.guard(self._run), args=(self.model.value.strip(), config), daemon=True).start()
 
     def _run(self, name: str, config: BuildConfig) -> None:
@@ -249,7 +250,7 @@ class BuildPanel(Panel):
         self._log.show(engine.log)
 
     def _exporting(self, job: Job) -> None:
-        """A model is exported before there is a build: that job is what Cancel ends meanwhile."""
+        """The model is exported before the build starts. Until then, Cancel ends the export."""
         self._export = job
         if self._stopped:
             job.cancel()
@@ -276,7 +277,7 @@ class BuildPanel(Panel):
         self.reported.value = f"<span class='wbp-quiet'>{escape(found)}</span>" if found else ""
 
     def _cancel(self, _button: Any) -> None:
-        self._stopped = True  # for what is not begun yet
+        self._stopped = True  # also stops a build that has not started yet
         work = self._build or self._export
         if work is not None:
             work.cancel()
@@ -284,24 +285,24 @@ class BuildPanel(Panel):
     def _idle(self, text: str, *, done: bool = False) -> None:
         self.status.value = text
         if not done:
-            self.bars.show([])  # half-filled bars would look like work that goes on
+            self.bars.show([])  # half-filled bars would look like a running build
         self.button.disabled, self.cancel.disabled = False, True
 
-    # --- what there is ------------------------------------------------------------------------------
+    # --- engines and failures -----------------------------------------------------------------------
 
     def heard(self, event: Event) -> None:
-        """News of models and engines."""
+        """Follow models and engines."""
         if event.kind in {"model-added", "model-removed"}:
             self.model.options = self._names(self.session)
             if event.data.get("model") == self.model.value:
-                self._model_changed({})  # its inputs may be others now
+                self._model_changed({})  # its inputs may have changed
         if event.kind in {"build-finished", "current"}:
             self._show_engines()
         if event.kind == "build-failed":
             self._show_failures()
 
     def _show_failures(self) -> None:
-        """The failed builds that are kept, newest first; none of them is chosen."""
+        """List the failed builds that are kept, newest first; choose none."""
         options: list[tuple[str, str | None]] = [("choose one to see its log", None)]
         for failure in self.session.engines.failures:
             when = time.strftime("%d %b %H:%M", time.localtime(failure.time))

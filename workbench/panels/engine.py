@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from workbench.core.events import Event
     from workbench.engine import Engine
     from workbench.plan import Layer, Plan
+    from workbench.plan.record import LayerRecord
     from workbench.workspace import Workspace
 
 MOST = 400
@@ -47,7 +48,7 @@ class EnginePanel(Panel):
         wide = w.Layout(width="100%")
         self._engine: Engine | None = None
         self._plan: Plan | None = None
-        self._records: list[dict[str, Any]] = []
+        self._records: list[LayerRecord] = []
         self._looked_into = False
         self._told: dict[str, str] = {}
         self._facts = w.HTML(layout=wide)
@@ -156,10 +157,10 @@ class EnginePanel(Panel):
 
     def _inspector(self) -> w.Widget:
         engine, plan = self._need()
-        self._records = list(engine.record.get("layers", []))
+        self._records = engine.record["layers"]
         self._looked_into = True
         profile = engine.profile if plan is not engine.plan else None
-        said = ((profile or {}).get("inspector") or {}).get("layers") or []
+        said = profile["inspector"]["layers"] if profile and "inspector" in profile else []
         # Names may repeat; then it can't be told which record is whose.
         counts: dict[str, int] = {}
         for one in said:
@@ -245,7 +246,10 @@ class EnginePanel(Panel):
             parts.append(table_html(["layer", "tactic", "time", "chosen"], rows, numeric=(2,)))
         timings = plan.facts.get("timing_cache") or {}
         if timings.get("slowest"):
-            rows = [[tactic, ms_text(ms)] for tactic, ms in timings["slowest"]]
+            rows = [
+                [str(tactic), ms_text(ms if isinstance(ms, int | float) else None)]
+                for tactic, ms, *_ in timings["slowest"]
+            ]
             told = f"<p class='wbp-quiet'>{escape(timings_told(timings))} Its keys are hashes: which layer an entry is of is not told.</p>"
             parts.append(told + table_html(["in the timing cache, slowest first", "time"], rows, numeric=(1,)))
         return w.HTML("".join(parts), layout=w.Layout(width="100%"))

@@ -131,7 +131,7 @@ def _operations(lens: Lens) -> dict[str, Any]:
 
 
 def _origin(model: Model) -> str:
-    origin = dict(model.origin)
+    origin = model.origin
     lines = [
         f"{key}: {value}"
         for key, value in origin.items()

@@ -188,7 +188,9 @@ class ProfilePanel(Panel):
         known = [*([(f"{reached.name}, measured", _MEASURED)] if reached is not None else []), *cards()]
         kept = self.gpu.value if self.gpu.value in dict(cards()).values() else "rtx-4090"
         self.fill(self.gpu, known, _MEASURED if reached is not None else own or kept)
-        self._times = measured_times(plan) or estimated_times(plan, self._device())
+        self._times = measured_times(plan) or (
+            estimated_times(plan, self._device()) if roofline.estimable(plan) else None
+        )
         measured = plan.facts.get("measured") or {}
         self._facts.value = self._doubts() + fact_row(headline(measured))
         self._say_basis()
@@ -197,10 +199,13 @@ class ProfilePanel(Panel):
             *parts,
             self._facts,
             self._words,
-            *([self._gpu_row] if self._times.estimated else []),
-            self._tabs,
+            *([self._gpu_row] if self._times is not None and self._times.estimated else []),
+            *([self._tabs] if self._times is not None else []),
         ]
         self._words.value = "" if measured else self._nothing_measured()
+        if self._times is None:
+            self._set_code()
+            return
         self._fill_tabs()
         self._set_code()
 
@@ -216,7 +221,8 @@ class ProfilePanel(Panel):
         tabs += [("Layers", self._layers_tab), ("Timeline", lambda: self._chart("Timeline", self._timeline))]
         if any(s.scope for layer in plan.layers for s in layer.sources):
             tabs.append(("Modules", lambda: self._chart("Modules", self._modules)))
-        tabs.append(("Roofline", self._roofline_tab))
+        if roofline.estimable(plan):
+            tabs.append(("Roofline", self._roofline_tab))
         if self._document.get("sweep"):
             tabs.append(("Batches", self._sweep_tab))
         if kernel_rows(self._document):
@@ -225,7 +231,7 @@ class ProfilePanel(Panel):
             tabs.append(("Conditions", self._conditions_tab))
         self._tabs.fill(tabs)
 
-    def _device(self) -> devices.Device:
+    def _device(self) -> devices.DeviceSpec:
         assert self._lens is not None
         reached = measured_ceilings(self._lens.plan)
         return reached if reached is not None and self.gpu.value == _MEASURED else devices.device(self.gpu.value)
@@ -241,6 +247,12 @@ class ProfilePanel(Panel):
         return "".join(lines)
 
     def _nothing_measured(self) -> str:
+        assert self._lens is not None
+        if not roofline.estimable(self._lens.plan):
+            return (
+                "<div class='wbp-empty wbp-told'><b>Nothing is measured yet</b>, and nothing is estimated: the workbench has "
+                "ceilings of GPUs only. Measure this engine to see its times.</div>"
+            )
         more = (
             "Give <code>profile=</code> and <code>times=</code> to <code>session.files.inspect</code> for measured times."
             if self._fixed is not None

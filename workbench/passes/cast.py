@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from workbench.core.store import Store
 from workbench.hardware.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
+from workbench.model.origin import Origin
 from workbench.passes.casting import VERSION, Casting, Lists
 from workbench.passes.ir import load_ir, save_ir
 from workbench.passes.result import check_written
@@ -89,17 +91,16 @@ def cast(
         )
         if on_job is not None:
             on_job(job)
-        report = job.result()
+        report = typing.cast("Origin", job.result())
         draft = Model(model.name, work / "model.onnx")
         sha256 = fingerprint(draft.path, set(draft.companions))
-        info = {"kind": "cast", "precision": precision, "source": source, "lists": asdict(lists), **report}
-        return Model(model.name, store.add_model(work, sha256, key, info), info, original=model)
+        info: Origin = {"kind": "cast", "precision": precision, "source": source, "lists": lists.to_dict(), **report}
+        return Model(model.name, store.add_model(work, sha256, key, {**info}), info, original=model)
 
 
 def known_cast(model: Model, precision: str, sha256: str, store: Store, lists: Lists | None = None) -> Model | None:
     """The conversion made earlier of the model with this fingerprint, or None."""
-    found = store.derived(_key(precision, sha256, lists or Lists()))
-    return None if found is None else Model(model.name, found[0], found[1], original=model)
+    return model.derived(store, _key(precision, sha256, lists or Lists()))
 
 
 def _key(precision: str, sha256: str, lists: Lists) -> str:

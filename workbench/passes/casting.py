@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from workbench.core.worker import Reporter
+    from workbench.model.origin import ListsDocument
 
 
 VERSION = 5
@@ -427,6 +428,13 @@ class Lists:
     only: tuple[str, ...] = ()
     only_ops: tuple[str, ...] = ()
     keep_io: bool = True
+
+    def to_dict(self) -> ListsDocument:
+        """JSON-able form."""
+        return {
+            "keep": list(self.keep), "keep_ops": list(self.keep_ops), "only": list(self.only),
+            "only_ops": list(self.only_ops), "keep_io": self.keep_io,
+        }  # fmt: skip
 
     def admits(self, name: str, op: str) -> bool:
         """Whether a node may be cast."""

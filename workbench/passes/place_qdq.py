@@ -11,13 +11,14 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core.errors import ConfigError, ModelError
 from workbench.core.jobs import Job
 from workbench.hardware.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
+from workbench.model.origin import Origin
 from workbench.passes.qdq_choice import HEAVY
 
 if TYPE_CHECKING:
@@ -190,11 +191,8 @@ def fix(
     source = model.sha256(store)
     key = f"placement-{VERSION}-{made_by(*REWRITERS)}-{'+'.join(sorted(kinds))}-{source}"
 
-    def made(path: Path, info: Any) -> Model:
-        return Model(model.name, path, info, original=model)
-
-    if (known := store.derived(key)) is not None:
-        return made(*known)
+    if (known := model.derived(store, key)) is not None:
+        return known
     with store.lock(hashlib.sha256(key.encode()).hexdigest()), store.scratch("placement") as folder:
         work = folder / "model"
         work.mkdir()
@@ -205,10 +203,11 @@ def fix(
         )
         if on_job is not None:
             on_job(job)
-        report = job.result()
+        report = cast("Origin", job.result())
         draft = Model(model.name, work / "model.onnx")
-        info = {"kind": "placement", "moved": [m.text for m in found], "source": source, **report}
-        return made(store.add_model(work, fingerprint(draft.path, set(draft.companions)), key, info), info)
+        sha256 = fingerprint(draft.path, set(draft.companions))
+        info: Origin = {"kind": "placement", "moved": [m.text for m in found], "source": source, **report}
+        return Model(model.name, store.add_model(work, sha256, key, {**info}), info, original=model)
 
 
 def fix_task(reporter: Reporter, *, path: str, folder: str, found: list[list[str]]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from workbench.plan.assemble import assemble
 from workbench.plan.memory import Liveness, liveness
-from workbench.plan.plan import SCHEMA, Layer, Plan, PlanTensor, Unclaimed, schema
+from workbench.plan.plan import Layer, Plan, PlanTensor, Unclaimed
 
 __all__ = [
-    "SCHEMA", "Layer", "Liveness", "Plan", "PlanTensor", "Unclaimed", "assemble", "liveness", "schema",
+    "Layer", "Liveness", "Plan", "PlanTensor", "Unclaimed", "assemble", "liveness",
 ]  # fmt: skip

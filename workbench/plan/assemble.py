@@ -32,7 +32,7 @@ def assemble(
     graph: Graph,
     record: Record,
     *,
-    model: Mapping[str, Any],
+    model: tuple[str, str | None],
     config: Mapping[str, Any],
     evidence: str,
     renamed: Mapping[str, str] | None = None,
@@ -44,7 +44,7 @@ def assemble(
     Args:
         graph: The model at the shapes to count at (`Graph.at`).
         record: The compiler's answer.
-        model: ``name`` and ``sha256`` for the plan's head.
+        model: The model's name and SHA-256.
         config: The build configuration as a dict.
         evidence: How the compiler's layers name their nodes.
         renamed: Node names as the compiler got them -> node ids, where they differ.
@@ -99,16 +99,16 @@ def assemble(
     summary = summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]])
     facts = record.get("facts", {})
     return Plan(
-        model={**model, "nodes": len(graph.nodes)},
+        model={"name": model[0], "sha256": model[1], "nodes": len(graph.nodes)},
         compiler={"gpu": None, **record["compiler"]},
         config=dict(config),
         seconds=record["seconds"],
         layers=tuple(layers),
         unclaimed=unclaimed,
-        io=tuple(dict(entry) for entry in record["io"]),
+        io=tuple(record["io"]),
         summary=summary,
         facts={**facts, "warnings": record.get("warnings", []), "engine_bytes": record.get("engine_bytes"),
-               **against_reported(summary["peak_activation_bytes"], facts.get("memory")),
+               **against_reported(summary["peak_activation_bytes"], facts.get("memory", {})),
                **({"inferred": why} if why else {}),
                **({"model_problems": [p.text for p in graph.problems]} if graph.problems else {})},
     )  # fmt: skip

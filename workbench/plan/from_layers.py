@@ -21,6 +21,8 @@ from workbench.plan.vocabulary import NEUTRAL, Vocabulary, layer_kind, layer_tit
 
 if TYPE_CHECKING:
     from workbench.model.model import Model
+    from workbench.plan.document import IODocument
+    from workbench.plan.measured import MeasuredDocument
     from workbench.plan.record import Record, TensorRecord
 
 
@@ -78,16 +80,16 @@ def from_layers(
         model={"name": name, "sha256": None, "nodes": None},
         compiler={"gpu": None, **record["compiler"]},
         config=dict(config or {}),
-        seconds=dict(record["seconds"]),
+        seconds=record["seconds"],
         layers=tuple(layers),
         unclaimed=(),
-        io=tuple(dict(entry) for entry in record["io"]),
+        io=tuple(record["io"]),
         summary=summarize(None, {}, layers, (), [entry["name"] for entry in record["io"]]),
         facts={**record.get("facts", {}), "warnings": record.get("warnings", []), "engine_bytes": None},
     )
 
 
-def input_shapes(io: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
+def input_shapes(io: Sequence[IODocument]) -> dict[str, tuple[int, ...]]:
     """Shapes of an engine's inputs: those that are fixed, and the opt shapes of the first profile of the others."""
     found = {}
     for entry in io:
@@ -97,10 +99,10 @@ def input_shapes(io: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def with_times(plan: Plan, times: Sequence[float | None], measured: Mapping[str, Any]) -> Plan:
+def with_times(plan: Plan, times: Sequence[float | None], measured: MeasuredDocument) -> Plan:
     """The plan with measured milliseconds on its layers, and where they come from in ``facts["measured"]``."""
     layers = tuple(replace(layer, time_ms=t) for layer, t in zip(plan.layers, times, strict=True))
-    return replace(plan, layers=layers, facts={**plan.facts, "measured": dict(measured)})
+    return replace(plan, layers=layers, facts={**plan.facts, "measured": measured})
 
 
 def _with_model(
@@ -130,7 +132,7 @@ def _with_model(
             f"{len(unknown)} names that the layers report are no nodes of the model, such as {', '.join(unknown[:3])}"
         )
     return assemble(
-        graph.at(input_shapes(record["io"])), {**record, "warnings": warnings}, model={"name": model.name, "sha256": sha256},
+        graph.at(input_shapes(record["io"])), {**record, "warnings": warnings}, model=(model.name, sha256),
         config=config, evidence=evidence, provenance=model.provenance, vocabulary=vocabulary,
     )  # fmt: skip
 

@@ -8,12 +8,12 @@ differences. Names are never matched by similarity.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from workbench.core.errors import ProfileError
 from workbench.plan.from_layers import with_times
+from workbench.plan.measured import MeasuredDocument
 from workbench.plan.plan import HOST, Layer, Plan
 
 
@@ -96,7 +96,7 @@ def join(
     return Joined(rows, how)
 
 
-def with_layer_times(plan: Plan, means: Sequence[tuple[str, float]], measured: Mapping[str, Any]) -> Plan:
+def with_layer_times(plan: Plan, means: Sequence[tuple[str, float]], measured: MeasuredDocument) -> Plan:
     """The plan with the mean milliseconds of its layers.
 
     Args:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.core.units import bytes_text
 
 if TYPE_CHECKING:
+    from workbench.plan.document import FactsDocument
     from workbench.plan.plan import Layer
 
 FACTOR = 1.1
@@ -26,14 +27,12 @@ samples, of the onnx package's models, and of 34 architectures (tests/benchmarks
 """
 
 
-def against_reported(peak: int, memory: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Facts on the computed peak beside the compiler's total.
+def against_reported(peak: int, memory: Mapping[str, int]) -> FactsDocument:
+    """Facts about the computed peak, in bytes, and the compiler's own total.
 
-    Returns:
-        ``activation_memory_reported`` (bytes, None where the log has none) and ``activation_memory_disagrees``
-        (whether the computed peak is more than `FACTOR` times that, so that one of them is wrong).
+    They disagree where the computed peak is more than `FACTOR` times the reported total: then one of them is wrong.
     """
-    reported = (memory or {}).get("Total Activation Memory")
+    reported = memory.get("Total Activation Memory")
     return {
         "activation_memory_reported": reported,
         "activation_memory_disagrees": reported is not None and peak > FACTOR * reported,
@@ -41,7 +40,7 @@ def against_reported(peak: int, memory: Mapping[str, Any] | None) -> dict[str, A
     }
 
 
-def disagreement(facts: Mapping[str, Any]) -> str | None:
+def disagreement(facts: FactsDocument) -> str | None:
     """In words, where the computed peak is more than the compiler reports; None where it is not."""
     if not facts.get("activation_memory_disagrees"):
         return None

@@ -1,8 +1,7 @@
 """The Plan: layers in execution order, their tensors, and which ONNX nodes each executes.
 
 A Plan is plain data. It knows nothing of sessions, widgets or the compiler's own objects; `to_dict`
-gives the machine-readable form ``workbench.plan/1``, whose JSON schema is ``schema.json`` beside this
-file.
+returns the machine-readable form ``workbench.plan/1``, which `workbench.plan.document` describes.
 """
 
 from __future__ import annotations
@@ -11,18 +10,32 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
+from workbench.core.documents import DocumentError
 from workbench.core.errors import StoreError
 from workbench.model.provenance import Source
-from workbench.plan.validate import Check, SchemaError, checker
+from workbench.plan.document import PLAN
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = "workbench.plan/1"
+    from workbench.plan.document import (
+        CompilerDocument,
+        Evidence,
+        FactsDocument,
+        IODocument,
+        Kind,
+        LayerDocument,
+        ModelDocument,
+        PlanDocument,
+        Reason,
+        SecondsDocument,
+        SummaryDocument,
+        TensorDocument,
+        UnclaimedDocument,
+    )
 
 CONVERSIONS = ("layout", "cast")
 """Kinds of layers that only move or convert data."""
@@ -54,9 +67,9 @@ class PlanTensor:
     bytes: int | None = None
     dynamic: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> TensorDocument:
         """JSON-able form."""
-        out: dict[str, Any] = {
+        out: TensorDocument = {
             "name": self.name, "shape": None if self.shape is None else list(self.shape),
             "dtype": self.dtype, "format": self.format, "bytes": self.bytes,
         }  # fmt: skip
@@ -67,12 +80,12 @@ class PlanTensor:
         return out
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> PlanTensor:
+    def from_dict(data: TensorDocument) -> PlanTensor:
         """The inverse of `to_dict`."""
         return PlanTensor(
             name=data["name"], shape=None if data["shape"] is None else tuple(data["shape"]),
             dtype=data["dtype"], format=data.get("format", ""), bytes=data.get("bytes"),
-            strides=tuple(data["strides"]) if data.get("strides") is not None else None,
+            strides=tuple(data["strides"]) if "strides" in data else None,
             dynamic=data.get("dynamic", False),
         )  # fmt: skip
 
@@ -179,11 +192,11 @@ class Layer:
             out.append("precision")
         return tuple(out)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> LayerDocument:
         """JSON-able form."""
-        out: dict[str, Any] = {
-            "id": self.id, "name": self.name, "title": self.title, "type": self.type, "kind": self.kind,
-            "nodes": list(self.nodes), "evidence": self.evidence,
+        out: LayerDocument = {
+            "id": self.id, "name": self.name, "title": self.title, "type": self.type, "kind": cast("Kind", self.kind),
+            "nodes": list(self.nodes), "evidence": cast("Evidence", self.evidence),
             "inputs": [t.to_dict() for t in self.inputs], "outputs": [t.to_dict() for t in self.outputs],
             "constants": [t.to_dict() for t in self.constants],
             "tactic": self.tactic, "stream": self.stream, "event": self.event,
@@ -202,16 +215,16 @@ class Layer:
         return out
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Layer:
+    def from_dict(data: LayerDocument) -> Layer:
         """The inverse of `to_dict`."""
 
-        def tensors(key: str) -> tuple[PlanTensor, ...]:
-            return tuple(PlanTensor.from_dict(t) for t in data[key])
+        def tensors(documents: list[TensorDocument]) -> tuple[PlanTensor, ...]:
+            return tuple(PlanTensor.from_dict(t) for t in documents)
 
         return Layer(
             id=data["id"], name=data["name"], title=data.get("title", ""), type=data["type"], kind=data["kind"],
-            nodes=tuple(data["nodes"]), evidence=data["evidence"], inputs=tensors("inputs"),
-            outputs=tensors("outputs"), constants=tensors("constants"), tactic=data["tactic"],
+            nodes=tuple(data["nodes"]), evidence=data["evidence"], inputs=tensors(data["inputs"]),
+            outputs=tensors(data["outputs"]), constants=tensors(data["constants"]), tactic=data["tactic"],
             stream=data["stream"], event=data.get("event"), flops=data["flops"], bytes_read=data["bytes_read"],
             bytes_written=data["bytes_written"], sources=tuple(Source(**s) for s in data["sources"]),
             merged=tuple(tuple(g) for g in data.get("merged", ())), partial=tuple(data.get("partial", ())),
@@ -234,9 +247,9 @@ class Unclaimed:
     reason: str
     text: str
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> UnclaimedDocument:
         """JSON-able form."""
-        return {"node": self.node, "reason": self.reason, "text": self.text}
+        return {"node": self.node, "reason": cast("Reason", self.reason), "text": self.text}
 
 
 @dataclass(frozen=True)
@@ -244,31 +257,35 @@ class Plan:
     """What a compiler made of a model.
 
     Attributes:
-        model: ``name``, ``sha256``, ``nodes`` (how many).
-        compiler: ``name``, ``version``, ``target``, ``gpu``.
+        model: The model's name, fingerprint and number of nodes.
+        compiler: What compiled it, and for which target.
         config: The build configuration, as `BuildConfig.to_dict`.
-        seconds: ``load``, ``parse``, ``build``, ``total``.
+        seconds: Duration of each phase of the build.
         layers: In execution order.
         unclaimed: Nodes in no layer.
         io: Inputs and outputs with their shape profiles.
         summary: Totals; see `workbench.plan.traffic.summarize`.
-        facts: What else the compiler told: memory, phases.
+        facts: What else the compiler reported (memory, phases), and what was measured.
     """
 
-    model: Mapping[str, Any]
-    compiler: Mapping[str, Any]
+    model: ModelDocument
+    compiler: CompilerDocument
     config: Mapping[str, Any]
-    seconds: Mapping[str, float]
+    seconds: SecondsDocument
     layers: tuple[Layer, ...]
     unclaimed: tuple[Unclaimed, ...]
-    io: tuple[Mapping[str, Any], ...]
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    io: tuple[IODocument, ...]
+    summary: SummaryDocument = field(default_factory=lambda: cast("SummaryDocument", {}))
+    facts: FactsDocument = field(default_factory=lambda: cast("FactsDocument", {}))
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What to know before trusting the plan: what is wrong with the model's file, and what a cast may have lost."""
-        return (*self.facts.get("model_problems", ()), *self.facts.get("cast_warnings", ()))
+        """What is wrong with the model's file, what a cast may have lost, and faults of the compiler that the plan shows."""
+        return (
+            *self.facts.get("model_problems", ()),
+            *self.facts.get("cast_warnings", ()),
+            *self.facts.get("compiler_problems", ()),
+        )
 
     @cached_property
     def by_id(self) -> dict[str, Layer]:
@@ -313,19 +330,19 @@ class Plan:
         found = columns(shown, "frame") if self.layers else []
         return pd.DataFrame({c.frame or c.name: [c.get(layer, shown) for layer in self.layers] for c in found})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PlanDocument:
         """The machine-readable form, ``workbench.plan/1``."""
         return {
-            "schema": SCHEMA,
-            "model": dict(self.model),
-            "compiler": dict(self.compiler),
+            "schema": "workbench.plan/1",
+            "model": self.model.copy(),
+            "compiler": self.compiler.copy(),
             "config": dict(self.config),
-            "seconds": dict(self.seconds),
+            "seconds": self.seconds.copy(),
             "layers": [layer.to_dict() for layer in self.layers],
             "unclaimed": [entry.to_dict() for entry in self.unclaimed],
-            "io": [dict(entry) for entry in self.io],
-            "summary": dict(self.summary),
-            "facts": dict(self.facts),
+            "io": [entry.copy() for entry in self.io],
+            "summary": self.summary.copy(),
+            "facts": self.facts.copy(),
         }
 
     def to_json(self, indent: int | None = None) -> str:
@@ -338,37 +355,35 @@ class Plan:
 
         Args:
             data: The document.
-            check: Whether it is held against the schema; False for what was just made or checked, since that takes
-                time.
+            check: Whether to check it against the schema, which takes time; False for a plan that was checked before.
 
         Raises:
             StoreError: it is of another kind or of a later version (code ``not-a-plan``), or it is damaged: a field is
                 absent or of a wrong type (``damaged-plan``).
         """
         found = data.get("schema") if isinstance(data, dict) else None
-        if found != SCHEMA:
+        if found != PLAN.id:
             said = repr(found)[:80] if isinstance(data, dict) else f"a {type(data).__name__}"
             raise StoreError(
-                f"This is not a {SCHEMA} document but {said}.",
+                f"This is not a {PLAN.id} document but {said}.",
                 hint="Plans of a later version need a later workbench: pip install -U trt-workbench",
                 code="not-a-plan",
             )
         if check:
             try:
-                _checker()(data, "plan")
-                if len({layer["id"] for layer in data["layers"]}) < len(data["layers"]):
-                    raise SchemaError("two layers of the plan have one id")
-            except (SchemaError, RecursionError) as error:
+                PLAN.check(data, "plan")
+            except DocumentError as error:
                 raise StoreError(
                     f"This plan is damaged: {error}.",
                     hint="Make it again, or copy the file again.",
                     code="damaged-plan",
                 ) from None
+        document: PlanDocument = data
         return Plan(
-            model=data["model"], compiler=data["compiler"], config=data["config"], seconds=data["seconds"],
-            layers=tuple(Layer.from_dict(layer) for layer in data["layers"]),
-            unclaimed=tuple(Unclaimed(**entry) for entry in data["unclaimed"]),
-            io=tuple(data["io"]), summary=data["summary"], facts=data.get("facts", {}),
+            model=document["model"], compiler=document["compiler"], config=document["config"],
+            seconds=document["seconds"], layers=tuple(Layer.from_dict(layer) for layer in document["layers"]),
+            unclaimed=tuple(Unclaimed(**entry) for entry in document["unclaimed"]),
+            io=tuple(document["io"]), summary=document["summary"], facts=document["facts"],
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -378,14 +393,3 @@ class Plan:
             f"<Plan of {self.model.get('name')} by {self.compiler.get('name')} {self.compiler.get('version')} for "
             f"{self.compiler.get('target')}: {s.get('nodes') if s.get('nodes') is not None else '?'} nodes in {len(self.layers)} layers ({kinds})>"
         )
-
-
-@lru_cache(maxsize=1)
-def _checker() -> Check:
-    return checker(schema())
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of ``workbench.plan/1``."""
-    loaded: dict[str, Any] = json.loads((Path(__file__).parent / "schema.json").read_text())
-    return loaded

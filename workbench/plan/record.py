@@ -1,77 +1,100 @@
 """A compiler's answer to one build, as plain data, in which each layer carries the names that the compiler reported.
 
-`workbench.plan.assemble` turns a record into a `Plan` with the model at hand, so that a better analysis needs no second build.
+`workbench.plan.assemble` makes a `Plan` from a record and the model, so that a better analysis needs no second build.
+``workbench/schemas/record.schema.json`` is generated from these types.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
+
+from workbench.core.typed_document import Count, DocumentType, closed, extensible
+from workbench.hardware.machine import GpuDocument
+from workbench.plan.document import FactsDocument, IODocument, SecondsDocument
 
 
-class TensorRecord(TypedDict, total=False):
-    """One tensor of a layer, as the compiler reported it. `shape` may hold -1."""
+@extensible
+class TensorRecord(TypedDict):
+    """One tensor of a layer, as the compiler reported it."""
 
     name: str
     shape: list[int]
-    strides: list[int] | None
+    """-1 where a dimension is open."""
     dtype: str
-    format: str
+    strides: NotRequired[list[int] | None]
+    format: NotRequired[str]
 
 
-class LayerRecord(TypedDict, total=False):
-    """One layer, as the compiler reported it. `nodes` holds names as the compiler was given them.
-
-    `evidence` says how `nodes` is known where layers of one record differ. `detailed` is False where only the
-    layer's name is known, so that its tensors are unknown rather than none.
-
-    `kind` (one of `workbench.plan.kinds.KINDS`) and `title` are there where the compiler itself knows them; otherwise the
-    compiler's vocabulary (`workbench.plan.vocabulary`) or the layer's nodes tell. `branch` and `repeated` say when a layer within control flow
-    runs: the If nodes around it by their names, outermost first, each with 0 for then and 1 for else; and whether a loop
-    repeats it. Where they are absent the vocabulary tells.
-    """
+@extensible
+class LayerRecord(TypedDict):
+    """One layer, as the compiler reported it."""
 
     name: str
     type: str
     inputs: list[TensorRecord]
-    constants: list[TensorRecord]
     outputs: list[TensorRecord]
-    tactic: str
-    stream: int
-    event: int | None
     nodes: list[str]
-    metadata: str
-    evidence: str
-    detailed: bool
-    kind: str
-    title: str
-    branch: list[tuple[str, int]]
-    repeated: bool
+    """Names of nodes, as the compiler got them."""
+    constants: NotRequired[list[TensorRecord]]
+    tactic: NotRequired[str]
+    stream: NotRequired[int]
+    event: NotRequired[int | None]
+    metadata: NotRequired[str]
+    evidence: NotRequired[str]
+    """How `nodes` is known, where the layers of one record differ."""
+    detailed: NotRequired[bool]
+    """False where only the layer's name is known, so that its tensors are unknown rather than absent."""
+    kind: NotRequired[str]
+    """One of `workbench.plan.kinds.KINDS`; absent: the compiler's vocabulary or the nodes tell it."""
+    title: NotRequired[str]
+    """A readable name; absent: found like `kind`."""
+    branch: NotRequired[list[Annotated[tuple[str, Annotated[int, Field(ge=0, le=1)]], Field(strict=False)]]]
+    """The If nodes around it by name, outermost first, each with 0 for then and 1 for else; absent: the vocabulary tells it."""
+    repeated: NotRequired[bool]
+    """Whether a loop repeats it; absent: the vocabulary tells it."""
 
 
-class IORecord(TypedDict, total=False):
-    """An input or output of the engine; `profiles` has one min/opt/max per shape profile."""
+@closed
+class CompilerRecord(TypedDict):
+    """What compiled it."""
 
     name: str
-    mode: str
-    dtype: str
-    shape: list[int]
-    format: str
-    location: str
-    profiles: list[dict[str, list[int]]]
+    version: str
+    target: str
+    gpu: NotRequired[GpuDocument | None]
+    """The GPU that was present, for target current."""
 
 
-class Record(TypedDict, total=False):
-    """A compiler's answer to one build. JSON-able; kept beside the engine as ``record.json``.
+@extensible
+class Record(TypedDict):
+    """A compiler's answer to one build. JSON-able; kept beside the engine as ``record.json``."""
 
-    `folded` holds names of nodes that the compiler computed at build time.
-    """
-
-    compiler: dict[str, Any]
-    seconds: dict[str, float]
+    compiler: CompilerRecord
+    seconds: SecondsDocument
     layers: list[LayerRecord]
-    io: list[IORecord]
-    tensors: dict[str, list[Any]]
-    folded: list[str]
-    facts: dict[str, Any]
-    warnings: list[str]
-    engine_bytes: int
+    io: list[IODocument]
+    tensors: NotRequired[dict[str, list[Any]]]
+    """Shape and data type of the tensors of the network, by name."""
+    folded: NotRequired[list[str]]
+    """Nodes that the compiler computed at build time."""
+    facts: NotRequired[FactsDocument]
+    warnings: NotRequired[list[str]]
+    engine_bytes: NotRequired[Count]
+
+
+def _consistent(document: Record) -> None:
+    """What the JSON schema can't say.
+
+    Raises:
+        ValueError: an entry of `tensors` is not a shape and a data type.
+    """
+    for name, entry in document.get("tensors", {}).items():
+        shape, dtype = entry if len(entry) == 2 else (None, None)
+        if not isinstance(shape, list) or not all(type(d) is int for d in shape) or not isinstance(dtype, str):
+            raise ValueError(f"tensors.{name[:60]} is not a shape and a data type")
+
+
+RECORD = DocumentType(Record, title="Record", schema="workbench.record/1", check=_consistent)

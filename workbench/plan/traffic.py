@@ -27,6 +27,7 @@ from workbench.plan.plan import CONVERSIONS
 if TYPE_CHECKING:
     from workbench.model.cost import Cost
     from workbench.model.graph import Graph
+    from workbench.plan.document import SummaryDocument
     from workbench.plan.plan import Layer, PlanTensor, Unclaimed
 
 
@@ -136,7 +137,7 @@ def summarize(
     layers: Sequence[Layer],
     unclaimed: Sequence[Unclaimed],
     io: Sequence[str],
-) -> dict[str, Any]:
+) -> SummaryDocument:
     """The totals of a plan; what only the model tells is None without a `graph`.
 
     Returns:

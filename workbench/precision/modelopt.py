@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core.errors import ModelError, first_lines
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.core.store import Store
     from workbench.core.worker import Reporter
     from workbench.model.model import Model
+    from workbench.model.origin import Origin
 
 ENVIRONMENT = "modelopt"
 VERSION = 2
@@ -63,11 +64,11 @@ def autocast(
     source = model.sha256(store)
     identity = [maker(store), source, precision, keep, data_max]
     key = "autocast-" + hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    if (found := store.derived(key)) is not None:
-        return Made(model.name, found[0], found[1], original=model)
+    if (found := model.derived(store, key)) is not None:
+        return found
     with store.lock(hashlib.sha256(key.encode()).hexdigest()), store.scratch("autocast") as folder:
-        if (found := store.derived(key)) is not None:
-            return Made(model.name, found[0], found[1], original=model)
+        if (found := model.derived(store, key)) is not None:
+            return found
         work = folder / "model"
         work.mkdir()
         job = Job(
@@ -78,11 +79,11 @@ def autocast(
         )  # fmt: skip
         if on_job is not None:
             on_job(job)
-        report = result(job, ENVIRONMENT)
+        report = cast("Origin", result(job, ENVIRONMENT))
         draft = Made(model.name, work / "model.onnx")
         sha256 = fingerprint(draft.path, set(draft.companions))
-        info = {"kind": "cast", "library": "modelopt", "precision": precision, "source": source, **report}
-        return Made(model.name, store.add_model(work, sha256, key, info), info, original=model)
+        info: Origin = {"kind": "cast", "library": "modelopt", "precision": precision, "source": source, **report}
+        return Made(model.name, store.add_model(work, sha256, key, {**info}), info, original=model)
 
 
 def maker(store: Store) -> str:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core import environments
 from workbench.core.errors import CalibrationError, ModelError
@@ -26,6 +26,7 @@ from workbench.core.store import Store
 from workbench.hardware.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
+from workbench.model.origin import Origin
 from workbench.precision import modelopt
 from workbench.precision.calibration import Calibration, collect
 from workbench.precision.calibration_cache import TensorRTCache
@@ -143,11 +144,11 @@ def quantize(
                 maker += " ".join(("", *_calibrating()))
         identity = [VERSION, source, scheme.to_dict(), digest, maker]
         key = "quantize-" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        if (found := store.derived(key)) is not None:
-            return Model(model.name, found[0], found[1], original=model)
+        if (found := model.derived(store, key)) is not None:
+            return found
         with store.lock(hashlib.sha256(key.encode()).hexdigest()):
-            if (found := store.derived(key)) is not None:
-                return Model(model.name, found[0], found[1], original=model)
+            if (found := model.derived(store, key)) is not None:
+                return found
             if scheme.calibrator and batches is not None:
                 cache = _by_tensorrt(model, scheme, store, batches, source, folder, on_job)
             job = Job(
@@ -164,12 +165,14 @@ def quantize(
             )  # fmt: skip
             if on_job is not None:
                 on_job(job)
-            report = environments.result(job, "modelopt") if foreign else job.result()
+            report = cast("Origin", environments.result(job, "modelopt") if foreign else job.result())
             draft = Model(model.name, work / "model.onnx")
             sha256 = fingerprint(draft.path, set(draft.companions))
             warnings = [*(batches.warnings if batches else ()), *report.pop("warnings", [])]
-            info = {"kind": "quantize", "scheme": scheme.to_dict(), "warnings": warnings, "source": source, **report}
-            return Model(model.name, store.add_model(work, sha256, key, info), info, original=model)
+            info: Origin = {
+                "kind": "quantize", "scheme": scheme.to_dict(), "warnings": warnings, "source": source, **report,
+            }  # fmt: skip
+            return Model(model.name, store.add_model(work, sha256, key, {**info}), info, original=model)
 
 
 def refuse_quantized(model: Model) -> None:

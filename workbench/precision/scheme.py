@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from workbench.core.errors import ConfigError, ModelError
 from workbench.model.model import Model
-
-if TYPE_CHECKING:
-    pass
+from workbench.model.origin import SchemeDocument
 
 
 class Scheme(BaseModel):
@@ -123,9 +121,9 @@ class Scheme(BaseModel):
         """Whether activations are quantized, so that data are needed."""
         return self.to != "int4"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SchemeDocument:
         """JSON-able form."""
-        return self.model_dump(mode="json")
+        return cast("SchemeDocument", self.model_dump(mode="json"))
 
     def but(self, **options: Any) -> Scheme:
         """The scheme with `options` changed; what was not chosen takes the default that fits them.

@@ -106,9 +106,11 @@ class Lens:
             ModelError: the model's file can't be read.
         """
         graph = model.graph if model.graph.dynamic_inputs else model.graph.at({})
-        head = {"name": model.name, "sha256": "", "nodes": len(graph.nodes)}
-        nobody = {"name": "", "version": "", "target": "", "gpu": None}
-        plan = Plan(model=head, compiler=nobody, config={}, seconds={}, layers=(), unclaimed=(), io=())
+        plan = Plan(
+            model={"name": model.name, "sha256": None, "nodes": len(graph.nodes)},
+            compiler={"name": "", "version": "", "target": "", "gpu": None},
+            config={}, seconds={}, layers=(), unclaimed=(), io=(),
+        )  # fmt: skip
         return Lens(plan, graph, model.provenance, sources=model.sources)
 
     def with_estimate(self, estimate: LayerTimes) -> Lens:

@@ -127,8 +127,8 @@ class Models(Mapping[str, Model]):
         """
         model = self[name]
         if not trusted(model):
-            known = imported(model) or {}
-            self._file.update(mark(model, str(known.get("archive", "")), trust=True))
+            known = imported(model)
+            self._file.update(mark(model, known["archive"] if known else "", trust=True))
 
     def remove(self, name: str) -> None:
         """Remove a model from the session; its files and engines stay in the store.

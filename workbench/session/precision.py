@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.engine import Engine
     from workbench.experiments.whatif import WhatIf
     from workbench.model.model import Model
+    from workbench.model.origin import Origin
     from workbench.precision.accuracy import Accuracy
     from workbench.precision.calibration import Calibration
     from workbench.precision.mixed import Mixed
@@ -76,7 +77,7 @@ class Precision:
                 on_job=on_job,
             )
         low = cast(found, to, self._workspace.store, **options)
-        origin = {**low.origin, "warnings": [*low.origin.get("warnings", ()), *found_overflows]}
+        origin: Origin = {**low.origin, "warnings": [*low.origin.get("warnings", ()), *found_overflows]}
         return self._workspace.add(replace(low, name=name or f"{found.name}-{to}", origin=origin))
 
     def quantize(self, model: Any, data: Any = None, *, name: str | None = None, **options: Any) -> Model:

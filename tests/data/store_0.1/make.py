@@ -34,7 +34,7 @@ def fill() -> None:
     """Make the sessions. This runs in a process that imports the copy of the code in `PLACE`."""
     import numpy as np
 
-    from tests import profiles
+    from tests.support import profiles
     from tests.support.small_models import mlp, save
     from workbench import BuildConfig, Session, ShapeProfile
     from workbench.errors import BuildError, CancelledError

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.onnxruntime import log as verbose
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     import onnx
 
     from workbench.core.worker import Reporter
-    from workbench.plan.record import IORecord, Record
+    from workbench.plan.document import FactsDocument, IODocument, Mode, SecondsDocument
+    from workbench.plan.record import Record
 
 ONE_FILE = 1_900_000_000
 """Bytes up to which an engine is one ONNX file: protobuf reads no message of 2 GB."""
@@ -107,9 +108,13 @@ def build(
     reporter.progress("Matching the graphs", 0, 1)
     record = _record(ort, original, engine, wanted, out / "build.log")
     now = time.perf_counter()
-    seconds = {"load": loaded - begin, "parse": parsed - loaded, "build": built - parsed, "total": now - begin}
-    record["seconds"] = {name: round(value, 4) for name, value in seconds.items()}
-    record["facts"] |= {
+    seconds: SecondsDocument = {
+        "load": round(loaded - begin, 4), "parse": round(parsed - loaded, 4), "build": round(built - parsed, 4),
+        "total": round(now - begin, 4),
+    }  # fmt: skip
+    record["seconds"] = seconds
+    facts = {
+        **record.get("facts", {}),
         "providers": providers,
         "graph_optimization_level": level,
         "session_seconds": round(built - parsed, 4),
@@ -118,6 +123,7 @@ def build(
             "Largest size of the process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         },
     }
+    record["facts"] = cast("FactsDocument", facts)
     reporter.progress("Matching the graphs", 1, 1)
     (out / "record.json").write_text(json.dumps(record, separators=(",", ":")))
     return {"seconds": seconds["total"]}
@@ -139,10 +145,21 @@ def _record(ort: Any, original: Graph, engine: Path, config: BuildConfig, log: P
     optimized = Optimized(graph, known)
     regions = match(original, graph)
     layers = layers_of(optimized, original, regions)
+    faults = warnings_of(original, layers)
     claimed = [n for layer in layers for n in layer["nodes"]]
     files = [file for file in (engine, engine.parent / sessions.DATA) if file.is_file()]
+    facts = {
+        "optimizers": [each.to_dict() for each in said.fired],
+        "optimizers_tried": len({each.name for each in said.passes}),
+        "cpu": HostDevice().facts()["name"],
+        "cpu_layout": optimized.cpu_layout,
+        "threads": options_of(config).threads,
+        "weights_file": sessions.DATA if len(files) > 1 else None,
+        **({"compiler_problems": faults} if faults else {}),
+    }
     return {
         "compiler": {"name": "onnxruntime", "version": str(ort.__version__), "target": "cpu"},
+        "seconds": {},
         "layers": layers,
         "io": _io(original, optimized, config),
         "tensors": {
@@ -150,22 +167,16 @@ def _record(ort: Any, original: Graph, engine: Path, config: BuildConfig, log: P
             and mine in known and -1 not in (shape := known[mine][0]) and (dtype := known[mine][1])
         },
         "folded": folded(original, graph, claimed),
-        "facts": {
-            "optimizers": [each.to_dict() for each in said.fired],
-            "optimizers_tried": len({each.name for each in said.passes}),
-            "cpu": HostDevice().facts()["name"],
-            "cpu_layout": optimized.cpu_layout,
-            "threads": options_of(config).threads,
-            "weights_file": sessions.DATA if len(files) > 1 else None,
-        },
-        "warnings": [*warnings_of(original, layers), *notes, *said.warnings],
+        "facts": cast("FactsDocument", facts),
+        "warnings": [*faults, *notes, *said.warnings],
         "engine_bytes": engine.stat().st_size,
     }  # fmt: skip
 
 
-def _io(original: Graph, optimized: Optimized, config: BuildConfig) -> list[IORecord]:
-    out: list[IORecord] = []
-    for mode, names in (("input", original.inputs), ("output", original.outputs)):
+def _io(original: Graph, optimized: Optimized, config: BuildConfig) -> list[IODocument]:
+    out: list[IODocument] = []
+    ports: list[tuple[Mode, list[str]]] = [("input", list(original.inputs)), ("output", list(original.outputs))]
+    for mode, names in ports:
         for name in names:
             declared = original.tensor(name)
             sizes = [d if isinstance(d, int) and d >= 0 else -1 for d in declared.shape or ()]

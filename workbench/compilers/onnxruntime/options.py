@@ -35,8 +35,7 @@ class OnnxRuntimeOptions(Options):
 
 def options_of(config: BuildConfig) -> OnnxRuntimeOptions:
     """The config's options of ONNX Runtime; the defaults where it has none."""
-    given = getattr(config, "options", None)
-    return given if isinstance(given, OnnxRuntimeOptions) else OnnxRuntimeOptions()
+    return config.options if isinstance(config.options, OnnxRuntimeOptions) else OnnxRuntimeOptions()
 
 
 def level_of(config: BuildConfig) -> str:

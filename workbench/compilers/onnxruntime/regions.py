@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.model.cost_rules import VIEWS
-from workbench.model.node import Node
 
 if TYPE_CHECKING:
     from workbench.model.graph import Graph
+    from workbench.model.node import Node
 
 REORDERS = frozenset({"ReorderInput", "ReorderOutput"})
 """Operators that convert between the model's layout and ONNX Runtime's blocked layout NCHWc."""
@@ -29,6 +29,9 @@ _MOVES = frozenset(
     {*REORDERS, *VIEWS, "Transpose", "Cast", "QuantizeLinear", "DequantizeLinear", "Concat", "Slice", "Split"}
 )
 """Operators that ONNX Runtime inserts around a computation; beside one, they execute only nodes of their own operator."""
+
+_WIDENED = "InsertedPrecisionFreeCast_"
+"""Prefix of the name of a tensor that ONNX Runtime computes in FP32 because it has no FP16 kernel."""
 
 _SUFFIXES = ("_bn_nchwc", "_mul_nchwc", "_nchwc")
 
@@ -113,6 +116,10 @@ class _Match:
         found = {t: t for node in after for t in node.outputs if t and t in producer and self._same_type(t)}
         by_name: set[str] = set()
         for node in after:
+            for t in node.outputs:
+                if (own_name := t.removeprefix(_WIDENED)) != t and own_name in producer:
+                    found[t] = own_name
+                    by_name.add(t)
             lost = [t for t in node.outputs if t and t not in found]
             if not lost or node.op in REORDERS:
                 continue

@@ -15,6 +15,7 @@ from workbench.measure.serve import serve as measure_serve
 
 if TYPE_CHECKING:
     from workbench.core.worker import Reporter
+    from workbench.measure.document import Profile
 
 
 def open_engine(*, engine: str, built: Mapping[str, Any] | None = None, shape_profile: int = 0) -> OrtRunner:  # noqa: ARG001
@@ -69,7 +70,7 @@ def profile(
     built: Mapping[str, Any] | None = None,
     shape_profile: int = 0,
     **options: Any,
-) -> dict[str, Any]:
+) -> Profile:
     """Measure an engine, and write the profile into `folder`.
 
     Args:

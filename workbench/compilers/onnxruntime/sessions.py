@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import BuildError, CompilerUnavailableError, UnsupportedNodesError, first_lines
+from workbench.core.store import ENGINE_FILES
 from workbench.model.onnx_file import tensors_of as tensors_in
 from workbench.precision.ort_errors import ways_out
 
@@ -30,7 +31,7 @@ LEVELS = {
 }
 """ONNX Runtime's graph optimization levels by their names in `Options`."""
 
-DATA = "engine.data"
+DATA = ENGINE_FILES[1]
 """Weights of an engine that is too large for one ONNX file, beside it."""
 
 _NO_KERNEL = re.compile(

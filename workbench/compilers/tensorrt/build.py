@@ -26,6 +26,7 @@ from workbench.core.worker import Reporter
 from workbench.hardware.machine import gpus
 from workbench.hardware.target import CURRENT
 from workbench.model.shape_profile import ShapeProfile
+from workbench.plan.document import SecondsDocument, TimingCacheDocument
 from workbench.plan.record import Record
 
 _MEMORY = re.compile(r"(Total Activation Memory|Total Weights Memory|Max Scratch Memory): (\d+) bytes")
@@ -99,16 +100,16 @@ def build(
         size = file.tell()
     version = f"{module} {getattr(trt, '__version__', '')}".strip()
     listing = _listing(logger, version, [network.get_output(i).name for i in range(network.num_outputs)])
-    seconds = {
-        "load": loaded - begin, "parse": parsed - loaded, "build": built - parsed,
-        "total": time.perf_counter() - begin,
+    seconds: SecondsDocument = {
+        "load": round(loaded - begin, 4), "parse": round(parsed - loaded, 4), "build": round(built - parsed, 4),
+        "total": round(time.perf_counter() - begin, 4),
     }  # fmt: skip
     record: Record = {
         "compiler": {
             "name": module, "version": str(getattr(trt, "__version__", "")),
             "target": wanted.target,
         },
-        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "seconds": seconds,
         "layers": listing.layers,
         "io": listing.io,
         "tensors": _tensors(network),
@@ -217,7 +218,7 @@ class _Timings:
         if not data:
             options.set_timing_cache(self._cache, False)
 
-    def save(self) -> dict[str, Any]:
+    def save(self) -> TimingCacheDocument:
         """Write it; ``bytes_before`` and ``bytes_after`` this build, and what it holds (see `_contents`)."""
         cache = self._options.get_timing_cache() or self._cache
         meanwhile = self._read()
@@ -238,7 +239,7 @@ class _Timings:
             return b""
 
 
-def _contents(cache: Any) -> dict[str, Any]:
+def _contents(cache: Any) -> TimingCacheDocument:
     """What a timing cache holds: ``entries``, how many, and ``slowest``, hash of the tactic and milliseconds of each.
 
     TensorRT 10.13 and 11 tell it, 8 did not; its keys are hashes of layers, so an entry can't be told to be of a layer. Times that

@@ -29,7 +29,8 @@ from workbench.compilers.tensorrt.listing import RANK, owners, split_format
 from workbench.core import limits
 from workbench.core.documents import parse_json, read_text
 from workbench.core.errors import ListingError, ProfileError
-from workbench.plan.record import IORecord, LayerRecord, TensorRecord
+from workbench.plan.document import IODocument, Mode
+from workbench.plan.record import LayerRecord, TensorRecord
 
 KINDS = {
     "layers": "layer information (--exportLayerInfo)",
@@ -72,7 +73,7 @@ class Inspection:
     """
 
     layers: list[LayerRecord] = field(default_factory=list)
-    io: list[IORecord] = field(default_factory=list)
+    io: list[IODocument] = field(default_factory=list)
     generation: str = "8 to 10"
     detailed: bool = True
     evidence: str = "name"
@@ -391,16 +392,17 @@ def _tensors(layer: Mapping[str, Any], key: str, where: str) -> list[TensorRecor
     return found
 
 
-def _io(entry: Any, where: str) -> IORecord:
+def _io(entry: Any, where: str) -> IODocument:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("Name"), str):
         raise _bad(where, "an entry of its I/O Tensors has no Name")
     place = f"{where}, I/O tensor {entry['Name'][:60]}"
     infos = [info for info in _list(entry, "ProfileInfo", place) if isinstance(info, Mapping)]
     dtype = _text(entry, "DataType", place) or _text(entry, "Datatype", place)
+    modes: dict[str, Mode] = {"input": "input", "output": "output"}
     mode = _text(entry, "IOMode", place).lower().removeprefix("k")
     return {
         "name": entry["Name"],
-        "mode": mode if mode in {"input", "output"} else "",
+        "mode": modes.get(mode, ""),
         "dtype": NAMES.get(dtype, dtype.lower()),
         "shape": _shape(entry.get("Dimensions", []), place, "Dimensions"),
         "location": _text(entry, "Location", place).lower(),
@@ -417,18 +419,18 @@ def _io(entry: Any, where: str) -> IORecord:
     }
 
 
-def _bindings(names: Sequence[Any], layers: list[LayerRecord], where: str) -> list[IORecord]:
+def _bindings(names: Sequence[Any], layers: list[LayerRecord], where: str) -> list[IODocument]:
     """The engine's inputs and outputs by name; the layers that read and write them tell the rest."""
     read = {t["name"]: t for layer in reversed(layers) for t in layer["inputs"]}
     written = {t["name"]: t for layer in layers for t in layer["outputs"]}
-    found: list[IORecord] = []
+    found: list[IODocument] = []
     for name in names:
         if not isinstance(name, str):
             raise _bad(where, f"its Bindings hold {type(name).__name__} in place of names")
         if _FURTHER.search(name):
             continue  # the same input once more, for a further shape profile
         tensor = written.get(name) or read.get(name)
-        mode = "output" if name in written else "input" if name in read else ""
+        mode: Mode = "output" if name in written else "input" if name in read else ""
         found.append(
             {"name": name, "mode": mode, "dtype": tensor["dtype"] if tensor else "",
              "shape": list(tensor["shape"]) if tensor else [], "profiles": []}

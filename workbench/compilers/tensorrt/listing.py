@@ -30,7 +30,8 @@ from dataclasses import dataclass, field
 from workbench.compilers.tensorrt.dtypes import NAMES
 from workbench.core import limits
 from workbench.core.errors import ListingError
-from workbench.plan.record import IORecord, LayerRecord, TensorRecord
+from workbench.plan.document import IODocument
+from workbench.plan.record import LayerRecord, TensorRecord
 
 _TENSOR = "{ Name: "
 _ABOUT_BEGINS = ", Dimensions: ["
@@ -61,7 +62,7 @@ class Listing:
     """The parts of the message."""
 
     layers: list[LayerRecord] = field(default_factory=list)
-    io: list[IORecord] = field(default_factory=list)
+    io: list[IODocument] = field(default_factory=list)
 
 
 def parse_listing(text: str, version: str = "", outputs: Collection[str] = ()) -> Listing:
@@ -126,11 +127,11 @@ def _layer(line: str, version: str) -> LayerRecord:
     head = _HEAD.match(line)
     if not head:
         raise _unreadable(line, 0, version)
+    inputs, at = _tensors(line, head.end(), version)
     layer: LayerRecord = {
         "name": head["name"], "type": head["type"], "constants": [], "outputs": [], "tactic": "",
-        "stream": 0, "event": None, "nodes": [], "metadata": "",
+        "stream": 0, "event": None, "nodes": [], "metadata": "", "inputs": inputs,
     }  # fmt: skip
-    layer["inputs"], at = _tensors(line, head.end(), version)
     while at < len(line):
         found = _FIELD.match(line, at)
         if not found:
@@ -216,7 +217,7 @@ def split_format(text: str) -> tuple[str, str]:
     return "", text
 
 
-def _io(line: str, version: str) -> IORecord:
+def _io(line: str, version: str) -> IODocument:
     match = _IO.match(line)
     # The line ends with the profiles' bracket, and that with the last profile's.
     if not match or not (line.endswith(" }]") or (match.end() == len(line) - 1 and line.endswith("]"))):
@@ -225,7 +226,7 @@ def _io(line: str, version: str) -> IORecord:
     layout = re.search(r"Format: (.*?) \}", profiles)
     return {
         "name": match["name"],
-        "mode": match["mode"].lower(),
+        "mode": "input" if match["mode"].lower() == "input" else "output",
         "dtype": NAMES.get(match["dtype"], match["dtype"].lower()),
         "shape": _shape(match["shape"], line, 0, version),
         "location": match["location"].lower(),

@@ -13,6 +13,7 @@ from workbench.measure.profile import profile as measure_profile
 if TYPE_CHECKING:
     from workbench.core.worker import Reporter
     from workbench.hardware.device import GraphDevice
+    from workbench.measure.document import Profile
 
 
 def profile(
@@ -26,7 +27,7 @@ def profile(
     specialization: str = "eager",
     device: GraphDevice | None = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> Profile:
     """Measure, and write the profile into `folder`.
 
     Args:

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.compilers.tensorrt.dtypes import INSPECTOR
 from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_json, read_layers
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
     from workbench.model.model import Model
     from workbench.model.shape_profile import ShapeProfile
+    from workbench.plan.document import FactsDocument
+    from workbench.plan.measured import EndToEndDocument, MeasuredDocument
     from workbench.plan.plan import Plan, PlanTensor
     from workbench.plan.record import Record
 
@@ -87,7 +89,7 @@ class Times:
         """Mean time of copies in both directions."""
         return statistics.fmean(self.h2d) + statistics.fmean(self.d2h)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> EndToEndDocument:
         """The figures that belong beside a plan."""
         return {
             "iterations": len(self), "warm_up_iterations": self.warm_up, "mean_ms": self.mean_ms, "median_ms": self.median_ms, "min_ms": min(self.latency),
@@ -247,7 +249,7 @@ def inspect(
     from workbench.plan.from_layers import with_times
 
     plan = _plan(layers, metadata, model, sha256, name)
-    measured: dict[str, Any] = {}
+    measured: MeasuredDocument = {}
     rows: tuple[ProfiledLayer | None, ...] = ()
     if profile is not None:
         read = read_profile(profile)
@@ -300,7 +302,7 @@ def _plan(
         )
     record: Record = {
         "compiler": {"name": "tensorrt", "version": "", "target": (device["sm"] or "") if device else ""},
-        "seconds": {}, "layers": found.layers, "io": found.io, "facts": facts, "warnings": warnings,
+        "seconds": {}, "layers": found.layers, "io": found.io, "facts": cast("FactsDocument", facts), "warnings": warnings,
     }  # fmt: skip
     return from_layers(
         record, name=name or (model.name if model else Path(layers).name.partition(".")[0]), evidence=found.evidence,

@@ -8,13 +8,15 @@ of every file and a signature with the store's secret. Engines of any other arch
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
 
 from workbench.core.errors import StoreError
 from workbench.core.store import IMPORTED
-from workbench.plan.validate import checker
-
-ARCHIVE = "workbench.session/1"
+from workbench.core.typed_document import DocumentType, Sha256, extensible
+from workbench.model.origin import Origin
 
 RATIO_FROM = 100e6
 """Bytes below which an archive may be packed as well as it likes."""
@@ -24,65 +26,53 @@ DOCUMENTS = ("record.json", "plan.json", "build.json")
 PROFILE = re.compile(r"[0-9]{1,30}\.json")
 CHUNK = 1 << 20
 
-_TEXT = {"type": "string"}
-_TEXTS = {"type": "array", "items": _TEXT}
-_SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$(?!\n)"}
-_COUNTS = {"type": "object", "additionalProperties": {"type": "integer"}}
-_ORIGIN: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        **dict.fromkeys(("kind", "name", "spec", "class", "path", "library", "precision"), _TEXT),
-        "source": _SHA256,
-        "scheme": {"type": "object"},
-        "lists": {"type": "object"},
-        "warnings": _TEXTS,
-        "clipped": _TEXTS,
-        "moved": _TEXTS,
-        "quantized": _TEXTS,
-        "left": {"type": "object", "additionalProperties": _TEXT},
-        "ranges": {"type": "object", "additionalProperties": {"type": "number"}},
-        "kept": _COUNTS,
-        "pairs": {"type": "integer"},
-        # The name of a file in the store.
-        "calibration": {"anyOf": [{"type": "null"}, {"type": "string", "pattern": "^[0-9a-f]{1,64}$(?!\n)"}]},
-    },
-}
-check_head = checker(
-    {
-        "type": "object",
-        "properties": {
-            "format": {"const": ARCHIVE},
-            "name": _TEXT,
-            "models": {
-                "type": "object",
-                "additionalProperties": {
-                    "type": "object",
-                    "properties": {"sha256": _SHA256, "file": _TEXT, "origin": _ORIGIN},
-                    "required": ["sha256", "file", "origin"],
-                },
-            },
-            "engines": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "key": {"type": "string", "pattern": f"^({IMPORTED})?[0-9a-f]{{64}}$(?!\n)"},
-                        "model": _TEXT,
-                    },
-                    "required": ["key", "model"],
-                },
-            },
-            "selection": {
-                "type": "object",
-                "properties": {"kind": {"enum": ["layer", "node"]}, "ids": _TEXTS},
-                "required": ["kind", "ids"],
-            },
-            "files": {"type": "object", "additionalProperties": _SHA256},
-            "seal": _TEXT,
-        },
-        "required": ["format", "name", "models", "engines", "selection"],
-    }
-)
+
+@extensible
+class ManifestModel(TypedDict):
+    """A model in the archive, by its title in the session."""
+
+    sha256: Sha256
+    """Also the name of its folder under ``models/``."""
+    file: str
+    origin: Origin
+
+
+@extensible
+class ManifestEngine(TypedDict):
+    """An engine in the archive."""
+
+    key: Annotated[str, Field(pattern=f"^({IMPORTED})?[0-9a-f]{{64}}$")]
+    """Also the name of its folder under ``builds/``."""
+    model: str
+    """Title of its model."""
+    digest: NotRequired[str]
+    """SHA-256 of its files; computed when the archive is read."""
+
+
+@extensible
+class ManifestSelection(TypedDict):
+    """What was selected."""
+
+    kind: Literal["layer", "node"]
+    ids: list[str]
+
+
+@extensible
+class Manifest(TypedDict):
+    """``session.json`` of an archive."""
+
+    format: Literal["workbench.session/1"]
+    name: str
+    models: dict[str, ManifestModel]
+    engines: list[ManifestEngine]
+    selection: ManifestSelection
+    files: NotRequired[dict[str, Sha256]]
+    """SHA-256 of every other file in the archive."""
+    seal: NotRequired[str]
+    """Signature with the secret of the store that wrote it."""
+
+
+MANIFEST = DocumentType(Manifest, title="Session archive", schema="workbench.session/1")
 
 
 def damaged(why: str) -> StoreError:

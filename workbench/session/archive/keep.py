@@ -11,15 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from workbench.build_folder import set_trust
+from workbench.build_folder import note_in, set_trust
 from workbench.core import jobs, limits
 from workbench.core.errors import LimitError, StoreError
 from workbench.core.events import Selection
 from workbench.core.store import IMPORTED, Store
 from workbench.model.model import Model
 from workbench.model.trust import mark
+from workbench.session.archive.format import Manifest, ManifestEngine, ManifestModel
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Content:
     """
 
     folder: Path
-    head: Mapping[str, Any]
+    head: Manifest
     archive: str
     store: Store
     own: bool
@@ -91,11 +92,11 @@ class Content:
     def _same(self, model: Model | None, sha256: str) -> bool:
         return model is not None and model.path.is_file() and model.sha256(self.store) == sha256
 
-    def _keep_build(self, engine: Mapping[str, Any], trust: bool) -> str:
+    def _keep_build(self, engine: ManifestEngine, trust: bool) -> str:
         """Put one engine into the store; its key there."""
         place = self.folder / "builds" / engine["key"]
-        note = json.loads((place / "build.json").read_bytes())
-        key: str = engine["key"]
+        note = note_in(place)
+        key = engine["key"]
         if not self.own:
             key = IMPORTED + engine["digest"]
             # Paths of the machine that made it mean nothing here, or another file.
@@ -109,7 +110,7 @@ class Content:
         there = self.store.build(key)
         if there is None:
             there = self.store.add_build(place, key)
-        if trust and note.get("imported") is not None:
+        if trust and "imported" in note:
             set_trust(there, self.store)
         return key
 
@@ -141,10 +142,10 @@ def opened(path: Path, store: Store) -> Iterator[Content]:
         signed["engines"] = [{"key": e["key"], "model": e["model"]} for e in head["engines"]]
         mac = store.sign(signed)
         own = mac is not None and hmac.compare_digest(mac, str(head.get("seal")))
-        yield Content(scratch, head, path.name, store, own)
+        yield Content(scratch, cast("Manifest", head), path.name, store, own)
 
 
-def _keep_model(folder: Path, entry: Mapping[str, Any], store: Store) -> Path:
+def _keep_model(folder: Path, entry: ManifestModel, store: Store) -> Path:
     sha256 = entry["sha256"]
     file = store.path / "models" / sha256 / "model.onnx"
     if file.is_file():

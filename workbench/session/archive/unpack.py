@@ -7,33 +7,33 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from workbench import build
-from workbench.build_folder import assembled, plan_in
+from workbench.build_folder import BuildNote, assembled, note_in, plan_in
 from workbench.core import limits
+from workbench.core.documents import DocumentError
 from workbench.core.errors import LimitError, ModelError, ProfileError, StoreError, WorkbenchError
 from workbench.engine import load_engine
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
+from workbench.model.origin import Origin
 from workbench.plan import Plan
-from workbench.plan.validate import SchemaError, checker
 from workbench.session.archive.format import (
-    ARCHIVE,
     CHUNK,
     DOCUMENTS,
     FILES,
+    MANIFEST,
     PROFILE,
     RATIO_FROM,
-    check_head,
+    Manifest,
+    ManifestModel,
     damaged,
     unsafe,
 )
 
-_check_profile = checker({"type": "object"})
 
-
-def unpack(*, path: str, folder: str) -> dict[str, Any]:
+def unpack(*, path: str, folder: str) -> Manifest:
     """Unpack an archive into `folder` and check everything in it; run by `jobs.guarded`.
 
     Args:
@@ -61,7 +61,7 @@ def unpack(*, path: str, folder: str) -> dict[str, Any]:
         ) from None
 
 
-def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> dict[str, Any]:
+def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> Manifest:
     what = f"The archive {file.name}"
     entries = archive.infolist()
     limits.check("ARCHIVE_ENTRIES", len(entries), what)
@@ -75,17 +75,17 @@ def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> dict[str, An
             raise unsafe(f"The archive holds an unsafe path: {entry.filename!r}.")
     if len({entry.filename for entry in entries}) < len(entries):
         raise damaged("it holds two files of one name")
-    head = json.loads(_document(archive, "session.json", what))
-    found = head.get("format") if isinstance(head, dict) else None
-    if isinstance(found, str) and found != ARCHIVE:
+    data = json.loads(_document(archive, "session.json", what))
+    found = data.get("format") if isinstance(data, dict) else None
+    if isinstance(found, str) and found != MANIFEST.id:
         raise StoreError(
-            f"{file.name} has format {found!r}; this version reads {ARCHIVE}.",
+            f"{file.name} has format {found!r}; this version reads {MANIFEST.id}.",
             hint="Upgrade: pip install -U trt-workbench.",
             code="later-version",
         )
     try:
-        check_head(head, "session.json")
-    except SchemaError as error:
+        head = MANIFEST.check(data, "session.json")
+    except DocumentError as error:
         raise damaged(str(error)) from None
     keys = [engine["key"] for engine in head["engines"]]
     if len(set(keys)) < len(keys):
@@ -99,8 +99,8 @@ def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> dict[str, An
         raise damaged("a file in it is not the one that was put in")
     if known is not None and set(digests) != set(known):
         raise damaged("it holds files that were not put in when it was made")
-    for title, entry in head["models"].items():
-        _check_model(title, entry, folder)
+    for title, model in head["models"].items():
+        _check_model(title, model, folder)
     for engine in head["engines"]:
         try:
             engine["digest"] = _check_build(engine["key"], head, folder, digests)
@@ -110,7 +110,7 @@ def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> dict[str, An
             if error.code.endswith("-archive"):
                 raise
             raise damaged(f"engine {engine['key'][:12]}: {error.message.rstrip('.')}") from None
-    return dict(head)
+    return head
 
 
 def _document(archive: zipfile.ZipFile, name: str, what: str) -> bytes:
@@ -123,7 +123,7 @@ def _document(archive: zipfile.ZipFile, name: str, what: str) -> bytes:
     return data
 
 
-def _extract(archive: zipfile.ZipFile, head: Mapping[str, Any], folder: Path, what: str) -> dict[str, str]:
+def _extract(archive: zipfile.ZipFile, head: Manifest, folder: Path, what: str) -> dict[str, str]:
     """Unpack what ``session.json`` lists; SHA-256 by name. What it does not list stays in the archive."""
     models = {f"models/{entry['sha256']}/" for entry in head["models"].values()}
     builds = {f"builds/{engine['key']}/" for engine in head["engines"]}
@@ -160,7 +160,7 @@ def _copy(source: IO[bytes], out: IO[bytes], most: float, what: str) -> tuple[in
     return size, digest.hexdigest()
 
 
-def _check_model(title: str, entry: Mapping[str, Any], folder: Path) -> None:
+def _check_model(title: str, entry: ManifestModel, folder: Path) -> None:
     sha256, file = entry["sha256"], PurePosixPath(entry["file"])
     if len(file.parts) != 1 or file.name in {"", ".."}:
         raise unsafe(f"Model {title} in the archive has an unsafe path.")
@@ -180,7 +180,7 @@ def _check_model(title: str, entry: Mapping[str, Any], folder: Path) -> None:
         _check_origin(title, entry["origin"])
 
 
-def _check_origin(title: str, origin: Mapping[str, Any]) -> None:
+def _check_origin(title: str, origin: Origin) -> None:
     """Refuse a model that says it was rewritten by the workbench and lacks what the workbench writes."""
     from workbench.precision.scheme import Scheme
 
@@ -199,7 +199,7 @@ def _check_origin(title: str, origin: Mapping[str, Any]) -> None:
             raise damaged(f"the scheme of model {title} is none: {error}") from None
 
 
-def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mapping[str, str]) -> str:
+def _check_build(key: str, head: Manifest, folder: Path, digests: Mapping[str, str]) -> str:
     """Check one engine; the digest of its files, as they were in the archive."""
     from workbench.measure.measured import apply
 
@@ -211,7 +211,7 @@ def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mappi
     engine = load_engine(place)
     if engine.key != key:
         raise damaged(f"engine {key[:12]} says that it is another")
-    record, note = engine.record, json.loads((place / "build.json").read_bytes())
+    record, note = engine.record, note_in(place)
     sizes = {size for size in (record.get("engine_bytes"), _bytes_of(place)) if size is not None}
     if sizes - {engine.bytes}:
         raise damaged(f"engine {key[:12]} has {engine.bytes:,} bytes and was built with {max(sizes):,}")
@@ -222,7 +222,6 @@ def _check_build(key: str, head: Mapping[str, Any], folder: Path, digests: Mappi
         raise damaged(f"the plan of engine {key[:12]} is of another model")
     for profile in engine.profiles:
         try:
-            _check_profile(profile, "profile")
             Plan.from_dict(json.loads(apply(plan, profile).to_json()))
         except (KeyError, ProfileError):
             continue  # it lacks something, or is of another engine: told when it is used
@@ -240,7 +239,7 @@ def _bytes_of(place: Path) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _renew(place: Path, note: Mapping[str, Any], head: Mapping[str, Any], folder: Path) -> None:
+def _renew(place: Path, note: BuildNote, head: Manifest, folder: Path) -> None:
     """Make the plan of an earlier version again, where the archive holds the model; else it stays as it is."""
     sha256 = note["model"]["sha256"]
     entry = next((e for e in head["models"].values() if e["sha256"] == sha256), None)

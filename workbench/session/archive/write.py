@@ -6,10 +6,10 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench.core.errors import StoreError
-from workbench.session.archive.format import ARCHIVE, CHUNK, FILES, PROFILE
+from workbench.session.archive.format import CHUNK, FILES, PROFILE, Manifest, ManifestEngine, ManifestModel
 
 if TYPE_CHECKING:
     from workbench.workspace import Workspace
@@ -26,7 +26,7 @@ def write(session: Workspace, path: Path) -> Path:
         session.store.writing(path) as draft,
         zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
-        models = {}
+        models: dict[str, ManifestModel] = {}
         stored: dict[str, str] = {}  # one model may have several names
         for name, model in session.models.items():
             if not model.path.is_file():
@@ -37,25 +37,27 @@ def write(session: Workspace, path: Path) -> Path:
                 )
             sha256 = model.sha256(session.store)
             file = stored.get(sha256, model.path.name)
-            models[name] = {"sha256": sha256, "file": file, "origin": dict(model.origin)}
+            models[name] = {"sha256": sha256, "file": file, "origin": model.origin}
             if sha256 in stored:
                 continue
             stored[sha256] = model.path.name
             for each in [model.path, *model.companions]:
                 _add(archive, each, f"models/{sha256}/{each.relative_to(model.path.parent)}", files)
-        engines = []
+        engines: list[ManifestEngine] = []
         for engine in session.engines:
             engines.append({"key": engine.key, "model": engine.model})
             profiles = [p for p in (engine.folder / "profiles").glob("*.json") if PROFILE.fullmatch(p.name)]
             for each in [*(engine.folder / name for name in FILES), *sorted(profiles)]:
                 if each.is_file() and not each.is_symlink():
                     _add(archive, each, f"builds/{engine.key}/{each.relative_to(engine.folder)}", files)
-        head: dict[str, Any] = {
-            "format": ARCHIVE, "name": session.name, "models": models, "engines": engines,
+        head: Manifest = {
+            "format": "workbench.session/1", "name": session.name, "models": models, "engines": engines,
             "selection": {"kind": session.selection.kind, "ids": list(session.selection.ids)}, "files": files,
         }  # fmt: skip
         seal = session.store.sign(head)
-        archive.writestr("session.json", json.dumps({**head, **({"seal": seal} if seal else {})}, indent=1))
+        if seal:
+            head["seal"] = seal
+        archive.writestr("session.json", json.dumps(head, indent=1))
     return path
 
 
