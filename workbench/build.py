@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from workbench import compilers
-from workbench.build_folder import BuildNote, assembled, damaged, encoded, note_in, opt_shapes, opt_values, plan_in
+from workbench.build_folder import BuildNote, assembled, damaged, encoded, note_in, plan_in
 from workbench.compilers.base import Builds
-from workbench.compilers.config import BuildConfig
+from workbench.compilers.config import BuildConfig, check_profiles
 from workbench.core.documents import DocumentError
-from workbench.core.errors import BuildError, CancelledError, StoreError, WorkbenchError
+from workbench.core.errors import BuildError, CancelledError, StoreError, WorkbenchError, with_own_names
 from workbench.core.events import call
 from workbench.core.jobs import Job, Progress, Status
 from workbench.core.store import Store, read_seal, unwritable
@@ -63,7 +63,7 @@ class _Work:
 
 @dataclass
 class Build:
-    """A build under way, in a thread of its own; the work is in a worker process.
+    """A build in progress; a `workbench.core.jobs.BackgroundTask`. The work is done in a worker process.
 
     Use `session.engines.start` to make one. `result()` waits; `cancel()` stops it at once.
     """
@@ -90,17 +90,23 @@ class Build:
         self._listeners: list[Callable[[Build], None]] = []
         self._begin = time.monotonic()
         self._end: float | None = None
-        self._thread = threading.Thread(target=self._work, name=f"build {self.model.name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=self.title, daemon=True)
 
     def start(self) -> Build:
-        """Begin; once."""
-        self._thread.start()
+        """Begin. A second call does nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
         return self
 
     @property
+    def title(self) -> str:
+        """What it is, for people: "build of resnet50"."""
+        return f"build of {self.model.name}"
+
+    @property
     def progress(self) -> list[Progress]:
-        """Phases of the step under way, in the order in which they began."""
-        return list(self._job.progress.values()) if self._job else []
+        """Phases of the current step, in the order in which they began."""
+        return self._job.progress if self._job else []
 
     @property
     def seconds(self) -> float:
@@ -114,7 +120,7 @@ class Build:
 
     @property
     def error(self) -> WorkbenchError | None:
-        """Why it failed."""
+        """Why there is no engine; None while it runs and after success."""
         return self._error
 
     @property
@@ -123,11 +129,11 @@ class Build:
         return self._engine
 
     def on_change(self, listener: Callable[[Build], None]) -> None:
-        """Call `listener(build)` at each step and at the end, from a thread of the build's."""
+        """Call `listener(build)` at each step and at the end, from a thread of the build."""
         self._listeners.append(listener)
 
     def cancel(self) -> None:
-        """Stop it; its worker is ended."""
+        """Stop it by ending its worker. Safe to call at any time."""
         self._cancelled.set()
         if self._job is not None:
             self._job.cancel()
@@ -305,6 +311,7 @@ class Build:
         if self._job is task:
             return  # begun before the fingerprint was known
         self._use(task)
+        self._tell("Building")
         task.start(
             model=str(work.file), config=work.config.to_dict(), folder=str(work.folder),
             cache=str(self._cache(work.compiler)), **work.compiler.arguments(),
@@ -319,12 +326,12 @@ class Build:
     def _finish(self, task: Job, work: _Work, sha256: str, key: str) -> Engine:
         model, config = work.model, work.config
         # While the worker builds: shapes, costs and provenance need only the graph.
-        graph = model.graph.at(opt_shapes(config), opt_values(config))
+        graph = model.graph.at(config.opt_shapes, config.opt_values)
         _ = graph.constants, graph.live, model.provenance
         try:
             task.result()
         except BuildError as error:
-            raise _with_places(in_own_names(error, work.renamed), model.provenance) from None
+            raise _with_places(with_own_names(error, work.renamed), model.provenance) from None
         record = RECORD.check(json.loads((work.folder / "record.json").read_text()), "record.json")
         record["compiler"]["gpu"] = gpus()[0].to_dict() if gpus() and CURRENT in config.targets else None
         if model is not self.model and (warned := model.origin.get("warnings")):
@@ -381,34 +388,6 @@ def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
-def check_profiles(model: Model, config: BuildConfig, *, values: bool = False) -> None:
-    """Refuse wrong or missing shapes and values before a worker is asked.
-
-    Args:
-        model: The model.
-        config: With the profiles.
-        values: Whether values that are missing are reason enough. A build leaves them to TensorRT, which knows which
-            inputs it reads as a shape; here that is followed through the graph.
-
-    Raises:
-        ConfigError: a profile names no input or does not fit it; a dynamic input has no shape; an input that the model
-            reads as a shape has no values. ``details["shapes"]`` then holds a suggestion for all of them.
-    """
-    from workbench.model.suggest import missing_shapes
-
-    graph: Graph = model.graph
-    for profile in config.profiles:
-        for which in ("min", "opt", "max"):
-            graph.check_shapes({name: getattr(r, which) for name, r in profile.inputs.items()})
-            graph.check_values({name: getattr(r, which) for name, r in profile.values.items()})
-    given = {name for p in config.profiles for name in (*p.inputs, *p.values)}
-    valued = {name for p in config.profiles for name in p.values}
-    read = [n for n, each in graph.shape_inputs.items() if n not in valued and not each.constant]
-    missing = [n for n in graph.dynamic_inputs if n not in given and n not in read]
-    if missing or (values and read):
-        raise missing_shapes(model.name, graph, missing, read)
-
-
 def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
     """A copy of the graph in which the nodes of `renamed` have names that a log can carry.
 
@@ -431,17 +410,6 @@ def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
     path = place / "workbench-named.onnx"
     path.write_bytes(copy.SerializeToString())
     return path
-
-
-def in_own_names(error: BuildError, renamed: Mapping[str, str]) -> BuildError:
-    """The error with the model's own node names in place of those that the compiler was given."""
-    if not renamed:
-        return error
-    data = json.dumps(error.to_dict())
-    for name in sorted(renamed, key=len, reverse=True):
-        data = data.replace(json.dumps(name)[1:-1], json.dumps(renamed[name])[1:-1])
-    mended = WorkbenchError.from_dict(json.loads(data))
-    return mended if isinstance(mended, BuildError) else error
 
 
 def _with_places(error: BuildError, provenance: Mapping[str, Source]) -> BuildError:

@@ -22,7 +22,6 @@ from workbench.core.store import Store, read_seal, sound
 from workbench.core.typed_document import DocumentType, Sha256, extensible
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
-from workbench.model.shape_profile import Shape
 from workbench.plan import Plan, assemble
 from workbench.plan.document import SecondsDocument
 from workbench.plan.record import RECORD, Record
@@ -170,21 +169,11 @@ def assembled(
     except FileNotFoundError as error:
         raise damaged(folder, "record.json", error) from None
     return assemble(
-        model.graph.at(opt_shapes(config), opt_values(config)), record,
+        model.graph.at(config.opt_shapes, config.opt_values), record,
         model=(note["model"]["name"], note["model"]["sha256"]),
         config=note["config"], evidence=compilers.get(config.compiler, Builds).evidence, renamed=note["renamed"],
         provenance=model.provenance, vocabulary=compilers.vocabulary(config.compiler),
     )  # fmt: skip
-
-
-def opt_shapes(config: BuildConfig) -> dict[str, Shape]:
-    """Shapes at which costs are counted: the opt shapes of the first profile."""
-    return config.profiles[0].sizes if config.profiles else {}
-
-
-def opt_values(config: BuildConfig) -> dict[str, Shape]:
-    """Values of inputs that are read as a shape, at which costs are counted: the opt values of the first profile."""
-    return config.profiles[0].usual if config.profiles else {}
 
 
 def damaged(folder: Path, name: str, error: Exception) -> StoreError:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.build_folder import assembled, damaged, note_in, opt_shapes, opt_values, plan_in, record_in
+from workbench.build_folder import assembled, damaged, note_in, plan_in, record_in
 from workbench.compilers.base import ListsTactics, Refits, Requirement, Runs, Tactic
 from workbench.compilers.compatibility import compatibility
 from workbench.compilers.config import BuildConfig
 from workbench.core.documents import DocumentError
 from workbench.core.errors import StoreError, WorkbenchError
-from workbench.core.store import ENGINE_FILES, IMPORTED, read_seal, sound, written
+from workbench.core.store import ENGINE_FILES, IMPORTED, output, read_seal, sound
 from workbench.measure.document import Profile, read_profile
 from workbench.model.graph import Graph
 from workbench.model.model import Model
@@ -153,7 +153,7 @@ class Engine:
         Raises:
             ModelError: the model's file is gone.
         """
-        return self.source().graph.at(opt_shapes(self.config), opt_values(self.config))
+        return self.source().graph.at(self.config.opt_shapes, self.config.opt_values)
 
     @property
     def log(self) -> str:
@@ -309,7 +309,7 @@ class Engine:
         if (told is not None and size != told) or (known is not None and size not in [each for each, _ in known]):
             wanted = told if told is not None else known[0][0] if known else 0
             raise self._broken(f"it has {size:,} bytes and was built with {wanted:,}")
-        with written(path) as draft, self.path.open("rb") as source, draft.open("wb") as out:
+        with output(path) as draft, self.path.open("rb") as source, draft.open("wb") as out:
             digest = hashlib.sha256()
             while data := source.read(1 << 20):
                 digest.update(data)
@@ -320,7 +320,7 @@ class Engine:
             if (self.folder / extra).is_file():
                 if not sound(self.folder, extra):
                     raise self._broken(f"the bytes of {extra} are not those that were built")
-                with written(Path(path).parent / extra) as draft:
+                with output(Path(path).parent / extra) as draft:
                     shutil.copyfile(self.folder / extra, draft)
         return Path(path)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from workbench import __version__
 from workbench.analysis.times import doubts, explain
 from workbench.charts import svg
-from workbench.core.store import written
+from workbench.core.store import output
 from workbench.plan import Plan
 from workbench.plan.columns import capital
 from workbench.present import wire
@@ -100,7 +100,7 @@ def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
         payload=_packed(json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()),
         bundle=_packed(bundle()),
     )
-    with written(path) as draft:
+    with output(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="backslashreplace")
     return Path(path)
 

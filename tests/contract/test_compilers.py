@@ -23,11 +23,10 @@ def check(plan: Plan, folder: Path, validate) -> None:
 
 
 def flops_claimed(model, plan: Plan) -> int:
-    from workbench.build_folder import opt_shapes
     from workbench.compilers.config import BuildConfig
     from workbench.model.cost import node_cost
 
-    graph = model.graph.at(opt_shapes(BuildConfig.from_dict(plan.config)))
+    graph = model.graph.at(BuildConfig.from_dict(plan.config).opt_shapes)
     claimed = {n for layer in plan.layers for n in layer.nodes}
     return sum(node_cost(graph, graph.by_id[n]).flops or 0 for n in claimed if n in graph.by_id)
 

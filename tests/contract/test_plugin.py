@@ -97,7 +97,7 @@ def test_a_session_builds_runs_and_measures_with_it(plugin: Path, session: Sessi
         assert running({"x": x})["y"].shape == (3, 4)
         with pytest.raises(ConfigError, match=r"the engine takes \['1..4', 8\]"):
             running({"x": np.ones((5, 8), "float32")})
-    profile = session.profile(engine, duration_ms=5.0, warm_up_ms=1.0)
+    profile = session.measure.profile(engine, duration_ms=5.0, warm_up_ms=1.0)
     assert profile["error"]["relative_l2"] < 1e-5
     assert profile["device"]["kind"] == "cpu"
     assert all(layer.time_ms is not None for layer in engine.measured.layers)

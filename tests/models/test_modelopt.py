@@ -35,7 +35,7 @@ def test_a_quantized_model_builds_and_is_audited(there: Session, to: str) -> Non
     phases: list[str] = []
     low = there.precision.quantize(
         "residual_block", "random:8", to=to, library="modelopt",
-        on_job=lambda job: job.on_change(lambda now: phases.extend(now.progress)),
+        on_job=lambda job: job.on_change(lambda now: phases.extend(p.phase for p in now.progress)),
     )  # fmt: skip
     assert "Calibrating" in phases
     assert len(low.origin["quantized"]) == 2

@@ -67,7 +67,7 @@ def test_kept_outputs_of_fp32_are_used_again(session: Session, tmp_path: Path) -
     data = {"x": np.random.default_rng(0).standard_normal((8, 8, 8, 8), dtype=np.float32)}
     totals: list[int] = []
     watch = {"keep": tmp_path / "kept", "data": data,
-             "on_job": lambda job: job.on_change(lambda j: totals.extend(p.total for p in j.progress.values()))}  # fmt: skip
+             "on_job": lambda job: job.on_change(lambda j: totals.extend(p.total for p in j.progress))}  # fmt: skip
     plain = accuracy(exact, {"low": low}, session.store, data=data).models
     first = accuracy(exact, {"one": low}, session.store, labels=[0] * 8, **watch).models
     once = max(totals)

@@ -21,8 +21,8 @@ from tests.support import ROOT, wait_for
 from tests.support.disks import fill, mounted
 from tests.support.small_models import mlp, save
 from workbench import Session
-from workbench.core.errors import StoreError
-from workbench.core.store import Store, unwritable, whole, written
+from workbench.core.errors import CancelledError, StoreError
+from workbench.core.store import Store, output, replacing, unwritable
 
 FAKE = {"compiler": "fake"}
 
@@ -120,7 +120,7 @@ def test_a_device_is_written_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with written(pipe) as draft:
+    with output(pipe) as draft:
         draft.write_text("hello")
     assert os.read(reader, 100) == b"hello"
     os.close(reader)
@@ -128,7 +128,7 @@ def test_a_device_is_written_and_not_replaced(tmp_path: Path) -> None:
 
 
 def test_an_error_of_what_is_read_is_not_blamed_on_what_is_written(tmp_path: Path) -> None:
-    with pytest.raises(StoreError) as told, written(tmp_path / "out"):
+    with pytest.raises(StoreError) as told, output(tmp_path / "out"):
         (tmp_path / "absent" / "source").read_bytes()
     assert "source" in told.value.message
     assert told.value.code == "not-written"
@@ -317,8 +317,8 @@ def test_folders_of_an_earlier_version_go_after_a_day(home: Path) -> None:
 
 def test_a_draft_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     code = (
-        "import sys, os; from pathlib import Path; from workbench.core.store import whole\n"
-        "with whole(Path(sys.argv[1])) as draft:\n"
+        "import sys, os; from pathlib import Path; from workbench.core.store import replacing\n"
+        "with replacing(Path(sys.argv[1])) as draft:\n"
         "    draft.write_text('half'); print('x', flush=True); sys.stdin.read()"
     )
     target = tmp_path / "out.zip"
@@ -328,12 +328,12 @@ def test_a_draft_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     )
     assert writing.stdout is not None
     assert writing.stdout.readline() == b"x\n"
-    with whole(target) as draft:  # two at a time: neither takes the other's away
+    with replacing(target) as draft:  # two at a time: neither takes the other's away
         draft.write_text("mine")
     assert len(list(tmp_path.iterdir())) == 2
     writing.kill()
     writing.communicate(timeout=30)
-    with whole(target) as draft:
+    with replacing(target) as draft:
         draft.write_text("last")
     assert [p.name for p in tmp_path.iterdir()] == ["out.zip"]
     assert target.read_text() == "last"
@@ -497,7 +497,7 @@ def test_a_lock_is_held_by_one(home: Path) -> None:
     assert other.stdout is not None
     assert other.stdout.readline() == "x\n"
     waited: list[int] = []
-    with pytest.raises(Exception, match="Cancelled"), store.lock("x", lambda: waited.append(1), lambda: True):
+    with pytest.raises(CancelledError), store.lock("x", lambda: waited.append(1), lambda: True):
         pass
     assert waited == [1]
     other.kill()

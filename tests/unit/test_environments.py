@@ -47,7 +47,10 @@ def test_an_environment_is_made_used_and_mended(
     assert info.value.hint == "workbench env create modelopt"
     phases: list[str] = []
     made = create(
-        "modelopt", store, pip_options=wheels, on_job=lambda j: j.on_change(lambda k: phases.extend(k.progress))
+        "modelopt",
+        store,
+        pip_options=wheels,
+        on_job=lambda j: j.on_change(lambda k: phases.extend(p.phase for p in k.progress)),
     )
     assert (made.state, made.reason) == ("ready", "")
     assert "tiny-thing==1.0" in {p.lower().replace("_", "-") for p in made.packages}

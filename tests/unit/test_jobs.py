@@ -40,7 +40,7 @@ def job(name: str, **options: object) -> Job:
 def test_answer_progress_and_listeners() -> None:
     seen: list[tuple[str, int]] = []
     work = job("add", arguments={"a": 2})
-    work.on_change(lambda j: seen.append((j.status, sum(p.done for p in j.progress.values()))))
+    work.on_change(lambda j: seen.append((j.status, sum(p.done for p in j.progress))))
     answer = work.start(b=3).result()
     assert answer["sum"] == 5
     assert answer["pid"] == work.pid != os.getpid()
@@ -54,7 +54,7 @@ def test_answer_progress_and_listeners() -> None:
 def test_progress_is_thinned_but_its_end_never_dropped() -> None:
     seen: list[int] = []
     work = job("steps", arguments={"count": 20_000})
-    work.on_change(lambda j: seen.append(j.progress["Counting"].done) if j.progress else None)
+    work.on_change(lambda j: seen.append(j.progress[-1].done) if j.progress else None)
     work.result()
     assert seen[-1] == 20_000
     assert len(seen) < 1000
@@ -103,7 +103,7 @@ def test_cancel_ends_the_worker_and_its_children() -> None:
     work.on_change(lambda j: calls.append(j.status))
     work.start()
     assert wait_for(lambda: work.progress)
-    child = int(next(iter(work.progress)).split()[1])
+    child = int(work.progress[0].phase.split()[1])
     begin = time.monotonic()
     work.cancel()
     with pytest.raises(CancelledError):
@@ -355,3 +355,15 @@ def test_a_forked_child_has_workers_of_its_own() -> None:
 def test_a_limit_answers_numbers_that_no_float_holds() -> None:
     with pytest.raises(LimitError, match="more than 1e18"):
         limits.check("TENSOR_ELEMENTS", 10**400, "The shape of x")
+
+
+def test_a_job_says_what_it_does_and_why_it_failed() -> None:
+    work = job("refuse")
+    assert (work.message, work.error, work.progress) == ("", None, [])
+    with pytest.raises(ModelError):
+        work.result()
+    assert work.error is not None
+    assert work.error.code == "model"
+    counting = job("steps", arguments={"count": 3})
+    counting.result()
+    assert (counting.message, counting.error) == ("Counting", None)

@@ -312,3 +312,23 @@ def test_an_engine_too_large_for_one_file_has_its_weights_beside_it(
     with pytest.raises(StoreError) as info:
         engine.check_trusted()
     assert info.value.code == "damaged"
+
+
+@pytest.mark.parametrize(("condition", "runs"), [(True, {"mm", "relu"}), (False, {"neg"})])
+def test_an_if_that_was_decided_gives_way_to_its_branch(
+    session: Session, tmp_path: Path, condition: bool, runs: set[str]
+) -> None:
+    then = [node("MatMul", ["x", "w"], ["m"], "mm"), node("Relu", ["m"], ["t"], "relu")]
+    branches = {
+        "then_branch": helper.make_graph(then, "then", [], [value("t", [4, 8])]),
+        "else_branch": helper.make_graph([node("Neg", ["x"], ["e"], "neg")], "else", [], [value("e", [4, 8])]),
+    }
+    made = model(
+        [node("If", ["c"], ["i"], "if", **branches), node("Exp", ["i"], ["y"], "exp")],
+        [value("x", [4, 8])], [value("y", [4, 8])], [weights("w", 8, 8), constant("c", condition, "bool")],
+    )  # fmt: skip
+    plan = session.build(save(made, tmp_path / "m.onnx"), **ORT).plan
+    assert claimed(plan) == {*runs, "exp"}
+    assert all(len(layer.nodes) == 1 for layer in plan.layers)
+    dropped = {"mm", "relu", "neg"} - runs
+    assert {u.node: u.reason for u in plan.unclaimed} == {"if": "constant", **dict.fromkeys(dropped, "dead")}

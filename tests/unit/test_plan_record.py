@@ -47,3 +47,14 @@ def test_branches_and_repetition_are_taken_from_the_record() -> None:
     found = plan(small(), [layer("a", ["relu"], branch=[["relu", 1]]), layer("b", ["add"], repeated=True)])
     assert [la.branch for la in found.layers] == [("relu: else",), ()]
     assert [la.repeated for la in found.layers] == [False, True]
+
+
+def test_folded_and_removed_nodes_go_by_the_names_that_the_compiler_got() -> None:
+    record = {
+        "compiler": {"name": "other", "version": "1", "target": "cpu"}, "seconds": {"total": 1.0},
+        "layers": [layer("a", ["add"])], "io": [], "folded": ["Relu_1"], "removed": ["exp"],
+    }  # fmt: skip
+    found = assemble(
+        small(), record, model={"name": "m", "sha256": "0" * 64}, config={}, evidence="name", renamed={"Relu_1": "relu"}
+    )
+    assert {u.node: u.reason for u in found.unclaimed} == {"neg": "constant", "relu": "constant", "exp": "dead"}

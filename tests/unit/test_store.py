@@ -824,7 +824,7 @@ def test_failed_builds_go_after_a_week_or_without_room(
     os.utime(old, (time.time() - 8 * 86400,) * 2)
     Store()
     assert [f.folder for f in session.engines.failures] == [new]
-    monkeypatch.setattr("workbench.core.store.ROOM_BYTES", 2.0**80)
+    monkeypatch.setattr("workbench.core.store.failures.ROOM_BYTES", 2.0**80)
     Store()
     assert session.engines.failures == []
 

@@ -12,8 +12,8 @@ import pytest
 
 from tests.support.small_models import INT64, constant, mlp, model, node, save, value, weights
 from workbench import BuildConfig, ShapeProfile
-from workbench.build import check_profiles
 from workbench.cli.options import in_shell
+from workbench.compilers.config import check_profiles
 from workbench.core.errors import ConfigError
 from workbench.model import suggest as module
 from workbench.model.graph import Graph

@@ -33,7 +33,7 @@ def create(
     with console.status("Starting") as status:
 
         def tell(job: Job) -> None:
-            open_ = [p for p in job.progress.values() if p.done < p.total]
+            open_ = [p for p in job.progress if p.done < p.total]
             if open_:
                 status.update(f"{job.seconds:5.1f} s  {open_[-1].phase} {open_[-1].done}/{open_[-1].total}")
 

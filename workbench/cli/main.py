@@ -199,8 +199,7 @@ def trtexec_command(
     """Print the trtexec command that builds MODEL as the workbench would; notes go to standard error."""
     from rich.markup import escape
 
-    from workbench.build import check_profiles
-    from workbench.compilers.config import BuildConfig
+    from workbench.compilers.config import BuildConfig, check_profiles
     from workbench.compilers.tensorrt import trtexec
     from workbench.model.shape_profile import ShapeProfile
 

@@ -17,7 +17,7 @@ from workbench.cli.options import ModelArgument, Output, SessionOption, check_wr
 from workbench.cli.options import console as _console
 from workbench.core.errors import ConfigError, ModelError, StoreError, WorkbenchError
 from workbench.core.safe_text import visible
-from workbench.core.store import written
+from workbench.core.store import drafts
 
 if TYPE_CHECKING:
     from workbench.core.jobs import Job
@@ -396,7 +396,7 @@ def _watched(start: Callable[[Callable[[Job], None]], _Made]) -> _Made:
 
         def watch(job: Job) -> None:
             def tell(now: Job) -> None:
-                steps = [f"{p.phase} {p.done}/{p.total}" for p in now.progress.values() if p.done < p.total]
+                steps = [f"{p.phase} {p.done}/{p.total}" for p in now.progress if p.done < p.total]
                 status.update(f"{now.seconds:5.1f} s  {escape(visible(steps[-1] if steps else now.title))}")
 
             job.on_change(tell)
@@ -419,11 +419,11 @@ def _export(model: Model, output: Path) -> None:
                 hint="Write it into a folder of its own: -o FOLDER/" + output.name,
             )
     # The model last: until its weights are there it would be a file that can't be read.
-    with written(output) as draft:
+    with drafts.output(output) as draft:
         shutil.copyfile(model.path, draft)
         for file, place in beside.items():
             place.parent.mkdir(parents=True, exist_ok=True)
-            with written(place) as weights:
+            with drafts.output(place) as weights:
                 shutil.copyfile(file, weights)
 
 

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, SerializeAsAny, WithJsonSchema, field_validator, model_validator
 
@@ -19,7 +19,10 @@ from workbench.core.errors import ConfigError, WorkbenchError
 from workbench.core.frozen import Frozen
 from workbench.hardware.devices import ARCHITECTURES
 from workbench.hardware.target import Target
-from workbench.model.shape_profile import ShapeProfile
+from workbench.model.shape_profile import Shape, ShapeProfile
+
+if TYPE_CHECKING:
+    from workbench.model.model import Model
 
 Precision = Literal["fp32", "fp16", "bf16"]
 DEFAULT_COMPILER = "tensorrt"
@@ -131,6 +134,16 @@ class BuildConfig(Frozen):
         return BuildConfig(**{**core, "options": _recorded(str(core.get("compiler", DEFAULT_COMPILER)), own)})
 
     @property
+    def opt_shapes(self) -> dict[str, Shape]:
+        """Shapes of inputs at which costs are counted: the opt shapes of the first profile."""
+        return self.profiles[0].sizes if self.profiles else {}
+
+    @property
+    def opt_values(self) -> dict[str, Shape]:
+        """Values of inputs that are read as a shape, at which costs are counted: the opt values of the first profile."""
+        return self.profiles[0].usual if self.profiles else {}
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what differs from the defaults: a new option does not change the keys of old engines."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
@@ -194,6 +207,34 @@ def check_targets(config: BuildConfig, offered: Sequence[Target], *, several: bo
             hint=f"Build once for each of {', '.join(map(str, config.targets))}.",
             code="one-target",
         )
+
+
+def check_profiles(model: Model, config: BuildConfig, *, values: bool = False) -> None:
+    """Refuse wrong or missing shapes and values before a worker starts.
+
+    Args:
+        model: The model.
+        config: With the shape profiles.
+        values: Whether missing values are an error, too. A build leaves them to the compiler, which knows the inputs that
+            it reads as a shape; here that is followed through the graph.
+
+    Raises:
+        ConfigError: a profile names no input or does not fit it; a dynamic input has no shape; an input that the model
+            reads as a shape has no values. ``details["shapes"]`` then holds a suggestion for all of them.
+    """
+    from workbench.model.suggest import missing_shapes
+
+    graph = model.graph
+    for profile in config.profiles:
+        for which in ("min", "opt", "max"):
+            graph.check_shapes({name: getattr(r, which) for name, r in profile.inputs.items()})
+            graph.check_values({name: getattr(r, which) for name, r in profile.values.items()})
+    given = {name for p in config.profiles for name in (*p.inputs, *p.values)}
+    valued = {name for p in config.profiles for name in p.values}
+    read = [n for n, each in graph.shape_inputs.items() if n not in valued and not each.constant]
+    missing = [n for n in graph.dynamic_inputs if n not in given and n not in read]
+    if missing or (values and read):
+        raise missing_shapes(model.name, graph, missing, read)
 
 
 def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,6 +6,8 @@ an error must survive the trip: `to_dict` and `from_dict` carry it across the pi
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -77,6 +79,22 @@ def first_lines(error: BaseException, count: int = 1, limit: int = 300) -> str:
     text = error.message if isinstance(error, WorkbenchError) else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:count])[:limit] if lines else type(error).__name__
+
+
+def with_own_names(error: BuildError, names: Mapping[str, str]) -> BuildError:
+    """The error with other names of nodes, in its message, hint and details.
+
+    Args:
+        error: What the compiler refused.
+        names: The model's own names by the names that the compiler was given.
+    """
+    if not names:
+        return error
+    data = json.dumps(error.to_dict())
+    for name in sorted(names, key=len, reverse=True):
+        data = data.replace(json.dumps(name)[1:-1], json.dumps(names[name])[1:-1])
+    found = WorkbenchError.from_dict(json.loads(data))
+    return found if isinstance(found, BuildError) else error
 
 
 class ModelError(WorkbenchError):

@@ -1,7 +1,7 @@
-"""Typed events, the journal of a session's, and the shared selection.
+"""Typed events, a session's journal of them, and the shared selection.
 
-Panels, notebooks and scripts talk through these and never to each other. Every event carries its
-`origin`, so that a view can tell its own echo from news.
+Panels, notebooks and scripts communicate through these and never with each other. Every event carries its `origin`, so
+that a view can tell its own change from one that happened elsewhere.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ EventKind = Literal[
     "model-added", "model-removed", "build-started", "build-finished", "build-failed", "selection", "current", "deleted",
     "profile-added", "errors-added",
 ]  # fmt: skip
+
+KEPT: Mapping[EventKind, int] = {"selection": 100}
+"""How many events of a kind are kept, the newest; of the other kinds all are."""
 
 _POLL_SECONDS = 0.2
 
@@ -89,8 +92,16 @@ class Selection:
         return len(self.ids)
 
 
+def prune(kind: EventKind) -> str:
+    """The SQL statement that removes the oldest events of a kind that is in `KEPT`."""
+    return (
+        f"DELETE FROM events WHERE kind = '{kind}' AND number <= (SELECT number FROM events "  # noqa: S608 - own names
+        f"WHERE kind = '{kind}' ORDER BY number DESC LIMIT 1 OFFSET {KEPT[kind]})"
+    )
+
+
 def call(listeners: Iterable[Callable[[T], object]], news: T) -> None:
-    """Tell every listener; one that raises is logged and keeps nobody else from hearing."""
+    """Call every listener with `news`; an exception of one is logged, and the others are still called."""
     for listener in list(listeners):
         try:
             listener(news)
@@ -99,11 +110,13 @@ def call(listeners: Iterable[Callable[[T], object]], news: T) -> None:
 
 
 class Events:
-    """A session's history, newest last; `subscribe` for news.
+    """A session's events, newest last; `subscribe` for new ones.
+
+    Of selections only the newest are kept (`KEPT`).
 
     Args:
         db: The session's file, with its table of events.
-        path: Where that file lies; listeners are told once it is gone.
+        path: That file; listeners get a "deleted" event once it is gone.
     """
 
     def __init__(self, db: Database, path: Path) -> None:
@@ -111,22 +124,29 @@ class Events:
         self._path = path
         self._lock = threading.RLock()
         self._listeners: list[Callable[[Event], None]] = []
-        self._telling = False
+        self._delivering = False
         self._watcher: threading.Thread | None = None
         self._closed = threading.Event()
         self._seen = self._last()
 
     def __iter__(self) -> Iterator[Event]:
-        return iter(self._after(0))
+        return iter(self._events("number > ?", 0))
 
     def __len__(self) -> int:
         return int(self._db.row("SELECT COUNT(*) FROM events")[0])
 
-    def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener(event)` for each new event, also from other processes; returns the way to stop.
+    def of_kind(self, kind: EventKind) -> list[Event]:
+        """The events of one kind, newest last."""
+        return self._events("kind = ?", kind)
 
-        Events of this process arrive at once, in a thread that caused one; those of others within a
-        fraction of a second, in a thread of the session's. A listener that raises is logged.
+    def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `listener(event)` for each new event, also of other processes.
+
+        Events of this process arrive at once, in a thread that caused one; those of other processes within a fraction
+        of a second, in a thread of the session. An exception of a listener is logged.
+
+        Returns:
+            A function that ends the subscription.
         """
         with self._lock:
             if not self._listeners:
@@ -149,7 +169,7 @@ class Events:
         return stop
 
     def emit(self, kind: EventKind, data: Mapping[str, Any], origin: str | None = None) -> None:
-        """Write an event down and tell the listeners.
+        """Record an event and call the listeners.
 
         Args:
             kind: What happened.
@@ -161,6 +181,8 @@ class Events:
                 "INSERT INTO events (kind, origin, time, data) VALUES (?, ?, ?, ?)",
                 (kind, origin or f"{PROCESS}/python", time.time(), json.dumps(data)),
             )
+            if kind in KEPT:
+                db.execute(prune(kind))
         self._deliver()
 
     @property
@@ -175,32 +197,33 @@ class Events:
     def _last(self) -> int:
         return int(self._db.row("SELECT COALESCE(MAX(number), 0) FROM events")[0])
 
-    def _after(self, number: int) -> list[Event]:
+    def _events(self, where: str, value: object) -> list[Event]:
         rows = self._db.rows(
-            "SELECT number, kind, origin, time, data FROM events WHERE number > ? ORDER BY number", number
+            f"SELECT number, kind, origin, time, data FROM events WHERE {where} ORDER BY number",  # noqa: S608 - own text
+            value,
         )
         return [Event(n, kind, origin, when, json.loads(data)) for n, kind, origin, when, data in rows]
 
     def _deliver(self) -> None:
-        """Tell the listeners what is new, in order, each event once.
+        """Call the listeners with each new event, once and in order.
 
-        One thread tells at a time, and no lock is held meanwhile, so that a listener may do anything, also
-        wait for a build. What happens while it speaks is told by the thread that is at it already.
+        One thread delivers at a time, and holds no lock meanwhile, so that a listener may do anything, even wait for a
+        build. An event that happens meanwhile is delivered by the same thread.
         """
         while True:
             with self._lock:
-                fresh = [] if self._telling else self._after(self._seen)
+                fresh = [] if self._delivering else self._events("number > ?", self._seen)
                 if not fresh:
                     return
                 self._seen = fresh[-1].number
-                self._telling = True
+                self._delivering = True
                 listeners = list(self._listeners)
             try:
                 for event in fresh:
                     call(listeners, event)
             finally:
                 with self._lock:
-                    self._telling = False
+                    self._delivering = False
 
 
 def _watch(reference: weakref.ref[Events], closed: threading.Event) -> None:

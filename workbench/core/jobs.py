@@ -15,10 +15,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import psutil
 
@@ -26,6 +26,11 @@ from workbench.core import limits
 from workbench.core.errors import CancelledError, ConfigError, TimeLimitError, WorkbenchError, WorkerCrashedError
 from workbench.core.events import call
 from workbench.core.spawn import ready, spawn
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Result_co = TypeVar("Result_co", covariant=True)
 
 Status = Literal["running", "done", "failed", "cancelled"]
 
@@ -56,9 +61,57 @@ class Progress:
     seconds: float = 0.0
 
 
+class BackgroundTask(Protocol[Result_co]):
+    """Work that runs in the background and that can be watched, waited for and canceled.
+
+    `Job` is one; so is `workbench.build.Build`.
+    """
+
+    @property
+    def title(self) -> str:
+        """What it is, for people: "build of resnet50"."""
+
+    @property
+    def status(self) -> Status:
+        """Whether it runs, or how it ended."""
+
+    @property
+    def message(self) -> str:
+        """What it does now, for people; "" while that is not known."""
+
+    @property
+    def progress(self) -> Sequence[Progress]:
+        """Phases of the current step, in the order in which they began."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, or until the end."""
+
+    @property
+    def error(self) -> WorkbenchError | None:
+        """Why there is no result; None while it runs and after success."""
+
+    def start(self) -> Self:
+        """Begin. A second call does nothing."""
+
+    def on_change(self, listener: Callable[[Self], None]) -> None:
+        """Call `listener(task)` at each step and at the end, from a thread of the task."""
+
+    def cancel(self) -> None:
+        """Stop it. Safe to call at any time."""
+
+    def result(self, timeout: float | None = None) -> Result_co:
+        """Wait for the end and return the result.
+
+        Raises:
+            WorkbenchError: why there is none; `CancelledError` after `cancel`.
+            TimeoutError: `timeout` seconds passed; the work goes on.
+        """
+
+
 @dataclass
 class Job:
-    """A task running in its own process.
+    """A task running in its own process; a `BackgroundTask`.
 
     Args:
         task: ``package.module:function``; called in the worker as ``function(reporter, **arguments)``.
@@ -77,11 +130,11 @@ class Job:
     python: str = sys.executable
     preload: tuple[str, ...] = ()
     time_limit: float | None = None
-    progress: dict[str, Progress] = field(default_factory=dict, init=False)
     status: Status = field(default="running", init=False)
 
     def __post_init__(self) -> None:
         self._listeners: list[Callable[[Job], None]] = []
+        self._phases: dict[str, Progress] = {}
         self._answer: dict[str, Any] | None = None
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._asking = threading.Lock()
@@ -121,6 +174,21 @@ class Job:
     def seconds(self) -> float:
         """Seconds since the start, or until the end."""
         return (self._ended or time.monotonic()) - self._started
+
+    @property
+    def progress(self) -> list[Progress]:
+        """The newest step of each phase, in the order in which the phases began."""
+        return list(self._phases.values())
+
+    @property
+    def message(self) -> str:
+        """The newest phase; "" before the first."""
+        return self.progress[-1].phase if self._phases else ""
+
+    @property
+    def error(self) -> WorkbenchError | None:
+        """Why there is no result; None while it runs and after success."""
+        return self._error
 
     def start(self, **more: Any) -> Job:
         """Send the task to the worker; `more` adds arguments that were not known before."""
@@ -260,7 +328,7 @@ class Job:
                 continue
             if message["event"] == "progress":
                 step = Progress(**message["step"])
-                self.progress[step.phase] = step
+                self._phases[step.phase] = step
                 self._tell()
             elif message["event"] == "answer":
                 self._answers.put(message)

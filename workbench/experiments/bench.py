@@ -34,7 +34,7 @@ from workbench.core.errors import (
     first_lines,
 )
 from workbench.core.jobs import Job
-from workbench.core.store import written
+from workbench.core.store import output
 from workbench.hardware.machine import gpus, machine
 from workbench.model.sample_models import sample_folder, samples
 
@@ -174,7 +174,7 @@ class Bench:
         row = self._row(model, batch, precision)
         self.document["rows"].append(row)
         if self.out is not None:
-            with written(self.out, parents=True) as draft:
+            with output(self.out, parents=True) as draft:
                 draft.write_text(json.dumps(self.document, indent=1))
         return row
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core.errors import ConfigError, first_lines
-from workbench.core.store import whole
+from workbench.core.store import replacing
 from workbench.hardware.device import GraphDevice
 from workbench.hardware.machine import machine
 from workbench.measure.accuracy import compare
@@ -236,7 +236,7 @@ def profile(
 
 
 def _write(document: Profile, path: Path) -> None:
-    with whole(path) as draft:
+    with replacing(path) as draft:
         draft.write_text(json.dumps(document, separators=(",", ":"), default=str))
 
 

@@ -258,7 +258,7 @@ class BuildPanel(Panel):
 
         def show(job: Job) -> None:
             if job.status == "running":
-                self._show_progress("Exporting the model", job.seconds, job.progress.values())
+                self._show_progress("Exporting the model", job.seconds, job.progress)
 
         job.on_change(show)
         show(job)

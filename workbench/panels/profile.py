@@ -491,7 +491,7 @@ class ProfilePanel(Panel):
             self.status.value = told
 
     def _show_progress(self, job: Job) -> None:
-        phases = list(job.progress.values())
+        phases = list(job.progress)
         now = phases[-1].phase if phases else "Starting"
         self.status.value = f"<b>{escape(now)}</b> <span class='wbp-quiet'>{job.seconds:.1f} s</span>"
         self.bars.show(phases)

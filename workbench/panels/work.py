@@ -98,7 +98,7 @@ class Work(w.HBox):  # type: ignore[misc]
         self.status.value = text
 
     def _show(self, job: Any) -> None:
-        steps = list(job.progress.values()) if isinstance(job, Job) else job.progress
+        steps = list(job.progress) if isinstance(job, Job) else job.progress
         now = time.monotonic()
         if job.status != "running" or now - self._drawn < _EVERY_SECONDS:
             return

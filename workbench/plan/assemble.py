@@ -95,7 +95,11 @@ def assemble(
                 repeated=found.repeated[i],
             )
         )  # fmt: skip
-    unclaimed = tuple(explain(graph, record["layers"], claims, vocabulary, record.get("folded", ())))
+    folded, removed = (
+        [(renamed or {}).get(name, name) for name in names]
+        for names in (record.get("folded", ()), record.get("removed", ()))
+    )
+    unclaimed = tuple(explain(graph, record["layers"], claims, vocabulary, folded, removed))
     summary = summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]])
     facts = record.get("facts", {})
     return Plan(

@@ -195,12 +195,9 @@ def _scales_by_a_number(graph: Graph, node: Node) -> bool:
 
 
 def explain(
-    graph: Graph,
-    layers: Sequence[LayerRecord],
-    claims: Sequence[tuple[str, ...]],
-    vocabulary: Vocabulary,
-    folded: Iterable[str] = (),
-) -> list[Unclaimed]:
+    graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], vocabulary: Vocabulary,
+    folded: Iterable[str] = (), removed: Iterable[str] = (),
+) -> list[Unclaimed]:  # fmt: skip
     """Why each node that is in none of `claims` is in no layer.
 
     Args:
@@ -209,8 +206,9 @@ def explain(
         claims: Ids of the nodes of each layer.
         vocabulary: What the compiler's own names mean.
         folded: Ids of nodes that the compiler reports as computed at build time.
+        removed: Ids of nodes that the compiler reports to have no effect.
     """
-    constant = set(folded)
+    known = {**dict.fromkeys(removed, "dead"), **dict.fromkeys(folded, "constant")}
     owners: dict[str, list[int]] = {}
     for i, nodes in enumerate(claims):
         for name in nodes:
@@ -223,7 +221,7 @@ def explain(
     for node in graph.nodes:
         if node.id in owners:
             continue
-        reason = "constant" if node.id in constant else _reason(graph, node, shape_only, twins.get(node.id))
+        reason = known.get(node.id) or _reason(graph, node, shape_only, twins.get(node.id))
         text = REASONS[reason]
         if reason == "duplicate":
             text = f"the same computation as {twins[node.id]}, done once"

@@ -80,6 +80,8 @@ class Record(TypedDict):
     """Shape and data type of the tensors of the network, by name."""
     folded: NotRequired[list[str]]
     """Nodes that the compiler computed at build time."""
+    removed: NotRequired[list[str]]
+    """Nodes that the compiler found to have no effect."""
     facts: NotRequired[FactsDocument]
     warnings: NotRequired[list[str]]
     engine_bytes: NotRequired[Count]

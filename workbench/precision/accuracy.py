@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.jobs import Job
-from workbench.core.store import whole
+from workbench.core.store import replacing
 from workbench.model.model import Model
 from workbench.precision.data import read_batches
 from workbench.precision.error_figures import Sums, errors
@@ -163,7 +163,7 @@ def accuracy_task(
     else:
         want = outputs_of(exact, place, tell)
         if kept is not None:
-            with whole(kept) as draft, draft.open("wb") as out:
+            with replacing(kept) as draft, draft.open("wb") as out:
                 flat = [part for parts in want.values() for part in parts]
                 count = len(next(iter(want.values())))
                 np.savez(

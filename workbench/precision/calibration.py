@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core.documents import DocumentError, parse_json, read_text
 from workbench.core.errors import CalibrationError
-from workbench.core.store import written
+from workbench.core.store import output
 from workbench.hardware.machine import made_by
 from workbench.precision.data import CACHES, read_batches
 from workbench.precision.histogram import METHODS, Histogram
@@ -97,7 +97,7 @@ class Calibration:
         """Write it as JSON."""
         data = {"schema": SCHEMA, "model": self.model, "data": dict(self.data),
                 "tensors": {name: h.to_dict() for name, h in self.tensors.items()}}  # fmt: skip
-        with written(path, parents=True) as draft:
+        with output(path, parents=True) as draft:
             draft.write_text(json.dumps(data, separators=(",", ":")))
         return Path(path)
 

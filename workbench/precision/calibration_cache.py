@@ -21,7 +21,7 @@ from workbench.core import limits
 from workbench.core.documents import read_text
 from workbench.core.errors import CalibrationError
 from workbench.core.safe_text import whole as whole_text
-from workbench.core.store import written
+from workbench.core.store import output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ class TensorRTCache:
 
     def save(self, path: str | Path) -> Path:
         """Write the file."""
-        with written(path, parents=True) as draft:
+        with output(path, parents=True) as draft:
             draft.write_text(self.to_text())
         return Path(path)
 

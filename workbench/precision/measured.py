@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.jobs import Job
-from workbench.core.store import whole
+from workbench.core.store import replacing
 from workbench.hardware.machine import REWRITERS, made_by
 from workbench.model.model import Model
 from workbench.precision.data import gather
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def write_json(file: Path, data: Mapping[str, Any]) -> None:
     """Write `data` as JSON; readers see the whole file or none."""
-    with whole(file) as draft:
+    with replacing(file) as draft:
         draft.write_text(json.dumps(data))
 
 

@@ -29,7 +29,7 @@ def checks(
 ) -> Gotchas:
     """See `Session.checks`."""
     from workbench.analysis.checks import of_engine, of_model
-    from workbench.build import check_profiles
+    from workbench.compilers.config import check_profiles
     from workbench.compilers.registry import get
     from workbench.hardware.machine import gpus
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from workbench.build import Build
@@ -12,10 +11,11 @@ from workbench.compilers.config import BuildConfig
 from workbench.core.errors import NoEngineError, StoreError
 from workbench.core.events import Selection
 from workbench.core.store import IMPORTED
-from workbench.engine import Engine, load_engine
+from workbench.engine import Engine
 from workbench.session.failures import Failure, failures
 from workbench.session.options import config_of
 from workbench.session.selection import kind_of
+from workbench.session.summaries import summaries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +39,9 @@ class Engines(Sequence[Engine]):
 
     # --- which there are ----------------------------------------------------------------------------
 
-    def _places(self) -> list[tuple[Path, str]]:
-        """Folder of each engine that the store has, and name of its model; oldest first."""
-        store = self._workspace.store
-        found = ((store.build(key), model) for key, model in self._file.engines())
-        return [(folder, model) for folder, model in found if folder is not None]
+    def _listed(self, rows: Sequence[tuple[str, str]]) -> list[Engine]:
+        """The engines of these rows that the store has."""
+        return [each.engine for each in summaries(self._workspace.store, rows)]
 
     @overload
     def __getitem__(self, index: int) -> Engine: ...
@@ -52,22 +50,19 @@ class Engines(Sequence[Engine]):
     def __getitem__(self, index: slice) -> list[Engine]: ...
 
     def __getitem__(self, index: int | slice) -> Engine | list[Engine]:
-        places = self._places()
-        if isinstance(index, slice):
-            return [load_engine(folder, model) for folder, model in places[index]]
+        engines = self._listed(self._file.engines())
         try:
-            folder, model = places[index]
+            return engines[index]
         except IndexError:
             raise NoEngineError(
-                f"Session {self._workspace.name} has {len(places)} engines.", hint="Build one: session.build(model)."
+                f"Session {self._workspace.name} has {len(engines)} engines.", hint="Build one: session.build(model)."
             ) from None
-        return load_engine(folder, model)
 
     def __iter__(self) -> Iterator[Engine]:
         return iter(self[:])
 
     def __len__(self) -> int:
-        return len(self._places())
+        return len(self._workspace.store.known_builds(key for key, _ in self._file.engines()))
 
     def find(self, engine: Engine | str | int | None = None) -> Engine:
         """An engine by (the beginning of) its key or by position; the current one by default.
@@ -83,10 +78,12 @@ class Engines(Sequence[Engine]):
             return self.current or self[-1]
         if isinstance(engine, int):
             return self[engine]
-        engines = self[:]
-        found = [e for e in engines if e.key.startswith(engine) or e.key.removeprefix(IMPORTED).startswith(engine)]
+        rows = self._file.engines()
+        meant = [(k, m) for k, m in rows if k.startswith(engine) or k.removeprefix(IMPORTED).startswith(engine)]
+        found = self._listed(meant)
         if len(found) == 1:
             return found[0]
+        engines = self._listed(rows)
         listed = "They are " + ", ".join(f"{e.id} ({e.model})" for e in engines) + "." if engines else None
         if found:
             raise StoreError(
@@ -112,11 +109,13 @@ class Engines(Sequence[Engine]):
         """
         key = self._file.get("current")
         if key is not None:
-            folder, model = self._workspace.store.build(key), self._file.engine(key)
-            if folder is not None and model is not None:
-                return load_engine(folder, model)
-        places = self._places()
-        return load_engine(*places[-1]) if places else None
+            model = self._file.engine(key)
+            if model is not None and (found := self._listed([(key, model)])):
+                return found[0]
+        for row in reversed(self._file.engines()):
+            if found := self._listed([row]):
+                return found[0]
+        return None
 
     @current.setter
     def current(self, value: Engine | str | None) -> None:
@@ -147,8 +146,8 @@ class Engines(Sequence[Engine]):
         import pandas as pd
 
         rows = []
-        for engine in self:
-            s = engine.plan.summary
+        for each in summaries(self._workspace.store, self._file.engines(), plans=True):
+            engine, s = each.engine, each.plan
             rows.append(
                 {
                     "engine": engine.id, "model": engine.model, "compiler": engine.config.compiler,

@@ -62,8 +62,8 @@ class Failure:
 def failures(events: Events, store: Store) -> list[Failure]:
     """The failed builds among `events` that `store` still keeps, newest first."""
     found = []
-    for event in list(events)[::-1]:
-        name = event.data.get("failure") if event.kind == "build-failed" else None
+    for event in events.of_kind("build-failed")[::-1]:
+        name = event.data.get("failure")
         folder = store.failure(name) if isinstance(name, str) else None
         if folder is not None:
             error = WorkbenchError.from_dict(event.data["error"])

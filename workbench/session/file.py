@@ -8,12 +8,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from workbench.core.errors import StoreError
+from workbench.core.events import KEPT, prune
 from workbench.core.store import Database
 from workbench.model.model import Model
 
-FORMAT = 1
-"""Version of the tables (``PRAGMA user_version``). A file of a later version is refused and left as it is."""
+STEPS = (
+    (
+        "CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, data TEXT NOT NULL, added REAL NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS engines (key TEXT PRIMARY KEY, model TEXT NOT NULL, used REAL NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, "
+        "origin TEXT NOT NULL, time REAL NOT NULL, data TEXT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    ),
+    (  # selections and failed builds are looked up by kind
+        "CREATE INDEX events_by_kind ON events (kind, number)",
+        *(prune(kind) for kind in KEPT),
+    ),
+)
+"""What each format of the file adds (``PRAGMA user_version``); `Database.migrate` runs what is missing."""
 
 
 class SessionFile:
@@ -30,24 +42,7 @@ class SessionFile:
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
         self.db = Database(path)
-        version = int(self.db.row("PRAGMA user_version")[0])
-        if version > FORMAT:
-            raise StoreError(
-                f"Session {name} was written by a later version of the workbench (format {version}, known: {FORMAT}).",
-                hint="Upgrade: pip install -U trt-workbench. Nothing was changed.",
-                code="later-version",
-            )
-        if version < FORMAT:
-            with self.db.write() as db:
-                for statement in (
-                    "CREATE TABLE IF NOT EXISTS models (name TEXT PRIMARY KEY, data TEXT NOT NULL, added REAL NOT NULL)",
-                    "CREATE TABLE IF NOT EXISTS engines (key TEXT PRIMARY KEY, model TEXT NOT NULL, used REAL NOT NULL)",
-                    "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, "
-                    "origin TEXT NOT NULL, time REAL NOT NULL, data TEXT NOT NULL)",
-                    "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-                    f"PRAGMA user_version = {FORMAT}",
-                ):
-                    db.execute(statement)
+        self.db.migrate(STEPS, f"Session {name}")
 
     # --- models -------------------------------------------------------------------------------------
 

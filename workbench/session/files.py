@@ -90,7 +90,7 @@ class Files:
             ConfigError: shapes are missing, or an option has no counterpart in that trtexec.
             ModelError: the model can't be read, exported or converted.
         """
-        from workbench.build import check_profiles
+        from workbench.compilers.config import check_profiles
         from workbench.compilers.tensorrt import trtexec
         from workbench.passes.cast import cast
 

@@ -11,6 +11,7 @@ from workbench.model.shape_profile import ShapeProfile, profile_of
 from workbench.model.sources import resolve
 
 if TYPE_CHECKING:
+    from workbench.compilers.config import BuildConfig
     from workbench.compilers.torch_tensorrt import Partition
     from workbench.compilers.torch_tensorrt.live import Compiled
     from workbench.core.jobs import Job
@@ -59,6 +60,7 @@ class Torch:
             ModelError: the model can't be read or exported.
             ConfigError: an option does not fit.
         """
+        from workbench.build import Build
         from workbench.compilers.torch_tensorrt.planned import partition
 
         workspace, profile = self._workspace, profile_of(shapes)
@@ -68,9 +70,20 @@ class Torch:
                 return resolve(model, workspace.store, inputs=inputs, profile=profile, on_job=on_job)
             return workspace.models.resolve(model, profile, on_job=on_job)
 
+        def engine_of(found: Model, config: BuildConfig) -> int:
+            return Build(found, config, workspace.store, on_job=on_job).start().result().bytes
+
         known = workspace.models[model] if isinstance(model, str) and model in workspace.models else model
         return partition(
-            known, as_onnx, workspace.store, method=method, inputs=inputs, profile=profile, on_job=on_job, **options
+            known,
+            as_onnx,
+            workspace.store,
+            engine_of,
+            method=method,
+            inputs=inputs,
+            profile=profile,
+            on_job=on_job,
+            **options,
         )
 
     def compile(

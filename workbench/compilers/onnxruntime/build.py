@@ -166,7 +166,8 @@ def _record(ort: Any, original: Graph, engine: Path, config: BuildConfig, log: P
             theirs: [list(shape), dtype] for mine, theirs in regions.anchors.items() if mine == theirs
             and mine in known and -1 not in (shape := known[mine][0]) and (dtype := known[mine][1])
         },
-        "folded": folded(original, graph, claimed),
+        "folded": [*folded(original, graph, claimed), *regions.decided],
+        "removed": list(regions.dropped),
         "facts": cast("FactsDocument", facts),
         "warnings": [*faults, *notes, *said.warnings],
         "engine_bytes": engine.stat().st_size,

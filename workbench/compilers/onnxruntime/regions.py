@@ -10,7 +10,7 @@ that was moved to another layout keeps its own name and operator.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from workbench.model.cost_rules import VIEWS
@@ -33,6 +33,11 @@ _MOVES = frozenset(
 _WIDENED = "InsertedPrecisionFreeCast_"
 """Prefix of the name of a tensor that ONNX Runtime computes in FP32 because it has no FP16 kernel."""
 
+_BRANCH = "_if_{}_"
+"""Prefix of what ONNX Runtime takes out of a branch (``then_branch``, ``else_branch``) of an If that it decided."""
+
+_PREFIXES = (_WIDENED, _BRANCH.format("then_branch"), _BRANCH.format("else_branch"))
+
 _SUFFIXES = ("_bn_nchwc", "_mul_nchwc", "_nchwc")
 
 _STANDARD = frozenset({"", "ai.onnx"})
@@ -47,12 +52,16 @@ class Regions:
         evidence: For each the evidence: ``tensor-region``, ``name`` (through a tensor that lost its name), or ``none``.
         anchors: Tensors of the optimized graph -> tensors of the model with the same values.
         executed: Ids of the model's control-flow nodes whose bodies the optimized graph still has.
+        decided: Ids of If nodes with a constant condition, which ONNX Runtime replaced by one of their branches.
+        dropped: Ids of the nodes of the other branches.
     """
 
     nodes: tuple[tuple[str, ...], ...]
     evidence: tuple[str, ...]
     anchors: Mapping[str, str]
     executed: frozenset[str]
+    decided: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 def match(original: Graph, optimized: Graph, initializers: Iterable[str] = ()) -> Regions:
@@ -74,6 +83,8 @@ class _Match:
         self.evidence: dict[str, str] = {}
         self.anchors: dict[str, str] = {}
         self.executed: set[str] = set()
+        self.decided: list[str] = []
+        self.dropped: list[str] = []
 
     def run(self) -> Regions:
         self._scope(_children(self.original, None), _children(self.optimized, None))
@@ -85,11 +96,14 @@ class _Match:
             self.evidence.get(name, "tensor-region") if nodes else "none"
             for name, nodes in zip(order, found, strict=True)
         )
-        return Regions(found, evidence, self.anchors, frozenset(self.executed))
+        return Regions(
+            found, evidence, self.anchors, frozenset(self.executed), tuple(self.decided), tuple(self.dropped)
+        )
 
     # --- one graph: the model's own, or one body ------------------------------------------------------
 
     def _scope(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        before = self._decided(before, after)
         producer = {t: node for node in before for t in node.outputs if t}
         aliases, by_name = self._anchored(before, after, producer)
         self.anchors |= aliases
@@ -108,6 +122,34 @@ class _Match:
             self.claims[node] += owned
         self._bodies(before, after, aliases)
 
+    def _decided(self, before: Sequence[Node], after: Sequence[Node]) -> list[Node]:
+        """The nodes with each If that ONNX Runtime decided replaced by the nodes of the branch that it took."""
+        kept = {t for node in after if node.op == "If" for t in node.outputs}
+        names = [name for node in after for name in (node.proto.name, *node.outputs)]
+        out: list[Node] = []
+        for node in before:
+            bodies = (
+                self.original.bodies.get(node.id, {}) if node.op == "If" and not kept.intersection(node.outputs) else {}
+            )
+            taken = [b for b in bodies if any(name.startswith(_BRANCH.format(b)) for name in names)]
+            if len(taken) != 1:
+                out.append(node)
+                continue
+            self.decided.append(node.id)
+            self.dropped += [n.id for b, body in bodies.items() if b != taken[0] for n in body]
+            graph = next(a.g for a in node.proto.attribute if a.name == taken[0])
+            called = {value.name: t for value, t in zip(graph.output, node.outputs, strict=False)}
+            inside = [
+                replace(
+                    n,
+                    inputs=tuple(called.get(t, t) for t in n.inputs),
+                    outputs=tuple(called.get(t, t) for t in n.outputs),
+                )
+                for n in bodies[taken[0]]
+            ]
+            out += self._decided(inside, after)
+        return out
+
     def _anchored(
         self, before: Sequence[Node], after: Sequence[Node], producer: Mapping[str, Node]
     ) -> tuple[dict[str, str], set[str]]:
@@ -117,9 +159,10 @@ class _Match:
         by_name: set[str] = set()
         for node in after:
             for t in node.outputs:
-                if (own_name := t.removeprefix(_WIDENED)) != t and own_name in producer:
-                    found[t] = own_name
-                    by_name.add(t)
+                for prefix in _PREFIXES:
+                    if (own_name := t.removeprefix(prefix)) != t and own_name in producer:
+                        found[t] = own_name
+                        by_name.add(t)
             lost = [t for t in node.outputs if t and t not in found]
             if not lost or node.op in REORDERS:
                 continue

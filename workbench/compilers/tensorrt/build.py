@@ -21,7 +21,7 @@ from workbench.compilers.tensorrt.case import Case, words
 from workbench.compilers.tensorrt.listing import Listing, parse_listing
 from workbench.compilers.tensorrt.options import options_of_tensorrt
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, ListingError, UnsupportedNodesError
-from workbench.core.store import whole
+from workbench.core.store import replacing
 from workbench.core.worker import Reporter
 from workbench.hardware.machine import gpus
 from workbench.hardware.target import CURRENT
@@ -228,7 +228,7 @@ class _Timings:
                 cache.combine(other, False)
         data, held = cache.serialize(), _contents(cache)
         # A full disk costs the next build its time, not this one its engine.
-        with contextlib.suppress(OSError), whole(self._path) as draft:
+        with contextlib.suppress(OSError), replacing(self._path) as draft:
             return {"bytes_before": self.before, "bytes_after": draft.write_bytes(data), **held}
         return {"bytes_before": self.before, "bytes_after": self.before, **held}
 

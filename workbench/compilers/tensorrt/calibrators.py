@@ -14,7 +14,7 @@ from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt.build import _logger, _monitor, builder_refused, load, parser_refused
 from workbench.compilers.tensorrt.case import words
 from workbench.core.errors import CalibrationError, ConfigError
-from workbench.core.store import whole
+from workbench.core.store import replacing
 
 if TYPE_CHECKING:
     from workbench.core.worker import Reporter
@@ -164,7 +164,7 @@ def calibrator(
             return cache.read_bytes() if cache.is_file() else None
 
         def write_calibration_cache(self, data: Any) -> None:
-            with whole(cache) as draft:
+            with replacing(cache) as draft:
                 draft.write_bytes(bytes(data))
 
         # Asked of the legacy calibrator only.

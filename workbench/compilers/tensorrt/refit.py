@@ -14,7 +14,7 @@ from workbench.compilers.tensorrt.dtypes import ENUM
 from workbench.compilers.tensorrt.runtime import Log, check_file, logger
 from workbench.core.errors import BuildError, ConfigError
 from workbench.core.shared_arrays import Place, Seen
-from workbench.core.store import written
+from workbench.core.store import output
 from workbench.core.worker import Reporter
 from workbench.hardware.cuda import need_gpu
 from workbench.hardware.machine import gpus
@@ -101,7 +101,7 @@ def refit(
     data = loaded.serialize_with_config(serialization)
     if data is None:
         raise refused("The refitted engine can't be written")
-    with written(out, parents=True) as draft:
+    with output(out, parents=True) as draft:
         size = draft.write_bytes(data)
     reporter.progress("Refitting", 3, 3)
     return {"bytes": size, "weights": count}

@@ -19,7 +19,7 @@ from workbench.compilers.tensorrt.dtypes import NAMES
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
 from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 from workbench.core.errors import BuildError, ConfigError, first_lines
-from workbench.core.store import whole
+from workbench.core.store import replacing
 from workbench.measure.runner import Port, check_inputs
 from workbench.plan.plan import HOST
 from workbench.plan.vocabulary import layer_kind
@@ -248,7 +248,7 @@ class Runner:
         kernels = self._cache.serialize() if self._cache is not None else None
         if kernels is None:
             return 0
-        with whole(path) as draft:
+        with replacing(path) as draft:
             return draft.write_bytes(kernels)
 
     def _refused(self, what: str, told: list[str] | None = None) -> BuildError:

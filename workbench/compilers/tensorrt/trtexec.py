@@ -20,7 +20,7 @@ from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_js
 from workbench.compilers.tensorrt.options import options_of_tensorrt
 from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 from workbench.core.errors import ConfigError, ProfileError, StoreError
-from workbench.core.store import written
+from workbench.core.store import output
 from workbench.hardware.target import CURRENT
 from workbench.measure.latency import percentiles
 from workbench.plan.join import ProfiledLayer, ProfiledLayers, join
@@ -374,7 +374,7 @@ def write_profile(plan: Plan, path: str | Path) -> Path:
 
 
 def _write(document: Any, path: str | Path) -> Path:
-    with written(path, parents=True) as draft:
+    with output(path, parents=True) as draft:
         draft.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return Path(path)
 

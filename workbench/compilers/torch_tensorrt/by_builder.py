@@ -7,11 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from workbench import compilers
-from workbench.build import Build, check_profiles, in_own_names
-from workbench.build_folder import opt_shapes, opt_values
 from workbench.compilers.base import Builds
-from workbench.compilers.config import BuildConfig
-from workbench.compilers.torch_tensorrt.by_parser import PATIENCE, QUICK_BYTES, QUICK_NODES, OnJob, segments_of
+from workbench.compilers.config import BuildConfig, check_profiles
+from workbench.compilers.torch_tensorrt.by_parser import PATIENCE, QUICK_BYTES, QUICK_NODES, Build, OnJob, segments_of
 from workbench.compilers.torch_tensorrt.partition import Partition
 from workbench.compilers.torch_tensorrt.rest import (
     STAND_IN,
@@ -28,6 +26,7 @@ from workbench.core.errors import (
     ConfigError,
     WorkerCrashedError,
     first_lines,
+    with_own_names,
 )
 from workbench.core.jobs import Job
 from workbench.model.model import Model
@@ -35,11 +34,10 @@ from workbench.model.shape_profile import ShapeProfile, ValueRange
 
 if TYPE_CHECKING:
     from workbench.core.store import Store
-    from workbench.engine import Engine
     from workbench.model.graph import Graph
 
 
-def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob = None) -> Partition:
+def by_builder(model: Model, store: Store, config: BuildConfig, build: Build, *, on_job: OnJob = None) -> Partition:
     """What TensorRT's builder takes of an ONNX model: it is built, and what is refused is cut out and the rest built.
 
     The whole model is built as `Session.build` does, so an engine that is there already answers at once, and one that is
@@ -47,8 +45,9 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
 
     Args:
         model: The model.
-        store: Where engines are kept.
+        store: Where files go meanwhile.
         config: Target, precision and shapes.
+        build: Builds the whole model, and keeps the engine.
         on_job: Called with each job.
 
     Raises:
@@ -61,11 +60,10 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
     compiler = compilers.get(config.compiler, Builds)
     config = compiler.complete(config)
     check_profiles(model, config)
-    build = Build(model, config, store, on_job=on_job)
-    built: Engine | None = None
+    size: int | None = None
     refused: BuildError | None = None
     try:
-        built = build.start().result()
+        size = build(model, config)
     except BuildError as error:
         refused = error
     if config.precision != "fp32":
@@ -74,7 +72,7 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
     reasons: dict[str, str] = {}
     refusals: list[dict[str, Any]] = []
     proven = refused is None
-    at = graph if refused is None else graph.at(opt_shapes(config), opt_values(config))
+    at = graph if refused is None else graph.at(config.opt_shapes, config.opt_values)
     while refused is not None:
         found = named(refused.details, graph)
         if not found and len(graph.nodes) <= QUICK_NODES and model.bytes <= QUICK_BYTES:
@@ -93,7 +91,6 @@ def by_builder(model: Model, store: Store, config: BuildConfig, *, on_job: OnJob
     parts = segments(taken, sources(graph))
     left = rest(at, {i for i in range(len(nodes)) if i not in taken}) if refusals and proven else None
     notes = (f"What refused nodes give has sizes that depend on data; the rest was built with {STAND_IN} for each.",)
-    size = built.bytes if built is not None else None
     settings = {
         "target": config.target, "precision": config.precision,
         "shapes": config.profiles[0].texts if config.profiles else {},
@@ -159,7 +156,7 @@ def _builds(
         except BuildError as error:
             if assumed:  # the sizes that stand in for others may be what it does not take
                 return None, False
-            return in_own_names(error, at.needs_renaming()), False
+            return with_own_names(error, at.needs_renaming()), False
         except (ConfigError, WorkerCrashedError):
             # What a cut node gave is read as a shape, or the compiler crashed: nothing is known of the rest.
             return None, False

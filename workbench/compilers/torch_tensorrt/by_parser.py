@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.base import Partitions
+from workbench.compilers.config import BuildConfig
 from workbench.compilers.torch_tensorrt.partition import Operator, Partition, Segment, Side
 from workbench.compilers.torch_tensorrt.rest import (
     reads,
@@ -34,6 +35,9 @@ builds, and took 0.7 to 1.7 s on 2 CPU cores for models of up to 1,825 nodes and
 
 PATIENCE = 10.0
 """Seconds after which what was refused is no longer cut out to ask about the rest; at least one more time it is."""
+
+Build = Callable[[Model, BuildConfig], int]
+"""Builds a model and keeps its engine; returns the engine's size in bytes."""
 
 OnJob = Callable[[Job], None] | None
 

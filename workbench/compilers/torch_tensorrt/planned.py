@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.build import check_profiles
 from workbench.compilers.base import Partitions
-from workbench.compilers.config import BuildConfig
+from workbench.compilers.config import BuildConfig, check_profiles
 from workbench.compilers.torch_tensorrt.by_builder import by_builder
-from workbench.compilers.torch_tensorrt.by_parser import QUICK_BYTES, QUICK_NODES, OnJob, by_parser
+from workbench.compilers.torch_tensorrt.by_parser import QUICK_BYTES, QUICK_NODES, Build, OnJob, by_parser
 from workbench.compilers.torch_tensorrt.partition import METHODS, Partition, Segment
 from workbench.compilers.torch_tensorrt.shim import INSTALL, installed
 from workbench.core.errors import (
@@ -44,14 +43,16 @@ MIN_BLOCK_SIZE = 5
 
 
 def partition(
-    source: Any, as_onnx: Callable[[], Model], store: Store, *, method: str | None, on_job: OnJob, **options: Any
-) -> Partition:
+    source: Any, as_onnx: Callable[[], Model], store: Store, engine_of: Build, *, method: str | None, on_job: OnJob,
+    **options: Any,
+) -> Partition:  # fmt: skip
     """The partition by `method`, or by the one that fits `source`; see `session.torch.partition`.
 
     Args:
         source: What the user gave; a Model where the session knows it.
         as_onnx: Gives the ONNX model, exporting it if need be.
         store: Where files go meanwhile.
+        engine_of: Builds a model, for the method ``builder``.
         method: A key of `METHODS`, or None.
         on_job: Called with each job.
         options: Of `by_torch_tensorrt`.
@@ -80,18 +81,19 @@ def partition(
                 hint="For an ONNX model take method='builder' or method='parser'.",
             )
         return by_torch_tensorrt(given, store, name=name, on_job=on_job, **options)
-    return by_tensorrt(as_onnx(), store, method=method, on_job=on_job, **options)
+    return by_tensorrt(as_onnx(), store, engine_of, method=method, on_job=on_job, **options)
 
 
 def by_tensorrt(
-    model: Model, store: Store, *, method: str | None, on_job: OnJob = None, profile: ShapeProfile | None = None,
+    model: Model, store: Store, engine_of: Build, *, method: str | None, on_job: OnJob = None, profile: ShapeProfile | None = None,
     inputs: Any = None, **options: Any,
 ) -> Partition:  # fmt: skip
     """The partition of an ONNX model by TensorRT's parser or builder; by default the builder where that is quick.
 
     Args:
         model: The model.
-        store: Where engines are kept, and files meanwhile.
+        store: Where files go meanwhile.
+        engine_of: Builds the model, for the builder.
         method: ``parser``, ``builder``, or None for the builder where `why_not` finds no reason against it.
         on_job: Called with each job.
         profile: Shapes and values, for the builder.
@@ -122,7 +124,7 @@ def by_tensorrt(
     if method is None and store.unwritable is not None:
         reason = "its engine can't be kept, since WORKBENCH_HOME can't be written"
     if method == "builder" or (method is None and not reason):
-        return by_builder(model, store, config, on_job=on_job)
+        return by_builder(model, store, config, engine_of, on_job=on_job)
     if config.precision != "fp32":
         from workbench.precision import cast
 

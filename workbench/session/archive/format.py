@@ -14,14 +14,15 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from workbench.core.errors import StoreError
-from workbench.core.store import IMPORTED
+from workbench.core.store import ENGINE_FILES, IMPORTED
 from workbench.core.typed_document import DocumentType, Sha256, extensible
 from workbench.model.origin import Origin
 
 RATIO_FROM = 100e6
 """Bytes below which an archive may be packed as well as it likes."""
 
-FILES = ("engine", "build.log", "record.json", "plan.json", "build.json")
+FILES = (*ENGINE_FILES, "build.log", "record.json", "plan.json", "build.json")
+OPTIONAL = (*ENGINE_FILES[1:], "build.log")
 DOCUMENTS = ("record.json", "plan.json", "build.json")
 PROFILE = re.compile(r"[0-9]{1,30}\.json")
 CHUNK = 1 << 20

@@ -24,6 +24,7 @@ from workbench.session.archive.format import (
     DOCUMENTS,
     FILES,
     MANIFEST,
+    OPTIONAL,
     PROFILE,
     RATIO_FROM,
     Manifest,
@@ -205,7 +206,7 @@ def _check_build(key: str, head: Manifest, folder: Path, digests: Mapping[str, s
 
     place = folder / "builds" / key
     own = {name.removeprefix(f"builds/{key}/"): d for name, d in digests.items() if name.startswith(f"builds/{key}/")}
-    missing = [name for name in FILES if name not in own and name != "build.log"]
+    missing = [name for name in FILES if name not in own and name not in OPTIONAL]
     if missing:
         raise damaged(f"engine {key[:12]} lacks {', '.join(missing)}")
     engine = load_engine(place)

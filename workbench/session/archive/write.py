@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.core.errors import StoreError
+from workbench.core.store import output
 from workbench.session.archive.format import CHUNK, FILES, PROFILE, Manifest, ManifestEngine, ManifestModel
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def write(session: Workspace, path: Path) -> Path:
     """
     files: dict[str, str] = {}
     with (
-        session.store.writing(path) as draft,
+        output(path, store=session.store) as draft,
         zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
         models: dict[str, ManifestModel] = {}

@@ -1,0 +1,74 @@
+"""Errors of files and folders that can't be read or written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+from workbench.core.errors import StoreError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a full disk."""
+
+UNWRITABLE = frozenset({"disk-full", "read-only", "not-permitted"})
+"""Codes of errors that say that a place can't be written now, though nothing in it is wrong."""
+
+_DENIED = {errno.EACCES, errno.EPERM}
+
+
+def unwritable(path: Path | str, error: OSError, *, store: bool = False) -> StoreError:
+    """The error of a file or folder that could not be written, by what the operating system said.
+
+    Args:
+        path: What could not be written.
+        error: What the system said.
+        store: Whether `path` is in the workbench's own folder, so that ``WORKBENCH_HOME`` can name another.
+    """
+    elsewhere = "point WORKBENCH_HOME at a folder that you may write to" if store else "name a file elsewhere"
+    other = f"{elsewhere[:1].upper()}{elsewhere[1:]}."
+    if error.errno in FULL:
+        return StoreError(
+            f"The disk is full: {path} could not be written.",
+            hint=f"Free some space, or {elsewhere}.",
+            code="disk-full",
+        )
+    if error.errno == errno.EROFS:
+        return StoreError(f"{path} is on a read-only file system.", hint=other, code="read-only")
+    if error.errno in _DENIED:
+        return StoreError(f"{path} can't be written: permission denied.", hint=other, code="not-permitted")
+    if error.errno == errno.ELOOP:
+        return StoreError(
+            f"{path} is a symbolic link, and the workbench does not follow links here.",
+            hint="Remove the link.",
+            code="symlink",
+        )
+    return StoreError(f"{path} can't be written: {error}.", hint=other, code="not-written")
+
+
+def database_error(path: Path, error: sqlite3.Error) -> StoreError:
+    """The error of an SQLite file, by SQLite's message and the state of the file system."""
+    text = str(error)
+    if "full" in text:
+        return unwritable(path, OSError(errno.ENOSPC, "full"), store=True)
+    if "readonly" in text:
+        return unwritable(path, OSError(errno.EROFS, "read-only"), store=True)
+    if "not a database" in text or "malformed" in text:
+        return StoreError(
+            f"{path} is damaged: {text}.",
+            hint="Move the file away and open it again: a list of models and engines starts empty, and an index is "
+            "rebuilt. Models and engines in the store are not touched.",
+            code="damaged",
+        )
+    if "I/O error" in text or "unable to open" in text:
+        with contextlib.suppress(OSError):
+            if shutil.disk_usage(path.parent).free == 0:
+                return unwritable(path, OSError(errno.ENOSPC, "full"), store=True)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        except OSError as why:
+            return unwritable(path, why, store=True)
+    return StoreError(f"{path} can't be read or written: {text}.", hint="Try again.", code="database")
