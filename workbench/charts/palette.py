@@ -26,6 +26,9 @@ SERIES: tuple[str, ...] = tuple(_CHARTS["series"])
 TREEMAP: tuple[str, ...] = tuple(_CHARTS["treemap"])
 """Colors of the modules in a treemap."""
 
+PANELS: dict[str, str] = _PALETTE["panels"]
+"""Colors of the panels by role; those that differ on a dark page have a second one that ends in ``_dark``."""
+
 GREY: str = _CHARTS["grey"]
 ACCENT: str = _CHARTS["accent"]
 TEXT: str = _CHARTS["text"]
