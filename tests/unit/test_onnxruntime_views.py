@@ -9,9 +9,9 @@ import pytest
 
 from tests.support import SAMPLES
 from workbench import Session
+from workbench.charts.svg import charts
 from workbench.engine import Engine
 from workbench.panels.base import lens_of
-from workbench.charts.svg import charts
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("ipywidgets")

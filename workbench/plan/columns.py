@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core.dtypes import label_of
 from workbench.core.units import bytes_text, flops_text, ms_text
-from workbench.plan.plan import Layer, Plan
+
+if TYPE_CHECKING:
+    from workbench.plan.plan import Layer, Plan
 
 View = Literal["browser", "cli", "html", "frame"]
 """Where a table is drawn: the browser's table, the command line, the HTML page without scripts, a DataFrame."""
