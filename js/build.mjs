@@ -16,7 +16,7 @@ const common = {
   logLevel: "warning",
 };
 
-const worker = await build({ ...common, entryPoints: [join(here, "src/layout_worker.ts")], format: "iife", write: false });
+const worker = await build({ ...common, entryPoints: [join(here, "src/map/layout_worker.ts")], format: "iife", write: false });
 const workerText = worker.outputFiles[0].text;
 
 /** The worker travels as text inside the bundle: a Blob cannot import relative files. */

@@ -347,6 +347,7 @@ class Build:
             evidence=work.compiler.evidence,
             renamed=work.renamed,
             provenance=model.provenance,
+            vocabulary=compilers.vocabulary(work.compiler.name),
         )
         note: BuildNote = {
             "key": key,

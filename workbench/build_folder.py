@@ -172,7 +172,7 @@ def assembled(
         model.graph.at(config.opt_shapes, config.opt_values), record,
         model=(note["model"]["name"], note["model"]["sha256"]),
         config=note["config"], evidence=compilers.get(config.compiler, Builds).evidence, renamed=note["renamed"],
-        provenance=model.provenance,
+        provenance=model.provenance, vocabulary=compilers.vocabulary(config.compiler),
     )  # fmt: skip
 
 

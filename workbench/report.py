@@ -10,11 +10,14 @@ from pathlib import Path
 
 from workbench import __version__
 from workbench.analysis.times import doubts, explain
+from workbench.charts import svg
 from workbench.core.store import output
 from workbench.plan import Plan
-from workbench.present import page as static
+from workbench.plan.columns import capital
 from workbench.present import wire
+from workbench.present.facts import plan_facts
 from workbench.present.lens import Lens
+from workbench.present.page import html
 from workbench.widgets.bundle import bundle
 
 _PAGE = """<!doctype html>
@@ -75,25 +78,25 @@ def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
     payload = {
         "title": name,
         "subtitle": _subtitle(plan),
-        "facts": static.facts(plan),
+        "facts": plan_facts(plan),
         **({"fusion": wire.fusion_data(lens)} if lens.graph is not None else {"graph": wire.plan_data(lens)}),
         "tables": tables,
         "details": records,
-        "figures": static.charts(lens),
+        "figures": svg.charts(plan),
         "footer": [
             f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}."
             + (f" Model SHA-256 {sha256[:16]}…." if (sha256 := plan.model["sha256"]) else ""),
             "Bytes and operations are computed from shapes and types; they are not measured.",
             *plan.problems,
             *[text for _, text in doubts(plan)],
-            *[f"{line[:1].upper()}{line[1:]}." for line in explain(plan)],
+            *[f"{capital(line)}." for line in explain(plan)],
             *([f"Its profile can't be shown: {lens.times_missing}"] if lens.times_missing else []),
             *([f"The model could not be opened: {lens.missing}"] if lens.graph is None else []),
         ],
     }
     text = _PAGE.format(
-        title=static.escape(f"{name} · TensorRT Workbench"),
-        fallback=static.html(lens),
+        title=svg.escape(f"{name} · TensorRT Workbench"),
+        fallback=html(lens),
         payload=_packed(json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()),
         bundle=_packed(bundle()),
     )

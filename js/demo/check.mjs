@@ -134,7 +134,7 @@ await check("overlay, grouping and expanded follow Python; the menu reaches the 
   await page.evaluate(() => window.model.python("expanded", ["layer1", "layer2"]));
   await wait(400);
   assert.match(await status(page), /13 cards/);
-  await page.locator('select[aria-label="Colour by"]').selectOption("precision");
+  await page.locator('select[aria-label="Color by"]').selectOption("precision");
   assert.equal(await page.evaluate(() => window.model.get("overlay")), "precision");
   await page.locator('select[aria-label="Group by"]').selectOption("none");
   await wait(500);

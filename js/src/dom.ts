@@ -1,4 +1,4 @@
-/** Small helpers around the DOM. Everything that must end with a view is held by its Scope. */
+/** Small helpers for the DOM. A Scope holds everything that must end with a view. */
 
 export type ErrorSink = (where: string, error: unknown) => void;
 
@@ -13,7 +13,7 @@ export class Scope {
     return this.dead;
   }
 
-  /** Returns the way to forget it, for what ends by itself. */
+  /** Returns the way to forget it, for what ends without help. */
   add(undo: () => void): () => void {
     if (this.dead) undo();
     else this.undo.add(undo);

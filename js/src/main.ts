@@ -1,3 +1,3 @@
 /** Entry of the bundle: anywidget takes the default export, a report page the named one. */
-export { default } from "./widget";
-export { mountReport } from "./standalone";
+export { default } from "./host/widget";
+export { mountReport } from "./report/standalone";

@@ -1,4 +1,5 @@
-/** Colours, and whether the page is light or dark. The one place that names a colour. */
+/** The colors of the views, and whether the page is light or dark. */
+import { kinds, precisions, themes } from "../../workbench/charts/palette.json";
 
 export type ThemeName = "light" | "dark";
 
@@ -19,86 +20,44 @@ export interface Palette {
   sequential: string[];
   /** Below, middle, above. */
   diverging: string[];
-  /** Told apart by people with any common colour vision; never used without a letter code. */
+  /** Distinct for people with any common color vision; never used without a letter code. */
   categories: string[];
   unknown: string;
 }
 
-const LIGHT: Palette = {
-  name: "light",
-  bg: "#ffffff", canvas: "#f7f8fa", card: "#ffffff", raised: "#ffffff", hover: "#eef0f4",
-  line: "#e1e4ea", lineStrong: "#c6cbd5",
-  text: "#1b1f27", muted: "#596273", faint: "#69717f",
-  accent: "#3b5bdb", accentSoft: "#e5eafc", onAccent: "#ffffff",
-  edge: "#a9b1bf", edgeStrong: "#5b6474",
-  amber: "#b45309", amberSoft: "#fef3dc",
-  danger: "#b42318", dangerSoft: "#fdecea",
-  frames: ["#f0f2f6", "#fafbfc"], frameLine: "#d5dae3",
-  shadow: "rgba(23, 31, 48, 0.10)",
-  sequential: ["#e3eefb", "#b3d3f4", "#74aee6", "#3782cf", "#1c58a8", "#0d3474"],
-  diverging: ["#1f6fb4", "#86b7de", "#e4e6ea", "#efae7b", "#c2560f"],
-  categories: ["#3f6fd8", "#d9822b", "#2a9d74", "#b8489d", "#8c6bd9", "#c9a227", "#3fa3c4", "#d2504f", "#7a8699", "#6f9a2f", "#a0643c", "#4d5a9e"],
-  unknown: "#c3c9d3",
-};
+/** Every color comes from the palette that the charts use too. */
+const THEMES: Record<ThemeName, Omit<Palette, "name">> = themes;
+export const PALETTES: Record<ThemeName, Palette> = { light: { name: "light", ...THEMES.light }, dark: { name: "dark", ...THEMES.dark } };
 
-const DARK: Palette = {
-  name: "dark",
-  bg: "#16181d", canvas: "#121418", card: "#20242b", raised: "#23272f", hover: "#2b3039",
-  line: "#2e343e", lineStrong: "#454d5b",
-  text: "#e8eaef", muted: "#a3acbb", faint: "#8e97a7",
-  accent: "#8aa4ff", accentSoft: "#2a3358", onAccent: "#10131a",
-  edge: "#5b6472", edgeStrong: "#aeb7c6",
-  amber: "#f0b04f", amberSoft: "#3a2e17",
-  danger: "#ff8a80", dangerSoft: "#3d211f",
-  frames: ["#191c22", "#1d2128"], frameLine: "#353c48",
-  shadow: "rgba(0, 0, 0, 0.45)",
-  sequential: ["#24364d", "#2b5480", "#3478b6", "#57a0df", "#93c6f2", "#d6eaff"],
-  diverging: ["#5aa9ea", "#3a6286", "#474d57", "#96633a", "#f0a05c"],
-  categories: ["#7ea2ff", "#f0a75b", "#58c9a0", "#e283c9", "#b49cf5", "#e3c65a", "#6fcbe6", "#f08885", "#a4b0c2", "#a3cc63", "#cf9a72", "#96a4ea"],
-  unknown: "#4b5362",
-};
+interface Named { light: string; dark: string; code?: string }
+/** Kinds and precisions keep their color from one model to the next. */
+const KINDS: Record<string, Named> = kinds;
+const PRECISIONS: Record<string, Named> = precisions;
 
-export const PALETTES: Record<ThemeName, Palette> = { light: LIGHT, dark: DARK };
-
-/** Kinds and precisions keep their colour from one model to the next; the same as in workbench/charts/plan.py, whose charts stand beside the maps. */
-export const KIND_COLOUR: Record<string, string> = {
-  conv: "#3b6fd4", gemm: "#5b50c8", attention: "#a3469e", pointwise: "#2f9e6e", norm: "#1f8a8a", softmax: "#57a639", reduction: "#7fae2e",
-  pooling: "#2d9cc4", gather: "#8a6d3b", layout: "#d9902f", cast: "#c9622e", shape: "#9aa3ad", sync: "#b9c0c7", control: "#b9c0c7", foreign: "#6b7280", other: "#6b7280",
-};
-export const PRECISION_COLOUR: Record<string, string> = {
-  fp32: "#8a94a3", fp16: "#2f9e6e", bf16: "#1f8a8a", int8: "#3b6fd4", fp8: "#a3469e", int4: "#5b50c8", int32: "#c0a15a", int64: "#c9a227", bool: "#b9c0c7",
-};
-/** How much lighter the same colour is on a dark page. */
-const DARK_LIFT = 0.28;
-
-const KIND_CODE: Record<string, string> = {
-  conv: "Cv", gemm: "Mm", attention: "At", pointwise: "Pw", reduction: "Rd", pooling: "Po", norm: "No", layout: "Ly", cast: "Ca", softmax: "Sm", gather: "Ga", sync: "Sy",
-};
-
-export function kindColours(palette: Palette, kinds: string[]): string[] {
-  return named(palette, kinds, KIND_COLOUR);
+export function kindColors(palette: Palette, kinds: string[]): string[] {
+  return named(palette, kinds, KINDS);
 }
 
-/** Colours of a categorical overlay. */
-export function categoryColours(palette: Palette, overlay: string, names: string[]): string[] {
-  return named(palette, names, overlay === "precision" ? PRECISION_COLOUR : {});
+/** Colors of a categorical overlay. */
+export function categoryColors(palette: Palette, overlay: string, names: string[]): string[] {
+  return named(palette, names, overlay === "precision" ? PRECISIONS : {});
 }
 
-/** The colour of each name; names that have none of their own share out the palette in order. */
-function named(palette: Palette, names: string[], known: Record<string, string>): string[] {
+/** The color of each name; names without one get the colors of the palette in order. */
+function named(palette: Palette, names: string[], known: Record<string, Named>): string[] {
   let next = 0;
   return names.map((name) => {
     const own = known[name.toLowerCase()];
-    if (own !== undefined) return palette.name === "light" ? own : mix(own, "#ffffff", DARK_LIFT);
+    if (own !== undefined) return own[palette.name];
     return palette.categories[next++ % palette.categories.length]!;
   });
 }
 
-/** Two letters for each name, no two alike, so that colour is never needed to read the map. */
+/** Two letters for each name, no two alike, so that color is never needed to read the map. */
 export function letterCodes(names: string[]): string[] {
   const used = new Set<string>();
   return names.map((name) => {
-    const known = KIND_CODE[name.toLowerCase()];
+    const known = KINDS[name.toLowerCase()]?.code;
     const letters = name.replace(/[^A-Za-z0-9]/g, "") || "?";
     const options = known ? [known] : [];
     for (let second = 1; second < letters.length; second++) options.push(letters[0]!.toUpperCase() + letters[second]!);
@@ -126,6 +85,16 @@ export function detectTheme(at: Element): ThemeName {
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }
 
+/** The theme of a view: the one that was asked for, or that of the page. */
+export function themeOf(at: Element, wanted: ThemeName | "auto" | null | undefined): ThemeName {
+  return wanted && wanted !== "auto" ? wanted : detectTheme(at);
+}
+
+/** Follows the page between light and dark, unless one theme was asked for. Returns the way to stop. */
+export function followTheme(at: Element, wanted: ThemeName | "auto" | null | undefined, changed: (theme: ThemeName) => void): () => void {
+  return wanted && wanted !== "auto" ? () => undefined : watchTheme(at, changed);
+}
+
 /** Calls back whenever the page changes between light and dark. Returns the way to stop. */
 export function watchTheme(at: Element, changed: (theme: ThemeName) => void): () => void {
   let last = detectTheme(at);
@@ -147,8 +116,8 @@ export function watchTheme(at: Element, changed: (theme: ThemeName) => void): ()
   };
 }
 
-export function channels(colour: string): [number, number, number] {
-  const n = parseInt(colour.slice(1), 16);
+export function channels(color: string): [number, number, number] {
+  const n = parseInt(color.slice(1), 16);
   return [(n >> 16) & 255, (n >> 8) & 255, n & 255];
 }
 
@@ -159,13 +128,13 @@ export function mix(a: string, b: string, share: number): string {
   return `#${part.map((v) => v.toString(16).padStart(2, "0")).join("")}`;
 }
 
-/** Ground and ink of the letters that stand for a colour. */
-export function tile(palette: Palette, colour: string): { ground: string; ink: string } {
-  return { ground: mix(palette.card, colour, palette.name === "light" ? 0.16 : 0.26), ink: mix(colour, palette.text, 0.55) };
+/** Ground and ink of the letters that stand for a color. */
+export function tile(palette: Palette, color: string): { ground: string; ink: string } {
+  return { ground: mix(palette.card, color, palette.name === "light" ? 0.16 : 0.26), ink: mix(color, palette.text, 0.55) };
 }
 
-export function luminance(colour: string): number {
-  const [r, g, b] = channels(colour).map((v) => {
+export function luminance(color: string): number {
+  const [r, g, b] = channels(color).map((v) => {
     const s = v / 255;
     return s <= 0.03928 ? s / 12.92 : ((s + 0.055) / 1.055) ** 2.4;
   }) as [number, number, number];

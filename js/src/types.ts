@@ -62,7 +62,7 @@ export interface EdgeColumns {
 /** How a number came to be. `estimated` is drawn hatched, with "≈" before the figure. */
 export type Source = "measured" | "computed" | "estimated" | "reported";
 
-/** A column that colours the map. An overlay "kind" is built in and need not be sent. */
+/** A column that colors the map. An overlay "kind" is built in and need not be sent. */
 export interface Overlay {
   /** Value of the `overlay` trait. */
   name: string;
@@ -212,7 +212,7 @@ export interface ViewOptions {
  *  options    dict, fixed
  *  selection  dict, both ways, at most every 60 ms
  *  expanded   list[str]: ids of the open groups, both ways. [] is "collapsed"
- *  overlay    str, both ways. "" and "kind" colour by kind
+ *  overlay    str, both ways. "" and "kind" color by kind
  *  grouping   str, both ways. "" is the first grouping, "none" is no grouping
  * For fusion, `expanded`, `overlay` and `grouping` are those of the plan.
  */

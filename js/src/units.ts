@@ -1,4 +1,4 @@
-/** Numbers in words people read: 12.4 µs, 3.1 MB, 2.2 GFLOP. Decimal prefixes, as in workbench/core/units.py. */
+/** Numbers for people: 12.4 µs, 3.1 MB, 2.2 GFLOP. Decimal prefixes, as in workbench/core/units.py. */
 import type { Source } from "./types";
 
 const TIME = ["ns", "us", "ms", "s"];

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Scope } from "../src/dom";
-import { stepTo } from "../src/search";
-import { buildTree, groupingOf, startExpanded } from "../src/visible";
+import { stepTo } from "../src/map/search";
+import { buildTree, groupingOf, startExpanded } from "../src/map/visible";
 import { resnetPlan } from "../demo/data";
 
 describe("a scope", () => {

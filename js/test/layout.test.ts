@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { bigPlan, resnetPlan, transformerOriginal } from "../demo/data";
-import { layout, type Direction, simplify } from "../src/layout";
-import { buildScene, halfWay, layoutRequest, type Card, type Scene } from "../src/scene";
+import { layout, type Direction, simplify } from "../src/map/layout";
+import { buildScene, halfWay, layoutRequest, type Card, type Scene } from "../src/map/scene";
 import type { GraphData } from "../src/types";
-import { allGroups, buildTree, groupingOf, visibleGraph } from "../src/visible";
+import { allGroups, buildTree, groupingOf, visibleGraph } from "../src/map/visible";
 
 function lay(data: GraphData, expanded: "all" | string[], direction: Direction = "TB"): Scene {
   const tree = buildTree(data, groupingOf(data, ""));

@@ -1,11 +1,12 @@
+import palette from "../../workbench/charts/palette.json";
 import { describe, expect, it } from "vitest";
 import { resnetPlan, tableOf } from "../demo/data";
 import { reviveGraph, reviveTable } from "../src/decode";
-import { aggregate, aggregateText, domain, paintOverlay, position, ramp, spread } from "../src/overlay";
-import { categoryColours, kindColours, KIND_COLOUR, letterCodes, luminance, PALETTES, PRECISION_COLOUR, tile } from "../src/theme";
-import { arrange, cellText, largest } from "../src/table_model";
+import { aggregate, aggregateText, domain, paintOverlay, position, ramp, spread } from "../src/map/overlay";
+import { categoryColors, kindColors, letterCodes, luminance, PALETTES, tile } from "../src/theme";
+import { arrange, cellText, largest } from "../src/table/table_model";
 import { figures, formatValue } from "../src/units";
-import { buildTree, groupingOf, visibleGraph } from "../src/visible";
+import { buildTree, groupingOf, visibleGraph } from "../src/map/visible";
 
 const data = resnetPlan();
 const tree = buildTree(data, groupingOf(data, ""));
@@ -18,7 +19,7 @@ describe("scales", () => {
     expect(domain([], false)).toEqual([0, 1]);
     expect(domain([0, 0], false)).toEqual([0, 1]);
   });
-  it("run through the colours from end to end", () => {
+  it("run through the colors from end to end", () => {
     const { sequential } = PALETTES.light;
     expect(ramp(sequential, 0)).toBe(sequential[0]);
     expect(ramp(sequential, 1)).toBe(sequential.at(-1));
@@ -43,7 +44,7 @@ describe("scales", () => {
 });
 
 describe("marks", () => {
-  it("never rely on colour alone", () => {
+  it("never rely on color alone", () => {
     for (const name of ["kind", "time", "bytes", "precision", "error"]) {
       for (const mark of paintOverlay(data, name, tree, visible, PALETTES.light).marks.values()) {
         expect(mark.code.length, name).toBeGreaterThan(0);
@@ -64,25 +65,25 @@ describe("marks", () => {
   });
 });
 
-describe("letters and colours", () => {
+describe("letters and colors", () => {
   it("give every category its own letters", () => {
     const codes = letterCodes(["conv", "gemm", "concat", "convert", "c", "c", "", "fp16", "fp32"]);
     expect(new Set(codes).size).toBe(codes.length);
   });
-  it("give kinds that are not known colours that no known kind has", () => {
-    const colours = kindColours(PALETTES.light, ["conv", "gemm", "weird", "odd"]);
-    expect(new Set(colours).size).toBe(4);
+  it("give kinds that are not known colors that no known kind has", () => {
+    const colors = kindColors(PALETTES.light, ["conv", "gemm", "weird", "odd"]);
+    expect(new Set(colors).size).toBe(4);
   });
   it("are the same for a kind in every model, and lighter on a dark page", () => {
-    expect(kindColours(PALETTES.light, ["conv"])).toEqual([kindColours(PALETTES.light, ["gemm", "conv"])[1]]);
-    expect(luminance(kindColours(PALETTES.dark, ["conv"])[0]!)).toBeGreaterThan(luminance(kindColours(PALETTES.light, ["conv"])[0]!));
-    expect(categoryColours(PALETTES.light, "precision", ["fp16"])).not.toEqual(categoryColours(PALETTES.light, "precision", ["fp32"]));
+    expect(kindColors(PALETTES.light, ["conv"])).toEqual([kindColors(PALETTES.light, ["gemm", "conv"])[1]]);
+    expect(luminance(kindColors(PALETTES.dark, ["conv"])[0]!)).toBeGreaterThan(luminance(kindColors(PALETTES.light, ["conv"])[0]!));
+    expect(categoryColors(PALETTES.light, "precision", ["fp16"])).not.toEqual(categoryColors(PALETTES.light, "precision", ["fp32"]));
   });
   it("can be read: contrast of text on its ground is at least 4.5", () => {
     for (const p of Object.values(PALETTES)) {
       const pairs: [string, string][] = [[p.text, p.card], [p.muted, p.card], [p.muted, p.canvas], [p.faint, p.card], [p.accent, p.card], [p.amber, p.amberSoft], [p.onAccent, p.accent], [p.danger, p.dangerSoft]];
-      const colours = [...kindColours(p, Object.keys(KIND_COLOUR)), ...categoryColours(p, "precision", Object.keys(PRECISION_COLOUR)), ...p.categories];
-      for (const { ink, ground } of colours.map((colour) => tile(p, colour))) pairs.push([ink, ground]);
+      const colors = [...kindColors(p, Object.keys(palette.kinds)), ...categoryColors(p, "precision", Object.keys(palette.precisions)), ...p.categories];
+      for (const { ink, ground } of colors.map((color) => tile(p, color))) pairs.push([ink, ground]);
       for (const [ink, ground] of pairs) {
         const [a, b] = [luminance(ink), luminance(ground)].sort((x, y) => y - x) as [number, number];
         expect((a + 0.05) / (b + 0.05), `${p.name} ${ink} on ${ground}`).toBeGreaterThanOrEqual(4.5);
@@ -118,7 +119,7 @@ describe("what is not finite", () => {
     reviveGraph(plan);
     const open = buildTree(plan, null);
     const { marks, legend } = paintOverlay(plan, "error", open, visibleGraph(plan, open, []), PALETTES.light);
-    expect(marks.get(open.ofNode[1]!)).toMatchObject({ text: "not finite", bar: 1, known: true, colour: PALETTES.light.sequential.at(-1) });
+    expect(marks.get(open.ofNode[1]!)).toMatchObject({ text: "not finite", bar: 1, known: true, color: PALETTES.light.sequential.at(-1) });
     expect(marks.get(open.ofNode[0]!)).toMatchObject({ text: "–", known: false });
     expect(legend).toMatchObject({ unknown: 1 });
     expect("high" in legend && legend.high).toMatch(/^0\.9/);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { transformerFusion } from "../demo/data";
-import { buildFusion } from "../src/fusion_model";
+import { buildFusion } from "../src/map/fusion_model";
 import { mergeIds, newOrigin, readSelection, SelectionStore, translate, translatedLink, type LinkTable } from "../src/selection";
 
 const links: LinkTable = { layerId: ["A", "B", "C"], nodeId: ["x", "y", "z"], layer: [0, 0, 1], node: [0, 1, 1] };

@@ -1,15 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { hostile, resnetPlan } from "../demo/data";
-import { FLAGS } from "../src/fusion_model";
-import { layout } from "../src/layout";
+import { FLAGS } from "../src/map/fusion_model";
+import { layout } from "../src/map/layout";
 import { fit, fitMiddle, measure, TITLE_FONT } from "../src/measure";
-import { paintOverlay } from "../src/overlay";
-import { buildScene, layoutRequest } from "../src/scene";
-import { findItems } from "../src/search";
-import { escapeXml, writeSvg } from "../src/svg";
+import { paintOverlay } from "../src/map/overlay";
+import { buildScene, layoutRequest } from "../src/map/scene";
+import { findItems } from "../src/map/search";
+import { escapeXml, writeSvg } from "../src/map/svg";
 import { PALETTES } from "../src/theme";
 import type { GraphData } from "../src/types";
-import { allGroups, buildTree, groupingOf, visibleGraph } from "../src/visible";
+import { allGroups, buildTree, groupingOf, visibleGraph } from "../src/map/visible";
 
 function svgOf(data: GraphData, overlay: string): string {
   const tree = buildTree(data, groupingOf(data, ""));

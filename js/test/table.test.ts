@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { bigPlan, tableOf } from "../demo/data";
-import { arrange, cell, cellText, largest, sortOf, sourceBeside } from "../src/table_model";
+import { arrange, cell, cellText, largest, sortOf, sourceBeside } from "../src/table/table_model";
 import type { TableData } from "../src/types";
 
 const table: TableData = {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { bigPlan, resnetPlan, transformerOriginal } from "../demo/data";
 import { faultOfGraph, faultOfTable } from "../src/decode";
 import type { GraphData } from "../src/types";
-import { allGroups, ancestors, buildTree, countCards, groupingOf, initialExpanded, leavesOf, openLevel, visibleGraph } from "../src/visible";
+import { allGroups, ancestors, buildTree, countCards, groupingOf, initialExpanded, leavesOf, openLevel, visibleGraph } from "../src/map/visible";
 
 function tiny(parent: number[], of: number[]): GraphData {
   return {

@@ -114,10 +114,10 @@ def test_the_tour(lab: Lab, context: Window, shots: Path) -> None:
     page.screenshot(path=shots / "tour-table-light-1280.png")
     assert "Conv" in book.run("engine.plan.layer(session.selection.ids[0]).title")
 
-    # Colour by something else.
+    # Color by something else.
     book.show(5)
     fusions.tab("Map")
-    after.box.get_by_label("Colour by").select_option(label="Bytes moved")
+    after.box.get_by_label("Color by").select_option(label="Bytes moved")
     after.box.locator(".wb-legend b", has_text="Bytes moved").wait_for()
     after.box.locator(".wb-legend .wb-ramp").wait_for()
     assert "MB" in after.box.locator(".wb-legend").first.inner_text()

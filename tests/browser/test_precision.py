@@ -78,7 +78,7 @@ def test_from_fp16_to_int8_on_the_digits(width: int, lab: Lab, context: Window, 
     book.show(4)
     fusions = book.panel("Fusions")
     after = fusions.view("after")
-    after.box.get_by_label("Colour by").select_option(label="Error against FP32")
+    after.box.get_by_label("Color by").select_option(label="Error against FP32")
     after.box.locator(".wb-legend b", has_text="Error against FP32").wait_for()
     assert "%" in after.box.locator(".wb-legend").first.inner_text()
 

@@ -43,7 +43,7 @@ def test_it_works_from_disk_without_a_network(
     layers.box.get_by_label("Filter rows").fill("")
     layers.box.locator("[role=row][data-at='2']").click()
     after.wait_status("1 selected")
-    after.box.get_by_label("Colour by").select_option(label="Bytes moved")
+    after.box.get_by_label("Color by").select_option(label="Bytes moved")
     after.box.locator(".wb-legend .wb-ramp").wait_for()
     assert page.locator(f".wb-root:not([data-theme={theme}])").count() == 0
     assert page.evaluate("() => document.documentElement.scrollWidth - innerWidth") <= 0

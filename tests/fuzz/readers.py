@@ -158,6 +158,7 @@ def listings() -> list[bytes]:
 @reader("listing", listings)
 def _listing(data: bytes, _folder: Path) -> Any:
     from workbench.compilers.tensorrt.listing import parse_listing
+    from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
     from workbench.plan.from_layers import from_layers
 
     found = parse_listing(text(data), "fuzz")
@@ -168,7 +169,7 @@ def _listing(data: bytes, _folder: Path) -> Any:
             "layers": found.layers,
             "io": found.io,
         }
-        shown(from_layers(record, name="m", evidence="reported"))
+        shown(from_layers(record, name="m", evidence="reported", vocabulary=TensorRTVocabulary()))
     return found
 
 
@@ -183,11 +184,11 @@ NAMES = [
 @reader("layer-name", lambda: NAMES)
 def _layer_name(data: bytes, _folder: Path) -> Any:
     from workbench.compilers.tensorrt.inspector import nodes_in
-    from workbench.plan.kinds import kind_of, title_of
+    from workbench.compilers.tensorrt.words import kind_of, title_of
 
     name = text(data)
     nodes = nodes_in(name, {"a", "b"})
-    return nodes, title_of("kgen", name, kind_of("kgen", name, nodes), nodes)
+    return nodes, title_of("kgen", name, kind_of("kgen", name, nodes) or "other", nodes)
 
 
 def logs() -> list[bytes]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
+from workbench.compilers.tensorrt.words import kind_of
 from workbench.hardware.devices import DeviceSpec
 from workbench.model.graph import Graph
 from workbench.plan import Layer, Plan, PlanTensor, assemble
-from workbench.plan.kinds import kind_of
 
 
 def raw(
@@ -27,6 +28,7 @@ def planned(
               "io": [{"name": n, "mode": "input" if n in graph.inputs else "output", "dtype": "float32",
                       "shape": [d if isinstance(d, int) else -1 for d in graph.tensor(n).shape or ()],
                       "profiles": (profiles or {}).get(n, [])} for n in io], "facts": facts or {}}  # fmt: skip
+    more = {"vocabulary": TensorRTVocabulary(), **more}
     return assemble(graph, record, model=("m", "0" * 64), config={}, evidence="reported", **more)
 
 
@@ -42,14 +44,14 @@ def layer(name: str, type_: str, reads: str, stores: str, constants: str = "", f
     outputs = tuple(tensor(f"{name}.out{i}", d) for i, d in enumerate(stores.split()))
     held = tuple(tensor(f"{name}.w", d) for d in constants.split())
     return Layer(
-        id=name, name=name, title=name, type=type_, kind=kind_of(type_, name, []), nodes=(f"node_{name}",), evidence="reported",
+        id=name, name=name, title=name, type=type_, kind=kind_of(type_, name, []) or "other", nodes=(f"node_{name}",), evidence="reported",
         inputs=inputs, outputs=outputs, constants=held, flops=flops,
         bytes_read=sum(t.bytes or 0 for t in (*inputs, *held)), bytes_written=sum(t.bytes or 0 for t in outputs),
     )  # fmt: skip
 
 
 def plan(*layers: Layer, precision: str = "fp32") -> Plan:
-    return Plan(model={"name": "m"}, compiler={"name": "c", "version": "1", "target": "sm89"}, config={"precision": precision},
+    return Plan(model={"name": "m"}, compiler={"name": "tensorrt_rtx", "version": "1", "target": "sm89"}, config={"precision": precision},
                 seconds={}, layers=layers, unclaimed=(), io=())  # fmt: skip
 
 

@@ -10,14 +10,16 @@ import pytest
 
 from workbench import Session
 from workbench.charts import plan as figures
+from workbench.charts import precision, svg
 from workbench.charts import time as figures_time
 from workbench.plan import Plan
 from workbench.plan.traffic import summarize
 from workbench.precision.histogram import Histogram
 from workbench.precision.mixed import Mixed
 from workbench.precision.sensitivity import Sensitivity
-from workbench.present import page as static
+from workbench.present.facts import plan_facts
 from workbench.present.lens import Lens
+from workbench.present.page import html
 
 pytest.importorskip("plotly")
 
@@ -64,7 +66,7 @@ def test_bars_of_equal_labels_stay_apart(plan: Plan) -> None:
     assert list(figure.data[0].y) == ["net", "net (2)", "7"]
     assert figure.layout.yaxis.type == "category"  # else "7" is a number and "net" is nowhere
     rows = tuple({"node": f"/block{i}{'/layer' * 9}/MatMul", "op": "MatMul", "relative_l2": 0.1} for i in (1, 2))
-    labels = figures.sensitivities(Sensitivity(rows, 8)).data[0].y
+    labels = precision.sensitivities(Sensitivity(rows, 8)).data[0].y
     assert len(set(labels)) == 2
     assert all(len(label) <= 39 + len(" (2)") for label in labels)
 
@@ -81,10 +83,10 @@ def test_unknown_bytes_are_told(plan: Plan) -> None:
     assert "bytes of 1 nodes or layers are not known" in figures.before_and_after(some).layout.title.text
     both = replace(some, layers=some.layers[:1])
     assert figures.kinds(both).data[0].customdata[0] == "?"
-    note = next(fact["note"] for fact in static.facts(some) if fact["name"] == "Bytes moved")
+    note = next(fact["note"] for fact in plan_facts(some) if fact["name"] == "Bytes moved")
     assert note == "without 1 nodes or layers that are not known"  # and no share that was saved
-    assert "less" in str(next(fact["note"] for fact in static.facts(plan) if fact["name"] == "Bytes moved"))
-    assert "at least" in "".join(chart["svg"] for chart in static.charts(Lens(some)))
+    assert "less" in str(next(fact["note"] for fact in plan_facts(plan) if fact["name"] == "Bytes moved"))
+    assert "at least" in "".join(chart["svg"] for chart in svg.charts(some))
 
 
 def test_operators_say_how_many_are_left_out() -> None:
@@ -101,28 +103,28 @@ def test_a_tensor_that_was_never_finite_is_not_called_zero() -> None:
     for value, told in ((np.nan, "never a finite value"), (0.0, "always zero")):
         seen = Histogram()
         seen.observe(np.full(8, value, np.float32))
-        assert told in figures.distribution("<x>", seen).layout.annotations[0].text
-    assert "&lt;x&gt;" in figures.distribution("<x>", Histogram()).layout.title.text
+        assert told in precision.distribution("<x>", seen).layout.annotations[0].text
+    assert "&lt;x&gt;" in precision.distribution("<x>", Histogram()).layout.title.text
 
 
 def test_the_metric_keeps_its_capitals() -> None:
     found = Mixed((), 0.9, True, ({"kept": 0, "value": 0.9},), "top1")
-    assert figures.mixture(found, 4, 0.9).layout.title.text.startswith("Top-1 agreement with FP32 by")
+    assert precision.mixture(found, 4, 0.9).layout.title.text.startswith("Top-1 agreement with FP32 by")
 
 
 def test_pictures_hold_names_that_xml_cannot(plan: Plan) -> None:
     odd = named(plan, "[Conv]\x1e<a>\ud800\x00 & 'b'")
     timed = replace(odd, layers=tuple(replace(layer, time_ms=0.1) for layer in odd.layers))
-    made: list[Any] = [static.strip(timed), *(chart["svg"] for chart in static.charts(Lens(timed)))]
-    for svg in made:
-        minidom.parseString(svg)
-    assert any("&lt;a&gt;" in svg for svg in made)
+    made: list[Any] = [svg.strip(timed), *(chart["svg"] for chart in svg.charts(timed))]
+    for picture in made:
+        minidom.parseString(picture)
+    assert any("&lt;a&gt;" in picture for picture in made)
 
 
 def test_a_file_that_names_no_target_is_not_for_nothing(plan: Plan) -> None:
     unnamed = replace(plan, compiler={**plan.compiler, "target": ""})
-    assert "</b> by " in static.html(Lens(unnamed))
-    assert f"</b> for {plan.compiler['target']} by " in static.html(Lens(plan))
+    assert "</b> by " in html(Lens(unnamed))
+    assert f"</b> for {plan.compiler['target']} by " in html(Lens(plan))
 
 
 def test_phases_of_a_build_are_text() -> None:
@@ -160,7 +162,7 @@ def test_no_name_becomes_a_link_in_any_chart(plan: Plan) -> None:
     assert times is not None
     charts = [
         figures.before_and_after(odd), figures.kinds(odd), figures.precisions(odd), figures.modules(odd), figures.memory(odd), figures.streams(odd),
-        figures.operators({LINK: 3}), figures.engines([(LINK, odd)]), figures.distribution(LINK, Histogram()),
+        figures.operators({LINK: 3}), figures.engines([(LINK, odd)]), precision.distribution(LINK, Histogram()),
         figures_time.latency(odd.facts["measured"]), figures_time.distribution(odd.facts["measured"]), figures_time.slowest_layers(odd, times),
         figures_time.timeline(odd, times), figures_time.sum_and_whole(odd), figures_time.roofline(odd, times, device),
         figures_time.build_times({"total": 1.0, "build": 1.0}, {LINK: 1.0}),

@@ -18,6 +18,7 @@ from workbench.analysis import times
 from workbench.compilers.tensorrt import trtexec
 from workbench.compilers.tensorrt.profile import profile
 from workbench.compilers.tensorrt.runtime import Runner, check_file
+from workbench.compilers.tensorrt.words import kind_of
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, ProfileError
 from workbench.core.jobs import Job
 from workbench.hardware.cuda import TorchDevice, need_gpu
@@ -27,7 +28,6 @@ from workbench.hardware.nvml import Gauge
 from workbench.measure import compare, steady
 from workbench.measure.latency import Latency
 from workbench.measure.measured import apply
-from workbench.plan.kinds import kind_of
 from workbench.plan.plan import HOST
 
 pytestmark = pytest.mark.tiny

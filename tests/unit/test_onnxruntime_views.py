@@ -9,9 +9,9 @@ import pytest
 
 from tests.support import SAMPLES
 from workbench import Session
+from workbench.charts.svg import charts
 from workbench.engine import Engine
 from workbench.panels.base import lens_of
-from workbench.present.page import charts
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("ipywidgets")
@@ -63,7 +63,7 @@ def test_the_profile_panel_estimates_nothing_for_a_cpu(session: Session, engine:
 
 def test_the_report_has_measured_times_and_no_roofline(session: Session, engine: Engine, tmp_path: Path) -> None:
     session.measure.profile(engine, duration_ms=5, warm_up_ms=0, layer_iterations=3)
-    names = [chart["title"] for chart in charts(lens_of(engine))]
+    names = [chart["title"] for chart in charts(lens_of(engine).plan)]
     assert "Slowest layers" in names
     assert "Roofline" not in names
     session.report(tmp_path / "r.html", engine)

@@ -10,12 +10,15 @@ import pytest
 
 from tests.support.plans import planned, raw
 from tests.support.small_models import constant, mlp, model, node, value, weights
+from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
+from workbench.compilers.tensorrt.words import words_of
 from workbench.core.errors import StoreError
 from workbench.model.graph import Graph
 from workbench.model.provenance import Source
 from workbench.plan import Layer, Plan, PlanTensor, liveness
-from workbench.plan.kinds import kind_of, kind_of_ops, title_of, words_of
+from workbench.plan.kinds import KINDS, kind_of_ops
 from workbench.plan.reasons import REASONS
+from workbench.plan.vocabulary import NEUTRAL, Vocabulary, layer_kind, layer_title
 
 pytestmark = pytest.mark.tiny
 
@@ -302,8 +305,25 @@ def test_a_document_of_another_schema_is_refused() -> None:
      ("kgen", "__myl_MaxrSubExpSumDivMul_myl0_3", ["Softmax"], "softmax"), ("novel", "n", [], "other")],
 )  # fmt: skip
 def test_kinds(layer_type: str, name: str, ops: list[str], kind: str) -> None:
-    assert kind_of(layer_type, name, ops) == kind
-    assert title_of(layer_type, name, kind, ops)
+    layer = raw(name, layer_type, [], [], [])
+    assert layer_kind(layer, ops, TensorRTVocabulary()) == kind
+    assert kind in KINDS
+    assert layer_title(layer, kind, ops, TensorRTVocabulary())
+
+
+def test_kinds_and_titles_without_a_vocabulary_follow_from_the_operators() -> None:
+    layer = raw("__myl_FcAdd_myl0_1", "kgen", [], [], [])
+    assert layer_kind(layer, ["Conv", "Relu", "Relu"], NEUTRAL) == "conv"
+    assert layer_title(layer, "conv", ["Conv", "Relu", "Relu"], NEUTRAL) == "Conv + 2 × Relu"
+    assert layer_kind(layer, [], NEUTRAL) == "other"
+    assert layer_title(layer, "other", [], NEUTRAL) == "kgen"
+
+
+@pytest.mark.parametrize("vocabulary", [NEUTRAL, TensorRTVocabulary()])
+def test_a_kind_and_title_in_the_record_are_used_as_they_are(vocabulary: Vocabulary) -> None:
+    layer = {**raw("__myl_FcAdd_myl0_1", "kgen", [], [], []), "kind": "norm", "title": "an RMS norm"}
+    assert layer_kind(layer, ["Conv"], vocabulary) == "norm"
+    assert layer_title(layer, "norm", ["Conv"], vocabulary) == "an RMS norm"
 
 
 def test_words() -> None:

@@ -16,11 +16,12 @@ import pytest
 from tests.support import ROOT, profiles
 from workbench import Session
 from workbench.analysis.times import device_of, doubts, explain, measured_ceilings
+from workbench.charts import svg
 from workbench.cli import main as cli
 from workbench.compilers.tensorrt import trtexec
 from workbench.core.errors import StoreError, WorkbenchError
 from workbench.plan import Plan
-from workbench.present import page as static
+from workbench.present.facts import plan_facts
 from workbench.present.lens import Lens
 from workbench.report import report
 
@@ -51,8 +52,8 @@ def use(plan: Plan, folder: Path, *, page: bool) -> None:
     repr(plan)
     plan.to_frame()
     lens = Lens.of_plan(plan, None)
-    static.facts(plan)
-    static.charts(lens)
+    plan_facts(plan)
+    svg.charts(plan)
     doubts(plan), measured_ceilings(plan), device_of(plan), explain(plan)
     with redirect_stdout(io.StringIO()):
         cli._write_plan(plan, cli.Format.CSV, None)

@@ -9,10 +9,12 @@ from onnx import ModelProto, helper
 
 from tests.support.plans import planned, raw
 from tests.support.small_models import constant, model, node, value, weights
+from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
+from workbench.compilers.tensorrt.words import is_control
 from workbench.model.graph import Graph
 from workbench.plan import Plan
-from workbench.plan.kinds import is_control, layer_kind
 from workbench.plan.traffic import moved, moved_text
+from workbench.plan.vocabulary import layer_kind
 
 pytestmark = pytest.mark.tiny
 
@@ -147,7 +149,7 @@ def test_a_layer_without_metadata_is_known_by_its_name() -> None:
     ],
 )  # fmt: skip
 def test_steps_of_control_flow_are_told_from_kernels(layer: dict, kind: str) -> None:
-    assert layer_kind(layer) == kind
+    assert layer_kind(layer, (), TensorRTVocabulary()) == kind
     assert is_control(layer) == (kind == "control")
 
 

@@ -14,6 +14,7 @@ from workbench.plan import Plan
 from workbench.plan.memory import FACTOR, disagreement
 from workbench.plan.reasons import NO_KERNEL, REASONS
 from workbench.plan.traffic import comparable, moved, moved_text
+from workbench.present.facts import plan_facts
 
 pytestmark = pytest.mark.tiny
 
@@ -199,7 +200,6 @@ def test_a_peak_above_the_compilers_own_total_is_marked() -> None:
 
 def test_shell_and_report_say_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     from workbench.cli.main import _print_layers
-    from workbench.present.page import facts
 
     made = model([node("Concat", ["x", "x"], ["c"], "cat", axis=1), node("Exp", ["x"], ["e"], "exp"), node("Softmax", ["c"], ["s"], "soft"),
                   node("Add", ["s", "s"], ["y"], "add"), node("Flatten", ["e"], ["z"], "flat")],
@@ -217,7 +217,7 @@ def test_shell_and_report_say_what_is_not_known(capsys: pytest.CaptureFixture[st
     assert "bytes of 1 kernel are not known" in told
     assert "1 of 5 nodes need no kernel of their own: 1 view" in told
     assert "which kernel runs 1 of 5 nodes is not known: 1 unknown" in told
-    rows = {fact["name"]: fact for fact in facts(plan)}
+    rows = {fact["name"]: fact for fact in plan_facts(plan)}
     assert "→" not in str(rows["Bytes moved"]["value"])
     assert str(rows["Bytes moved"]["value"]).startswith("at least")
     assert "less" not in str(rows["Bytes moved"]["note"])

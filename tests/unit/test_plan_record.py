@@ -54,7 +54,5 @@ def test_folded_and_removed_nodes_go_by_the_names_that_the_compiler_got() -> Non
         "compiler": {"name": "other", "version": "1", "target": "cpu"}, "seconds": {"total": 1.0},
         "layers": [layer("a", ["add"])], "io": [], "folded": ["Relu_1"], "removed": ["exp"],
     }  # fmt: skip
-    found = assemble(
-        small(), record, model={"name": "m", "sha256": "0" * 64}, config={}, evidence="name", renamed={"Relu_1": "relu"}
-    )
+    found = assemble(small(), record, model=("m", "0" * 64), config={}, evidence="name", renamed={"Relu_1": "relu"})
     assert {u.node: u.reason for u in found.unclaimed} == {"neg": "constant", "relu": "constant", "exp": "dead"}

@@ -24,12 +24,6 @@ LONGEST = 500
 LONG = "Long because"
 
 PRIVATE: set[tuple[str, str]] = {
-    ("workbench.charts.time", "workbench.charts.plan._ACCENT"),
-    ("workbench.charts.time", "workbench.charts.plan._GREY"),
-    ("workbench.charts.time", "workbench.charts.plan._beside_bars"),
-    ("workbench.charts.time", "workbench.charts.plan._figure"),
-    ("workbench.charts.time", "workbench.charts.plan._streams"),
-    ("workbench.charts.time", "workbench.charts.plan._text"),
     ("workbench.compilers.fake", "workbench.model.cost_rules._POINTWISE"),
     ("workbench.compilers.tensorrt.calibrators", "workbench.compilers.tensorrt.build._logger"),
     ("workbench.compilers.tensorrt.calibrators", "workbench.compilers.tensorrt.build._monitor"),
@@ -43,14 +37,11 @@ PRIVATE: set[tuple[str, str]] = {
     ("workbench.panels.engine", "workbench.panels.base._label"),
     ("workbench.panels.gotchas", "workbench.panels.base._label"),
     ("workbench.panels.profile", "workbench.panels.base._label"),
-    ("workbench.present.page", "workbench.present.wire._capital"),
-    ("workbench.present.page", "workbench.present.wire._short"),
 }
 """Private names that another module imports: (importer, module.name)."""
 
 TOO_LONG: set[str] = {
     "workbench.analysis.checks",
-    "workbench.charts.plan",
     "workbench.cli.main",
     "workbench.cli.precision",
     "workbench.compilers.tensorrt.trtexec",
@@ -60,7 +51,6 @@ TOO_LONG: set[str] = {
     "workbench.panels.precision",
     "workbench.panels.profile",
     "workbench.precision.quantize",
-    "workbench.present.wire",
 }
 """Modules over the limit that do not say why."""
 

@@ -27,13 +27,14 @@ from workbench.analysis.times import (
     tolerance,
 )
 from workbench.charts import plan as figures
+from workbench.charts import svg
 from workbench.charts import time as figures_time
+from workbench.charts.palette import KINDS
 from workbench.core.units import ms_text
 from workbench.model.provenance import Source
 from workbench.panels.base import chart
 from workbench.plan import Layer, Plan, PlanTensor
-from workbench.present import page as static
-from workbench.present.lens import Lens
+from workbench.present.facts import plan_facts
 
 pytestmark = pytest.mark.tiny
 
@@ -280,23 +281,23 @@ def test_hostile_names_are_no_markup_in_charts_and_pictures() -> None:
         text = json.dumps(chart(figure))
         assert "<script" not in text
         assert "<img" not in text
-    for picture in static.charts(Lens(made)):
+    for picture in svg.charts(made):
         assert "<script" not in picture["svg"]
 
 
 def test_the_reports_charts_of_time() -> None:
     made = plan(FOUR, measured=MEASURED)
-    assert [f["title"] for f in static.charts(Lens(made))][:4] == [
+    assert [f["title"] for f in svg.charts(made)][:4] == [
         "Latency",
         "Slowest layers",
         "Time by kind",
         "Roofline",
     ]
-    assert "Slowest layers" not in [f["title"] for f in static.charts(Lens(plan([layer("a")])))]
-    told = {f["name"]: f["value"] for f in static.facts(made)}
+    assert "Slowest layers" not in [f["title"] for f in svg.charts(plan([layer("a")]))]
+    told = {f["name"]: f["value"] for f in plan_facts(made)}
     assert told["Outputs"] == "relative error 0.001"
     wrong = plan(FOUR, measured={**MEASURED, "error": {"relative_l2": 0.06, "ok": True}})
-    assert {f["name"]: f["value"] for f in static.facts(wrong)}["Outputs"] == "WRONG: relative error 0.06"
+    assert {f["name"]: f["value"] for f in plan_facts(wrong)}["Outputs"] == "WRONG: relative error 0.06"
 
 
 def test_no_layers_and_no_times_break_no_chart() -> None:
@@ -347,7 +348,7 @@ def test_the_roofline_holds_layers_beyond_its_ceilings_and_shows_its_slope() -> 
     )
     times = measured_times(made)
     assert times is not None
-    drawn = static.roofline(made, times, CARD, height=280)
+    drawn = svg.roofline(made, times, CARD, height=280)
     ys = [float(y) for y in re.findall(r" c?y[12]?='([\d.-]+)'", drawn)]
     xs = [float(x) for x in re.findall(r" c?x[12]?='([\d.-]+)'", drawn)]
     assert min(y for y in ys if y not in {12, 27}) >= 40 - 4  # the labels of the ceilings stand 4 above their lines
@@ -357,7 +358,7 @@ def test_the_roofline_holds_layers_beyond_its_ceilings_and_shows_its_slope() -> 
 
 
 def test_the_legend_of_many_kinds_stays_in_the_picture() -> None:
-    made = plan([layer(kind, kind=kind) for kind in figures.KIND_COLOURS if kind != "sync"])
-    places = [float(x) for x in re.findall(r"<text x='([\d.]+)'", static.strip(made))]
-    assert len(places) == len(figures.KIND_COLOURS) - 1
+    made = plan([layer(kind, kind=kind) for kind in KINDS if kind != "sync"])
+    places = [float(x) for x in re.findall(r"<text x='([\d.]+)'", svg.strip(made))]
+    assert len(places) == len(KINDS) - 1
     assert max(places) < 880 - 30

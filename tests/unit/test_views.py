@@ -13,9 +13,9 @@ from workbench import Session
 from workbench.core.errors import StoreError
 from workbench.core.events import Selection
 from workbench.engine import Engine
-from workbench.present import page as static
 from workbench.present import wire
 from workbench.present.lens import Lens
+from workbench.present.page import html
 
 pytest.importorskip("ipywidgets")
 from workbench.panels import PANELS, panel
@@ -82,7 +82,7 @@ def test_details_tell_what_a_layer_and_a_node_are(engine: Engine) -> None:
 
 
 def test_the_static_picture_runs_nothing(engine: Engine) -> None:
-    text = static.html(Lens.of(engine))
+    text = html(Lens.of(engine))
     assert "<svg" in text
     assert "<table" in text
     assert "<script" not in text
@@ -107,7 +107,7 @@ def test_names_are_text(session: Session, tmp_path: Path) -> None:
     onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=9), str(tmp_path / "m.onnx"))
     engine = session.build(session.add(tmp_path / "m.onnx", name=EVIL), compiler="fake")
     lens = Lens.of(engine)
-    assert "<script>alert" not in static.html(lens)
+    assert "<script>alert" not in html(lens)
     assert "<script>alert" not in report(lens, tmp_path / "r.html").read_text()
     for name in PANELS:
         made = panel(session, name)

@@ -159,9 +159,8 @@ def test_a_build_that_breaks_leaves_the_buttons(
 
 
 def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
-    from workbench.charts.plan import moved
     from workbench.panels.engine import changes_html
-    from workbench.plan.traffic import summarize
+    from workbench.plan.traffic import moved, summarize
 
     plan = built.engines[-1].plan
 
@@ -171,9 +170,9 @@ def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
         )
         return replace(plan, layers=layers, summary=summarize(None, {}, layers, (), []))
 
-    assert moved(plan)[1] == bytes_text(plan.summary["bytes_after"])
-    assert moved(without(1))[1].startswith("at least ")
-    assert moved(without(len(plan.layers)))[1] == "?"
+    assert moved(plan.summary)[1] == bytes_text(plan.summary["bytes_after"])
+    assert moved(without(1).summary)[1].startswith("at least ")
+    assert moved(without(len(plan.layers)).summary)[1] == "?"
     row = next(r for r in changes_html(plan, without(1), (1, 1)).split("<tr>") if "bytes moved" in r)
     assert "at least" in row
     assert "%" not in row
@@ -227,7 +226,7 @@ def test_findings_without_a_profile_that_can_not_be_read(content: str, session: 
 def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
     from tests.support import profiles
     from workbench.charts import time as figures_time
-    from workbench.charts.plan import KIND_COLOURS
+    from workbench.charts.palette import KINDS
 
     engine = built.engines[-1]
     profiles.measure(engine)
@@ -235,7 +234,7 @@ def test_end_to_end_has_colours_of_its_own(built: Session) -> None:
         figure = figures_time.sum_and_whole(engine.measured)
         whole = [bar for bar in figure.data if bar.type == "bar" and list(bar.y) == ["end to end"]]
         assert {bar.name for bar in whole} <= {"computation", "copies"}
-        assert all(bar.marker.color not in KIND_COLOURS.values() and bar.showlegend is not False for bar in whole)
+        assert all(bar.marker.color not in KINDS.values() and bar.showlegend is not False for bar in whole)
     finally:
         import shutil
 

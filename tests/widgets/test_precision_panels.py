@@ -478,7 +478,7 @@ def test_cancel_between_two_jobs_ends_the_second(small: Session) -> None:
 
 
 def test_an_error_that_is_not_finite_is_shown_as_such() -> None:
-    from workbench.charts.plan import mixture, sensitivities
+    from workbench.charts.precision import mixture, sensitivities
     from workbench.panels.sensitivity import layer_rows
     from workbench.precision.mixed import Mixed
     from workbench.precision.sensitivity import Sensitivity

@@ -14,12 +14,13 @@ import pytest
 from tests.support import SAMPLES
 from tests.support.wire_format import ask
 from workbench import Session
+from workbench.charts.svg import ROWS
 from workbench.core.events import PROCESS
 from workbench.panels import PANELS
 from workbench.panels.base import Panel
-from workbench.present import page as static
 from workbench.present import wire
 from workbench.present.lens import Lens
+from workbench.present.page import html as page_html
 from workbench.widgets import DetailsView, FusionView, GraphView, TableView
 
 VIEWS = (GraphView, FusionView, TableView, DetailsView)
@@ -131,9 +132,9 @@ def test_static_fallback(built: Session, lens: Lens) -> None:
     for kind in VIEWS:
         bundle, _ = kind(built, lens)._repr_mimebundle_()
         assert {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"} <= set(bundle)
-    html = static.html(lens)
+    html = page_html(lens)
     assert "<svg" in html
-    assert html.count("<tr>") == min(len(wire.shown(lens.plan)), static.ROWS) + 1
+    assert html.count("<tr>") == min(len(wire.shown(lens.plan)), ROWS) + 1
     assert "<script" not in html
     assert not re.findall(r"https?://(?!www\.w3\.org/)", html)
     # Before anything was built there is nothing to fall back to.
@@ -341,7 +342,7 @@ def test_nothing_in_a_panel_is_markup_of_a_model(tmp_path: Path, session: Sessio
 
     for name in PANELS:
         assert not [text for text in texts(session.panel(name)) if bad in text], name
-    html = static.html(Lens.of(session.engines[-1]))
+    html = page_html(Lens.of(session.engines[-1]))
     assert bad not in html
     assert "&lt;script&gt;" in html
 

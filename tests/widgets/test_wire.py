@@ -15,13 +15,14 @@ import pytest
 from tests.support.small_models import mlp, model, node, save, value, weights
 from tests.support.wire_format import JS, TYPES, check_graph, check_record, check_table, conforms, size_of
 from workbench import Session
-from workbench.charts.plan import KIND_COLOURS, PRECISION_COLOURS
+from workbench.charts import palette
 from workbench.core.errors import StoreError
-from workbench.plan.kinds import kind_of_ops
+from workbench.core.units import rounded
+from workbench.plan.columns import source_text
+from workbench.plan.kinds import KINDS
 from workbench.present import wire
 from workbench.present.lens import Lens
 
-THEME = (JS / "theme.ts").read_text()
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -103,21 +104,20 @@ def test_a_plan_as_large_as_bert_base_is_a_small_message(tmp_path: Path) -> None
     session.close()
 
 
-def colours(name: str) -> dict[str, str]:
-    table = re.search(rf"const {name}: Record<string, string> = \{{(.*?)\}}", THEME, re.DOTALL)
-    assert table
-    return dict(re.findall(r'(\w+): "(#[0-9a-f]{6})"', table[1]))
-
-
-def test_maps_and_charts_have_the_same_colours() -> None:
-    assert colours("KIND_COLOUR") == KIND_COLOURS
-    assert colours("PRECISION_COLOUR") == {wire._short(dtype): c for dtype, c in PRECISION_COLOURS.items()}
-    assert kind_of_ops(["Conv"]) in KIND_COLOURS
+def test_the_palette_is_the_one_place_that_names_a_color() -> None:
+    assert set(palette.KINDS) == set(KINDS)
+    assert palette.precision_color("float16") != palette.GREY
+    package = Path(palette.__file__).parents[1]
+    files = [
+        *JS.rglob("*.ts"),
+        *(f for name in ("charts", "present", "panels", "widgets") for f in (package / name).rglob("*.py")),
+    ]
+    assert [f.name for f in files if re.search(r"#[0-9a-fA-F]{6}\b", f.read_text())] == []
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_numbers_that_are_not_finite_are_none_on_the_wire(value: float, tmp_path: Path) -> None:
-    assert wire._round(value) is None
+    assert rounded(value) is None
     session = Session("errors", store=tmp_path / "home")
     session.build(str(save(mlp(), tmp_path / "mlp.onnx")), compiler="fake")
     tensors = {t.name: value for la in session.engines[-1].plan.layers for t in la.outputs}
@@ -159,5 +159,5 @@ def test_an_error_that_is_not_finite_is_told_from_one_that_is_not_known(lens: Le
 def test_what_is_cut_off_says_so(lens: Lens) -> None:
     layer = next(la for la in lens.plan.layers if la.sources)
     places = tuple(replace(layer.sources[0], file="net.py", line=n) for n in range(1, 7))
-    assert wire.source_text(replace(layer, sources=places)) == "net.py:1,2,3,4,…"
-    assert wire.source_text(replace(layer, sources=places[:4])) == "net.py:1,2,3,4"
+    assert source_text(replace(layer, sources=places)) == "net.py:1,2,3,4,…"
+    assert source_text(replace(layer, sources=places[:4])) == "net.py:1,2,3,4"

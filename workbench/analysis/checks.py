@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.compilers.base import Diagnoses
 from workbench.compilers.registry import find
-from workbench.compilers.torch_tensorrt.partition import METHODS
 from workbench.core.units import bytes_text
 from workbench.model.graph import Graph
 from workbench.model.model import Model
@@ -816,7 +815,7 @@ def _place(source: Source) -> str:
 
 def _by(partition: Partition) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in partition.versions.items())
-    return f"{METHODS.get(partition.method, partition.method)} ({versions})"
+    return f"{partition.how} ({versions})"
 
 
 def _x(shape: Sequence[Any] | None) -> str:

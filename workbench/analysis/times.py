@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.analysis.roofline import estimable, estimates
+from workbench.core.dtypes import QUANTIZED
 from workbench.core.errors import ConfigError
 from workbench.hardware.devices import DEVICES, DeviceSpec, device
 from workbench.plan.plan import CONVERSIONS
@@ -219,7 +220,7 @@ def doubts(plan: Plan) -> list[tuple[bool, str]]:
 def tolerance(plan: Plan) -> float:
     """The relative error up to which outputs count as right: 0.01, with 16-bit layers 0.03, with narrower ones 0.1."""
     kinds = {layer.precision for layer in plan.layers}
-    if kinds & {"int8", "uint8", "int4", "float8e4m3fn", "float8e5m2", "float4e2m1"}:
+    if kinds & QUANTIZED:
         return 0.1
     return 0.03 if kinds & {"float16", "bfloat16"} else 0.01
 

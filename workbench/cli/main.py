@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from workbench.hardware.devices import DeviceSpec
     from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
+    from workbench.plan.columns import Column, Rows
 
 app = typer.Typer(
     add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -577,6 +578,7 @@ def _print_layers(plan: Plan, *, full: bool, device: DeviceSpec | None = None) -
     from workbench.analysis import roofline
     from workbench.core.units import bytes_text, flops_text
     from workbench.plan import traffic
+    from workbench.plan.columns import Rows, columns
     from workbench.plan.memory import disagreement
     from workbench.plan.reasons import NO_KERNEL
 
@@ -593,48 +595,34 @@ def _print_layers(plan: Plan, *, full: bool, device: DeviceSpec | None = None) -
         + (f"{flops_text(s['flops'], s.get('flops_unknown') or 0)}   " if modelled else "")
         + (f"peak activations {peak}   weights {bytes_text(s['weight_bytes'])}" if told else "")
     )
-    total = sum(layer.time_ms or 0.0 for layer in plan.layers)
-    timed = any(layer.time_ms is not None for layer in plan.layers)
     found = roofline.estimates(plan, device) if device else {}
-    table = Table(box=None, pad_edge=False, header_style="bold dim")
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("kind")
+    rows = Rows(
+        plan,
+        estimates={name: estimate.time_ms for name, estimate in found.items()},
+        efficiencies={name: estimate.efficiency for name, estimate in found.items()},
+    )
     # An engine read without its model has names for nodes and no sources: such columns would say nothing.
     by_name = not modelled and all(layer.title == " + ".join(layer.nodes) for layer in plan.layers if layer.nodes)
     placed = any(layer.sources for layer in plan.layers)
-    table.add_column("layer", overflow="fold", ratio=1 if by_name else None, max_width=None if by_name else 44)
-    if not by_name:
-        table.add_column("nodes", overflow="fold", ratio=1)
-    if placed:
-        table.add_column("source", overflow="fold", max_width=36)
-    table.add_column("type")
-    table.add_column("moves", justify="right")
-    if timed:
-        table.add_column("ms", justify="right")
-        table.add_column("%", justify="right")
-    if device:
-        table.add_column("est. ms", justify="right", style="italic")
-        if timed:
-            table.add_column("of peak", justify="right", style="italic")
+    shown = [
+        c for c in columns(rows, "cli") if not (c.name == "names" and by_name) and (c.name != "source" or placed)
+    ]  # fmt: skip
+    table = Table(box=None, pad_edge=False, header_style="bold dim")
+    for c in shown:
+        look: dict[str, Any] = dict(_LOOKS.get(c.name, {}))
+        if c.name == "title":
+            look |= {"ratio": 1} if by_name else {"max_width": 44}
+        justify: Literal["left", "right"] = "right" if c.type in {"number", "bytes"} else "left"
+        heading = _HEADINGS.get(c.name, c.label.lower())
+        table.add_column(
+            heading, justify=justify, style="italic" if c.source == "estimated" else look.pop("style", None), **look
+        )
     hidden = 0
-    for i, layer in enumerate(plan.layers):
+    for layer in plan.layers:
         if layer.kind in {"sync", "noop", "control"} and not full:
             hidden += 1
             continue
-        more = []
-        if timed:
-            share = "" if layer.time_ms is None or not total else f"{100 * layer.time_ms / total:.1f}"
-            more += ["" if layer.time_ms is None else f"{layer.time_ms:.4f}", share]
-        if device:
-            least, efficiency = found[layer.id].time_ms, found[layer.id].efficiency
-            more.append("" if least is None else f"{least:.4f}")
-            more += [("" if efficiency is None else f"{efficiency:.0%}")] if timed else []
-        nodes = escape(_nodes(layer, full=full)) or "[dim]none: overhead[/]"
-        table.add_row(
-            str(i), f"[{_COLOURS.get(layer.kind, 'default')}]{escape(layer.kind)}[/]", escape(layer.title),
-            *([] if by_name else [nodes]), *([escape(_where(layer))] if placed else []), escape(_short(layer.precision)),
-            bytes_text(layer.bytes) if layer.bytes is not None else "?", *more,
-        )  # fmt: skip
+        table.add_row(*(_cell(c, layer, rows, full=full) for c in shown))
     out.print(table)
     notes = [text.removesuffix(".") for text in plan.problems[:8]]
     if hidden:
@@ -680,10 +668,35 @@ def _print_layers(plan: Plan, *, full: bool, device: DeviceSpec | None = None) -
         out.print(f"[dim]{escape(note)}[/]")
 
 
-_COLOURS = {
-    "conv": "blue", "gemm": "blue", "attention": "magenta", "pointwise": "green", "norm": "green", "softmax": "green",
-    "reduction": "green", "pooling": "cyan", "layout": "yellow", "cast": "yellow", "sync": "dim", "shape": "dim",
+_HEADINGS = {"names": "nodes", "time": "ms", "share": "%", "least": "est. ms", "efficiency": "of peak"}
+"""Headings that are shorter than the columns' own: a terminal is narrow."""
+
+_LOOKS: dict[str, dict[str, Any]] = {
+    "index": {"style": "dim"}, "title": {"overflow": "fold"}, "names": {"overflow": "fold", "ratio": 1},
+    "source": {"overflow": "fold", "max_width": 36},
 }  # fmt: skip
+
+
+def _cell(column: Column, layer: Layer, rows: Rows, *, full: bool) -> str:
+    """A cell of the table of layers, with rich's markup."""
+    from rich.markup import escape
+
+    from workbench.charts.palette import TERMINAL
+
+    if column.name == "kind":
+        return f"[{TERMINAL.get(layer.kind, 'default')}]{escape(layer.kind)}[/]"
+    if column.name == "title":
+        return escape(layer.title)
+    if column.name == "names":
+        return escape(_nodes(layer, full=full)) or "[dim]none: overhead[/]"
+    if column.name == "source":
+        return escape(_where(layer))
+    if column.unit in {"ms", "%"}:  # one unit for the whole column, so that figures compare
+        value = column.get(layer, rows)
+        digits = 4 if column.unit == "ms" else 1 if column.source == "measured" else 0
+        return "" if value is None else f"{value:.{digits}f}" + "%" * (digits == 0)
+    text = column.display(layer, rows)
+    return escape(text) if text or column.type != "bytes" else "?"
 
 
 def _nodes(layer: Layer, *, full: bool) -> str:
@@ -704,10 +717,6 @@ def _where(layer: Layer) -> str:
     name = max(files, key=lambda f: len(files[f]))
     lines = sorted(files[name])
     return f"{name}:{','.join(map(str, lines[:4]))}" + ("…" if len(lines) > 4 else "")
-
-
-def _short(dtype: str) -> str:
-    return {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float8e4m3fn": "fp8"}.get(dtype, dtype)
 
 
 cli_precision.register(app)

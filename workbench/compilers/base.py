@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
     from workbench.compilers.options import Options
     from workbench.hardware.target import Target
+    from workbench.plan.vocabulary import Vocabulary
 
 
 class Ability(str, Enum):
@@ -131,6 +132,15 @@ class Compiler(Protocol):
 
     def arguments(self) -> dict[str, Any]:
         """Arguments that each of its tasks takes beside those that the protocol lists."""
+        ...
+
+
+@runtime_checkable
+class HasVocabulary(Compiler, Protocol):
+    """A compiler that gives its layers names of its own, such as abbreviated operations. This is no ability."""
+
+    def vocabulary(self) -> Vocabulary:
+        """What these names mean; quick, loads no native library."""
         ...
 
 

@@ -9,8 +9,9 @@ import importlib
 from functools import cache
 from typing import Any, TypeVar, overload
 
-from workbench.compilers.base import PROTOCOLS, Ability, Compiler, CompilerInfo, offered
+from workbench.compilers.base import PROTOCOLS, Ability, Compiler, CompilerInfo, HasVocabulary, offered
 from workbench.core.errors import CompilerUnavailableError, ConfigError, first_lines
+from workbench.plan.vocabulary import NEUTRAL, Vocabulary
 
 GROUP = "workbench.compilers"
 """The entry point group: a name, and ``module:function`` that returns the compiler."""
@@ -69,6 +70,15 @@ def find(name: str, protocol: type[P]) -> P | None:
         return get(name, protocol)
     except (CompilerUnavailableError, ConfigError):
         return None
+
+
+def vocabulary(name: str) -> Vocabulary:
+    """What the names of the compiler called `name` mean.
+
+    It is the neutral vocabulary where the compiler has none, or is not installed here: a plan may come from elsewhere.
+    """
+    found = find(name, Compiler)
+    return found.vocabulary() if isinstance(found, HasVocabulary) else NEUTRAL
 
 
 def require(name: str, protocol: type[P]) -> P:

@@ -51,3 +51,17 @@ def ms_text(value: float | None) -> str:
     if value and abs(value) < 0.1:
         return f"{value * 1e3:.3g} µs"
     return f"{value:.3f} ms" if abs(value) < 10 else f"{value / 1e3:.3g} s" if abs(value) >= 1e4 else f"{value:.1f} ms"
+
+
+def rounded(value: float | None) -> float | None:
+    """The value with four significant digits, which is enough for a view; None for what JSON can't hold."""
+    if value is None or isinstance(value, int):
+        return value
+    if not math.isfinite(value):
+        return None
+    return float(f"{value:.4g}")
+
+
+def percent(share: float | None) -> float | None:
+    """A share in percent."""
+    return None if share is None else 100 * share

@@ -6,24 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    pass
-
+from workbench.core.dtypes import BITS
 
 Dim = int | str | None
 """A dimension: a number, a symbol, or unknown."""
-
-
-BITS = {
-    "float32": 32, "float64": 64, "float16": 16, "bfloat16": 16,
-    "float8e4m3fn": 8, "float8e5m2": 8, "float8e4m3fnuz": 8, "float8e5m2fnuz": 8, "float8e8m0": 8,
-    "float4e2m1": 4, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2,
-    "int8": 8, "uint8": 8, "bool": 8, "int16": 16, "uint16": 16,
-    "int32": 32, "uint32": 32, "int64": 64, "uint64": 64, "complex64": 64, "complex128": 128,
-}  # fmt: skip
-"""Bits per element of each ONNX data type, by its lower-case name."""
 
 
 # Their value does not follow from their inputs alone, so they can't be folded.

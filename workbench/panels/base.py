@@ -6,10 +6,12 @@ import functools
 import weakref
 from collections.abc import Callable, Sequence
 from html import escape
+from string import Template
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipywidgets as w
 
+from workbench.charts import palette
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import Event
 from workbench.core.store import IMPORTED
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Every colour has a fallback: Voila's page may not define Jupyter's variables.
-_STYLE = """<style>
-.wbp { --wbp-text: var(--jp-content-font-color1, #1f2933); --wbp-quiet: var(--jp-content-font-color2, #6b7785);
-  --wbp-line: var(--jp-border-color2, #dfe3e8); --wbp-face: var(--jp-layout-color1, #fff);
-  --wbp-accent: #3b6fd4; font-size: 13px; color: var(--wbp-text); }
-body[data-jp-theme-light="false"] .wbp { --wbp-accent: #8fb0ff; }
+# Every color has a fallback: Voila's page may not define Jupyter's variables.
+_STYLE = Template("""<style>
+.wbp { --wbp-text: var(--jp-content-font-color1, ${text}); --wbp-quiet: var(--jp-content-font-color2, ${quiet});
+  --wbp-line: var(--jp-border-color2, ${line}); --wbp-face: var(--jp-layout-color1, ${face});
+  --wbp-accent: ${accent}; --wbp-problem: ${problem}; --wbp-cost: ${cost}; --wbp-warning: ${warning}; font-size: 13px; color: var(--wbp-text); }
+body[data-jp-theme-light="false"] .wbp { --wbp-accent: ${accent_dark}; --wbp-problem: ${problem_dark};
+  --wbp-cost: ${cost_dark}; --wbp-warning: ${warning_dark}; }
 .wbp.widget-box, .wbp .widget-box { overflow: visible; }
 .wbp-head { border-bottom: 1px solid var(--wbp-line); padding: 0 0 6px; margin: 0 0 8px; align-items: center; }
 .wbp h3.wbp-title { margin: 0; font-size: 15px; font-weight: 600; line-height: 28px; color: var(--wbp-text); }
@@ -51,14 +54,12 @@ body[data-jp-theme-light="false"] .wbp .widget-dropdown > select { background-im
 .wbp .wbp-facts { display: flex; flex-wrap: wrap; gap: 8px 24px; margin: 4px 0 8px; }
 .wbp .wbp-fact b { display: block; font-size: 17px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .wbp .wbp-fact span { color: var(--wbp-quiet); font-size: 12px; }
-.wbp .wbp-error { border: 1px solid #c0392b; border-left-width: 4px; border-radius: 6px; padding: 8px 12px; margin: 6px 0;
+.wbp .wbp-error { border: 1px solid ${problem}; border-left-width: 4px; border-radius: 6px; padding: 8px 12px; margin: 6px 0;
   background: rgba(192, 57, 43, .08); white-space: pre-wrap; overflow-wrap: anywhere; }
-.wbp .wbp-error b { color: #c0392b; }
-body[data-jp-theme-light="false"] .wbp .wbp-error b { color: #ff9d8f; }
-.wbp .wbp-warn { border: 1px solid #c58a1c; border-left-width: 4px; border-radius: 6px; padding: 8px 12px; margin: 6px 0;
+.wbp .wbp-error b { color: var(--wbp-problem); }
+.wbp .wbp-warn { border: 1px solid ${warning_line}; border-left-width: 4px; border-radius: 6px; padding: 8px 12px; margin: 6px 0;
   background: rgba(217, 144, 47, .1); overflow-wrap: anywhere; }
-.wbp .wbp-warn b { color: #96640a; }
-body[data-jp-theme-light="false"] .wbp .wbp-warn b { color: #f0c069; }
+.wbp .wbp-warn b { color: var(--wbp-warning); }
 .wbp button.wbp-link { background: none; border: 0; box-shadow: none; padding: 0 4px 0 0; text-align: left; width: auto; height: auto;
   line-height: 1.5; color: var(--wbp-accent); white-space: normal; overflow: visible; }
 .wbp button.wbp-link:hover { text-decoration: underline; box-shadow: none; }
@@ -67,8 +68,8 @@ body[data-jp-theme-light="false"] .wbp .wbp-warn b { color: #f0c069; }
 .wbp .jupyter-widget-tab > .lm-TabBar .lm-TabBar-tab, .wbp-app > .lm-TabBar .lm-TabBar-tab { flex: 0 0 auto !important;
   min-width: 64px; padding: 0 12px; }
 .wbp-app > .lm-TabBar > .lm-TabBar-content { flex-wrap: wrap; }
-.wbp pre.wbp-raw { max-height: 420px; background: var(--jp-layout-color2, #f3f5f7); padding: 8px 10px; border-radius: 6px; white-space: pre; overflow-x: auto; }
-.wbp pre.wbp-code { background: var(--jp-layout-color2, #f3f5f7); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
+.wbp pre.wbp-raw { max-height: 420px; background: var(--jp-layout-color2, ${raw}); padding: 8px 10px; border-radius: 6px; white-space: pre; overflow-x: auto; }
+.wbp pre.wbp-code { background: var(--jp-layout-color2, ${raw}); color: var(--wbp-text); border-radius: 6px; padding: 10px 12px;
   margin: 6px 0; font-size: 12px; line-height: 1.5; overflow-x: auto; white-space: pre; user-select: all; }
 .wbp table.wbp-table { border-collapse: collapse; font-size: 12px; width: 100%; }
 .wbp table.wbp-table th { text-align: left; font-weight: 600; color: var(--wbp-quiet); }
@@ -81,7 +82,7 @@ body[data-jp-theme-light="false"] .wbp .wbp-warn b { color: #f0c069; }
 .wbp .wbp-empty code { color: var(--wbp-text); }
 .wbp pre.wbp-log { margin: 0; font-size: 11px; line-height: 1.45; white-space: pre-wrap; overflow-wrap: anywhere; max-height: 260px;
   overflow-y: auto; color: var(--wbp-text); background: transparent; }
-</style>"""
+</style>""").substitute(palette.PANELS)
 
 
 class Panel(w.VBox):  # type: ignore[misc]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench import compilers
-from workbench.charts.plan import moved
 from workbench.compilers.base import Builds, Diagnoses
 from workbench.compilers.config import DEFAULT_COMPILER, BuildConfig
 from workbench.compilers.options import OptionField, option_fields
@@ -20,6 +19,7 @@ from workbench.hardware.target import DEFAULT_GPU
 from workbench.model import samples
 from workbench.model.shape_profile import ShapeProfile
 from workbench.panels.base import Bars, LogBox, Panel, table_html
+from workbench.plan.traffic import moved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -330,7 +330,7 @@ class BuildPanel(Panel):
         rows = [
             [
                 "● " if current and e.key == current.key else "", e.model, e.config.target, e.config.precision,
-                str(e.plan.summary["launches_after"]), moved(e.plan)[1], bytes_text(e.bytes),
+                str(e.plan.summary["launches_after"]), moved(e.plan.summary)[1], bytes_text(e.bytes),
                 f"{e.seconds['total']:.1f} s", e.id,
             ]
             for e in engines[:12]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench.charts import plan as figures
+from workbench.charts import precision as figures
 from workbench.core.documents import expanded
 from workbench.core.errors import CalibrationError, WorkbenchError
 from workbench.core.events import Selection

@@ -21,7 +21,7 @@ from workbench.core.units import bytes_text, ms_text
 from workbench.panels.base import NO_ENGINE, Charts, LogBox, Panel, _label, chart_area, empty, fact_row, table_html
 from workbench.panels.fusions import build_line
 from workbench.plan import liveness
-from workbench.plan.traffic import at_least
+from workbench.plan.traffic import at_least, moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -528,7 +528,7 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
 
 def _moved(before: Plan, after: Plan) -> list[str]:
     left, right = before.summary["bytes_after"], after.summary["bytes_after"]
-    told = [figures.moved(plan)[1] for plan in (before, after)]
+    told = [moved(plan.summary)[1] for plan in (before, after)]
     known = told == [bytes_text(left), bytes_text(right)] and left
     change = "" if not known else "no change" if left == right else f"{(right - left) / left:+.0%}"
     return ["bytes moved", *told, change, "computed"]

@@ -9,8 +9,8 @@ import ipywidgets as w
 from workbench.charts import plan as figures
 from workbench.core.errors import WorkbenchError
 from workbench.panels.base import NO_ENGINE, Panel, beside, chart, empty, fact_row, lens_of, warning
+from workbench.present.facts import plan_facts
 from workbench.present.lens import Lens
-from workbench.present.page import facts
 from workbench.widgets import DetailsView, FusionView, GraphView, TableView
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class FusionsPanel(Panel):
     def show_lens(self, lens: Lens) -> None:
         """Show the fusions of a plan."""
         self._lens = lens
-        told = facts(lens.plan)
+        told = plan_facts(lens.plan)
         shown = told[:5] + [fact for fact in told[5:] if fact["name"] in _TIMES]
         self._facts.value = warning(lens.plan.problems[:3]) + fact_row(shown)
         wanted: type[FusionView | GraphView] = GraphView if lens.graph is None else FusionView

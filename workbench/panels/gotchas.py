@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 _STYLE = """<style>
 .wbp .wbg-card { border: 1px solid var(--wbp-line); border-left: 4px solid var(--wbg-tone); border-radius: 6px;
   padding: 8px 12px 10px; margin: 0 0 10px; overflow: hidden; }
-.wbp .wbg-problem { --wbg-tone: #c0392b; } .wbp .wbg-cost { --wbg-tone: #b7791f; } .wbp .wbg-note { --wbg-tone: #3b6fd4; }
-body[data-jp-theme-light="false"] .wbp .wbg-problem { --wbg-tone: #ff9d8f; }
-body[data-jp-theme-light="false"] .wbp .wbg-cost { --wbg-tone: #f0c36a; }
-body[data-jp-theme-light="false"] .wbp .wbg-note { --wbg-tone: #8fb0ff; }
+.wbp .wbg-problem { --wbg-tone: var(--wbp-problem); } .wbp .wbg-cost { --wbg-tone: var(--wbp-cost); }
+.wbp .wbg-note { --wbg-tone: var(--wbp-accent); }
 .wbp .wbg-card h4 { margin: 0 0 2px; font-size: 13px; font-weight: 600; line-height: 1.45; color: var(--wbp-text); overflow-wrap: anywhere; }
 .wbp .wbg-card h4 span { color: var(--wbg-tone); font-weight: 600; margin-right: 8px; }
 .wbp .wbg-card p { margin: 2px 0 !important; line-height: 1.5; color: var(--wbp-text); overflow-wrap: anywhere; }

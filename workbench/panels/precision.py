@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench.analysis.roofline import ERROR
-from workbench.charts import plan as figures
+from workbench.charts import precision as figures
 from workbench.compilers.config import DEFAULT_COMPILER
 from workbench.core.errors import ConfigError, WorkbenchError
 from workbench.core.events import Selection

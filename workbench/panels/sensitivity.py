@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench.charts import plan as figures
+from workbench.charts import precision as figures
 from workbench.core.errors import ModelError
 from workbench.core.events import Selection
 from workbench.panels.base import Panel, chart, empty, warning

@@ -1,8 +1,8 @@
-"""From a compiler's record and the model to a Plan.
+"""Builds a Plan from a compiler's record and the model.
 
-The record says what each layer reads and writes and which nodes it names. Here the rest is worked out:
-kinds and words, concrete shapes, costs, where the nodes come from, and for each node that no layer names,
-why that is so. Nothing is guessed in silence: what can't be told is ``unknown`` or None.
+The record says what each layer reads and writes and which nodes it names. The rest is computed here: kinds, titles,
+concrete shapes, costs, sources, and why a node is in no layer. Guesses are marked as such: what can't be found out is
+``unknown`` or None.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from workbench.model.cost import Cost, node_costs
 from workbench.model.graph import Graph
 from workbench.model.provenance import Source, source_of
-from workbench.plan.flow import RECURRENT, STEP, flow
-from workbench.plan.kinds import kind_of_ops, layer_kind, title_of
+from workbench.plan.flow import RECURRENT
+from workbench.plan.kinds import kind_of_ops
 from workbench.plan.memory import against_reported
 from workbench.plan.plan import HOST, Layer, Plan
 from workbench.plan.reasons import explain, inferred
 from workbench.plan.sizes import Sizes, siblings
 from workbench.plan.traffic import gathered, read, summarize
+from workbench.plan.vocabulary import NEUTRAL, Vocabulary, layer_kind, layer_title
 
 if TYPE_CHECKING:
     from workbench.plan.record import LayerRecord, Record
@@ -36,6 +37,7 @@ def assemble(
     evidence: str,
     renamed: Mapping[str, str] | None = None,
     provenance: Mapping[str, Source] | None = None,
+    vocabulary: Vocabulary = NEUTRAL,
 ) -> Plan:
     """Build the Plan.
 
@@ -44,19 +46,22 @@ def assemble(
         record: The compiler's answer.
         model: The model's name and SHA-256.
         config: The build configuration as a dict.
-        evidence: How the record's layers know their nodes.
+        evidence: How the compiler's layers name their nodes.
         renamed: Node names as the compiler got them -> node ids, where they differ.
         provenance: Source by node id from the original model; where None it is read from `graph`.
+        vocabulary: What the compiler's own names mean.
     """
     graph.with_shapes({name: (tuple(shape), dtype) for name, (shape, dtype) in record.get("tensors", {}).items()})
     costs = node_costs(graph)
-    found = flow(graph, record["layers"], dict(renamed or {}))
-    more, why = inferred(graph, record["layers"], found.claims)
-    why = {**dict.fromkeys((n for nodes in found.inferred for n in nodes), STEP), **why}
+    found = vocabulary.flow(graph, record["layers"], dict(renamed or {}))
+    more, why = inferred(graph, record["layers"], found.claims, vocabulary)
+    why = {**dict.fromkeys((n for nodes in found.inferred for n in nodes), found.rule), **why}
     claims = [(*nodes, *extra) for nodes, extra in zip(found.claims, more, strict=True)]
-    share = _shares(graph, record["layers"], claims, costs, found.repeated)
+    ops = [[graph.by_id[n].op for n in nodes] for nodes in claims]
+    kinds = [layer_kind(raw, of, vocabulary) for raw, of in zip(record["layers"], ops, strict=True)]
+    share = _shares(graph, record["layers"], claims, kinds, costs, found.repeated)
     owners = Counter(node for nodes in claims for node in nodes)
-    shapes = Sizes(graph, record, claims)
+    shapes = Sizes(graph, record, claims, vocabulary)
     sources = _Sources(graph, provenance)
     ids = layer_ids([raw["name"] for raw in record["layers"]])
     largest: dict[str, int] = {}
@@ -69,16 +74,14 @@ def assemble(
 
     layers = []
     for i, (raw, nodes) in enumerate(zip(record["layers"], claims, strict=True)):
-        ops = [graph.by_id[n].op for n in nodes]
-        kind = layer_kind(raw, ops)
         inputs = tuple(shapes.tensor(t) for t in raw["inputs"])
         outputs = tuple(shapes.tensor(t) for t in raw["outputs"])
         constants = tuple(shapes.tensor(t) for t in raw.get("constants", []))
         known = raw.get("detailed", True)
         layers.append(
             Layer(
-                id=ids[i], name=raw["name"], title=raw.get("title") or title_of(raw["type"], raw["name"], kind, ops), type=raw["type"],
-                kind=kind, nodes=nodes,
+                id=ids[i], name=raw["name"], title=layer_title(raw, kinds[i], ops[i], vocabulary),
+                type=raw["type"], kind=kinds[i], nodes=nodes,
                 evidence=_evidence(found.evidence[i] or raw.get("evidence", evidence), found.claims[i], nodes),
                 inputs=inputs, outputs=outputs, constants=constants, tactic=raw.get("tactic", ""),
                 stream=raw.get("stream", 0), event=raw.get("event"), flops=share[i],
@@ -96,7 +99,7 @@ def assemble(
         [(renamed or {}).get(name, name) for name in names]
         for names in (record.get("folded", ()), record.get("removed", ()))
     )
-    unclaimed = tuple(explain(graph, record["layers"], claims, folded, removed))
+    unclaimed = tuple(explain(graph, record["layers"], claims, vocabulary, folded, removed))
     summary = summarize(graph, costs, layers, unclaimed, [entry["name"] for entry in record["io"]])
     facts = record.get("facts", {})
     return Plan(
@@ -115,8 +118,8 @@ def assemble(
     )  # fmt: skip
 
 
-def _evidence(told: str, claimed: tuple[str, ...], nodes: tuple[str, ...]) -> str:
-    return told if claimed else "inferred" if nodes else "none"
+def _evidence(said: str, claimed: tuple[str, ...], nodes: tuple[str, ...]) -> str:
+    return said if claimed else "inferred" if nodes else "none"
 
 
 def layer_ids(names: list[str]) -> list[str]:
@@ -141,6 +144,7 @@ def _shares(
     graph: Graph,
     layers: list[LayerRecord],
     claims: list[tuple[str, ...]],
+    kinds: Sequence[str],
     costs: Mapping[str, Cost],
     repeated: Sequence[bool],
 ) -> list[int | None]:
@@ -152,9 +156,7 @@ def _shares(
     and of which no node is known has unknown FLOPs.
     """
     where: dict[str, list[int]] = {}
-    kinds = []
     for i, nodes in enumerate(claims):
-        kinds.append(layer_kind(layers[i], [graph.by_id[n].op for n in nodes]))
         for node in nodes:
             where.setdefault(node, []).append(i)
     total: list[int | None] = [
@@ -209,9 +211,9 @@ def _product(layer: LayerRecord) -> int | None:
 def _of_all_turns(
     graph: Graph, costs: Mapping[str, Cost], owners: Mapping[str, int], nodes: tuple[str, ...], amount: int | None
 ) -> int | None:
-    """Bytes of all runs of a layer in a loop; None where it is not known how often it runs.
+    """Bytes of all runs of a layer in a loop; None where the number of runs is unknown.
 
-    The turns of nodes in a body are those of the loop, unless several layers share them: then some turns were laid out.
+    Nodes in a body run once for each iteration of the loop, unless several layers share them: then the loop was unrolled in part.
     """
     body = [node for node in nodes if graph.by_id[node].parent is not None and owners[node] == 1]
     runs = {costs[node].runs for node in body} if len(body) == len(nodes) > 0 else {None}

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from workbench.core.errors import ProfileError
 from workbench.model.node import nbytes
 from workbench.plan.assemble import assemble, layer_ids, total
-from workbench.plan.kinds import layer_kind, title_of
 from workbench.plan.plan import Layer, Plan, PlanTensor
 from workbench.plan.traffic import summarize
+from workbench.plan.vocabulary import NEUTRAL, Vocabulary, layer_kind, layer_title
 
 if TYPE_CHECKING:
     from workbench.model.model import Model
@@ -34,6 +34,7 @@ def from_layers(
     config: Mapping[str, Any] | None = None,
     model: Model | None = None,
     sha256: str | None = None,
+    vocabulary: Vocabulary = NEUTRAL,
 ) -> Plan:
     """Build the Plan.
 
@@ -44,13 +45,14 @@ def from_layers(
         config: What the engine was built with, as far as it is known.
         model: The model that the engine was built from.
         sha256: The model's fingerprint.
+        vocabulary: What the compiler's own names mean.
 
     Raises:
         ProfileError: the engine was not built from this model.
         ConfigError: the engine's shapes do not fit the model.
     """
     if model is not None:
-        return _with_model(record, model, sha256, evidence, config or {})
+        return _with_model(record, model, sha256, evidence, config or {}, vocabulary)
     owners = Counter(node for raw in record["layers"] for node in dict.fromkeys(raw["nodes"]))
     opts = {io["name"]: tuple(io["profiles"][0]["opt"]) for io in record["io"] if io.get("profiles")}
     ids = layer_ids([raw["name"] for raw in record["layers"]])
@@ -62,10 +64,10 @@ def from_layers(
             tuple(_tensor(t, opts) for t in tensors)
             for tensors in (raw["inputs"], raw["outputs"], raw.get("constants", []))
         )
-        kind = layer_kind(raw)
+        kind = layer_kind(raw, (), vocabulary)
         layers.append(
             Layer(
-                id=unique, name=raw["name"], title=title_of(raw["type"], raw["name"], kind, list(nodes)) or raw["name"],
+                id=unique, name=raw["name"], title=layer_title(raw, kind, nodes, vocabulary) or raw["name"],
                 type=raw["type"], kind=kind, nodes=nodes,
                 evidence=raw.get("evidence", evidence) if nodes else "none", inputs=inputs, outputs=outputs,
                 constants=constants, tactic=raw.get("tactic", ""), stream=raw.get("stream", 0), event=raw.get("event"),
@@ -103,7 +105,9 @@ def with_times(plan: Plan, times: Sequence[float | None], measured: MeasuredDocu
     return replace(plan, layers=layers, facts={**plan.facts, "measured": measured})
 
 
-def _with_model(record: Record, model: Model, sha256: str | None, evidence: str, config: Mapping[str, Any]) -> Plan:
+def _with_model(
+    record: Record, model: Model, sha256: str | None, evidence: str, config: Mapping[str, Any], vocabulary: Vocabulary
+) -> Plan:
     graph = model.graph
     inputs = [io for io in record["io"] if io["mode"] == "input"]
     strange = [io["name"] for io in inputs if io["name"] not in graph.inputs]
@@ -129,7 +133,7 @@ def _with_model(record: Record, model: Model, sha256: str | None, evidence: str,
         )
     return assemble(
         graph.at(input_shapes(record["io"])), {**record, "warnings": warnings}, model=(model.name, sha256),
-        config=config, evidence=evidence, provenance=model.provenance,
+        config=config, evidence=evidence, provenance=model.provenance, vocabulary=vocabulary,
     )  # fmt: skip
 
 

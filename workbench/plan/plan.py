@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core.documents import DocumentError
@@ -157,6 +156,17 @@ class Layer:
     def intensity(self) -> float | None:
         """Arithmetic intensity, FLOPs per byte; None where either is unknown or nothing is moved."""
         return None if not self.bytes or self.flops is None else self.flops / self.bytes
+
+    @property
+    def scope(self) -> str:
+        """The module scope that all of its nodes share ("" where there is none)."""
+        scopes = [s.scope.split(".") for s in self.sources if s.scope]
+        shared = []
+        for parts in zip(*scopes, strict=False):
+            if len(set(parts)) > 1:
+                break
+            shared.append(parts[0])
+        return ".".join(shared)
 
     @property
     def precision(self) -> str:
@@ -311,24 +321,14 @@ class Plan:
             ) from None
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer, for pandas: sizes in bytes, `intensity` in FLOPs per byte."""
+        """One row for each layer, for pandas: sizes in bytes, `intensity` in FLOPs per byte."""
         import pandas as pd
 
-        rows = [
-            {
-                "id": layer.id, "title": layer.title, "kind": layer.kind, "type": layer.type,
-                "nodes": len(layer.nodes), "node_names": ", ".join(layer.nodes),
-                "precision": layer.precision, "flops": layer.flops, "bytes_read": layer.bytes_read,
-                "bytes_written": layer.bytes_written, "intensity": layer.intensity,
-                "stream": layer.stream, "evidence": layer.evidence,
-                "module": next((s.scope for s in layer.sources if s.scope), ""),
-                "source": next((f"{Path(s.file).name}:{s.line}" for s in layer.sources if s.file), ""),
-                "tactic": layer.tactic, "time_ms": layer.time_ms,
-            }
-            for layer in self.layers
-        ]  # fmt: skip
-        frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else None)
-        return frame.drop(columns="time_ms") if rows and frame["time_ms"].isna().all() else frame
+        from workbench.plan.columns import Rows, columns
+
+        shown = Rows(self)
+        found = columns(shown, "frame") if self.layers else []
+        return pd.DataFrame({c.frame or c.name: [c.get(layer, shown) for layer in self.layers] for c in found})
 
     def to_dict(self) -> PlanDocument:
         """The machine-readable form, ``workbench.plan/1``."""

@@ -1,14 +1,13 @@
-"""Why a node is in no layer, and which kernel computes a node that the compiler does not name.
+"""Why a node is in no layer, and which kernel executes a node that the compiler does not name.
 
-A generated kernel's name lists its operations (``__myl_FcAddSilu`` is a product, an addition and a SiLU). Where one is
-left over once the nodes that the compiler names are spelled in it, and a node of that operation comes right behind or
-before them, the node is computed there: that is inferred, and said so. Only where no kernel computes it, and arithmetic
-allows it, is a node called folded into the weights of a neighbor.
+Some compilers give kernels names that list their operations. Where such a name holds an operation beyond those of the
+nodes that the compiler names, and a node with that operation comes right before or after them, the kernel executes that
+node too; the plan marks it as inferred. A node counts as folded into the weights of a neighbor only where no kernel
+executes it and arithmetic allows it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,8 @@ from workbench.model.cost_rules import SHAPES, VIEWS
 from workbench.model.graph import Graph
 from workbench.model.node import RANDOM, Node
 from workbench.plan.flow import RECURRENT
-from workbench.plan.kinds import layer_kind, words_of
 from workbench.plan.plan import Unclaimed
+from workbench.plan.vocabulary import Vocabulary, layer_kind
 
 if TYPE_CHECKING:
     import onnx
@@ -40,10 +39,10 @@ REASONS = {
     "unrolled": "a loop unrolled into kernels of which the compiler names no node",
     "unknown": "the compiler does not say",
 }
-"""The codes of `Unclaimed.reason`, in words."""
+"""The codes of `Unclaimed.reason` with their meanings."""
 
 NO_KERNEL = frozenset(REASONS) - {"body", "unrolled", "unknown"}
-"""The reasons that say that a node needs no kernel of its own. The others say that its kernel is not known."""
+"""The reasons for which a node needs no kernel. With the others, its kernel is unknown."""
 
 _MOVEMENT = {
     "Transpose",
@@ -61,34 +60,12 @@ _PRODUCTS = {"Conv", "MatMul", "Gemm"}
 _WEIGHTED = {*_PRODUCTS, "ConvTranspose", "BatchNormalization", "LayerNormalization", "RMSNormalization", "InstanceNormalization",
              "GroupNormalization"}  # fmt: skip
 
-_SPELLED: dict[str, tuple[tuple[str, ...], ...]] = {
-    "Relu": (("Relu",),), "Elu": (("Elu",), ("Max", "Exp", "Add", "Min", "Add")), "Sigmoid": (("Sigm",), ("Silu",)),
-    "Tanh": (("Tanh",),), "Exp": (("Exp",),), "Log": (("Log",),), "Erf": (("Erf",),), "Abs": (("Abs",),), "Neg": (("Neg",),),
-    "Sqrt": (("Sqrt",),), "Reciprocal": (("Div",), ("Reci",)), "Sin": (("Sin",),), "Cos": (("Cos",),), "Tan": (("Tan",),),
-    "Floor": (("Floo",),), "Ceil": (("Ceil",),), "Round": (("Roun",),), "Sign": (("Sign",),), "Pow": (("Pow",), ("Mul",), ("Sqrt",)),
-    "Add": (("Add",),), "Sub": (("Sub",), ("Add",)), "Mul": (("Mul",),), "Div": (("Div",), ("Mul",)), "Max": (("Max",),),
-    "Min": (("Min",),), "Clip": (("Max", "Min"), ("Min", "Max"), ("Max",), ("Min",)), "Where": (("Sele",),),
-    "LeakyRelu": (("Mul", "Max"),), "HardSigmoid": (("Mul", "Add", "Min", "Max"),), "PRelu": (("Mul", "Lt", "Sele"),),
-    "HardSwish": (("Mul", "Add", "Min", "Max", "Mul"),), "Softsign": (("Abs", "Add", "Div"),), "Softplus": (("Exp", "Log1"),),
-    "Gelu": (("Gelu",), ("Div", "Erf", "Add", "Mul", "Mul")), "Mish": (("Exp", "Log1", "Tanh", "Mul"),),
-    "BatchNormalization": (("Mul", "Add"), ("Add",)), "Equal": (("Eql",),), "Greater": (("Gtr",),), "Less": (("Lt",),),
-    "Not": (("Not",),), "And": (("And",),), "Or": (("Or",),), "IsNaN": (("Isna",),), "IsInf": (("Isin",),),
-    "GreaterOrEqual": (("Eql", "Gtr", "Or"),), "LessOrEqual": (("Eql", "Lt", "Or"),), "Cast": (("Cast",),),
-    "Softmax": (("Maxr", "Sub", "Exp", "Sum", "Div"),), "LogSoftmax": (("Maxr", "Sub", "Exp", "Sum", "Div", "Log"),),
-    "LayerNormalization": (("Mean", "Sub", "Mul", "Mean", "Add", "Sqrt", "Div", "Mul", "Mul", "Add"),),
-    "RMSNormalization": (("Mul", "Mean", "Add", "Sqrt", "Div", "Mul", "Mul"),), "ReduceMean": (("Mean",),),
-    "ReduceSum": (("Sum",),), "ReduceMax": (("Maxr",),), "ReduceMin": (("Minr",),), "ReduceProd": (("Prod",),), "CumSum": (("Cums",),),
-    "Conv": (("Corr",), ("Conv",), ()), "MatMul": (("Fc",), ("Gemm",), ()), "Gemm": (("Fc", "Add"), ("Fc",), ()),
-    "MaxPool": ((),), "AveragePool": ((),), "GlobalAveragePool": (("Mean",), ()),
-}  # fmt: skip
-"""How Myelin spells ONNX's operations, in the names of its kernels (seen in builds of one operation at a time)."""
-
-_SILENT = (VIEWS | _MOVEMENT | SHAPES) - {"Pad"}
+SILENT = (VIEWS | _MOVEMENT | SHAPES) - {"Pad"}
 """Operations that may leave no arithmetic in a kernel's name."""
 
 
 def inferred(
-    graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]]
+    graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], vocabulary: Vocabulary
 ) -> tuple[list[tuple[str, ...]], dict[str, str]]:
     """Nodes that a kernel computes though the compiler does not name them there.
 
@@ -96,11 +73,12 @@ def inferred(
         graph: The model at the plan's shapes.
         layers: The compiler's layers.
         claims: Ids of the nodes of each layer.
+        vocabulary: What the compiler's own names mean.
 
     Returns:
         Per layer the ids of such nodes, and for each node why.
     """
-    search = _Search(graph, layers, claims)
+    search = _Search(graph, layers, claims, vocabulary)
     changed = True
     while changed:
         changed = False
@@ -111,10 +89,12 @@ def inferred(
 
 
 class _Search:
-    """Looks for the kernels of nodes that no layer claims."""
+    """Searches for the kernels of nodes that no layer claims."""
 
-    def __init__(self, graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]]) -> None:
-        self.graph, self.layers, self.claims = graph, layers, claims
+    def __init__(
+        self, graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], vocabulary: Vocabulary
+    ) -> None:
+        self.graph, self.layers, self.claims, self.vocabulary = graph, layers, claims, vocabulary
         self.found: list[list[str]] = [[] for _ in layers]
         self.why: dict[str, str] = {}
         self.of: dict[str, list[int]] = {}
@@ -130,7 +110,7 @@ class _Search:
         ]  # fmt: skip
 
     def place(self, node: Node) -> bool:
-        """Put `node` into the kernels that compute it, if that can be told."""
+        """Put `node` into the kernel that computes it, if one can be found."""
         before = self._kernels(self._sources(node))
         after = self._kernels(self._users(node))
         for i in (*before, *after):
@@ -138,7 +118,7 @@ class _Search:
                 return self._put(i, node, f"its operation is in the kernel's name, {self.layers[i]['name']}")
         if _scales_by_a_number(self.graph, node):
             for i in (*before, *after):
-                if layer_kind(self.layers[i]) == "attention":
+                if layer_kind(self.layers[i], (), self.vocabulary) == "attention":
                     return self._put(i, node, "a fused attention scales by a number itself")
         both = [i for i in before if i in after]
         if both and not _is_linear(self.graph, node) and len(before) == len(after) == 1:
@@ -146,7 +126,7 @@ class _Search:
         return False
 
     def alpha(self, node: Node) -> str | None:
-        """The product of two activations beside `node` that can scale by a number, as its alpha; None without one."""
+        """The neighboring product of two activations that can scale by a number with its alpha; None without one."""
         if not _scales_by_a_number(self.graph, node):
             return None
         near = [i for other in (*self._sources(node), *self._users(node)) for i in self.of[other.id]]
@@ -172,7 +152,7 @@ class _Search:
             seen.add(maker.id)
             if maker.id in self.of:
                 out.append(maker)
-            elif maker.op in _SILENT:
+            elif maker.op in SILENT:
                 queue += [i for i in maker.inputs if i and i not in self.graph.constants]
         return out
 
@@ -186,44 +166,14 @@ class _Search:
                 seen.add(user.id)
                 if user.id in self.of:
                     out.append(user)
-                elif user.op in _SILENT:
+                elif user.op in SILENT:
                     queue += [o for o in user.outputs if o]
         return out
 
     def _spells(self, i: int, node: Node) -> bool:
         """Whether the kernel's name holds the node's operation beyond those of its other nodes."""
-        words = Counter(words_of(self.layers[i]["name"]))
-        if not words or node.op not in _SPELLED or node.domain not in {"", "ai.onnx"} or node.op == "Cast":
-            return False
         mine = [self.graph.by_id[n] for n in (*self.claims[i], *self.found[i])]
-        if any(other.op not in _SPELLED and other.op not in _SILENT for other in mine):
-            return False  # how that is spelled is not known, so nothing is known to be left over
-        left = words.copy()
-        for other in mine:
-            self._spend(left, other, mine)
-        return self._spend(left, node, [*mine, node])
-
-    def _spend(self, left: Counter[str], node: Node, among: Sequence[Node]) -> bool:
-        """Take a node's words out of `left`; False where they are not there."""
-        if node.op == "Mul" and self._gate(node, among) and left["Silu (product)"] > 0:
-            left["Silu (product)"] -= 1
-            return True
-        for words in _SPELLED.get(node.op, ()):
-            need = Counter(words)
-            if words and all(left[w] >= n for w, n in need.items()):
-                left.subtract(need)
-                if node.op in {"Conv", "Gemm"} and len(node.inputs) > 2 and left["Add"] > 0 and "Add" not in words:
-                    left["Add"] -= 1  # its bias
-                left["Silu (product)"] += "Silu" in need  # the word stands for the product with the sigmoid, too
-                return True
-        return () in _SPELLED.get(node.op, ())
-
-    def _gate(self, node: Node, among: Sequence[Node]) -> bool:
-        """Whether it multiplies a sigmoid among these nodes with that sigmoid's input: a SiLU."""
-        return any(
-            other.op == "Sigmoid" and other.outputs[0] in node.inputs and other.inputs[0] in node.inputs
-            for other in among
-        )
+        return self.vocabulary.spells(self.layers[i], mine, node)
 
     def _has_alpha(self, i: int) -> bool:
         layer = self.layers[i]
@@ -231,7 +181,7 @@ class _Search:
             n.op in {"MatMul", "Gemm"} and not self.graph.constants.intersection(n.inputs)
             for n in (self.graph.by_id[name] for name in self.claims[i])
         )
-        return product and any("_alpha_" in t["name"] for t in layer.get("constants", ()))
+        return product and self.vocabulary.has_alpha(layer)
 
 
 def _is_linear(graph: Graph, node: Node) -> bool:
@@ -245,8 +195,8 @@ def _scales_by_a_number(graph: Graph, node: Node) -> bool:
 
 
 def explain(
-    graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], folded: Iterable[str] = (),
-    removed: Iterable[str] = (),
+    graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], vocabulary: Vocabulary,
+    folded: Iterable[str] = (), removed: Iterable[str] = (),
 ) -> list[Unclaimed]:  # fmt: skip
     """Why each node that is in none of `claims` is in no layer.
 
@@ -254,6 +204,7 @@ def explain(
         graph: The model at the plan's shapes.
         layers: The compiler's layers.
         claims: Ids of the nodes of each layer.
+        vocabulary: What the compiler's own names mean.
         folded: Ids of nodes that the compiler reports as computed at build time.
         removed: Ids of nodes that the compiler reports to have no effect.
     """
@@ -263,9 +214,9 @@ def explain(
         for name in nodes:
             owners.setdefault(name, []).append(i)
     shape_only, twins = _shape_only(graph), _twins(graph, owners)
-    unrolled = any("_unroll" in raw["name"] for raw, nodes in zip(layers, claims, strict=True) if not nodes)
-    search = _Search(graph, layers, claims)
-    cut = {i for i, raw in enumerate(layers) if "Etc" in words_of(raw["name"])}
+    unrolled = any(vocabulary.is_unrolled(raw) for raw, nodes in zip(layers, claims, strict=True) if not nodes)
+    search = _Search(graph, layers, claims, vocabulary)
+    cut = {i for i, raw in enumerate(layers) if vocabulary.is_cut(raw)}
     out = []
     for node in graph.nodes:
         if node.id in owners:
@@ -385,7 +336,7 @@ def _value_numbers(graph: Graph) -> dict[str, int]:
 
 
 def _unnamed(attribute: onnx.AttributeProto) -> onnx.AttributeProto:
-    """The attribute with its tensor's name taken off, which is no part of the value."""
+    """The attribute without its tensor's name, which is not part of the value."""
     if not attribute.HasField("t") or not attribute.t.name:
         return attribute
     bare = type(attribute)()

@@ -48,13 +48,13 @@ class LayerRecord(TypedDict):
     detailed: NotRequired[bool]
     """False where only the layer's name is known, so that its tensors are unknown rather than absent."""
     kind: NotRequired[str]
-    """Absent: worked out from the type, the name and the nodes."""
+    """One of `workbench.plan.kinds.KINDS`; absent: the compiler's vocabulary or the nodes tell it."""
     title: NotRequired[str]
-    """A readable name; absent: worked out like `kind`."""
+    """A readable name; absent: found like `kind`."""
     branch: NotRequired[list[Annotated[tuple[str, Annotated[int, Field(ge=0, le=1)]], Field(strict=False)]]]
-    """The If nodes around it by name, outermost first, each with 0 for then and 1 for else; absent: read from jumps."""
+    """The If nodes around it by name, outermost first, each with 0 for then and 1 for else; absent: the vocabulary tells it."""
     repeated: NotRequired[bool]
-    """Whether a loop repeats it; absent: read from jumps."""
+    """Whether a loop repeats it; absent: the vocabulary tells it."""
 
 
 @closed

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from workbench.core.dtypes import BITS
 from workbench.core.errors import ConfigError
 from workbench.model.graph import Graph
-from workbench.model.node import BITS, Node, nbytes
+from workbench.model.node import Node, nbytes
 from workbench.plan.flow import RECURRENT
-from workbench.plan.kinds import words_of
 from workbench.plan.plan import PlanTensor
 
 if TYPE_CHECKING:
     from workbench.plan.record import LayerRecord, Record, TensorRecord
+    from workbench.plan.vocabulary import Vocabulary
 
 Shape = tuple[int, ...]
 
@@ -66,9 +67,6 @@ class _Fit:
     strength: int
 
 
-_MOVES = {"Move", "Tran", "Resh", "Rest", "Cast"}
-"""Words of kernels that write as many elements as they read."""
-
 _EXACT, _AGREES, _MERGED, _DIVIDED = range(4)
 """Dimension by dimension, the same ones open, or others; neighbors merged; only the number of elements fits."""
 
@@ -80,9 +78,10 @@ class Sizes:
         graph: The model at its opt shapes.
         record: The compiler's answer.
         claims: Ids of the nodes of each layer of the record.
+        vocabulary: What the compiler's own names mean.
     """
 
-    def __init__(self, graph: Graph, record: Record, claims: Sequence[tuple[str, ...]]) -> None:
+    def __init__(self, graph: Graph, record: Record, claims: Sequence[tuple[str, ...]], vocabulary: Vocabulary) -> None:
         self._graph = graph
         self._record = record
         self._sides: dict[tuple[str, Shape], list[_Side]] = {}
@@ -90,8 +89,7 @@ class Sizes:
         self._views: dict[str, dict[Shape, None]] = {}
         for raw, nodes in zip(record["layers"], claims, strict=True):
             mine = [graph.by_id[n] for n in nodes]
-            words = set(words_of(raw["name"]))
-            if len(raw["inputs"]) == len(raw["outputs"]) == 1 and words and words <= _MOVES:
+            if len(raw["inputs"]) == len(raw["outputs"]) == 1 and vocabulary.keeps_elements(raw):
                 ends = [(t["name"], tuple(t["shape"])) for t in (raw["inputs"][0], raw["outputs"][0])]
                 for this, other in (ends, ends[::-1]):
                     self._moved.setdefault(this, []).append(other)

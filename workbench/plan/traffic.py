@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.dtypes import BITS
 from workbench.core.units import bytes_text
 from workbench.model.cost import totals
-from workbench.model.node import BITS
 from workbench.plan.flow import branch_of
 from workbench.plan.memory import liveness
 from workbench.plan.plan import CONVERSIONS

@@ -15,31 +15,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import compilers
+from workbench.core.dtypes import BITS, QUANTIZED, name_of
 from workbench.core.errors import ConfigError
-from workbench.model.node import BITS
-from workbench.plan.kinds import words_of
 from workbench.plan.plan import CONVERSIONS, Layer, Plan
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workbench.plan.vocabulary import Vocabulary
+
 HEAVY = ("conv", "gemm", "attention")
 """Kinds whose precision decides the speed."""
 
-NAMES = {
-    "fp32": "float32",
-    "fp16": "float16",
-    "bf16": "bfloat16",
-    "int8": "int8",
-    "fp8": "float8e4m3fn",
-    "int4": "int4",
-}
+NAMES = {short: name_of(short) for short in ("fp32", "fp16", "bf16", "int8", "fp8", "int4")}
 """Short names of precisions, and ONNX's."""
 
-_QUANTIZED = {"int8", "uint8", "float8e4m3fn", "float8e5m2", "int4", "uint4", "float4e2m1"}
-_REQUANTIZE = ("Min", "Max", "Roun", "Cast")
-# What a kernel is made of that does nothing but change the type (and where the bytes lie).
-_CONVERT = {"Mul", "Div", "Min", "Max", "Roun", "Cast", "Conc", "Move", "Resh", "Tran", "Repl", "Clip"}
 
 KINDS = {
     "fp32-product": "computes in FP32 although a lower precision was asked for",
@@ -152,22 +143,22 @@ class Audit:
     @property
     def figures(self) -> dict[str, Any]:
         """The numbers that two plans are compared by."""
-        words = [words_of(layer.name) for layer in self.launches]
+        vocabulary = _vocabulary(self.plan)
         pointwise = [layer for layer in self.launches if layer.kind not in HEAVY]
         found = Counter(dict.fromkeys(KINDS, 0))
         for finding in self.findings:
             found[finding.kind] += len(finding.layers)
         flops = sum(layer.flops or 0 for layer in self.launches if layer.kind in HEAVY)
-        low = sum(layer.flops or 0 for layer in self.launches if layer.kind in HEAVY and layer.precision in _QUANTIZED)
+        low = sum(layer.flops or 0 for layer in self.launches if layer.kind in HEAVY and layer.precision in QUANTIZED)
         return {
             "kernels": len(self.launches),
             "products": sum(layer.kind in HEAVY for layer in self.launches),
-            "products_quantized": sum(layer.kind in HEAVY and layer.precision in _QUANTIZED for layer in self.launches),
+            "products_quantized": sum(layer.kind in HEAVY and layer.precision in QUANTIZED for layer in self.launches),
             "products_fp32": sum(layer.kind in HEAVY and layer.precision == "float32" for layer in self.launches),
             "flops_quantized": low / flops if flops else 0.0,
             "other_kernels": len(pointwise),
-            "fused_steps": sum(len(w) for w in words),
-            "requantizations": sum(_requantizations(layer) for layer in self.launches),
+            "fused_steps": sum(len(vocabulary.words(layer.name)) for layer in self.launches),
+            "requantizations": sum(_requantizations(layer, vocabulary) for layer in self.launches),
             **{kind.replace("-", "_"): found[kind] for kind in KINDS},
             "bytes": sum(layer.bytes or 0 for layer in self.launches),
             "bytes_activations": sum(t.bytes or 0 for layer in self.launches for t in (*layer.inputs, *layer.outputs)),
@@ -178,6 +169,7 @@ class Audit:
         """One row a launch: what it reads and writes, what it costs, and what was found."""
         import pandas as pd
 
+        vocabulary = _vocabulary(self.plan)
         found: dict[str, list[str]] = {}
         for finding in self.findings:
             for layer in finding.layers:
@@ -188,7 +180,7 @@ class Audit:
                     "layer": layer.id, "kind": layer.kind, "reads": _types(layer.inputs), "stores": _types(layer.outputs),
                     "weights": _types(layer.constants), "asked": NAMES[self.asked],
                     "as_asked": layer.kind not in HEAVY or _as_asked(layer, self.asked),
-                    "flops": layer.flops, "bytes": layer.bytes, "requantizations": _requantizations(layer),
+                    "flops": layer.flops, "bytes": layer.bytes, "requantizations": _requantizations(layer, vocabulary),
                     "findings": ", ".join(found.get(layer.id, [])), "nodes": ", ".join(layer.nodes),
                 }
                 for layer in self.launches
@@ -234,11 +226,12 @@ def audit(plan: Plan, asked: str | None = None, scheme: Mapping[str, Any] | None
         ConfigError: there is no such precision.
     """
     known(asked)
+    vocabulary = _vocabulary(plan)
     launches = [layer for layer in plan.layers if layer.launches]
     asked = asked or _asked(plan, launches)
     groups: dict[str, list[Layer]] = {kind: [] for kind in KINDS}
     for layer in launches:
-        for kind in _kinds(layer, asked):
+        for kind in _kinds(layer, asked, vocabulary):
             groups[kind].append(layer)
     findings = []
     for kind, layers in groups.items():
@@ -303,7 +296,7 @@ def _hint(kind: str, layers: Sequence[Layer], launches: Sequence[Layer], scheme:
 def _asked(plan: Plan, launches: Sequence[Layer]) -> str:
     quantized = Counter(
         t.dtype for layer in launches if layer.kind in HEAVY for t in (*layer.inputs, *layer.constants)
-        if t.dtype in _QUANTIZED
+        if t.dtype in QUANTIZED
     )  # fmt: skip
     if quantized:
         most = quantized.most_common(1)[0][0]
@@ -323,31 +316,31 @@ def _as_asked(layer: Layer, asked: str) -> bool:
     return layer.precision == NAMES[asked]
 
 
-def _kinds(layer: Layer, asked: str) -> list[str]:
+def _vocabulary(plan: Plan) -> Vocabulary:
+    return compilers.vocabulary(str(plan.compiler.get("name")))
+
+
+def _kinds(layer: Layer, asked: str, vocabulary: Vocabulary) -> list[str]:
     out = []
-    words = words_of(layer.name)
     read = {t.dtype for t in layer.inputs}
     if asked != "fp32" and layer.kind in HEAVY and layer.precision == "float32":
         out.append("fp32-product")
-    if layer.kind in HEAVY and layer.precision in _QUANTIZED and any(t.dtype == "float32" for t in layer.outputs):
+    if layer.kind in HEAVY and layer.precision in QUANTIZED and any(t.dtype == "float32" for t in layer.outputs):
         out.append("wide-output")
-    if _requantizations(layer) > 1:
+    if _requantizations(layer, vocabulary) > 1:
         out.append("double-requantization")
     changes = any(t.dtype not in read for t in layer.outputs)
     if (
         layer.inputs
         and layer.kind not in HEAVY
         and changes
-        and (
-            (words and set(words) <= _CONVERT and "Cast" in words)
-            or (layer.kind in CONVERSIONS and "precision" in layer.converts)
-        )
+        and (vocabulary.only_converts(layer.name) or (layer.kind in CONVERSIONS and "precision" in layer.converts))
     ):
         out.append("conversion-kernel")
     if (
         not layer.inputs
-        and any(t.dtype in _QUANTIZED for t in layer.constants)
-        and any(t.dtype not in _QUANTIZED for t in layer.outputs)
+        and any(t.dtype in QUANTIZED for t in layer.constants)
+        and any(t.dtype not in QUANTIZED for t in layer.outputs)
     ):
         out.append("weights-dequantized")
     if (
@@ -358,15 +351,12 @@ def _kinds(layer: Layer, asked: str) -> list[str]:
     return out
 
 
-def _requantizations(layer: Layer) -> int:
+def _requantizations(layer: Layer, vocabulary: Vocabulary) -> int:
     """How often the layer's name says round-and-clamp (INT8), or else whether it turns a wider type into FP8."""
-    words = words_of(layer.name)
-    n = len(_REQUANTIZE)
-    count = sum(tuple(words[i : i + n]) == _REQUANTIZE for i in range(len(words) - n + 1))
-    if count:
+    if count := vocabulary.requantizations(layer.name):
         return count
     wide = any(BITS.get(t.dtype, 0) > 8 for t in layer.inputs)
-    return int(wide and any(t.dtype in _QUANTIZED for t in layer.outputs) and layer.kind not in HEAVY)
+    return int(wide and any(t.dtype in QUANTIZED for t in layer.outputs) and layer.kind not in HEAVY)
 
 
 def _saved(layer: Layer) -> int:

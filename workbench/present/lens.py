@@ -1,6 +1,6 @@
 """One engine as every view needs it: its plan, its graph, costs by node, and where nodes come from.
 
-Views ask a Lens instead of each working these out anew.
+Views ask a Lens, so that this is computed once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.errors import ProfileError, WorkbenchError
+from workbench import compilers
+from workbench.core.errors import ProfileError, StoreError, WorkbenchError
 from workbench.model.cost import Cost, node_costs
 from workbench.model.provenance import Sources
 from workbench.plan import Plan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.model.model import Model
     from workbench.model.provenance import Source
     from workbench.plan import Layer
+    from workbench.plan.vocabulary import Vocabulary
 
 
 class Lens:
@@ -34,7 +36,7 @@ class Lens:
         missing: Why there is no graph.
         errors: Errors against FP32 along the graph (`Engine.errors`); None where none were measured.
         times_missing: Why there are no times although something was measured.
-        estimate: Estimated times, for views that show them beside what is known.
+        estimate: Estimated times, for views that show them next to measured values.
         sources: Where the text of source lines may be taken from; by default the sample models, and the folders that
             ``WORKBENCH_SOURCES`` names.
     """
@@ -61,9 +63,9 @@ class Lens:
 
     @staticmethod
     def of(engine: Engine) -> Lens:
-        """The lens of an engine, with the times of its newest profile; its model is opened if it is still there.
+        """The lens of an engine, with the times of its newest profile; with its model if the file still exists.
 
-        A profile that can't be joined to the plan is told in `times_missing`, and the plan is shown without times.
+        If a profile can't be joined to the plan, `times_missing` says why and the plan has no times.
 
         Raises:
             StoreError: the engine's folder was removed.
@@ -98,7 +100,7 @@ class Lens:
 
     @staticmethod
     def of_model(model: Model) -> Lens:
-        """A lens of a model that nothing was built from yet: its plan is empty.
+        """The lens of a model before its first build: its plan is empty.
 
         Raises:
             ModelError: the model's file can't be read.
@@ -112,7 +114,7 @@ class Lens:
         return Lens(plan, graph, model.provenance, sources=model.sources)
 
     def with_estimate(self, estimate: LayerTimes) -> Lens:
-        """The same with estimated times beside it."""
+        """The same lens with estimated times."""
         return Lens(
             self.plan,
             self.graph,
@@ -125,7 +127,7 @@ class Lens:
         )
 
     def for_report(self) -> Lens:
-        """The same without the text of files in folders that the user named: a report is passed on to others."""
+        """The same lens without source text from folders that the user named: a report is passed on to others."""
         return Lens(
             self.plan, self.graph, self.provenance, self.missing, self.times_missing, self.estimate, self.errors,
             replace(self.sources, folders=()),
@@ -135,6 +137,11 @@ class Lens:
     def compiled(self) -> bool:
         """Whether there is a plan."""
         return bool(self.plan.layers)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the names of the plan's compiler mean."""
+        return compilers.vocabulary(str(self.plan.compiler.get("name")))
 
     @cached_property
     def costs(self) -> dict[str, Cost]:
@@ -187,15 +194,16 @@ class Lens:
             return ""
         return f"relative L2 against FP32, ONNX Runtime on the CPU, {self.errors['samples']} samples"
 
-    def scope(self, layer: Layer) -> str:
-        """The module scope that all of the layer's nodes share ("" where there is none)."""
-        scopes = [s.scope.split(".") for s in layer.sources if s.scope]
-        if not scopes:
-            return ""
-        common = scopes[0]
-        for other in scopes[1:]:
-            n = next(
-                (i for i, (a, b) in enumerate(zip(common, other, strict=False)) if a != b), min(len(common), len(other))
-            )
-            common = common[:n]
-        return ".".join(common)
+
+def need_graph(lens: Lens) -> Graph:
+    """The graph of a lens.
+
+    Raises:
+        StoreError: the model's file is gone.
+    """
+    if lens.graph is None:
+        raise StoreError(
+            f"The model of this plan can't be opened: {lens.missing}",
+            hint="Put the file back and open the view again.",
+        )
+    return lens.graph

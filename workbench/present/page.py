@@ -1,361 +1,51 @@
-"""What a page without widgets shows of a plan, and the charts of the report: plain SVG and HTML.
-
-No script, no font, no address: it can be mailed, committed or printed. Colours work on light and dark.
-"""
+"""What a page without widgets shows of a plan: plain HTML that can be mailed, committed or printed."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from html import escape as _escape
-from typing import Any
-
-from workbench.analysis.times import (
-    LayerTimes,
-    by_kind,
-    ceilings,
-    device_of,
-    doubts,
-    measured_times,
-    roofline_points,
-    slowest,
-)
-from workbench.charts.plan import KIND_COLOURS, PRECISION_COLOURS, bytes_by_kind, moved
-from workbench.charts.time import WAYS, ways_of
-from workbench.core.units import bytes_text, count_text, flops_text, ms_text
-from workbench.hardware.devices import DeviceSpec
-from workbench.plan import Plan, liveness
-from workbench.plan.memory import disagreement
-from workbench.plan.traffic import at_least, moved_text
+from workbench.charts.svg import ROWS, escape, strip
+from workbench.plan import Layer
+from workbench.plan.columns import Column, Rows, columns
+from workbench.plan.traffic import moved_text
+from workbench.present.facts import change_text
 from workbench.present.lens import Lens
-from workbench.present.wire import _capital, _short, shown, source_text
+from workbench.present.wire.graphs import shown
 
-_FONT = "font-family='system-ui,-apple-system,Segoe UI,Roboto,sans-serif'"
-_TEXT, _QUIET, _LINE, _GREY, _ACCENT = "#6f7a89", "#7d8796", "#8a94a355", "#b9c0c7", "#3b6fd4"
-_NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-ROWS = 60
-"""Layers that the static picture and table show."""
-
-
-def escape(text: str) -> str:
-    """Text for HTML and SVG: some compilers put control characters in names, and XML can't hold them at all."""
-    return _escape(_NO_XML.sub("", text))
+_CELL = "style='text-align:left;padding:2px 8px'"
 
 
 def html(lens: Lens, rows: int = ROWS) -> str:
     """An SVG of the plan and a table of its layers."""
     plan = lens.plan
     s = plan.summary
-    target = f" for {plan.compiler['target']}" if plan.compiler["target"] else ""  # not always told by a file
+    target = f" for {plan.compiler['target']}" if plan.compiler["target"] else ""  # a file of layers need not name it
     head = (
         f"<p><b>{escape(str(plan.model['name']))}</b>{escape(target)} by "
         f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "
-        f"{_change(s['launches_before'], s['launches_after'], str)} kernel launches, "
+        f"{change_text(s['launches_before'], s['launches_after'], str)} kernel launches, "
         f"{escape(moved_text(s))} (computed).</p>"
     )
+    table_rows = Rows(plan)
+    found = columns(table_rows, "html")
+    heads = "".join(f"<th {_CELL}>{escape(_heading(c))}</th>" for c in found)
     cells = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left;padding:2px 8px'>{escape(c)}</td>" for c in row) + "</tr>"
-        for row in _rows(plan, rows)
+        "<tr>" + "".join(f"<td {_CELL}>{escape(_cell(c, layer, table_rows))}</td>" for c in found) + "</tr>"
+        for layer in shown(plan)[:rows]
     )
-    table = (
-        "<table><thead><tr>"
-        + "".join(f"<th style='text-align:left;padding:2px 8px'>{h}</th>" for h in ("#", "kind", "layer", "ONNX nodes", "source", "type", "moves", *(["time, measured"] if _timed(plan) else [])))
-        + f"</tr></thead><tbody>{cells}</tbody></table>"
-    )  # fmt: skip
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table>"
     rest = len(shown(plan)) - rows
     more = f"<p>{rest} more layers are not shown here.</p>" if rest > 0 else ""
     return f"<div>{head}{strip(plan, rows)}{table}{more}</div>"
 
 
-def _rows(plan: Plan, rows: int) -> list[list[str]]:
-    position = {layer.id: i for i, layer in enumerate(plan.layers)}
-    timed = _timed(plan)
-    return [
-        [
-            str(position[la.id]), la.kind, _capital(la.title),
-            ", ".join(la.nodes[:4]) + (f" and {len(la.nodes) - 4} more" if len(la.nodes) > 4 else "") or "none",
-            source_text(la), _short(la.precision), bytes_text(la.bytes), *([ms_text(la.time_ms)] if timed else []),
-        ]
-        for la in shown(plan)[:rows]
-    ]  # fmt: skip
+def _heading(column: Column) -> str:
+    """``Layer`` -> layer, ``ONNX nodes`` as it is; what is no plain count says how it came to be."""
+    label = column.label if column.label[1:2].isupper() else column.label[:1].lower() + column.label[1:]
+    return f"{label}, {column.source}" if column.source in {"measured", "estimated"} else label
 
 
-def _timed(plan: Plan) -> bool:
-    return any(layer.time_ms is not None for layer in plan.layers)
-
-
-def strip(plan: Plan, rows: int = ROWS) -> str:
-    """The plan as a strip of kernels: height 1 row, width by bytes moved, colour by kind; and a legend."""
-    layers = shown(plan)[: max(rows, 1)]
-    total = sum(max(la.bytes or 0, 1) for la in layers) or 1
-    width, height, gap = 880.0, 46.0, 1.0
-    x = 0.0
-    boxes = []
-    usable = width - gap * len(layers)
-    smallest = 3.0
-    spare = max(usable - smallest * len(layers), 0.0)
-    for la in layers:
-        w = smallest + spare * max(la.bytes or 0, 1) / total
-        title = escape(f"{_capital(la.title)}: {len(la.nodes)} nodes, {bytes_text(la.bytes)}")
-        boxes.append(
-            f"<rect x='{x:.1f}' y='4' width='{w:.1f}' height='{height:.0f}' rx='2' "
-            f"fill='{KIND_COLOURS.get(la.kind, _GREY)}'><title>{title}</title></rect>"
-        )
-        x += w + gap
-    kinds = list(dict.fromkeys(la.kind for la in layers))
-    legend, at = [], 0.0
-    step = min(1.0, width / max(sum(28 + 6.6 * len(kind) for kind in kinds), 1))
-    for kind in kinds:
-        legend.append(
-            f"<rect x='{at:.0f}' y='62' width='10' height='10' rx='2' fill='{KIND_COLOURS.get(kind, _GREY)}'/>"
-            f"<text x='{at + 15:.0f}' y='71' font-size='11' fill='{_TEXT}'>{escape(kind)}</text>"
-        )
-        at += step * (28 + 6.6 * len(kind))
-    label = escape(f"{len(layers)} kernels in order; width is bytes moved, colour is kind")
-    return _svg(width, 80, label, "".join(boxes + legend))
-
-
-def bars(title: str, rows: Sequence[tuple[str, float, str, str]], *, width: float = 420.0) -> str:
-    """Horizontal bars. Each row: label, value, text of the value, colour."""
-    top, step = 26.0, 24.0
-    largest = max((value for _, value, _, _ in rows), default=1) or 1
-    left, right = 150.0, 110.0
-    parts = [f"<text x='0' y='12' font-size='13' font-weight='600' fill='{_TEXT}'>{escape(title)}</text>"]
-    for i, (label, value, text, colour) in enumerate(rows):
-        y = top + i * step
-        w = max((width - left - right) * value / largest, 1.0)
-        parts.append(
-            f"<text x='{left - 8:.0f}' y='{y + 12:.0f}' font-size='11' text-anchor='end' fill='{_TEXT}'>{escape(label if len(label) <= 22 else label[:21] + '…')}</text>"
-            f"<rect x='{left:.0f}' y='{y:.0f}' width='{w:.1f}' height='16' rx='2' fill='{colour}'/>"
-            f"<text x='{left + w + 6:.1f}' y='{y + 12:.0f}' font-size='11' fill='{_QUIET}'>{escape(text)}</text>"
-        )
-    return _svg(width, top + step * len(rows) + 4, title, "".join(parts))
-
-
-def charts(lens: Lens) -> list[dict[str, str]]:
-    """The report's charts: ``title``, ``svg``, ``alt``."""
-    plan, s = lens.plan, lens.plan.summary
-    by_kind = [
-        (f"{kind} ({count})", float(n), told, KIND_COLOURS.get(kind, _GREY))
-        for kind, (n, count, told) in bytes_by_kind(plan).items()
-    ]
-    by_type = [
-        (_short(dtype) or "unknown", float(n), f"{n} layer{'s' * (n != 1)}", PRECISION_COLOURS.get(dtype, _GREY))
-        for dtype, n in s["precisions"].items()
-    ]
-    by_module = _by_module(lens, {layer.id: layer.bytes for layer in plan.layers}, bytes_text)
-    before, after = moved(plan)
-    out = [
-        ("Kernel launches", bars("Kernel launches", [
-            *_written(s["launches_before"], str),
-            ("as compiled", float(s["launches_after"]), str(s["launches_after"]), _ACCENT)])),
-        ("Bytes moved", bars("Bytes moved, computed", [
-            *_written(s["bytes_before"], lambda _: str(before)),
-            ("as compiled", float(s["bytes_after"]), after, _ACCENT)])),
-        ("Bytes by kind", bars("Bytes moved by kind of layer", by_kind)),
-        ("Layers by precision", bars("Layers by precision", by_type)),
-        ("Activation memory", memory(plan)),
-    ]  # fmt: skip
-    if by_module:
-        out.insert(4, ("Bytes by module", bars("Bytes moved by module", by_module)))
-    out = [*_time_charts(lens), *out]
-    return [{"title": title, "svg": svg, "alt": title} for title, svg in out]
-
-
-def _by_module(
-    lens: Lens, amounts: Mapping[str, float | None], told: Callable[[float], str]
-) -> list[tuple[str, float, str, str]]:
-    """Bars of an amount by block: the module's scope up to its first number."""
-    found: dict[str, float] = {}
-    for layer in lens.plan.layers:
-        scope = lens.scope(layer)
-        if scope:
-            parts = scope.split(".")
-            block = ".".join(parts[: next((i + 1 for i, p in enumerate(parts) if p.isdigit()), 1)])
-            found[block] = found.get(block, 0.0) + (amounts.get(layer.id) or 0)
-    largest = sorted(found.items(), key=lambda item: -item[1])[:12]
-    return [(name, value, told(value), _ACCENT) for name, value in largest]
-
-
-def _time_charts(lens: Lens) -> list[tuple[str, str]]:
-    """Charts of measured time; none where nothing was measured."""
-    plan = lens.plan
-    times = measured_times(plan)
-    out: list[tuple[str, str]] = []
-    ways = ways_of(plan.facts.get("measured") or {})
-    rows = [
-        (f"{WAYS.get(name, name)}, {word}", float(way[key]), ms_text(way[key]), _ACCENT if word == "median" else _GREY)
-        for name, way in ways.items() for key, word in (("median_ms", "median"), ("p90_ms", "p90"), ("p99_ms", "p99"))
-    ]  # fmt: skip
-    if rows:
-        out.append(("Latency", bars("Latency, measured", rows)))
-    if times is None:
-        return out
-    position = {layer.id: i for i, layer in enumerate(plan.layers)}
-    top, rest, count = slowest(plan, times, 14)
-    total = times.total or 1.0
-    rows = [
-        (f"#{position[la.id]} {la.title}", ms, f"{ms_text(ms)}  {ms / total:.0%}", KIND_COLOURS.get(la.kind, _GREY))
-        for la, ms in top
-    ]
-    if count:
-        rows.append((f"{count} other{'s' * (count > 1)}", 0.0, f"{ms_text(rest)}  {rest / total:.0%} together", _GREY))
-    out.append(("Slowest layers", bars("Slowest layers, measured", rows)))
-    kinds = by_kind(plan, times)
-    rows = [(kind, ms, f"{ms_text(ms)}  {ms / total:.0%}", KIND_COLOURS.get(kind, _GREY)) for kind, ms in kinds.items()]
-    out.append(("Time by kind", bars("Time by kind of layer, measured", rows)))
-    if modules := _by_module(lens, times.ms, ms_text):
-        out.append(("Time by module", bars("Time by module, measured", modules)))
-    if (on := device_of(plan)) is not None and (drawn := roofline(plan, times, on)):
-        out.append(("Roofline", drawn))
-    return out
-
-
-def roofline(plan: Plan, times: LayerTimes, on: DeviceSpec, *, width: float = 420.0, height: float = 280.0) -> str:
-    """Layers under the ceilings of a GPU, both axes logarithmic; "" where no layer can be placed."""
-    points, left = roofline_points(plan, times, on)
-    peaks = ceilings(plan, on)
-    if not points or not peaks:
-        return ""
-    x0 = math.log10(
-        min(min(p.intensity for p in points) / 2, 0.5 * peaks[0][1] / on.bandwidth)
-    )  # with a piece of the slope
-    x1 = math.log10(max([2 * p.intensity for p in points] + [3 * peak / on.bandwidth for _, peak in peaks]))
-    y0 = math.log10(min(p.rate for p in points) / 2)
-    y1 = math.log10(max([2 * peaks[0][1]] + [1.5 * p.rate for p in points]))  # some reach more than the table says
-    top, bottom, side = 40.0, height - 34.0, 56.0
-
-    def at(intensity: float, rate: float) -> tuple[float, float]:
-        x = side + (width - side - 4) * (math.log10(intensity) - x0) / (x1 - x0)
-        return x, bottom - (bottom - top) * (math.log10(rate) - y0) / (y1 - y0)
-
-    dash = "" if on.measured else " stroke-dasharray='5 4'"
-    basis = "measured ceilings" if on.measured else "datasheet ceilings: an estimate"
-    parts = [
-        f"<text x='0' y='12' font-size='13' font-weight='600' fill='{_TEXT}'>Roofline, layers {times.word}</text>"
-        f"<text x='0' y='27' font-size='11' fill='{_QUIET}'>{escape(on.name)}, {basis}</text>"
-    ]
-    for exponent in range(math.ceil(y0), math.floor(y1) + 1):
-        _, y = at(10**x0, 10.0**exponent)
-        label = count_text(10.0**exponent).replace(" ", "")
-        parts.append(f"<line x1='{side:.0f}' x2='{width:.0f}' y1='{y:.1f}' y2='{y:.1f}' stroke='{_LINE}'/>"
-                     f"<text x='{side - 6:.0f}' y='{y + 4:.1f}' font-size='10' text-anchor='end' fill='{_QUIET}'>{label}</text>")  # fmt: skip
-    for exponent in range(math.ceil(x0), math.floor(x1) + 1):
-        x, _ = at(10.0**exponent, 10**y0)
-        parts.append(
-            f"<text x='{x:.1f}' y='{bottom + 14:.1f}' font-size='10' text-anchor='middle' fill='{_QUIET}'>{10.0**exponent:g}</text>"
-        )
-    low = max(10**x0, 10**y0 / on.bandwidth)
-    line = f"stroke='{_QUIET}' stroke-width='1.2'{dash}"
-    (xa, ya), (xb, yb) = at(low, low * on.bandwidth), at(peaks[0][1] / on.bandwidth, peaks[0][1])
-    parts.append(f"<line x1='{xa:.1f}' y1='{ya:.1f}' x2='{xb:.1f}' y2='{yb:.1f}' {line}/>")
-    for name, peak in peaks:
-        (xa, ya), (xb, _) = at(peak / on.bandwidth, peak), at(10**x1, peak)
-        parts.append(f"<line x1='{xa:.1f}' y1='{ya:.1f}' x2='{xb:.1f}' y2='{ya:.1f}' {line}/><text x='{width:.0f}' y='{ya - 4:.1f}' "
-                     f"font-size='10' text-anchor='end' fill='{_QUIET}'>{escape(name)} {count_text(peak)}FLOP/s</text>")  # fmt: skip
-    longest = max(p.ms for p in points)
-    for p in points:
-        x, y = at(p.intensity, p.rate)
-        size = 2.5 + 5 * math.sqrt(p.ms / longest)
-        colour = KIND_COLOURS.get(p.layer.kind, _GREY)
-        look = f"fill='none' stroke='{colour}'" if times.estimated else f"fill='{colour}' fill-opacity='0.8'"
-        parts.append(
-            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{size:.1f}' {look}><title>{escape(_capital(p.layer.title))}: {ms_text(p.ms)}</title></circle>"
-        )
-    told = "FLOP/s against FLOPs per byte" + (f"; {left} layers without either left out" if left else "")
-    parts.append(f"<text x='{side:.0f}' y='{height - 4:.0f}' font-size='10' fill='{_QUIET}'>{told}</text>")
-    return _svg(width, height, "Roofline", "".join(parts))
-
-
-def memory(plan: Plan, *, width: float = 420.0, height: float = 150.0) -> str:
-    """Activation bytes alive at each layer as a step line."""
-    live = liveness(plan.layers, [entry["name"] for entry in plan.io])
-    title = f"Activation memory by liveness, peak {at_least(live.peak, len(live.unknown))}"
-    parts = [f"<text x='0' y='12' font-size='13' font-weight='600' fill='{_TEXT}'>{escape(title)}</text>"]
-    if live.peak and len(live.live) > 1:
-        top, bottom = 28.0, height - 18.0
-        step = width / len(live.live)
-        points = []
-        for i, value in enumerate(live.live):
-            y = bottom - (bottom - top) * value / live.peak
-            points.append(f"{i * step:.1f},{y:.1f} {(i + 1) * step:.1f},{y:.1f}")
-        line = " ".join(points)
-        parts.append(
-            f"<polygon points='0,{bottom:.1f} {line} {width:.1f},{bottom:.1f}' fill='{_ACCENT}' fill-opacity='0.18'/>"
-        )
-        parts.append(f"<polyline points='{line}' fill='none' stroke='{_ACCENT}' stroke-width='1.5'/>")
-        parts.append(f"<line x1='0' x2='{width:.0f}' y1='{bottom:.1f}' y2='{bottom:.1f}' stroke='{_LINE}'/>")
-        parts.append(f"<text x='0' y='{height - 4:.0f}' font-size='11' fill='{_QUIET}'>layer 0</text>")
-        parts.append(
-            f"<text x='{width:.0f}' y='{height - 4:.0f}' font-size='11' text-anchor='end' fill='{_QUIET}'>layer {len(live.live) - 1}</text>"
-        )
-    return _svg(width, height, title, "".join(parts))
-
-
-def _svg(width: float, height: float, label: str, body: str) -> str:
-    return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:.0f} {height:.0f}' width='{width:.0f}' "
-        f"height='{height:.0f}' style='max-width:100%;height:auto' role='img' aria-label='{escape(label)}' {_FONT}>{body}</svg>"
-    )
-
-
-def _change(before: Any, after: Any, text: Callable[[Any], str]) -> str:
-    return text(after) if before is None else f"{text(before)} → {text(after)}"
-
-
-def _written(value: Any, text: Callable[[Any], str]) -> list[tuple[str, float, str, str]]:
-    return [] if value is None else [("as written", float(value), text(value), _GREY)]
-
-
-def _operations(s: Mapping[str, Any]) -> str:
-    return flops_text(s["flops"], s.get("flops_unknown") or 0)
-
-
-def facts(plan: Plan) -> list[dict[str, object]]:
-    """Headline figures of a plan, as `Fact` of the wire format."""
-    s = plan.summary
-    known = s["launches_before"] is not None  # else the engine was read without its model
-    saved = 1 - s["bytes_after"] / s["bytes_before"] if s["bytes_before"] else 0.0
-    change = "no change" if round(saved, 2) == 0 else f"{saved:.0%} less" if saved > 0 else f"{-saved:.0%} more"
-    # Sums over what is known can't be compared where they do not hold the same.
-    unknown = f"without {s['bytes_unknown']} nodes or layers that are not known" if s.get("bytes_unknown") else ""
-    partly = f"without {s['flops_unknown']} nodes that are not known" if s.get("flops_unknown") else None
-    bytes_before, bytes_after = moved(plan)
-    whole = not unknown  # else an arrow would compare what does not compare
-    peak = at_least(s["peak_activation_bytes"], s.get("peak_unknown", 0))
-    rows: list[tuple[str, object, str | None, str, str | None]] = [
-        ("Kernel launches", _change(s["launches_before"], s["launches_after"], str), None, "computed",
-         "one kernel a node → plan" if known else None),
-        ("Bytes moved", _change(s["bytes_before"], s["bytes_after"], bytes_text) if whole else bytes_after, None, "computed",
-         unknown or (change if known else None)),
-        *([("Bytes as written", bytes_before, None, "computed", "one kernel a node")] if known and not whole else []),
-        *([("Operations", _operations(s), None, "computed", partly)] if known else []),
-        ("Peak activations", peak, None, "computed", disagreement(plan.facts) or "by liveness"),
-        ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
-        *([("Build", f"{plan.seconds['total']:.1f} s", None, "measured", None)] if "total" in plan.seconds else []),
-    ]  # fmt: skip
-    measured = plan.facts.get("measured") or {}
-    if latency := measured.get("latency"):
-        rows.append(
-            ("Latency", f"{latency['median_ms']:.3f} ms", None, "measured", f"median of {latency['iterations']}")
-        )
-        rows.append(("p99", f"{latency['p99_ms']:.3f} ms", None, "measured", f"p90 {latency['p90_ms']:.3f} ms"))
-    if "sum_ms" in measured:
-        rows.append(("Sum of layers", f"{measured['sum_ms']:.3f} ms", None, "measured", "profiled one by one"))
-    if error := measured.get("error"):
-        wrong = any(grave for grave, _ in doubts(plan))
-        relative = error.get("relative_l2")
-        told = (
-            "not finite" if not error.get("ok", True) else "?" if relative is None else f"relative error {relative:.2g}"
-        )
-        rows.append(
-            (
-                "Outputs",
-                f"WRONG: {told}" if wrong else told,
-                None,
-                "measured",
-                f"against {error.get('reference', 'the reference')}",
-            )
-        )
-    return [{"name": n, "value": v, "unit": u, "source": source, "note": note} for n, v, u, source, note in rows]
+def _cell(column: Column, layer: Layer, rows: Rows) -> str:
+    if column.name == "names":
+        rest = len(layer.nodes) - 4
+        return ", ".join(layer.nodes[:4]) + (f" and {rest} more" if rest > 0 else "") or "none"
+    text = column.display(layer, rows)
+    return text or "?" if column.type in {"number", "bytes"} else text

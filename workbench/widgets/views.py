@@ -12,9 +12,9 @@ import traitlets
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.events import PROCESS, Event, Selection
-from workbench.present import page as static
 from workbench.present import wire
 from workbench.present.lens import Lens
+from workbench.present.page import html
 from workbench.widgets.bundle import bundle, bundle_key
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
         )
         self.on_msg(self._receive)
         if session is not None:
-            # Weak: the session outlives its views and must not keep them alive.
-            receive = weakref.WeakMethod(self._heard)
+            # Weak: the session lives longer than its views and must not keep them alive.
+            receive = weakref.WeakMethod(self._on_event)
 
             def listener(event: Event) -> None:
                 method = receive()
@@ -79,7 +79,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
                     method(event)
 
             self._stop = session.events.subscribe(listener)
-            self.observe(self._chosen, "selection")
+            self.observe(self._on_selection, "selection")
 
     def wire_data(self, lens: Lens) -> dict[str, Any]:
         """What the browser gets of `lens`."""
@@ -97,15 +97,15 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
             self._stop = None
         super().close()
 
-    # The browser chose: tell the session.
-    def _chosen(self, change: dict[str, Any]) -> None:
+    # From the browser to the session.
+    def _on_selection(self, change: dict[str, Any]) -> None:
         value = change["new"]
         if self._session is not None and value.get("origin") not in {"session", None}:
             chosen = Selection("node" if value.get("kind") == "node" else "layer", tuple(value.get("ids", ())))
             self._session.select(chosen, origin=self._origin)
 
-    # The session has news: tell the browser.
-    def _heard(self, event: Event) -> None:
+    # From the session to the browser.
+    def _on_event(self, event: Event) -> None:
         if event.kind == "selection" and event.origin != self._origin:
             chosen = Selection(event.data["kind"], tuple(event.data["ids"]))
             fresh = _to_wire(chosen)
@@ -127,19 +127,19 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
                 answer["record"] = wire.details(self.lens, message["kind"], message["id"])
             except WorkbenchError as error:
                 answer["error"] = str(error)
-            except Exception as error:  # noqa: BLE001 - unanswered, the browser would blame a busy kernel
+            except Exception as error:  # noqa: BLE001 - without an answer, the browser would report a busy kernel
                 answer["error"] = f"{type(error).__name__}: {error}"
             self.send(answer)
         elif kind == "error" and self._on_error is not None:
             self._on_error(f"{message.get('where')}: {message.get('message')}")
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """The widget, and beside it what a page without widgets can show."""
+        """The widget, and HTML and text for pages without widgets."""
         made = super()._repr_mimebundle_(**kwargs)
         if made is None or self.lens is None or not self.lens.compiled:
             return made
         data, metadata = made if isinstance(made, tuple) else (made, {})
-        return {**data, "text/html": static.html(self.lens), "text/plain": repr(self.lens.plan)}, metadata
+        return {**data, "text/html": html(self.lens), "text/plain": repr(self.lens.plan)}, metadata
 
 
 class GraphView(View):
@@ -234,13 +234,13 @@ class DetailsView(View):
     component_name = "details"
 
     def wire_data(self, lens: Lens) -> dict[str, Any]:
-        """Nothing ahead: details are asked for one by one. What is shown is named, so that a change is noticed."""
+        """No details in advance: the browser asks for them one by one. It gets a name for what is shown, so that it notices changes."""
         plan, errors = lens.plan, lens.errors
         times = [layer.time_ms for layer in plan.layers if layer.time_ms is not None]
-        # A model that is exported anew keeps its name; errors and times are added to an engine that is shown already.
-        told = (plan.model["name"], plan.model.get("sha256"), plan.compiler, plan.config, len(plan.layers), len(times), sum(times),
+        # A new export keeps the model's name, and errors and times may be added to an engine that is already shown.
+        parts = (plan.model["name"], plan.model.get("sha256"), plan.compiler, plan.config, len(plan.layers), len(times), sum(times),
                 errors and (errors["samples"], errors.get("source"), sum(errors["tensors"].values())), lens.missing)  # fmt: skip
-        return {"engine": " ".join(map(str, told))}
+        return {"engine": " ".join(map(str, parts))}
 
 
 def _to_wire(selection: Selection) -> dict[str, Any]:

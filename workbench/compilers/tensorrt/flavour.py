@@ -20,6 +20,7 @@ from workbench.hardware.target import CURRENT, DEFAULT_GPU
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
+    from workbench.plan.vocabulary import Vocabulary
 
 _INSTALL = {
     "tensorrt_rtx": "pip install tensorrt-rtx",
@@ -130,6 +131,12 @@ class TensorRT:
                 code="target-type",
             )
         return config.replace(targets=targets)
+
+    def vocabulary(self) -> Vocabulary:
+        """What TensorRT's own names mean."""
+        from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
+
+        return TensorRTVocabulary()
 
     def arguments(self) -> dict[str, Any]:
         """The module that tasks import."""

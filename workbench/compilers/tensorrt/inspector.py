@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench.compilers.tensorrt.listing import DTYPES, RANK, owners, split_format
+from workbench.compilers.tensorrt.dtypes import NAMES
+from workbench.compilers.tensorrt.listing import RANK, owners, split_format
 from workbench.core import limits
 from workbench.core.documents import parse_json, read_text
 from workbench.core.errors import ListingError, ProfileError
@@ -328,7 +329,7 @@ def _layer(layer: Mapping[str, Any], where: str, told: bool, known: Collection[s
             dtype = _text(value, "Type", where)
             constants.append(
                 {"name": f"{name} {key}", "shape": _shape([value["Count"]], where, key), "strides": None,
-                 "dtype": DTYPES.get(dtype, dtype.lower()), "format": ""}
+                 "dtype": NAMES.get(dtype, dtype.lower()), "format": ""}
             )  # fmt: skip
     return {
         "name": name,
@@ -370,10 +371,10 @@ def _tensors(layer: Mapping[str, Any], key: str, where: str) -> list[TensorRecor
         place = f"{where}, tensor {entry['Name'][:60]}"
         if "Datatype" in entry:
             dtype, layout = _text(entry, "Datatype", place), _text(entry, "Format", place)
-            dtype = DTYPES.get(dtype, dtype.lower())
+            dtype = NAMES.get(dtype, dtype.lower())
         elif "Format/Datatype" in entry:
             dtype, layout = split_format(_text(entry, "Format/Datatype", place))
-            dtype = DTYPES.get(dtype, dtype.lower())
+            dtype = NAMES.get(dtype, dtype.lower())
         else:
             raise _bad(place, f"it has neither Datatype nor Format/Datatype; it has {_keys(entry)}")
         if "Dimensions" not in entry:
@@ -402,7 +403,7 @@ def _io(entry: Any, where: str) -> IODocument:
     return {
         "name": entry["Name"],
         "mode": modes.get(mode, ""),
-        "dtype": DTYPES.get(dtype, dtype.lower()),
+        "dtype": NAMES.get(dtype, dtype.lower()),
         "shape": _shape(entry.get("Dimensions", []), place, "Dimensions"),
         "location": _text(entry, "Location", place).lower(),
         "format": next((text for info in infos if (text := _text(info, "Format", place))), ""),

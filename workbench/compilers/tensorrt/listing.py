@@ -27,6 +27,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from workbench.compilers.tensorrt.dtypes import NAMES
 from workbench.core import limits
 from workbench.core.errors import ListingError
 from workbench.plan.document import IODocument
@@ -51,16 +52,6 @@ _RANGE = re.compile(r"MinShape: \[([-0-9, ]*)\], OptShape: \[([-0-9, ]*)\], MaxS
 _FURTHER = re.compile(r" \[profile [0-9]+\]$")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _PARTS = ("Layers:", "I/O Tensors:", "Bindings:", "Engine Metadata:")
-
-DTYPES = {
-    "Float": "float32", "FP32": "float32", "Half": "float16", "FP16": "float16", "BFloat16": "bfloat16",
-    "BF16": "bfloat16", "Int8": "int8", "INT8": "int8", "Int32": "int32", "INT32": "int32", "Int64": "int64",
-    "INT64": "int64", "Bool": "bool", "BOOL": "bool", "UInt8": "uint8", "UINT8": "uint8", "FP8": "float8e4m3fn",
-    "FP8E4M3": "float8e4m3fn", "Float8E4M3FN": "float8e4m3fn", "Int4": "int4", "INT4": "int4", "FP4": "float4e2m1",
-    "FP4E2M1": "float4e2m1", "E8M0": "float8e8m0",
-}  # fmt: skip
-"""TensorRT's names of data types, in all the spellings seen, to ONNX's."""
-
 
 RANK = 64
 """Dimensions that a tensor may have; TensorRT allows 8."""
@@ -204,7 +195,7 @@ def _tensors(line: str, at: int, version: str) -> tuple[list[TensorRecord], int]
             "name": line[begin : about.start()],
             "shape": _shape(about["shape"], line, at, version),
             "strides": None if about["strides"] is None else _numbers(about["strides"], line, at, version),
-            "dtype": DTYPES.get(dtype, dtype.lower()),
+            "dtype": NAMES.get(dtype, dtype.lower()),
             "format": layout,
         }
         found.append(tensor)
@@ -218,10 +209,10 @@ def split_format(text: str) -> tuple[str, str]:
 
     Examples: ``Float``; ``Row major linear FP16 format``; ``Channel major FP16 format where C == 8``.
     """
-    if text in DTYPES:
+    if text in NAMES:
         return text, ""
     for word in text.replace(",", " ").split():
-        if word in DTYPES:
+        if word in NAMES:
             return word, text
     return "", text
 
@@ -236,7 +227,7 @@ def _io(line: str, version: str) -> IODocument:
     return {
         "name": match["name"],
         "mode": "input" if match["mode"].lower() == "input" else "output",
-        "dtype": DTYPES.get(match["dtype"], match["dtype"].lower()),
+        "dtype": NAMES.get(match["dtype"], match["dtype"].lower()),
         "shape": _shape(match["shape"], line, 0, version),
         "location": match["location"].lower(),
         "format": layout[1] if layout else "",

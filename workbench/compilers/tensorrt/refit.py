@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.compilers.tensorrt.build import load
+from workbench.compilers.tensorrt.dtypes import ENUM
 from workbench.compilers.tensorrt.runtime import Log, check_file, logger
 from workbench.core.errors import BuildError, ConfigError
 from workbench.core.shared_arrays import Place, Seen
@@ -17,11 +18,6 @@ from workbench.core.store import output
 from workbench.core.worker import Reporter
 from workbench.hardware.cuda import need_gpu
 from workbench.hardware.machine import gpus
-
-_TYPES = {
-    "float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16", "int8": "INT8", "int32": "INT32", "int64": "INT64",
-    "bool": "BOOL", "uint8": "UINT8",
-}  # fmt: skip
 
 
 def refit(
@@ -121,7 +117,7 @@ def _set(trt: Any, refitter: Any, arrays: dict[str, Any]) -> None:
             details={"weights": known},
         )
     for name, array in arrays.items():
-        kind = getattr(trt.DataType, _TYPES.get(array.dtype.name, ""), None)
+        kind = getattr(trt.DataType, ENUM.get(array.dtype.name, ""), None)
         if kind is None:
             raise ConfigError(f"Weights {name} are {array.dtype.name}, which TensorRT has no weights of.",
                               hint="Convert them to the type that the model has.")  # fmt: skip

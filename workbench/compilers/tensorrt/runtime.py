@@ -10,20 +10,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.compilers.compatibility import targets_of
 from workbench.compilers.tensorrt.build import load
 from workbench.compilers.tensorrt.compatibility import runs_on
+from workbench.compilers.tensorrt.dtypes import NAMES
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
+from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 from workbench.core.errors import BuildError, ConfigError, first_lines
 from workbench.core.store import replacing
 from workbench.measure.runner import Port, check_inputs
-from workbench.plan.kinds import layer_kind
 from workbench.plan.plan import HOST
+from workbench.plan.vocabulary import layer_kind
 
 if TYPE_CHECKING:
     from workbench.hardware.device import GraphDevice
+    from workbench.plan.record import LayerRecord
 
 SPECIALIZATIONS = ("eager", "lazy", "none")
 """When TensorRT for RTX compiles kernels for a shape that it meets in an engine with open shapes: before the first
@@ -269,7 +272,7 @@ class Runner:
                 for k in range(engine.num_optimization_profiles):
                     low, usual, high = engine.get_tensor_profile_shape(name, k)
                     ranges.append((tuple(low), tuple(usual), tuple(high)))
-            dtype = _DTYPES.get(str(engine.get_tensor_dtype(name)).rpartition(".")[2], "")
+            dtype = NAMES.get(str(engine.get_tensor_dtype(name)).rpartition(".")[2], "")
             if is_input and engine.get_tensor_location(name) == self.trt.TensorLocation.HOST:
                 raise ConfigError(
                     f"Input {name} is read as a shape, on the host; engines with such inputs are built here, but not run.",
@@ -405,7 +408,7 @@ class Runner:
 
     def starts_kernel(self, layer: Mapping[str, Any]) -> bool:
         """See `workbench.measure.runner.Runner`."""
-        return layer_kind(layer) not in HOST
+        return layer_kind(cast("LayerRecord", layer), (), TensorRTVocabulary()) not in HOST
 
     def layer_times(
         self, iterations: int, step: Callable[[int], None] = lambda _: None
@@ -453,12 +456,6 @@ class Runner:
             with contextlib.suppress(AttributeError):
                 found[key] = int(getattr(self.engine, key))
         return found
-
-
-_DTYPES = {
-    "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "INT32": "int32", "INT64": "int64",
-    "BOOL": "bool", "UINT8": "uint8", "FP8": "float8e4m3fn",
-}  # fmt: skip
 
 
 def open_runner(

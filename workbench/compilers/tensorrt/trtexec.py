@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from workbench.compilers.tensorrt.dtypes import INSPECTOR
 from workbench.compilers.tensorrt.inspector import expect, kind_of_file, read_json, read_layers
 from workbench.compilers.tensorrt.options import options_of_tensorrt
+from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 from workbench.core.errors import ConfigError, ProfileError, StoreError
 from workbench.core.store import output
 from workbench.hardware.target import CURRENT
@@ -304,16 +306,11 @@ def _plan(
     }  # fmt: skip
     return from_layers(
         record, name=name or (model.name if model else Path(layers).name.partition(".")[0]), evidence=found.evidence,
-        model=model, sha256=sha256,
+        model=model, sha256=sha256, vocabulary=TensorRTVocabulary(),
     )  # fmt: skip
 
 
 # --- files out -------------------------------------------------------------------------------------------
-
-_TYPES = {
-    "float32": "Float", "float16": "Half", "bfloat16": "BFloat16", "int8": "Int8", "int32": "Int32", "int64": "Int64",
-    "bool": "Bool", "uint8": "UInt8", "float8e4m3fn": "FP8", "int4": "Int4", "float4e2m1": "FP4", "float8e8m0": "E8M0",
-}  # fmt: skip
 
 
 def layers_document(plan: Plan) -> dict[str, Any]:
@@ -332,7 +329,7 @@ def layers_document(plan: Plan) -> dict[str, Any]:
         ],
         "I/O Tensors": [
             {
-                "Name": io["name"], "IOMode": io["mode"].capitalize(), "DataType": _TYPES.get(io["dtype"], io["dtype"]),
+                "Name": io["name"], "IOMode": io["mode"].capitalize(), "DataType": INSPECTOR.get(io["dtype"], io["dtype"]),
                 "Dimensions": list(io["shape"]), "Location": (io.get("location") or "device").capitalize(),
                 "IsShapeInferenceIO": False,
                 "ProfileInfo": [
@@ -386,7 +383,7 @@ def _tensor(tensor: PlanTensor) -> dict[str, Any]:
     out: dict[str, Any] = {"Name": tensor.name, "Dimensions": [-1] if tensor.shape is None else list(tensor.shape)}
     if tensor.strides is not None:
         out["Strides"] = list(tensor.strides)
-    return {**out, "Datatype": _TYPES.get(tensor.dtype, tensor.dtype), "Format": tensor.format}
+    return {**out, "Datatype": INSPECTOR.get(tensor.dtype, tensor.dtype), "Format": tensor.format}
 
 
 # --- the command -----------------------------------------------------------------------------------------

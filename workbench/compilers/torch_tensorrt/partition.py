@@ -212,9 +212,14 @@ class Partition:
         )  # fmt: skip
 
     @property
+    def how(self) -> str:
+        """How it was found, in a few words."""
+        return METHODS.get(self.method, self.method)
+
+    @property
     def title(self) -> str:
         """One line that says how it was found."""
-        how = METHODS.get(self.method, self.method)
+        how = self.how
         if self.method == "builder":
             asked = f"{self.settings.get('target')}, {self.settings.get('precision')}"
             return f"{'refused' if self.refusals else 'built'} {how} ({asked})"
