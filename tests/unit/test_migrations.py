@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.models_small import mlp, save
+from tests.support.small_models import mlp, save
 from tests.support.store_0_1 import unpack
 from workbench import Session
 from workbench.core.errors import StoreError

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.models_small import mlp, save
+from tests.support.small_models import mlp, save
 from workbench import Engine, Session, build_folder
 from workbench.core.errors import StoreError
 from workbench.session import summaries
