@@ -97,7 +97,7 @@ def test_a_small_bert(shared: Session, tmp_path: Path) -> None:
     config = transformers.BertConfig(
         hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, vocab_size=100
     )
-    module = transformers.BertModel(config, attn_implementation="eager").eval()
+    module = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
     ids = torch.ones(2, 16, dtype=torch.int64)
     exported = torch.onnx.export(module, (ids,), dynamo=True, verbose=False)
     exported.save(str(tmp_path / "bert.onnx"))
