@@ -49,7 +49,7 @@ def test_build_with_progress_and_cancel(lab: Lab, context: Window, shots: Path) 
     until(lambda: lab.workers() and panel.button("Cancel").is_enabled(), what="a worker")
     bars.first.wait_for()
     panel.button("Cancel").click()
-    panel.box.get_by_text("Cancelled.").first.wait_for(timeout=10_000)
+    panel.box.get_by_text("Canceled.").first.wait_for(timeout=10_000)
     until(lambda: not lab.workers(), 5, "the end of the cancelled worker")
     assert panel.box.locator(".wbp-error").count() == 0
     assert book.run("len(session.engines), session.engines.running") == "(1, [])"

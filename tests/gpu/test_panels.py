@@ -30,9 +30,9 @@ def test_measure_in_the_panel(session: Session, tmp_path: Path) -> None:
     panel = session.panel("profile")
     assert not panel.button.disabled
     assert "Nothing is measured yet" in panel._words.value
-    panel.transfers.value, panel.duration.value, panel.batches.value = True, 200, "1, 8, 99"
+    panel.form.transfers.value, panel.form.duration.value, panel.form.batches.value = True, 200, "1, 8, 99"
     panel.button.click()
-    assert wait_for(lambda: "Measured in" in panel.status.value or panel.error, 300)
+    assert wait_for(lambda: "Measured in" in panel.work.status.value or panel.error, 300)
     assert panel.error == ""
     assert wait_for(lambda: "Latency" in panel._tabs.titles)
     tabs = opened(panel)
@@ -63,10 +63,10 @@ def test_measure_in_the_panel(session: Session, tmp_path: Path) -> None:
 def test_cancel_ends_the_measuring(session: Session) -> None:
     session.build("attention", **target(session))
     panel = session.panel("profile")
-    panel.duration.value = 60_000
+    panel.form.duration.value = 60_000
     panel.button.click()
-    assert wait_for(lambda: panel.bars.children, 120)
-    panel.cancel.click()
-    assert wait_for(lambda: "Cancelled" in panel.status.value, 20)
+    assert wait_for(lambda: panel.work.bars.children, 120)
+    panel.work.cancel.click()
+    assert wait_for(lambda: "Canceled" in panel.work.status.value, 20)
     assert panel.error == ""
     assert session.engines[-1].profile is None

@@ -34,9 +34,6 @@ PRIVATE: set[tuple[str, str]] = {
     ("workbench.compilers.torch_tensorrt.planned", "workbench.model.export._pair"),
     ("workbench.compilers.torch_tensorrt.planned", "workbench.model.sources._FACTORY"),
     ("workbench.model.cost_rules", "workbench.model.shapes._computed"),
-    ("workbench.panels.engine", "workbench.panels.base._label"),
-    ("workbench.panels.gotchas", "workbench.panels.base._label"),
-    ("workbench.panels.profile", "workbench.panels.base._label"),
 }
 """Private names that another module imports: (importer, module.name)."""
 
@@ -46,10 +43,6 @@ TOO_LONG: set[str] = {
     "workbench.cli.precision",
     "workbench.compilers.tensorrt.trtexec",
     "workbench.experiments.bench",
-    "workbench.panels.base",
-    "workbench.panels.engine",
-    "workbench.panels.precision",
-    "workbench.panels.profile",
     "workbench.precision.quantize",
 }
 """Modules over the limit that do not say why."""

@@ -32,7 +32,7 @@ from workbench.charts import time as figures_time
 from workbench.charts.palette import KINDS
 from workbench.core.units import ms_text
 from workbench.model.provenance import Source
-from workbench.panels.base import chart
+from workbench.panels.charts import chart
 from workbench.plan import Layer, Plan, PlanTensor
 from workbench.present.facts import plan_facts
 

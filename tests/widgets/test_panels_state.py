@@ -27,7 +27,9 @@ def test_the_code_of_a_model_is_that_of_the_one_shown(session: Session, tmp_path
     assert "session.models['b']" in panel.code
     panel.models.value = "a"
     assert "session.models['a']" in panel.code
-    panel._take(str(tmp_path / "b.onnx"), None)
+    panel.source.value = str(tmp_path / "b.onnx")
+    panel.button.click()
+    panel.work.wait()
     assert "session.add(" in panel.code
 
 
@@ -65,7 +67,7 @@ def test_findings_select_in_the_engine_that_they_are_of(session: Session) -> Non
     session.add(SAMPLES / "attention.onnx", name="m")
     first = session.build("m", compiler="fake", precision="fp16")
     second = session.build("m", compiler="fake")
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     assert session.engines.current.key == second.key
     panel.subject.value = f"engine:{first.key}"
     finding = next(f for f in panel.found if f.layers)
@@ -129,14 +131,14 @@ def test_a_small_engine_has_a_size(session: Session, tmp_path: Path) -> None:
     panel.compiler.options = ["fake"]
     panel.compiler.value = "fake"
     panel.button.click()
-    assert wait_for(lambda: "layers" in panel.status.value and not panel.button.disabled)
+    assert wait_for(lambda: "layers" in panel.work.status.value and not panel.button.disabled)
     engine = session.engines[-1]
-    assert bytes_text(engine.bytes) in panel.status.value
-    assert "0.0 MB" not in panel.status.value
+    assert bytes_text(engine.bytes) in panel.work.status.value
+    assert "0.0 MB" not in panel.work.status.value
     assert panel._log._text == engine.log
     panel.model.value = str(tmp_path / "no such.onnx")
     panel.button.click()
-    assert wait_for(lambda: "Failed" in panel.status.value)
+    assert wait_for(lambda: "Failed" in panel.work.status.value)
     assert panel._log._text == ""
 
 
@@ -144,7 +146,7 @@ def test_a_build_that_breaks_leaves_the_buttons(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Breaks:
-        status, seconds, progress, message = "failed", 0.1, (), ""
+        title, status, seconds, progress, message = "build of m", "failed", 0.1, (), ""
 
         def result(self) -> Any:
             raise OSError("a disk that is full")
@@ -155,11 +157,11 @@ def test_a_build_that_breaks_leaves_the_buttons(
     panel.button.click()
     assert wait_for(lambda: not panel.button.disabled)
     assert "a disk that is full" in panel.error
-    assert "Failed" in panel.status.value
+    assert "Failed" in panel.work.status.value
 
 
 def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
-    from workbench.panels.engine import changes_html
+    from workbench.panels.engine_changes import changes_html
     from workbench.plan.traffic import moved, summarize
 
     plan = built.engines[-1].plan
@@ -178,7 +180,7 @@ def test_bytes_that_are_not_known_are_no_zero(built: Session) -> None:
     assert "%" not in row
 
 
-@pytest.mark.parametrize("name", ["fusions", "graph", "model", "gotchas", "profile"])
+@pytest.mark.parametrize("name", ["fusions", "graph", "model", "checks", "profile"])
 def test_a_closed_panel_no_longer_listens(name: str, built: Session) -> None:
     before = len(built.events._listeners)
     panel = built.panel(name)
@@ -218,7 +220,7 @@ def test_findings_without_a_profile_that_can_not_be_read(content: str, session: 
     (other.folder / "profiles" / "1.json").write_text(content)
     found = session.checks(engine)
     assert any("what open shapes cost" in text for text in found.unchecked)
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     assert panel.error == ""
     assert any("what open shapes cost" in text for text in panel.found.unchecked)
 

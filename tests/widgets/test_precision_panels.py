@@ -140,8 +140,8 @@ def test_placements_side_by_side_and_what_eats_the_gain(small: Session, data: Pa
     variant = panel._variant()
     assert variant.name == names[2]
     losses = panel._found.losses(variant.name)
-    assert [row[5] for row in rows(panel._losses)] == [c.more for c in losses]
-    pick(panel._losses, "0")
+    assert [row[5] for row in rows(panel._audit.losses)] == [c.more for c in losses]
+    pick(panel._audit.losses, "0")
     assert small.selection == Selection("layer", losses[0].layers, small.selection.origin)
     # Words of a finding select its layers as well.
     links = [c for c in panel._audit.children if getattr(c, "tooltip", "") == "Select in every view"]
@@ -461,7 +461,7 @@ def test_cancel_ends_the_worker_and_is_no_error(small: Session) -> None:
     panel.work.wait(20)
     assert jobs[0].status == "cancelled"
     assert not panel.models.disabled
-    assert "Cancelled" in panel.work.status.value
+    assert "Canceled" in panel.work.status.value
     assert panel.error == ""
     assert not panel.run.disabled
     assert panel.work.cancel.disabled
@@ -470,7 +470,7 @@ def test_cancel_ends_the_worker_and_is_no_error(small: Session) -> None:
 def test_cancel_between_two_jobs_ends_the_second(small: Session) -> None:
     panel = small.panel("calibration")
     work: Work = panel.work
-    work._cancelled = True
+    work.stop()
     job = Job("tests.support.worker_tasks:hang", {})
     work.watch(job)
     with pytest.raises(CancelledError):
@@ -557,7 +557,7 @@ def test_while_something_runs_no_other_model_can_be_chosen(name: str, small: Ses
     panel.work.run(work, "begun")
     assert wait_for(lambda: jobs, 10)
     assert panel.models.disabled
-    with pytest.raises(WorkbenchError, match="still under way"):
+    with pytest.raises(WorkbenchError, match="busy"):
         panel.work.run(work, "again")
     panel.work.cancel.click()
     panel.work.wait(20)
@@ -647,7 +647,7 @@ def test_a_mix_of_names_that_look_like_markup(small: Session) -> None:
 def test_times_of_two_kinds_are_told_apart_by_their_headings() -> None:
     from types import SimpleNamespace
 
-    from workbench.panels.precision import variant_rows
+    from workbench.panels.precision_rows import variant_rows
 
     def variant(name: str, source: str) -> Any:
         row = {"kernels": 3, "bytes": 100, "time_ms": 0.5, "time_source": source, "findings": 0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,14 @@ from tests.support.wire_format import part
 from workbench import Session
 from workbench.analysis.difference import difference
 from workbench.analysis.roofline import estimates
-from workbench.core.errors import ProfileError, StoreError, WorkbenchError
+from workbench.core.errors import CancelledError, ProfileError, StoreError, WorkbenchError
+from workbench.core.jobs import Progress
 from workbench.core.units import ms_text
 from workbench.hardware.devices import device
-from workbench.panels.engine import changes_html, memory_rows, readable
-from workbench.panels.profile import batch_of, batches_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
+from workbench.panels.engine_changes import changes_html
+from workbench.panels.engine_rows import memory_rows, readable
+from workbench.panels.profile_form import batches_of
+from workbench.panels.profile_rows import batch_of, conditions, energy_facts, headline, kernel_rows, sweep_rows
 from workbench.present import wire
 from workbench.session.engines import Engines
 from workbench.session.measure import Measure
@@ -133,7 +137,7 @@ def test_without_a_profile_everything_is_an_estimate(fresh: Session) -> None:
     engine = fresh.engines[-1]
     panel = fresh.panel("profile")
     assert panel.button.disabled
-    assert "fake can&#x27;t profile engines here: the fake compiler makes nothing that runs." in panel.status.value
+    assert "fake can&#x27;t profile engines here: the fake compiler makes nothing that runs." in panel.work.status.value
     assert "Nothing is measured yet" in text_of(panel)
     assert open_all(panel)[0] == "Layers"
     assert all("estimated" in title for title in titles(panel._tabs))
@@ -240,29 +244,24 @@ class _Job:
     """What the panel asks of a job."""
 
     def __init__(self, error: WorkbenchError | None = None, ends: bool = True) -> None:
-        from workbench.core.jobs import Progress
+        self.title, self.message, self.seconds = "profile of attention", "Timing layers", 1.5
+        self.progress = [Progress("Timing layers", 3, 20)]
+        self.error = error
+        self._done = threading.Event()
+        if ends:
+            self.end()
 
-        self.progress = {"Timing layers": Progress("Timing layers", 3, 20)}
-        self.status, self.seconds, self._error, self._ends = "running", 1.5, error, ends
-        self._asked = 0
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "status" and object.__getattribute__(self, "_ends"):
-            asked = object.__getattribute__(self, "_asked")
-            object.__setattr__(self, "_asked", asked + 1)
-            if asked >= 2:
-                return "failed" if object.__getattribute__(self, "_error") else "done"
-        return object.__getattribute__(self, name)
+    def end(self) -> None:
+        self._done.set()
 
     def cancel(self) -> None:
-        from workbench.core.errors import CancelledError
-
-        self._error = CancelledError("cancelled")
-        self.status = "cancelled"
+        self.error = CancelledError("cancelled")
+        self.end()
 
     def result(self) -> dict[str, Any]:
-        if self._error:
-            raise self._error
+        assert self._done.wait(30)
+        if self.error:
+            raise self.error
         return {}
 
 
@@ -283,22 +282,22 @@ def can_measure(
 def test_measure_asks_for_what_the_form_says(can_measure: Any) -> None:
     panel, asked = can_measure(_Job())
     assert not panel.button.disabled
-    panel.transfers.value, panel.graph.value, panel.duration.value = True, False, 250
-    panel.reference.value = "nothing"
-    panel.inputs.value = " in.npz "
-    panel.batches.value = "1, 8"
+    panel.form.transfers.value, panel.form.graph.value, panel.form.duration.value = True, False, 250
+    panel.form.reference.value = "nothing"
+    panel.form.inputs.value = " in.npz "
+    panel.form.batches.value = "1, 8"
     panel.button.click()
-    assert wait_for(lambda: "Measured in 1.5 s" in panel.status.value)
+    assert wait_for(lambda: "Measured in 1.5 s" in panel.work.status.value)
     assert asked == [{"graph": False, "transfers": True, "duration_ms": 250.0, "batches": [1, 8], "inputs": "in.npz",
                       "reference": False}]  # fmt: skip
     line = "session.measure.profile(engine, graph=False, transfers=True, duration_ms=250.0, batches=[1, 8], inputs='in.npz', reference=False)"
     assert line in panel.code
-    assert "Timing layers 3/20" in text_of(panel.bars)
+    assert "Timing layers 3/20" in text_of(panel.work.bars)
     assert wait_for(lambda: not panel.button.disabled)
-    assert panel.cancel.disabled
-    panel.reference.value = "a file"
+    assert panel.work.cancel.disabled
+    panel.form.reference.value = "a file"
     panel.button.click()
-    assert "No reference file is named" in panel.error
+    assert "data-code='no-reference-file'" in panel.error
     assert len(asked) == 1
 
 
@@ -307,14 +306,14 @@ def test_measuring_that_fails_or_is_cancelled(can_measure: Any) -> None:
     panel.button.click()
     assert wait_for(lambda: "too little free memory" in panel.error)
     assert "Close other work." in panel.error
-    assert "Failed" in panel.status.value
+    assert "Failed" in panel.work.status.value
     assert wait_for(lambda: not panel.button.disabled)
     panel, _ = can_measure(_Job(ends=False))
     panel.button.click()
-    assert wait_for(lambda: panel.bars.children)
+    assert wait_for(lambda: panel.work.bars.children)
     assert panel.button.disabled
-    panel.cancel.click()
-    assert wait_for(lambda: "Cancelled" in panel.status.value)
+    panel.work.cancel.click()
+    assert wait_for(lambda: "Canceled" in panel.work.status.value)
     assert panel.error == ""
 
 
@@ -616,15 +615,13 @@ def test_the_code_of_an_estimate_from_measured_ceilings_runs(fresh: Session) -> 
 
 
 def test_measuring_may_be_cancelled_before_it_has_begun(can_measure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     job, go = _Job(ends=False), threading.Event()
     panel, _ = can_measure(job)
     monkeypatch.setattr(Measure, "start_profile", lambda self, engine, **options: (go.wait(10), job)[1])
     panel.button.click()
-    panel.cancel.click()
+    panel.work.cancel.click()
     go.set()
-    assert wait_for(lambda: "Cancelled" in panel.status.value)
+    assert wait_for(lambda: "Canceled" in panel.work.status.value)
 
 
 def test_rebuild(session: Session, tmp_path: Path) -> None:
@@ -634,7 +631,7 @@ def test_rebuild(session: Session, tmp_path: Path) -> None:
     panel = session.panel("engine")
     assert "can't be told here" in text_of(panel).replace("&#x27;", "'")
     panel.rebuild.click()
-    assert wait_for(lambda: "found ready made" in panel._rebuilt.value)
+    assert wait_for(lambda: "found in the cache" in panel.work.status.value)
     assert wait_for(lambda: not panel.rebuild.disabled)
     assert "session.engines.rebuild(engine)" in panel.code
     path.unlink()
@@ -643,8 +640,6 @@ def test_rebuild(session: Session, tmp_path: Path) -> None:
 
 
 def test_cancel_ends_the_rebuild_and_no_other_build(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
     session.build(SAMPLES / "attention.onnx", compiler="fake")
     panel = session.panel("engine")
     begin, go = Engines.start, threading.Event()
@@ -656,9 +651,9 @@ def test_cancel_ends_the_rebuild_and_no_other_build(session: Session, monkeypatc
     monkeypatch.setattr(Engines, "start", start)
     panel.rebuild.click()
     other = begin(session.engines, SAMPLES / "attention.onnx", compiler="fake", flags=("hang", "other"))
-    panel.stop.click()
+    panel.work.cancel.click()
     go.set()
-    assert wait_for(lambda: "Cancelled" in panel._rebuilt.value)
+    assert wait_for(lambda: "Canceled" in panel.work.status.value)
     assert other.status == "running"
     other.cancel()
 
@@ -666,10 +661,10 @@ def test_cancel_ends_the_rebuild_and_no_other_build(session: Session, monkeypatc
 def test_measuring_ends_as_what_it_is(can_measure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     panel, _ = can_measure(_Job(ends=False))
     panel.button.click()
-    assert wait_for(lambda: panel.bars.children)
-    panel.cancel.click()
-    assert wait_for(lambda: "Cancelled" in panel.status.value)
-    assert not panel.bars.children
+    assert wait_for(lambda: panel.work.bars.children)
+    panel.work.cancel.click()
+    assert wait_for(lambda: "Canceled" in panel.work.status.value)
+    assert not panel.work.bars.children
 
     # The job before was cancelled: that this one never began is a failure all the same.
     def refused(self: Session, engine: Any, **options: Any) -> Any:
@@ -678,7 +673,7 @@ def test_measuring_ends_as_what_it_is(can_measure: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(Measure, "start_profile", refused)
     assert wait_for(lambda: not panel.button.disabled)
     panel.button.click()
-    assert wait_for(lambda: "Failed" in panel.status.value)
+    assert wait_for(lambda: "Failed" in panel.work.status.value)
     assert "no GPU any more" in panel.error
 
     def breaks(self: Session, engine: Any, **options: Any) -> Any:
@@ -686,24 +681,24 @@ def test_measuring_ends_as_what_it_is(can_measure: Any, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Measure, "start_profile", breaks)
     assert wait_for(lambda: not panel.button.disabled)
-    panel.status.value = ""
+    panel.work.status.value = ""
     panel.button.click()
-    assert wait_for(lambda: "Failed" in panel.status.value)
+    assert wait_for(lambda: "Failed" in panel.work.status.value)
     assert "a disk that is full" in panel.error
 
 
 def test_the_code_says_what_was_measured(can_measure: Any) -> None:
     panel, _ = can_measure(_Job())
-    panel.transfers.value = True
+    panel.form.transfers.value = True
     panel.button.click()
-    assert wait_for(lambda: "Measured" in panel.status.value)
+    assert wait_for(lambda: "Measured" in panel.work.status.value)
     profiles.measure(panel._engine)
     profiles.tell(panel.session, panel._engine)
-    panel.transfers.value = False  # for the next time
+    panel.form.transfers.value = False  # for the next time
     panel.session.selection = panel._engine.plan.layers[0].id
     assert "session.measure.profile(engine, transfers=True)" in panel.code
     panel.show_engine(None)
-    panel.show_engine(panel.session.current)
+    panel.show_engine(panel.session.engines.current)
     assert "session.measure.profile(" not in panel.code
 
 
@@ -714,11 +709,11 @@ def test_another_engine_chosen_while_one_is_measured(fresh: Session, can_measure
     job = _Job(ends=False)
     panel, _ = can_measure(job)
     panel.button.click()
-    assert wait_for(lambda: panel.bars.children)
-    panel.session.current = other
-    job._ends = True
-    assert wait_for(lambda: "Measured" in panel.status.value)
-    assert measured.id[:6] in panel.status.value
+    assert wait_for(lambda: panel.work.bars.children)
+    panel.session.engines.current = other
+    job.end()
+    assert wait_for(lambda: "Measured" in panel.work.status.value)
+    assert measured.id[:6] in panel.work.status.value
 
 
 def test_the_engine_held_against_stays_chosen(fresh: Session) -> None:

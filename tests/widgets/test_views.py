@@ -230,9 +230,9 @@ def test_builds_that_go_wrong(flag: str, said: str, built: Session, monkeypatch:
     panel.button.click()
     until(lambda: panel.error and not panel.button.disabled)
     assert said in panel.error
-    assert "Failed" in panel.status.value
-    assert panel.bars.children == ()
-    assert panel.cancel.disabled
+    assert "Failed" in panel.work.status.value
+    assert panel.work.bars.children == ()
+    assert panel.work.cancel.disabled
 
 
 def test_cancel_ends_the_worker(built: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,11 +244,11 @@ def test_cancel_ends_the_worker(built: Session, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(panel, "config", lambda: config)
     before = children()
     panel.button.click()
-    until(lambda: panel.bars.children)
+    until(lambda: panel.work.bars.children)
     assert panel.button.disabled
     pids = children() - before
-    panel.cancel.click()
-    until(lambda: "Cancelled" in panel.status.value, 10)
+    panel.work.cancel.click()
+    until(lambda: "Canceled" in panel.work.status.value, 10)
     assert panel.error == ""
     assert not [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
 
@@ -263,21 +263,21 @@ def test_cancel_while_the_model_is_exported(session: Session, tmp_path: Path, mo
     panel.model.value = "slow_factory:make"
     before = children()
     panel.button.click()
-    until(lambda: panel.bars.children)
-    assert "Exporting the model" in panel.status.value
+    until(lambda: panel.work.bars.children)
+    assert "Export of make" in panel.work.status.value
     pids = children() - before
     assert pids
-    panel.cancel.click()
-    until(lambda: "Cancelled" in panel.status.value, 10)
+    panel.work.cancel.click()
+    until(lambda: "Canceled" in panel.work.status.value, 10)
     assert panel.error == ""
-    assert panel.bars.children == ()
+    assert panel.work.bars.children == ()
     assert not [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
     panel.model.value = str(SAMPLES / "attention.onnx")
     config = panel.config().replace(compiler="fake")
     monkeypatch.setattr(panel, "config", lambda: config)
     panel.button.click()
-    until(lambda: "Built in" in panel.status.value)
-    assert panel.bars.children
+    until(lambda: "Built in" in panel.work.status.value)
+    assert panel.work.bars.children
 
 
 @pytest.mark.parametrize("name", PANELS)

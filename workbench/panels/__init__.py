@@ -1,7 +1,7 @@
-"""Panels for notebooks: ipywidgets compositions over a session. They import no compiler.
+"""Panels for notebooks, made of ipywidgets. They import no compiler.
 
-Each works alone (``session.panel("fusions")``) and together (``session.app()``). They talk through the
-session's events and never to each other.
+Each works alone (``session.panel("fusions")``) and with the others (``session.app()``). Panels follow the session's
+events and never call each other.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ PANELS = {
     "precision": "workbench.panels.precision:PrecisionPanel",
     "calibration": "workbench.panels.calibration:CalibrationPanel",
     "sensitivity": "workbench.panels.sensitivity:SensitivityPanel",
-    "gotchas": "workbench.panels.gotchas:GotchasPanel",
+    "checks": "workbench.panels.checks:ChecksPanel",
 }
 """Panels by name, in the order in which the app shows them."""
 
 
 OF_A_PLAN = ("fusions", "profile")
-"""Panels that also show a plan behind which no engine stands."""
+"""Panels that also show a plan without an engine."""
 
 
 def panel(session: Workspace, name: str, plan: Plan | None = None, model: Model | None = None) -> Any:

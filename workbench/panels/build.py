@@ -1,8 +1,7 @@
-"""Build: a form made from the fields of `BuildConfig` and of the compiler's options, progress, log, cancel, engines."""
+"""Build: a form from the fields of `BuildConfig` and the compiler's options, progress, the log, and the engines."""
 
 from __future__ import annotations
 
-import threading
 import time
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -13,20 +12,19 @@ from workbench import compilers
 from workbench.compilers.base import Builds, Diagnoses
 from workbench.compilers.config import DEFAULT_COMPILER, BuildConfig
 from workbench.compilers.options import OptionField, option_fields
-from workbench.core.errors import CancelledError, WorkbenchError
+from workbench.core.errors import WorkbenchError
 from workbench.core.units import bytes_text
-from workbench.hardware.target import DEFAULT_GPU
 from workbench.model import samples
 from workbench.model.shape_profile import ShapeProfile
-from workbench.panels.base import Bars, LogBox, Panel, table_html
+from workbench.panels.base import Panel
+from workbench.panels.code import arguments_of
+from workbench.panels.option_widgets import default_choice, target_choices, value_of, widget_of
+from workbench.panels.parts import LogBox, table_html
+from workbench.panels.work import Work
 from workbench.plan.traffic import moved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from workbench.build import Build
     from workbench.core.events import Event
-    from workbench.core.jobs import Job, Progress
     from workbench.workspace import Workspace
 
 _CORE = option_fields(BuildConfig)
@@ -38,11 +36,9 @@ class BuildPanel(Panel):
     """Ask a compiler for an engine."""
 
     title = "Build"
+    work: Work
 
     def __init__(self, session: Workspace) -> None:
-        self._build: Build | None = None
-        self._export: Job | None = None
-        self._stopped = False
         wide = w.Layout(width="100%")
         style = {"description_width": "92px"}
         self.model = w.Combobox(
@@ -73,9 +69,6 @@ class BuildPanel(Panel):
         more = w.Accordion([self._option_box], layout=wide)
         more.set_title(0, "Builder options")
         self.button = w.Button(description="Build", button_style="primary", icon="play", layout=w.Layout(width="120px"))
-        self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="110px"))
-        self.status = w.HTML()
-        self.bars = Bars()
         self._log = LogBox()
         log = w.Accordion([self._log], layout=wide)
         log.set_title(0, "Build log")
@@ -87,17 +80,17 @@ class BuildPanel(Panel):
         )  # fmt: skip
         self.failed.layout.display = "none"
         super().__init__(session, engines=False)
+        self.work = Work(self, [self.button], keep_bars=True)
         left = w.VBox(
             [self.model, precision, self.targets, self.reported, self._shapes, self.compiler, more,
-             w.HBox([self.button, self.cancel], layout=w.Layout(padding="6px 0 0 96px"))],
+             w.HBox([self.button, self.work.cancel], layout=w.Layout(padding="6px 0 0 96px"))],
             layout=w.Layout(flex="1 1 380px", max_width="520px", min_width="0"),
         )  # fmt: skip
-        right = w.VBox([self.status, self.bars, log], layout=w.Layout(flex="1 1 400px", min_width="0"))
+        right = w.VBox([self.work.status, self.work.bars, log], layout=w.Layout(flex="1 1 400px", min_width="0"))
         columns = w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="8px 32px")
         self.body.children = [w.HBox([left, right], layout=columns), self._engines, self.failed]
         self.targets.observe(self.guard(self._show_reported), "value")
         self.button.on_click(self.guard(self._start))
-        self.cancel.on_click(self.guard(self._cancel))
         self.model.observe(self.guard(self._model_changed), "value")
         self.failed.observe(self.guard(self._open_failure), "value")
         self.compiler.observe(self.guard(self._compiler_changed), "value")
@@ -109,7 +102,7 @@ class BuildPanel(Panel):
         self._update_code()
         self._show_engines()
         self._show_failures()
-        self._idle("Ready.")
+        self.work.block("")
 
     @staticmethod
     def _names(session: Workspace) -> list[str]:
@@ -164,7 +157,7 @@ class BuildPanel(Panel):
             **{n: f for n, f in _CORE.items() if n not in _OWN_WIDGETS},
             **{n: f for n, f in option_fields(compilers.get(name, Builds).options).items() if f.in_forms},
         }
-        self._options = {n: _widget(field) for n, field in self._fields.items()}
+        self._options = {n: widget_of(field) for n, field in self._fields.items()}
         for n, widget in self._options.items():
             if n in before and before[n][0].same_values(self._fields[n]):
                 widget.value = before[n][1]
@@ -179,7 +172,7 @@ class BuildPanel(Panel):
         Raises:
             ConfigError: a field does not fit.
         """
-        given = {name: _value(self._fields[name], widget.value) for name, widget in self._options.items()}
+        given = {name: value_of(self._fields[name], widget.value) for name, widget in self._options.items()}
         options = {name: value for name, value in given.items() if value != self._fields[name].default}
         profiles: tuple[ShapeProfile, ...] = ()
         texts = {n: ":".join(f.value.strip() for f in fields) for n, fields in self._shape_fields.items()}
@@ -210,62 +203,19 @@ class BuildPanel(Panel):
                 hint="Choose one from the list, or write the path of an ONNX file.",
                 code="no-model",
             )
-        config = self.config()
-        self.button.disabled, self.cancel.disabled = True, False
-        self.bars.show([])
+        name, config = self.model.value.strip(), self.config()
         self._log.show("")  # the log of the previous build
-        self._build = self._export = None
-        self._stopped = False
-        self.status.value = "<b>Looking at the model</b>"
-        # Opening or exporting a model takes seconds. It runs in a thread, so that the kernel can handle Cancel.
-        threading.Thread(target=self.guard(self._run), args=(self.model.value.strip(), config), daemon=True).start()
+        work = self.work
 
-    def _run(self, name: str, config: BuildConfig) -> None:
-        try:
-            build = self._build = self.session.engines.start(name, config, on_job=self._exporting)
-        except CancelledError:
-            self._idle("<b>Cancelled.</b>")
-            return
-        except Exception:
-            self._idle("<b>Failed.</b>")
-            raise
-        if self._stopped:
-            build.cancel()
-        while build.status == "running":
-            self._show_progress(build.message or "Building", build.seconds, build.progress)
-            time.sleep(0.15)
-        try:
-            engine = build.result()
-        except WorkbenchError as error:
-            self._idle("<b>Cancelled.</b>" if build.status == "cancelled" else "<b>Failed.</b>")
-            if build.status != "cancelled":
-                self.show_error(error)
-            return
-        except Exception:
-            self._idle("<b>Failed.</b>")
-            raise
-        self._show_progress("Done", build.seconds, build.progress)
-        how = "Found in the cache" if engine.cached else f"Built in {build.seconds:.1f} s"
-        self._idle(f"<b>{how}.</b> {bytes_text(engine.bytes)}, {len(engine.plan.layers)} layers.", done=True)
-        self._log.show(engine.log)
+        def build() -> str:
+            # Opening or exporting a model takes seconds as well.
+            task = self.session.engines.start(name, config, on_job=work.watch)
+            engine = work.result_of(task)
+            self._log.show(engine.log)
+            how = "Found in the cache" if engine.cached else f"Built in {task.seconds:.1f} s"
+            return f"<b>{how}.</b> {bytes_text(engine.bytes)}, {len(engine.plan.layers)} layers."
 
-    def _exporting(self, job: Job) -> None:
-        """The model is exported before the build starts. Until then, Cancel ends the export."""
-        self._export = job
-        if self._stopped:
-            job.cancel()
-            return
-
-        def show(job: Job) -> None:
-            if job.status == "running":
-                self._show_progress("Exporting the model", job.seconds, job.progress)
-
-        job.on_change(show)
-        show(job)
-
-    def _show_progress(self, what: str, seconds: float, progress: Iterable[Progress]) -> None:
-        self.status.value = f"<b>{escape(what)}</b> <span class='wbp-quiet'>{seconds:.1f} s</span>"
-        self.bars.show(list(progress))
+        work.run(build, "<b>Reading the model</b>")
 
     def _show_reported(self, _change: Any) -> None:
         """What users report about the chosen targets."""
@@ -275,18 +225,6 @@ class BuildPanel(Panel):
             built = {"name": compilers.info_of(name).name, "target": "+".join(self.targets.value)}
             found = " ".join(compiler.known_issues(built).values())
         self.reported.value = f"<span class='wbp-quiet'>{escape(found)}</span>" if found else ""
-
-    def _cancel(self, _button: Any) -> None:
-        self._stopped = True  # also stops a build that has not started yet
-        work = self._build or self._export
-        if work is not None:
-            work.cancel()
-
-    def _idle(self, text: str, *, done: bool = False) -> None:
-        self.status.value = text
-        if not done:
-            self.bars.show([])  # half-filled bars would look like a running build
-        self.button.disabled, self.cancel.disabled = False, True
 
     # --- engines and failures -----------------------------------------------------------------------
 
@@ -338,69 +276,3 @@ class BuildPanel(Panel):
         headings = ["", "engine of", "target", "precision", "kernels", "moves", "size", "built in", "key"]
         self._engines.value = table_html(headings, rows, numeric=(4, 5, 6, 7)) if rows else (
             "<span class='wbp-quiet'>No engines in this session yet.</span>")  # fmt: skip
-
-
-def target_choices(compiler: str) -> list[tuple[str, str]]:
-    """What a compiler builds for, as labels and values of a list to choose from."""
-    return [(target.label, str(target)) for target in compilers.info_of(compiler).targets]
-
-
-def default_choice(choices: list[tuple[str, str]]) -> tuple[str, ...]:
-    """The value to begin with: the default GPU, else the first."""
-    values = [value for _, value in choices]
-    return (str(DEFAULT_GPU),) if str(DEFAULT_GPU) in values else tuple(values[:1])
-
-
-def _widget(field: OptionField) -> w.Widget:
-    """The widget for one option."""
-    common = {
-        "description": field.label, "tooltip": field.description, "layout": w.Layout(width="100%"),
-        "style": {"description_width": "150px"},
-    }  # fmt: skip
-    if field.kind == "boolean" and field.default is not None:
-        return w.Checkbox(value=field.default, indent=True, **common)
-    if field.kind == "boolean":
-        return w.Dropdown(options=["default", "on", "off"], **common)
-    if field.kind == "choice":
-        unset = [] if field.default is not None else ["default"]
-        return w.Dropdown(options=[*unset, *field.choices], value=field.default or "default", **common)
-    return w.Text(placeholder="default", continuous_update=False, **common)
-
-
-def _value(field: OptionField, shown: Any) -> Any:
-    """What a widget's value means for its option.
-
-    Raises:
-        WorkbenchError: it is not a number, and the option is one.
-    """
-    if isinstance(shown, bool):
-        return shown
-    text = str(shown).strip()
-    if text in {"", "default"}:
-        return field.default
-    if field.kind == "boolean":
-        return text == "on"
-    if field.kind == "list":
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    if field.kind not in {"integer", "number"}:
-        return text
-    try:
-        return int(text.replace("_", "")) if field.kind == "integer" else float(text)
-    except ValueError:
-        what = "a whole number" if field.kind == "integer" else "a number"
-        raise WorkbenchError(f"{field.label} must be {what}, not {text!r}.", code="not-a-number") from None
-
-
-def arguments_of(config: BuildConfig) -> str:
-    """A config as keyword arguments of `Session.build`, with a leading comma."""
-    data = config.to_dict()
-    data.pop("profiles", None)
-    parts = []
-    if data.get("compiler") == compilers.get(DEFAULT_COMPILER).name:
-        data.pop("compiler")
-    if "targets" in data:
-        parts.append(f"target={'+'.join(data.pop('targets'))!r}")
-    parts += [f"{name}={tuple(value) if isinstance(value, list) else value!r}" for name, value in data.items()]
-    if config.profiles:
-        parts.append(f"shapes={config.profiles[0].texts!r}")
-    return "".join(f", {part}" for part in parts)

@@ -13,8 +13,12 @@ from workbench.charts import precision as figures
 from workbench.core.documents import expanded
 from workbench.core.errors import CalibrationError, WorkbenchError
 from workbench.core.events import Selection
-from workbench.panels.base import Panel, chart, empty, fact_row, warning
-from workbench.panels.work import DataFields, Work, arguments, form, halves, state_of, wide
+from workbench.panels.base import Panel, state_of
+from workbench.panels.charts import chart
+from workbench.panels.code import arguments
+from workbench.panels.forms import DataFields, form
+from workbench.panels.parts import empty, fact_row, halves, warning, wide
+from workbench.panels.work import Work
 from workbench.precision.calibration import Calibration
 from workbench.precision.histogram import METHODS
 from workbench.present.wire import rows_data
@@ -32,6 +36,7 @@ class CalibrationPanel(Panel):
     """Run the FP32 model on data, and see what its activations are like."""
 
     title = "Calibration"
+    work: Work
 
     def __init__(self, session: Workspace) -> None:
         style = {"description_width": "92px"}
@@ -74,7 +79,7 @@ class CalibrationPanel(Panel):
         self._ranges = w.Output(layout=wide())
         self._place = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.work = Work(self, [self.run], self.models)
+        self.work = Work(self, [self.run], hold=[self.models])
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)
         self.compared = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=400)
         files = w.HBox(
@@ -87,7 +92,7 @@ class CalibrationPanel(Panel):
         self._tabs.children = [halves(self.table, self._chart), self._ranges, w.VBox(layout=wide())]
         for i, title in enumerate(("Tensors", "Methods on one chart", "Two caches")):
             self._tabs.set_title(i, title)
-        self.body.children = [fields, self.work, self._place]
+        self.body.children = [fields, self.work.row(), self._place]
         self.run.on_click(self.guard(self._start))
         self.load.on_click(self.guard(self._load))
         self.save.on_click(self.guard(self._save))

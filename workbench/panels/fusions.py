@@ -8,7 +8,10 @@ import ipywidgets as w
 
 from workbench.charts import plan as figures
 from workbench.core.errors import WorkbenchError
-from workbench.panels.base import NO_ENGINE, Panel, beside, chart, empty, fact_row, lens_of, warning
+from workbench.panels.base import Panel
+from workbench.panels.charts import chart
+from workbench.panels.code import build_line, inspect_line
+from workbench.panels.parts import NO_ENGINE, beside, empty, fact_row, times_error, warning
 from workbench.present.facts import plan_facts
 from workbench.present.lens import Lens
 from workbench.widgets import DetailsView, FusionView, GraphView, TableView
@@ -16,7 +19,6 @@ from workbench.widgets import DetailsView, FusionView, GraphView, TableView
 if TYPE_CHECKING:
     from workbench.core.events import Event
     from workbench.engine import Engine
-    from workbench.plan import Plan
     from workbench.workspace import Workspace
 
 
@@ -45,7 +47,7 @@ class FusionsPanel(Panel):
         if engine is None:
             self.body.children = [empty(NO_ENGINE)]
             return
-        lens = lens_of(engine)
+        lens = Lens.of(engine)
         if lens.graph is None:
             self.show_error(
                 WorkbenchError(
@@ -131,25 +133,3 @@ class FusionsPanel(Panel):
             lines.append("[engine.plan.by_id[i] for i in session.selection]" if selection.kind == "layer"
                          else "[engine.plan.layers_of.get(i) for i in session.selection]")  # fmt: skip
         self.set_code([*lines, "session.panel('fusions')"])
-
-
-def times_error(lens: Lens) -> WorkbenchError:
-    """Why an engine's profile is not shown."""
-    return WorkbenchError(
-        f"The profile that lies beside this engine can't be shown: {lens.times_missing}",
-        hint="Measure again (session.measure.profile()); all else of the engine is shown.",
-    )
-
-
-def inspect_line(plan: Plan) -> str:
-    """The call that reads `plan` again from the files that trtexec wrote."""
-    files = dict(plan.facts.get("inspected") or {"layers": plan.facts.get("file", "LAYERS.json")})
-    rest = "".join(f", {name}={value!r}" for name, value in files.items() if name != "layers" and value)
-    return f"plan = session.files.inspect({files['layers']!r}{rest})"
-
-
-def build_line(engine: Engine) -> str:
-    """The call that builds (or finds) `engine` again."""
-    from workbench.panels.build import arguments_of
-
-    return f"engine = session.build({engine.model!r}{arguments_of(engine.config)})"

@@ -9,8 +9,8 @@ import anywidget
 import ipywidgets as w
 import traitlets
 
-from workbench.panels.base import Panel, beside, empty
-from workbench.panels.work import state_of
+from workbench.panels.base import Panel, state_of
+from workbench.panels.parts import beside, empty
 from workbench.passes.cast import known_cast
 from workbench.present.lens import Lens
 from workbench.widgets import DetailsView, GraphView

@@ -8,8 +8,10 @@ import ipywidgets as w
 
 from workbench.charts import plan as figures
 from workbench.core.units import bytes_text
-from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row, table_html
-from workbench.panels.fusions import build_line
+from workbench.panels.base import Panel
+from workbench.panels.charts import chart
+from workbench.panels.code import build_line
+from workbench.panels.parts import NO_ENGINE, empty, fact_row, table_html
 from workbench.plan import liveness
 from workbench.plan.traffic import at_least
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,10 @@ from workbench.core.units import bytes_text, flops_text
 from workbench.model import Model, samples
 from workbench.model.cost import totals
 from workbench.model.shape_profile import ShapeProfile
-from workbench.panels.base import Panel, chart, empty, fact_row, table_html
+from workbench.panels.base import Panel
+from workbench.panels.charts import chart
+from workbench.panels.parts import empty, fact_row, table_html
+from workbench.panels.work import Work
 from workbench.present.lens import Lens
 from workbench.widgets import TableView
 
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 
 
 class ModelPanel(Panel):
-    """Take a model in, and look at it."""
+    """Add a model, and look at it."""
 
     title = "Model"
+    work: Work
 
     def __init__(self, session: Workspace) -> None:
         self.models = w.Dropdown(options=[], description="Model", layout=w.Layout(width="320px"))
@@ -39,16 +42,16 @@ class ModelPanel(Panel):
             layout=w.Layout(width="auto", flex="1 1 250px", max_width="420px"),
         )
         self.button = w.Button(description="Add", icon="plus", layout=w.Layout(width="80px"))
-        self.status = w.HTML()
         self._facts = w.HTML()
         self._inputs = w.HTML(layout=w.Layout(width="100%"))
         self._charts = w.Output(layout=w.Layout(width="100%"))
         self._table: TableView | None = None
         self._place = w.VBox(layout=w.Layout(width="100%"))
         super().__init__(session, engines=False)
+        self.work = Work(self, [self.button])
         self.body.children = [
-            w.HBox([self.source, self.shapes, self.button], layout=w.Layout(flex_flow="row wrap")),
-            self.status,
+            w.HBox([self.source, self.shapes, self.button, self.work.cancel], layout=w.Layout(flex_flow="row wrap")),
+            w.VBox([self.work.status, self.work.bars]),
             self.models,
             self._place,
         ]
@@ -61,21 +64,15 @@ class ModelPanel(Panel):
         if not text:
             raise WorkbenchError("No source is named.", hint="Choose a sample, or write the path of an ONNX file.")
         profile = ShapeProfile.parse(self.shapes.value.split()) if self.shapes.value.strip() else None
-        self.show_error("")
-        self.button.disabled = True
-        self.status.value = "<span class='wbp-quiet'>Opening or exporting …</span>"
-        # An export takes seconds; the kernel stays free meanwhile.
-        threading.Thread(target=self.guard(self._take), args=(text, profile), daemon=True).start()
-
-    def _take(self, text: str, profile: ShapeProfile | None) -> None:
-        try:
-            model = self.session.add(text, shapes=profile)
-        finally:
-            self.button.disabled = False
-            self.status.value = ""
         shapes = f", shapes={profile.texts!r}" if profile else ""
-        self._fill(model.name)
-        self.set_code([f"model = session.add({text!r}{shapes})", "model.to_frame()"])
+
+        def add() -> str:
+            model = self.session.add(text, shapes=profile, on_job=self.work.watch)
+            self._fill(model.name)
+            self.set_code([f"model = session.add({text!r}{shapes})", "model.to_frame()"])
+            return f"<b>{escape(model.name)}</b> is in the session."
+
+        self.work.run(add, "<b>Opening or exporting the model</b>")
 
     def heard(self, event: Event) -> None:
         """Another view or notebook added or removed a model."""

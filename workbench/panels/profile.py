@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -25,24 +23,16 @@ from workbench.analysis.times import (
 from workbench.charts import plan as figures
 from workbench.charts import time as figures_time
 from workbench.compilers.base import Profiles
-from workbench.core.errors import CancelledError, WorkbenchError
-from workbench.core.units import bytes_text, count_text, ms_text
+from workbench.core.errors import CompilerUnavailableError, WorkbenchError
+from workbench.core.units import ms_text
 from workbench.hardware import devices
-from workbench.panels.base import (
-    NO_ENGINE,
-    Bars,
-    Charts,
-    Panel,
-    _label,
-    beside,
-    chart,
-    chart_area,
-    empty,
-    fact_row,
-    lens_of,
-    table_html,
-)
-from workbench.panels.fusions import build_line, inspect_line, times_error
+from workbench.panels.base import Panel, engine_label
+from workbench.panels.charts import Charts, chart, chart_area
+from workbench.panels.code import arguments, build_line, inspect_line
+from workbench.panels.parts import NO_ENGINE, beside, empty, fact_row, table_html, times_error
+from workbench.panels.profile_form import ProfileForm
+from workbench.panels.profile_rows import conditions, headline, kernel_rows, sweep_of, sweep_rows
+from workbench.panels.work import Work
 from workbench.present.lens import Lens
 from workbench.widgets import DetailsView, TableView
 
@@ -50,42 +40,31 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from workbench.core.events import Event
-    from workbench.core.jobs import Job
     from workbench.engine import Engine
     from workbench.workspace import Workspace
 
-_FILE = "a file"
 _MEASURED = "measured"
 MOST = 300
 """Kernels that are listed."""
-
-SPECIALIZED = {
-    "eager": "compiled for this shape before anything was timed",
-    "none": "those for any shape",
-    "lazy": "chosen by TensorRT for RTX while it ran",
-}
-"""``specialization`` of a profile in words."""
 
 _TRTEXEC = (
     "Times of an engine that ran elsewhere can be read from trtexec's files: "
     '<code>plan = session.files.inspect("layers.json", profile="profile.json", times="times.json")</code>, then '
     '<code>session.panel("profile", plan)</code>'
 )
-_REFERENCES = ("the model as written", "nothing", _FILE)
 
 
 class ProfilePanel(Panel):
     """Where the time goes."""
 
     title = "Profile"
+    work: Work
 
     def __init__(self, session: Workspace, lens: Lens | None = None) -> None:
         self._lens: Lens | None = None
         self._engine: Engine | None = None
         self._document: Mapping[str, Any] = {}
         self._times: LayerTimes | None = None
-        self._job: Job | None = None
-        self._stopped = False
         self._given: Mapping[str, Any] | None = None
         self._charts: dict[str, tuple[w.Output, Callable[[], go.Figure]]] = {}
         self._stale: set[str] = set()
@@ -95,46 +74,13 @@ class ProfilePanel(Panel):
         self.button = w.Button(
             description="Measure", button_style="primary", icon="play", layout=w.Layout(width="120px")
         )
-        self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="100px"))
         self._more = w.ToggleButton(description="Options", icon="sliders", layout=w.Layout(width="100px"))
-        self.status = w.HTML(layout=w.Layout(flex="1 1 240px", min_width="0", margin="2px 0 0 8px"))
-        self.bars = Bars()
-        style = {"description_width": "120px"}
-        field = w.Layout(width="330px")
-        self.graph = w.Checkbox(
-            value=True, description="in a CUDA graph too", indent=False, layout=w.Layout(width="190px")
-        )
-        self.transfers = w.Checkbox(
-            value=False, description="with transfers too", indent=False, layout=w.Layout(width="190px")
-        )
-        self.duration = w.BoundedIntText(
-            value=1000, min=10, max=600_000, step=500, description="Duration, ms", style=style, layout=field,
-            tooltip="Each latency is measured at least this long",
-        )  # fmt: skip
-        self.reference = w.Dropdown(
-            options=_REFERENCES, description="Compare with", style=style, layout=field,
-            tooltip="What the outputs should be",
-        )  # fmt: skip
-        self.reference_file = w.Text(
-            placeholder=".npz of outputs, or .onnx", description="Reference file", style=style, layout=field,
-            continuous_update=False,
-        )  # fmt: skip
-        self.batches = w.Text(
-            placeholder="none, or sizes such as 1, 8, 32", description="Batches too", style=style, layout=field,
-            continuous_update=False, tooltip="Also measure at these sizes of the first dimension; needs a dynamic engine",
-        )  # fmt: skip
-        self.inputs = w.Text(
-            placeholder="random values, or an .npz file", description="Inputs", style=style, layout=field,
-            continuous_update=False,
-        )  # fmt: skip
-        self._options = w.HBox(
-            [w.VBox([self.graph, self.transfers]), w.VBox([self.duration, self.inputs]),
-             w.VBox([self.reference, self.reference_file, self.batches])],
-            layout=w.Layout(display="none", flex_flow="row wrap", grid_gap="0 24px", padding="4px 0"),
-        )  # fmt: skip
+        self.form = ProfileForm()
+        self.work = Work(self, [self.button], keep_bars=True)
         self._measure = w.VBox(
-            [w.HBox([self.button, self.cancel, self._more, self.status], layout=w.Layout(flex_flow="row wrap", width="100%", align_items="center")),
-             self._options, self.bars], layout=wide,
+            [w.HBox([self.button, self.work.cancel, self._more, self.work.status],
+                    layout=w.Layout(flex_flow="row wrap", width="100%", align_items="center")),
+             self.form, self.work.bars], layout=wide,
         )  # fmt: skip
         self._facts, self._words = w.HTML(layout=wide), w.HTML(layout=wide)
         self.gpu = w.Dropdown(
@@ -150,11 +96,8 @@ class ProfilePanel(Panel):
         super().__init__(session, lens=lens)
         self._tabs.observe(self.guard(self._tab_opened), "selected_index")
         self.button.on_click(self.guard(self._start))
-        self.cancel.on_click(self.guard(self._cancel))
         self._more.observe(self.guard(self._toggle_options), "value")
-        self.reference.observe(self.guard(self._toggle_options), "value")
         self.on_choice(self.gpu, self._other_gpu)
-        self._toggle_options()
 
     # --- what is shown ------------------------------------------------------------------------------
 
@@ -167,7 +110,7 @@ class ProfilePanel(Panel):
             self._lens = None
             self.body.children = [empty(f"{NO_ENGINE}<br>{_TRTEXEC}")]
             return
-        lens = lens_of(engine)
+        lens = Lens.of(engine)
         self._document = {}
         if lens.times_missing:
             self.show_error(times_error(lens))
@@ -250,8 +193,8 @@ class ProfilePanel(Panel):
         assert self._lens is not None
         if not roofline.estimable(self._lens.plan):
             return (
-                "<div class='wbp-empty wbp-told'><b>Nothing is measured yet</b>, and nothing is estimated: the workbench has "
-                "ceilings of GPUs only. Measure this engine to see its times.</div>"
+                "<div class='wbp-empty wbp-left'><b>Nothing is measured yet.</b> The workbench estimates times for GPUs "
+                "only, not for CPUs. Press Measure.</div>"
             )
         more = (
             "Give <code>profile=</code> and <code>times=</code> to <code>session.files.inspect</code> for measured times."
@@ -259,7 +202,7 @@ class ProfilePanel(Panel):
             else _TRTEXEC
         )
         return (
-            "<div class='wbp-empty wbp-told'><b>Nothing is measured yet.</b> What follows is <b>estimated</b>: the least time that "
+            "<div class='wbp-empty wbp-left'><b>Nothing is measured yet.</b> What follows is <b>estimated</b>: the least time that "
             "each layer can take on the chosen GPU, from its bytes and operations and the card's datasheet. Real kernels take "
             f"longer: {escape(roofline.ERROR)}.<br>{more}</div>"
         )
@@ -400,106 +343,37 @@ class ProfilePanel(Panel):
     # --- measuring ----------------------------------------------------------------------------------
 
     def _can_measure(self, engine: Engine) -> None:
-        """Say why nothing can be measured here, instead of a button that fails."""
-        if self._job is not None and self._job.status == "running":
-            return
+        """Disable the button and say why if nothing can be measured here."""
         try:
             compilers.require(engine.config.compiler, Profiles)
-            reason = None
-        except WorkbenchError as error:
-            reason = error.message
-        self.button.disabled = reason is not None
-        self._more.disabled = reason is not None
-        if reason is not None:
-            self.status.value = f"<span class='wbp-quiet'>{escape(reason)}</span>"
-        else:
-            self.status.value = "<span class='wbp-quiet'>Ready.</span>"
+            reason = ""
+        except CompilerUnavailableError as error:
+            reason = f"<span class='wbp-quiet'>{escape(error.message)}</span>"
+        self._more.disabled = bool(reason)
+        self.work.block(reason)
 
     def _toggle_options(self, _change: object = None) -> None:
-        self._options.layout.display = "flex" if self._more.value else "none"
-        self.reference_file.layout.display = None if self.reference.value == _FILE else "none"
-
-    def options(self) -> dict[str, Any]:
-        """What the form asks of `session.measure.start_profile`; what is left at its default is left out.
-
-        Raises:
-            WorkbenchError: a file is not named.
-        """
-        out: dict[str, Any] = {}
-        if not self.graph.value:
-            out["graph"] = False
-        if self.transfers.value:
-            out["transfers"] = True
-        if self.duration.value != 1000:
-            out["duration_ms"] = float(self.duration.value)
-        if self.batches.value.strip():
-            out["batches"] = batches_of(self.batches.value)
-        if self.inputs.value.strip():
-            out["inputs"] = self.inputs.value.strip()
-        if self.reference.value == "nothing":
-            out["reference"] = False
-        elif self.reference.value == _FILE:
-            if not self.reference_file.value.strip():
-                raise WorkbenchError(
-                    "No reference file is named.", hint="Name an .npz file of outputs, or an ONNX file."
-                )
-            out["reference"] = self.reference_file.value.strip()
-        return out
+        self.form.layout.display = "flex" if self._more.value else "none"
 
     def _start(self, _button: Any) -> None:
-        self.show_error("")
         engine = self._engine
         if engine is None:
-            raise WorkbenchError("There is no engine to measure.", hint="Build one first.")
-        options = self.options()
-        self._given = options
+            raise WorkbenchError(
+                "There is no engine to measure.", hint="Build one in the Build panel.", code="no-engine"
+            )
+        options = self._given = self.form.options()
         self._set_code()
-        self._job, self._stopped = None, False  # of an earlier job it would tell the end of that one
-        self.button.disabled, self.cancel.disabled = True, False
-        self.status.value = "<b>Starting</b>"
-        # Not in the kernel's own thread, which must stay free to hear the cancel button.
-        threading.Thread(target=self.guard(self._run), args=(engine, options), daemon=True).start()
 
-    def _run(self, engine: Engine, options: Mapping[str, Any]) -> None:
-        told = "<b>Failed.</b>"
-        try:
-            job = self._job = self.session.measure.start_profile(engine, **options)
-            if self._stopped:
-                job.cancel()
-            while job.status == "running":
-                self._show_progress(job)
-                time.sleep(0.15)
-            self._show_progress(job)
-            job.result()
-        except WorkbenchError as error:
-            if isinstance(error, CancelledError) or (self._job is not None and self._job.status == "cancelled"):
-                told = "<b>Cancelled.</b>"
-            else:
-                self.show_error(error)
-            self.bars.show([])  # half-filled bars would look like work that goes on
-        except Exception:
-            self.bars.show([])
-            raise
-        else:
-            told = f"<b>Measured in {job.seconds:.1f} s.</b>"
-        finally:
-            self.button.disabled, self.cancel.disabled = False, True
+        def measure() -> str:
+            job = self.session.measure.start_profile(engine, **options)
+            self.work.result_of(job)
+            return f"<b>Measured in {job.seconds:.1f} s.</b>"
+
+        def about() -> str:
             shown = self._engine
-            if shown is not None and shown.key != engine.key:
-                self._can_measure(shown)  # another engine was chosen meanwhile
-                told = f"{told} <span class='wbp-quiet'>{escape(_label(engine))}</span>"
-            self.status.value = told
+            return escape(engine_label(engine)) if shown is not None and shown.key != engine.key else ""
 
-    def _show_progress(self, job: Job) -> None:
-        phases = list(job.progress)
-        now = phases[-1].phase if phases else "Starting"
-        self.status.value = f"<b>{escape(now)}</b> <span class='wbp-quiet'>{job.seconds:.1f} s</span>"
-        self.bars.show(phases)
-
-    def _cancel(self, _button: Any) -> None:
-        self._stopped = True  # for what is not begun yet
-        if self._job is not None:
-            self._job.cancel()
+        self.work.run(measure, "<b>Starting</b>", about=about)
 
     # --- code ---------------------------------------------------------------------------------------
 
@@ -510,8 +384,7 @@ class ProfilePanel(Panel):
         if self._engine is not None:
             lines.append(build_line(self._engine))
             if self._given is not None:
-                given = "".join(f", {name}={value!r}" for name, value in self._given.items())
-                lines.append(f"session.measure.profile(engine{given})")
+                lines.append(f"session.measure.profile(engine{arguments(dict(self._given))})")
             lines.append("plan = engine.measured")
         else:
             lines.append(inspect_line(self._lens.plan))
@@ -532,151 +405,3 @@ class ProfilePanel(Panel):
         if self.session.selection.ids:
             lines.append(f"session.selection = {list(self.session.selection.ids[:8])!r}")
         self.set_code(lines)
-
-
-# --- a profile in words ----------------------------------------------------------------------------------
-
-
-def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures that come first, as facts with ``name``, ``value`` and ``note``; empty where nothing was measured.
-
-    Args:
-        measured: ``plan.facts["measured"]``.
-    """
-    ways = figures_time.ways_of(measured)
-    out: list[dict[str, Any]] = []
-    if ways:
-        name, best = next(iter(ways.items()))
-        out += [
-            {"name": "median latency", "value": ms_text(best["median_ms"]), "note": figures_time.WAYS.get(name, name)},
-            {"name": "p90", "value": ms_text(best["p90_ms"])},
-            {"name": "p99", "value": ms_text(best["p99_ms"])},
-        ]
-        batch = batch_of(measured)
-        if batch and best["median_ms"]:
-            rate = batch / best["median_ms"] * 1e3
-            out.append({"name": "throughput", "value": f"{rate:,.0f}/s" if rate < 1e5 else f"{count_text(rate)}/s",
-                        "note": f"samples, batch {batch}"})  # fmt: skip
-        error = measured.get("error")
-        if error and error.get("relative_l2") is not None:
-            out.append(
-                {
-                    "name": "relative error",
-                    "value": f"{error['relative_l2']:.2g}",
-                    "note": f"against {error.get('reference', 'the reference')}",
-                }
-            )
-        out += [
-            {"name": f"median, {figures_time.WAYS[key]}", "value": ms_text(ways[key]["median_ms"])}
-            for key in ("plain", "transfers") if key in ways and key != name
-        ]  # fmt: skip
-    if measured.get("first_ms") is not None:
-        out.append({"name": "first run", "value": ms_text(measured["first_ms"]), "note": "compiles and loads kernels"})
-    if measured.get("sum_ms") is not None:
-        out.append({"name": "sum of layers", "value": ms_text(measured["sum_ms"]), "note": "profiled one by one"})
-    out += energy_facts(measured)
-    return out
-
-
-def energy_facts(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Energy and clocks, where they were taken."""
-    out: list[dict[str, Any]] = []
-    energy, clocks = measured.get("energy") or {}, measured.get("clocks") or {}
-    if (joules := energy.get("joules_per_run")) is not None:
-        way = figures_time.WAYS.get(energy.get("way", ""), "")
-        out.append(
-            {"name": "energy a run", "value": _joules(joules), "note": ", ".join(p for p in ("whole GPU", way) if p)}
-        )
-    if (mhz := clocks.get("sm_mhz")) is not None:
-        most = f"of {clocks['sm_highest_mhz']:.0f}" if clocks.get("sm_highest_mhz") else ""
-        steady = (
-            "steady" if clocks.get("steady") else f"{clocks['sm_least_mhz']:.0f} to {clocks['sm_most_mhz']:.0f} MHz"
-        )
-        out.append({"name": "SM clock", "value": f"{mhz:.0f} MHz", "note": ", ".join(p for p in (most, steady) if p)})
-    if (watts := clocks.get("watts")) is not None:
-        out.append({"name": "power", "value": f"{watts:.0f} W", "note": "mean, whole GPU"})
-    return out
-
-
-def _joules(joules: float) -> str:
-    return (
-        f"{joules:.3g} J" if joules >= 1 else f"{joules * 1e3:.3g} mJ" if joules >= 1e-3 else f"{joules * 1e6:.3g} µJ"
-    )
-
-
-def batch_of(measured: Mapping[str, Any]) -> int | None:
-    """The first dimension that all inputs share; None where they differ or have none."""
-    firsts = {shape[0] if shape else 0 for shape in (measured.get("shapes") or {}).values()}
-    return firsts.pop() if len(firsts) == 1 and 0 not in firsts else None
-
-
-def sweep_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Rows of a sweep over batches, those that were measured."""
-    return [row for row in document.get("sweep") or [] if row.get("median_ms")]
-
-
-def sweep_rows(document: Mapping[str, Any]) -> list[list[str]]:
-    """A sweep as rows of text: batch, median, p99, samples a second, and how or why not."""
-    return [
-        [str(row["batch"]), ms_text(row["median_ms"]), ms_text(row["p99_ms"]), f"{figures_time.rate_of(row):,.0f}",
-         figures_time.WAYS.get(row.get("way", ""), "")]
-        if row.get("median_ms") else [str(row["batch"]), "", "", "", str(row.get("missing", "not measured"))]
-        for row in document.get("sweep") or []
-    ]  # fmt: skip
-
-
-def kernel_rows(document: Mapping[str, Any]) -> list[list[str]]:
-    """The kernels behind the layers as rows of text, in the order in which they ran."""
-    rows = (document.get("kernels") or {}).get("rows") or []
-    return [
-        [str(i), str(row["name"]), ms_text(row.get("ms")), str(row.get("layer") or "")] for i, row in enumerate(rows)
-    ]
-
-
-def batches_of(text: str) -> list[int]:
-    """Batch sizes from a field: ``1, 8, 32``.
-
-    Raises:
-        WorkbenchError: one is no whole number above 0.
-    """
-    try:
-        found = [int(part) for part in text.replace(",", " ").split()]
-    except ValueError:
-        found = [0]
-    if any(n < 1 for n in found):
-        raise WorkbenchError(f"{text!r} are no batch sizes.", hint="Write whole numbers, such as 1, 8, 32.")
-    return found
-
-
-def conditions(document: Mapping[str, Any]) -> list[list[str]]:
-    """Under which conditions a profile was taken, as rows of name and value."""
-    gpu, machine, compiler = (document.get(key) or {} for key in ("device", "machine", "compiler"))
-    rows = (
-        [["taken on", time.strftime("%Y-%m-%d %H:%M", time.localtime(document["time"]))]]
-        if document.get("time")
-        else []
-    )
-    rows += [
-        ["CPU" if gpu.get("kind") == "cpu" else "GPU", ", ".join(str(gpu[k]) for k in ("name", "sm", "driver") if gpu.get(k))],
-        ["system", f"{machine.get('system', '?')}, {machine.get('cores', '?')} cores, Python {machine.get('python', '?')}"],
-        ["compiler", " ".join(str(compiler[k]) for k in ("name", "version", "validity") if compiler.get(k))],
-        ["inputs", ", ".join(f"{n} {'×'.join(map(str, s))}" for n, s in (document.get("shapes") or {}).items())],
-        ["layers", f"{document.get('layer_method') or 'IProfiler, in a pass of its own'}; {document.get('layer_iterations', 0)} iterations"],
-    ]  # fmt: skip
-    rows += [
-        [f"latency, {figures_time.WAYS.get(n, n)}", str(way["method"])]
-        for n, way in (document.get("latency") or {}).items()
-    ]
-    memory = document.get("memory") or {}
-    if memory.get("used_bytes") is not None:
-        rows.append(
-            ["memory used" if gpu.get("kind") == "cpu" else "GPU memory used", bytes_text(memory["used_bytes"])]
-        )
-    for name, one in ((document.get("error") or {}).get("outputs") or {}).items():
-        relative = one["relative_l2"]
-        rows.append([f"error of {name}", f"relative {relative:.3g}, largest difference {one['max_abs']:.3g}" if relative is not None
-                     else f"largest difference {one['max_abs']:.3g}"])  # fmt: skip
-    if (strategy := document.get("specialization")) is not None:
-        rows.append(["kernels for open shapes", SPECIALIZED.get(strategy, str(strategy))])
-    rows += [["note", str(line)] for line in document.get("notes") or []]
-    return rows

@@ -11,8 +11,12 @@ import ipywidgets as w
 from workbench.charts import precision as figures
 from workbench.core.errors import ModelError
 from workbench.core.events import Selection
-from workbench.panels.base import Panel, chart, empty, warning
-from workbench.panels.work import DataFields, Work, arguments, form, halves, state_of, wide
+from workbench.panels.base import Panel, state_of
+from workbench.panels.charts import chart
+from workbench.panels.code import arguments
+from workbench.panels.forms import DataFields, form
+from workbench.panels.parts import empty, halves, warning, wide
+from workbench.panels.work import Work
 from workbench.present.wire import rows_data
 from workbench.widgets import RowsView
 
@@ -34,6 +38,7 @@ class SensitivityPanel(Panel):
     """Quantize each layer alone, rank them, and find a mix that meets a budget."""
 
     title = "Sensitivity"
+    work: Work
 
     def __init__(self, session: Workspace) -> None:
         style = {"description_width": "92px"}
@@ -71,7 +76,8 @@ class SensitivityPanel(Panel):
         self._place = w.VBox(layout=wide())
         self._mixture = w.VBox(layout=wide())
         super().__init__(session, engines=False)
-        self.work = Work(self, [self.rank, self.mix], self.models)
+        self.work = Work(self, [self.rank, self.mix], hold=[self.models])
+        self._work_row = self.work.row()
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=420)
         budget = w.HBox([self.metric, self.budget, w.Label("%")], layout=w.Layout(flex_flow="row wrap"))
         self._form = form([self.models, *self.data.fields[:1], self.data.note], [*self.data.fields[1:3], budget])
@@ -114,7 +120,7 @@ class SensitivityPanel(Panel):
             or state_of(self.session.models[chosen]) != self._state
             or self._form not in self._place.children
         ):
-            self._place.children = [self._form, self.work, self._results]
+            self._place.children = [self._form, self._work_row, self._results]
             self._model_changed(chosen)
 
     def _model_changed(self, name: str) -> None:

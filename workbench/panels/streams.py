@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import ipywidgets as w
 
 from workbench.charts import plan as figures
-from workbench.panels.base import NO_ENGINE, Panel, chart, empty, fact_row
-from workbench.panels.fusions import build_line
+from workbench.panels.base import Panel
+from workbench.panels.charts import chart
+from workbench.panels.code import build_line
+from workbench.panels.parts import NO_ENGINE, empty, fact_row
 
 if TYPE_CHECKING:
     from workbench.engine import Engine

@@ -1,245 +1,176 @@
-"""Long work of a panel: buttons that start it, one that cancels it, and how far it is."""
+"""Long work of a panel: one piece at a time, with progress, Cancel, and errors shown in the panel."""
 
 from __future__ import annotations
 
-import shlex
 import threading
-import time
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipywidgets as w
 
-from workbench.core.errors import CancelledError, ConfigError, WorkbenchError
-from workbench.core.jobs import Job
-from workbench.model.sample_models import samples
-from workbench.panels.base import lay_out
-from workbench.precision.samples import has_data
+from workbench.core.errors import CancelledError, WorkbenchError
+from workbench.panels.parts import Bars
 
 if TYPE_CHECKING:
-    from workbench.build import Build
-    from workbench.model.model import Model
+    from workbench.core.jobs import BackgroundTask
     from workbench.panels.base import Panel
 
+R = TypeVar("R")
+
 _EVERY_SECONDS = 0.15
+CANCELED, FAILED = "<b>Canceled.</b>", "<b>Failed.</b>"
 
 
-class Work(w.HBox):  # type: ignore[misc]
-    """One piece of work at a time, in a thread, so that the kernel stays free to hear Cancel.
+class Work:
+    """Runs one function at a time in a thread, so that the kernel stays free for the Cancel button.
+
+    The function passes what it starts (`Job`, `Build`) to `watch` or `result_of`. While it runs, a second thread draws
+    the progress of the newest of these. The panel places the widgets, or takes all of them with `row`.
 
     Args:
-        panel: Shows what goes wrong.
+        panel: Shows errors. Closing it cancels the work.
         buttons: Are disabled while something runs.
-        subject: The choice of what the work is about; it is held too, so that nothing is shown under another name.
+        hold: Are disabled too, such as the choice of the model: a result must not appear under another model's name.
+        keep_bars: Whether the bars of finished work stay.
     """
 
-    def __init__(self, panel: Panel, buttons: Sequence[w.Button], subject: w.Widget) -> None:
+    def __init__(
+        self, panel: Panel, buttons: Sequence[w.Button], *, hold: Sequence[w.Widget] = (), keep_bars: bool = False
+    ) -> None:
         self._panel = panel
         self.buttons = list(buttons)
-        self._subject = subject
+        self._hold = list(hold)
+        self._keep_bars = keep_bars
         self.cancel = w.Button(description="Cancel", icon="stop", disabled=True, layout=w.Layout(width="100px"))
         self.status = w.HTML(layout=w.Layout(margin="2px 8px"))
-        self.bar = w.FloatProgress(
-            value=0, max=1, layout=w.Layout(width="180px", height="12px", margin="10px 8px", display="none")
-        )
-        self.thread: threading.Thread | None = None
-        self._running: Job | Build | None = None
-        self._cancelled = False
-        self._drawn = 0.0
-        self.cancel.on_click(panel.guard(self._cancel))
-        super().__init__(
-            [*self.buttons, self.cancel, self.bar, self.status],
-            layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%", margin="4px 0"),
-        )
+        self.bars = Bars()
+        self.widgets: list[w.Widget] = [self.cancel, self.status, self.bars]
+        self.busy = False
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._task: BackgroundTask[Any] | None = None
+        self._canceled = self._closed = False
+        self._blocked = ""
+        self.cancel.on_click(panel.guard(lambda _: self.stop()))
 
-    def run(self, function: Callable[[], str], text: str) -> None:
-        """Begin `function`, which gives `watch` to what it calls and returns what to say at the end.
+    def row(self, *more: w.Widget, buttons: Sequence[w.Button] | None = None) -> w.VBox:
+        """Buttons, Cancel and status in one row, with the bars below.
+
+        Args:
+            more: Widgets between Cancel and the status.
+            buttons: Which buttons; all by default.
+        """
+        line = [*(self.buttons if buttons is None else buttons), self.cancel, *more, self.status]
+        layout = w.Layout(flex_flow="row wrap", align_items="center", width="100%", margin="4px 0")
+        return w.VBox([w.HBox(line, layout=layout), self.bars], layout=w.Layout(width="100%"))
+
+    def run(self, function: Callable[[], str], text: str, *, about: Callable[[], str] | None = None) -> None:
+        """Start `function` in a thread and return.
+
+        Args:
+            function: Returns the status to show at the end, as HTML.
+            text: The status until something is watched, as HTML.
+            about: Called at the end for HTML to add to the status, such as which engine it is about.
 
         Raises:
-            WorkbenchError: something runs already.
+            WorkbenchError: something runs already (code ``busy``).
         """
-        if self.thread is not None and self.thread.is_alive():
-            raise WorkbenchError("Other work of this panel is still under way.", hint="Wait for it, or press Cancel.")
+        with self._starting:
+            if self.busy:
+                raise WorkbenchError("This panel is busy.", hint="Wait, or press Cancel.", code="busy")
+            self.busy = True
         self._panel.show_error("")
-        self._cancelled, self._running = False, None
-        self._busy(True, text)
-        self.thread = threading.Thread(target=self._work, args=(function,), daemon=True)
-        self.thread.start()
+        self._canceled, self._task = self._closed, None
+        self.bars.show([])
+        self._enable(text)
+        self._thread = threading.Thread(target=self._work, args=(function, about), daemon=True)
+        self._thread.start()
+
+    def watch(self, task: BackgroundTask[Any]) -> None:
+        """Show the progress of `task`, and cancel it if Cancel was or is pressed. Pass this as ``on_job``."""
+        self._task = task
+        if self._canceled:
+            task.cancel()
+
+    def result_of(self, task: BackgroundTask[R]) -> R:
+        """Watch `task` and wait for its result.
+
+        Raises:
+            WorkbenchError: why there is no result.
+        """
+        self.watch(task)
+        return task.result()
+
+    def stop(self) -> None:
+        """Cancel what runs, and what it would start next."""
+        self._canceled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def block(self, reason: str) -> None:
+        """Keep the buttons disabled and say why, as HTML; "" allows them again."""
+        self._blocked = reason
+        if not self.busy:
+            self._enable(reason or "Ready.")
 
     def wait(self, seconds: float = 120.0) -> None:
-        """Until what runs has ended; for scripts and tests."""
-        if self.thread is not None:
-            self.thread.join(seconds)
+        """Wait until the work has ended; for scripts and tests."""
+        if self._thread is not None:
+            self._thread.join(seconds)
 
-    def watch(self, job: Job | Build) -> None:
-        """Show how far `job` is, and end it when Cancel is pressed: pass this as ``on_job``."""
-        self._running = job
-        job.on_change(self._show)
-        if self._cancelled:
-            job.cancel()
+    def close(self) -> None:
+        """Cancel what runs. Nothing is shown anymore."""
+        self._closed = True
+        self.stop()
 
-    def _work(self, function: Callable[[], str]) -> None:
+    # --- the threads --------------------------------------------------------------------------------
+
+    def _work(self, function: Callable[[], str], about: Callable[[], str] | None) -> None:
+        ended = threading.Event()
+        poll = threading.Thread(target=self._poll, args=(ended,), daemon=True)
+        poll.start()
+        failed = True
         try:
             text = function()
+            failed = False
         except CancelledError:
-            text = "<b>Cancelled.</b>"
-        except Exception as error:  # noqa: BLE001 - the thread's boundary: shown in the panel
-            self._panel.show_error(error)
-            text = "<b>Failed.</b>"
-        self._busy(False, text)
-
-    def _busy(self, busy: bool, text: str) -> None:
-        for field in (*self.buttons, self._subject):
-            field.disabled = busy
-        self.cancel.disabled = not busy
-        self.bar.layout.display = None if busy else "none"
-        self.bar.value = 0
-        self.status.value = text
-
-    def _show(self, job: Any) -> None:
-        steps = list(job.progress) if isinstance(job, Job) else job.progress
-        now = time.monotonic()
-        if job.status != "running" or now - self._drawn < _EVERY_SECONDS:
+            text = CANCELED
+        except Exception as error:  # noqa: BLE001 - the boundary of the thread: the panel shows it
+            text = FAILED
+            if not self._closed:
+                self._panel.show_error(error)
+        ended.set()
+        poll.join()
+        self.busy = False
+        if self._closed:
             return
-        self._drawn = now
-        step = next((s for s in steps[::-1] if s.total), None)
-        title = job.title if isinstance(job, Job) else f"build of {job.model.name}"
-        detail = f" {step.phase} {step.done}/{step.total}" if step else ""
-        self.status.value = f"<b>{escape(title)}</b> <span class='wbp-quiet'>{escape(detail)}</span>"
-        self.bar.max, self.bar.value = (step.total, step.done) if step else (1, 0)
-
-    def _cancel(self, _button: Any) -> None:
-        self._cancelled = True
-        if self._running is not None:
-            self._running.cancel()
-
-
-class DataFields:
-    """Where data come from: a field for calibration, for test, and for labels, as a panel needs them."""
-
-    def __init__(self, *, calibration: bool = True, test: bool = True) -> None:
-        place = "sample, random:32, a folder, .npz, .npy, or module:factory"
-        style = {"description_width": "92px"}
-        common = {"ensure_option": False, "continuous_update": False, "style": style}
-        self.calibration = w.Combobox(description="Calibration", placeholder=place, options=[], layout=wide(), **common)
-        self.test = w.Combobox(
-            description="Test data",
-            placeholder="as calibration" if calibration else place,
-            options=[],
-            layout=wide(),
-            **common,
-        )
-        self.labels = w.Text(
-            description="Labels", placeholder="an .npy file of classes, for a true accuracy", continuous_update=False,
-            layout=wide(), style=style,
-        )  # fmt: skip
-        self.limit = w.IntText(
-            value=0,
-            description="Batches",
-            tooltip="Use at most this many; 0 for all",
-            layout=w.Layout(width="190px"),
-            style=style,
-        )
-        self.note = w.HTML()
-        self.fields: list[w.Widget] = [
-            *([self.calibration] if calibration else []), *([self.test, self.labels] if test else []), self.limit, self.note
-        ]  # fmt: skip
-        self.widgets = [self.calibration, self.test, self.labels, self.limit, self.note]  # also those not shown
-        self._main = self.calibration if calibration else self.test
-        self._main.observe(self._noted, "value")
-
-    def offer(self, model: Model | None) -> None:
-        """Offer what fits a model: its own data, where it is a sample that brings some."""
-        own = model is not None and has_data(model)
-        options = ["sample", "random:32"] if own else ["random:8", "random:32"]
-        for box in (self.calibration, self.test):
-            box.options = options
-        now = self._main.value
-        if not now or (now == "sample" and not own) or (now == "random:8" and own):
-            self._main.value = options[0]
-        self._noted(None)
-
-    def _noted(self, _change: object) -> None:
-        text = self._main.value
-        if text == "sample":
-            brings = ", ".join(name for name, entry in samples().items() if "data" in entry)
-            note = f"The sample's own data ({brings}): ranges from training images, errors on others, with labels."
-        elif text.startswith("random"):
-            note = "Random numbers: to look at fusions, bytes and speed. Ranges and errors say nothing about your data."
+        if failed or not self._keep_bars:
+            self.bars.show([])  # half-filled bars would look like work that goes on
         else:
-            note = ""
-        self.note.value = (
-            f"<span class='wbp-quiet' style='display:block;padding-left:96px'>{note}</span>" if note else ""
-        )
+            self._draw()
+        more = about() if about is not None else ""
+        self._enable(f"{text} <span class='wbp-quiet'>{more}</span>" if more else text)
 
-    def values(self) -> dict[str, Any]:
-        """What is filled in, as keyword arguments: ``data``, ``test``, ``labels``, ``limit``."""
-        out: dict[str, Any] = {}
-        for name, box in (("data", self.calibration), ("test", self.test), ("labels", self.labels)):
-            if box in self.fields and box.value.strip():
-                out[name] = box.value.strip()
-        if self.limit.value > 0:
-            out["limit"] = self.limit.value
-        return out
+    def _poll(self, ended: threading.Event) -> None:
+        while not ended.wait(_EVERY_SECONDS):
+            self._panel.guard(self._draw)()
 
+    def _draw(self) -> None:
+        """Show the progress of the newest task."""
+        task = self._task
+        if task is None or self._closed:
+            return
+        title = task.title[:1].upper() + task.title[1:]
+        now = f"{task.message}, " if task.message else ""
+        self.status.value = f"<b>{escape(title)}</b> <span class='wbp-quiet'>{escape(now)}{task.seconds:.1f} s</span>"
+        self.bars.show(task.progress)
 
-def state_of(model: Model | None) -> tuple[Any, ...] | None:
-    """Tells whether a name still stands for the same model: its file with size and time of change."""
-    if model is None:
-        return None
-    note = model.path.stat() if model.path.is_file() else None
-    return (str(model.path), None if note is None else (note.st_size, note.st_mtime_ns))
-
-
-def wide() -> w.Layout:
-    """A layout as wide as its place; each widget needs one of its own, or hiding one would hide all."""
-    return w.Layout(width="100%")
-
-
-def halves(table: w.Widget, figure: w.Widget, least: int = 600) -> w.HBox:
-    """A table and its chart side by side, one under the other where the table would have less than `least` pixels."""
-    for part, width in ((table, least), (figure, 400)):
-        lay_out(part, flex=f"1 1 {width}px", min_width="0", max_width="100%")
-    return w.HBox(
-        [table, figure], layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="12px")
-    )
-
-
-def form(left: Sequence[w.Widget], right: Sequence[w.Widget]) -> w.HBox:
-    """Two columns of fields, one under the other where the page is narrow."""
-    columns = [
-        w.VBox(list(fields), layout=w.Layout(flex="1 1 380px", max_width="620px", min_width="0"))
-        for fields in (left, right)
-    ]
-    return w.HBox(
-        columns, layout=w.Layout(width="100%", flex_flow="row wrap", align_items="flex-start", grid_gap="2px 32px")
-    )
-
-
-def arguments(values: dict[str, Any]) -> str:
-    """Keyword arguments as Python writes them, with a leading comma."""
-    return "".join(f", {name}={value!r}" for name, value in values.items())
-
-
-def split(text: str) -> list[str]:
-    """Names in a field, separated by commas or spaces; one that has either within is written in quotes.
-
-    Raises:
-        ConfigError: A quote is not closed.
-    """
-    words = shlex.shlex(text, posix=True)
-    words.whitespace = ", \t\n"
-    words.whitespace_split = True
-    words.escape = words.commenters = ""  # both are parts of names
-    try:
-        return list(words)
-    except ValueError as error:
-        raise ConfigError(
-            f"A quote is not closed in {text!r}.", hint="Write names apart, those with spaces in quotes: a 'b c'."
-        ) from error
-
-
-def joined(names: Sequence[str]) -> str:
-    """The text that `split` reads as these names."""
-    return " ".join(shlex.quote(n) if set(n) & set(" ,\t\n'\"") else n for n in names)
+    def _enable(self, text: str) -> None:
+        """Enable the buttons, or Cancel while something runs, and show `text` as the status."""
+        for button in self.buttons:
+            button.disabled = self.busy or bool(self._blocked)
+        for field in self._hold:
+            field.disabled = self.busy
+        self.cancel.disabled = not self.busy
+        self.status.value = text

@@ -1,8 +1,7 @@
-"""Gotchas: what its own data prove about a model or an engine that is likely to surprise somebody."""
+"""Checks: what the data of an engine or a model prove that its user should know."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
@@ -10,47 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
+from workbench import compilers
 from workbench.analysis.checks import SEVERITIES, Gotcha, Gotchas
+from workbench.compilers.base import Partitions
 from workbench.compilers.config import BuildConfig
-from workbench.core.errors import CancelledError
 from workbench.core.events import Selection
-from workbench.panels.base import Panel, _label, beside, empty, fact_row, put
-from workbench.panels.fusions import build_line
-from workbench.panels.work import state_of
+from workbench.panels.base import Panel, engine_label, state_of
+from workbench.panels.closing import put
+from workbench.panels.code import build_line
+from workbench.panels.parts import beside, empty, fact_row
+from workbench.panels.work import Work
 from workbench.present.lens import Lens
 from workbench.widgets import DetailsView
 
 if TYPE_CHECKING:
     from workbench.compilers.torch_tensorrt import Partition
     from workbench.core.events import Event
-    from workbench.core.jobs import Job
     from workbench.engine import Engine
     from workbench.workspace import Workspace
-
-_STYLE = """<style>
-.wbp .wbg-card { border: 1px solid var(--wbp-line); border-left: 4px solid var(--wbg-tone); border-radius: 6px;
-  padding: 8px 12px 10px; margin: 0 0 10px; overflow: hidden; }
-.wbp .wbg-problem { --wbg-tone: var(--wbp-problem); } .wbp .wbg-cost { --wbg-tone: var(--wbp-cost); }
-.wbp .wbg-note { --wbg-tone: var(--wbp-accent); }
-.wbp .wbg-card h4 { margin: 0 0 2px; font-size: 13px; font-weight: 600; line-height: 1.45; color: var(--wbp-text); overflow-wrap: anywhere; }
-.wbp .wbg-card h4 span { color: var(--wbg-tone); font-weight: 600; margin-right: 8px; }
-.wbp .wbg-card p { margin: 2px 0 !important; line-height: 1.5; color: var(--wbp-text); overflow-wrap: anywhere; }
-.wbp .wbg-card p.wbp-quiet { color: var(--wbp-quiet); font-size: 12px; }
-.wbp .wbg-card .widget-button { margin: 6px 0 0; }
-.wbp .wbg-parts { display: flex; gap: 3px; margin: 4px 4px 12px 0; }
-.wbp .wbg-part { min-width: 74px; border-radius: 5px; padding: 5px 9px; font-size: 12px; line-height: 1.4; overflow: hidden;
-  text-overflow: ellipsis; white-space: nowrap; background: rgba(59, 111, 212, .14); color: var(--wbp-text); }
-.wbp .wbg-part b { display: block; font-weight: 600; overflow: hidden; text-overflow: ellipsis; }
-.wbp .wbg-part.wbg-back { background: rgba(192, 57, 43, .16); }
-</style>"""
 
 _SHOWN_PARTS = 12
 
 
-class GotchasPanel(Panel):
-    """Findings about an engine, or about a model that has none; each selects what it is about."""
+class ChecksPanel(Panel):
+    """Findings about an engine, or about a model that has none. Each selects the layers or nodes that it is about."""
 
-    title = "Gotchas"
+    title = "Checks"
+    work: Work
 
     def __init__(self, session: Workspace) -> None:
         self.subject = w.Dropdown(
@@ -62,42 +47,38 @@ class GotchasPanel(Panel):
         )
         self.ask = w.Button(
             description="Ask TensorRT", icon="question", layout=w.Layout(width="150px"),
-            tooltip="Ask TensorRT which nodes it takes: its builder where the model is small and its shapes are known, else "
+            tooltip="Ask TensorRT which nodes it supports: its builder if the model is small and its shapes are known, else "
             "its parser",
         )  # fmt: skip
-        self.cancel = w.Button(
-            description="Cancel", icon="stop", layout=w.Layout(width="100px", display="none"), tooltip="Stop asking"
-        )
-        self.status = w.HTML()
         self.cards: list[w.VBox] = []
         self.found: Gotchas | None = None
         self._facts = w.HTML()
         self._parts = w.HTML(layout=w.Layout(width="100%"))
         self._list = w.VBox(layout=w.Layout(width="100%"))
         self._details: DetailsView | None = None
-        self._job: Job | None = None
         self._asked: dict[str, Gotchas] = {}
         self._failed: dict[str, BuildConfig] = {}
         super().__init__(session, engines=False)
+        self.work = Work(self, [self.ask])
         self.on_choice(self.subject, self._show)
         self.ask.on_click(self.guard(self._ask))
-        self.cancel.on_click(self.guard(self._stop_asking))
         self.guard(self._fill)()
 
     # --- what is shown ------------------------------------------------------------------------------
 
     def heard(self, event: Event) -> None:
-        """Engines and models come; a build that failed is shown as its model's findings."""
+        """Follow new engines and models. A build that failed is shown as findings of its model."""
         refused = event.data.get("error", {}).get("kind") in {"UnsupportedNodesError", "BuildError"}
         if event.kind == "build-failed" and refused:
             config = BuildConfig.from_dict(event.data.get("config", {}))
-            if config.compiler == "fake":
-                return
+            if compilers.find(config.compiler, Partitions) is None:
+                return  # it can't say which nodes it refuses
             name = str(event.data["model"])
             self._asked.pop(name, None)
             self._failed[name] = config
             self._fill(f"model:{name}")
-            self._ask()
+            if not self.work.busy:
+                self._ask()
         elif event.kind in {"build-finished", "current"}:
             current = self.session.engines.current
             self._fill(f"engine:{current.key}" if current else None)
@@ -107,13 +88,13 @@ class GotchasPanel(Panel):
             name = str(event.data.get("model"))
             self._asked.pop(name, None)
             self._failed.pop(name, None)
-            # A reader who looks at an engine stays there; who looks at models sees the new one.
+            # A user who looks at an engine stays there; one who looks at models sees the new one.
             engine = str(self.subject.value).startswith("engine:")
             self._fill(None if engine else f"model:{name}")
 
     def _fill(self, wanted: str | None = None) -> None:
         current = self.session.engines.current
-        engines = [(_label(e), f"engine:{e.key}") for e in self.session.engines[::-1]]
+        engines = [(engine_label(e), f"engine:{e.key}") for e in self.session.engines[::-1]]
         models = [(f"{name}   the model", f"model:{name}") for name in list(self.session.models)[::-1]]
         known = [value for _, value in (*engines, *models)]
         first = f"engine:{current.key}" if current else None
@@ -127,13 +108,18 @@ class GotchasPanel(Panel):
             put(self.body, [empty('No model and no engine yet. Add one: <code>session.add("resnet50")</code>')], self)
             return
         kind, _, name = value.partition(":")
-        # Until something is found, an error must not stand above the findings of another engine.
+        # An error must not stand above the findings of another engine.
         self.cards = []
         put(self._list, (), self)
         self._facts.value, self._parts.value = "", ""
-        bar = w.HBox([self.subject, self.ask, self.cancel, self.status], layout=w.Layout(flex_flow="row wrap"))
+        if not self.work.busy:
+            self.work.status.value = ""
         self.ask.layout.display = None if kind == "model" else "none"
-        put(self.body, [w.HTML(_STYLE), bar, self._facts, self._parts, self._list], self)
+        self.work.cancel.layout.display = None if kind == "model" or self.work.busy else "none"
+        bar = w.HBox(
+            [self.subject, self.ask, self.work.cancel, self.work.status], layout=w.Layout(flex_flow="row wrap")
+        )
+        put(self.body, [bar, self.work.bars, self._facts, self._parts, self._list], self)
         if kind == "engine":
             engine = self.session.engines.find(name)
             self._lines = [build_line(engine), "found = session.checks(engine)"]
@@ -152,10 +138,10 @@ class GotchasPanel(Panel):
         self._facts.value = fact_row([{"name": plural[s], "value": counts[s]} for s in SEVERITIES])
         self._parts.value = _parts(found.partition)
         self.cards = [self._card(finding) for finding in found]
-        notes = "".join(f"<p class='wbp-quiet'>Not looked at: {escape(text)}.</p>" for text in found.unchecked)
+        notes = "".join(f"<p class='wbp-quiet'>Not checked: {escape(text)}.</p>" for text in found.unchecked)
         if not self.cards:
             what = "engine" if found.engine else "model"
-            self.cards = [w.VBox([empty(f"Nothing in this {what}'s data is out of the ordinary.")])]
+            self.cards = [w.VBox([empty(f"No check found anything in this {what}.")])]
         listed = w.VBox([*self.cards, *([w.HTML(notes)] if notes else [])])
         if self._details is None:
             self._details = DetailsView(self.session, lens, on_error=self.show_error, height=480)
@@ -180,14 +166,14 @@ class GotchasPanel(Panel):
             button.on_click(self.guard(lambda _button: self._select(finding)))
             parts.append(button)
         card = w.VBox(parts, layout=w.Layout(width="100%"))
-        card.add_class("wbg-card")
-        card.add_class(f"wbg-{finding.severity}")
+        card.add_class("wbc-card")
+        card.add_class(f"wbc-{finding.severity}")
         return card
 
     def _select(self, finding: Gotcha) -> None:
         kind, _, key = str(self.subject.value).partition(":")
         if kind == "engine":
-            self.session.engines.current = key  # ids of layers mean others in another engine
+            self.session.engines.current = key  # another engine has other layers under these ids
         self.session.select(Selection("layer" if finding.layers else "node", finding.layers or finding.nodes))
         self._code_for(finding)
 
@@ -203,20 +189,27 @@ class GotchasPanel(Panel):
 
     _lines: Sequence[str] = ()
 
-    # --- TensorRT -----------------------------------------------------------------------------------
+    # --- the compiler -----------------------------------------------------------------------------------
 
     def _ask(self, _button: Any = None) -> None:
         kind, _, name = str(self.subject.value).partition(":")
-        if kind != "model" or self.ask.disabled:
+        if kind != "model":
             return
-        self.show_error("")
-        self.ask.disabled = True
-        self.status.value = "<span class='wbp-quiet'>Asking TensorRT …</span>"
-        self.cancel.layout.display = None
-        threading.Thread(target=self.guard(self._answer), args=(name,), daemon=True).start()
+        model = self.session.models[name]
+
+        def ask() -> str:
+            found = self.session.checks(model, on_job=self.work.watch, **self._options(name))
+            if state_of(self.session.models.get(name)) != state_of(model):
+                return ""  # there is another model under the name now
+            self._asked[name] = found
+            if self.subject.value == f"model:{name}":
+                self._show(self.subject.value)
+            return ""
+
+        self.work.run(ask, "<b>Asking TensorRT</b>")
 
     def _options(self, name: str) -> dict[str, Any]:
-        """What the build of this model that failed was asked for; nothing where none failed."""
+        """What the failed build of this model asked for; nothing if none failed."""
         config = self._failed.get(name)
         if config is None:
             return {}
@@ -226,36 +219,13 @@ class GotchasPanel(Panel):
         }  # fmt: skip
         return {k: v for k, v in asked.items() if v is not None}
 
-    def _answer(self, name: str) -> None:
-        try:
-            model = self.session.models[name]
-            found = self.session.checks(model, on_job=self._use, **self._options(name))
-            if state_of(self.session.models.get(name)) == state_of(model):  # else the name was given anew meanwhile
-                self._asked[name] = found
-        except CancelledError:
-            return  # the reader asked for it
-        finally:
-            self._job = None
-            self.ask.disabled = False
-            self.cancel.layout.display = "none"
-            self.status.value = ""
-        if self.subject.value == f"model:{name}":
-            self._show(self.subject.value)
-
-    def _use(self, job: Job) -> None:
-        self._job = job
-
-    def _stop_asking(self, _button: Any = None) -> None:
-        if self._job is not None:
-            self._job.cancel()
-
     def show_engine(self, engine: Engine | None) -> None:
         """Show the findings of `engine`."""
         self._fill(f"engine:{engine.key}" if engine else None)
 
 
 def _parts(partition: Partition | None) -> str:
-    """What TensorRT takes, as a strip: one box a part, as wide as it has nodes."""
+    """What TensorRT supports, as a strip: one box for each part, as wide as it has nodes."""
     if partition is None or not partition.fallbacks:
         return ""
     boxes = []
@@ -266,10 +236,10 @@ def _parts(partition: Partition | None) -> str:
         sure = partition.method == "builder" and partition.proven
         title = f"TensorRT{'' if sure else '?'}, {n} node{'s' if n > 1 else ''}" if taken else "falls back"
         boxes.append(
-            f"<div class='wbg-part{'' if taken else ' wbg-back'}' style='flex:{n} 1 0' title='{escape(ops, quote=True)}'>"
+            f"<div class='wbc-part{'' if taken else ' wbc-back'}' style='flex:{n} 1 0' title='{escape(ops, quote=True)}'>"
             f"<b>{title}</b>{escape(ops)}</div>"
         )
     more = len(partition.segments) - _SHOWN_PARTS
     if more > 0:
-        boxes.append(f"<div class='wbg-part'><b>and {more} more</b>parts</div>")
-    return f"<div class='wbg-parts'>{''.join(boxes)}</div>"
+        boxes.append(f"<div class='wbc-part'><b>and {more} more</b>parts</div>")
+    return f"<div class='wbc-parts'>{''.join(boxes)}</div>"

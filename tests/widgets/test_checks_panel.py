@@ -1,4 +1,4 @@
-"""The Gotchas panel without a browser: what it shows, selects, asks and follows."""
+"""The Checks panel without a browser: what it shows, selects, asks and follows."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def dynamic(session: Session, folder: Any) -> None:
 
 
 def test_nothing_yet(session: Session) -> None:
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     assert "session.add" in panel.body.children[0].value
     assert panel.error == ""
 
 
 def test_a_model_and_its_selection(session: Session, tmp_path: Any) -> None:
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     dynamic(session, tmp_path)  # it follows what is added
     assert panel.subject.value == "model:open"
     assert "is dynamic and has no shape yet" in text(panel)
@@ -50,7 +50,7 @@ def test_a_model_and_its_selection(session: Session, tmp_path: Any) -> None:
 
 
 def test_an_engine_is_followed(built: Session) -> None:
-    panel = built.panel("gotchas")
+    panel = built.panel("checks")
     engine = built.engines[-1]
     assert panel.subject.value == f"engine:{engine.key}"
     assert panel.ask.layout.display == "none"
@@ -61,11 +61,11 @@ def test_an_engine_is_followed(built: Session) -> None:
     panel.subject.value = "model:attention"
     assert panel.found.engine == ""
     assert panel.ask.layout.display is None
-    assert "Not looked at" in panel._list.children[0].children[0].children[-1].value
+    assert "Not checked" in panel._list.children[0].children[0].children[-1].value
 
 
 def test_a_model_that_is_gone(session: Session, tmp_path: Any) -> None:
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     dynamic(session, tmp_path)
     session.add(SAMPLES / "attention.onnx")
     (tmp_path / "open.onnx").unlink()
@@ -81,7 +81,7 @@ def test_a_model_that_is_gone(session: Session, tmp_path: Any) -> None:
 @needs_rtx
 def test_a_build_that_is_refused_shows_why(session: Session) -> None:
     session.add(SAMPLES / "attention.onnx")
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     with pytest.raises(UnsupportedNodesError):
         session.build("unsupported", target="sm89")
     assert wait_for(lambda: "TensorRT does not take Det" in text(panel))
@@ -98,7 +98,7 @@ def test_a_build_that_is_refused_shows_why(session: Session) -> None:
 def test_a_build_that_the_builder_refuses_shows_why(session: Session, tmp_path: Any) -> None:
     """The parser takes the model, so the builder has to be asked, as the build was."""
     path = save(attention(queries="q"), tmp_path / "att.onnx")
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     with pytest.raises(BuildError):
         session.build(path, target="sm86", shapes={"q": "1x4x16x64"})
     assert wait_for(lambda: "TensorRT does not take Attention" in text(panel))
@@ -110,7 +110,7 @@ def test_a_build_that_the_builder_refuses_shows_why(session: Session, tmp_path: 
 @pytest.mark.skipif(HAS_RTX, reason="tensorrt_rtx is installed")
 def test_without_tensorrt(session: Session) -> None:
     session.add(SAMPLES / "unsupported.onnx")
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     panel.ask.click()
     assert wait_for(lambda: not panel.ask.disabled)
     assert "not installed" in panel.found.unchecked[0]
@@ -119,12 +119,12 @@ def test_without_tensorrt(session: Session) -> None:
 @needs_rtx
 def test_asking_can_be_cancelled(session: Session) -> None:
     session.add(SAMPLES / "unsupported.onnx")
-    panel = session.panel("gotchas")
+    panel = session.panel("checks")
     panel.ask.click()
-    assert wait_for(lambda: panel._job is not None)
-    panel.cancel.click()
+    assert wait_for(lambda: panel.work._task is not None)
+    panel.work.cancel.click()
     assert wait_for(lambda: not panel.ask.disabled)
-    assert panel.cancel.layout.display == "none"
-    assert panel.status.value == ""
+    assert panel.work.cancel.disabled
+    assert "Canceled" in panel.work.status.value
     assert panel.error == ""
     assert "unsupported" not in panel.found

@@ -1,4 +1,4 @@
-"""The Gotchas panel in a real JupyterLab: an operator that TensorRT refuses, found, shown and selected."""
+"""The Checks panel in a real JupyterLab: an operator that TensorRT refuses, found, shown and selected."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("theme", "width"), [("JupyterLab Light", 1280), ("JupyterLab Dark", 1920)])
 def test_an_operator_that_is_refused(theme: str, width: int, lab: Lab, context: Window, shots: Path) -> None:
-    name = f"gotchas-{width}"
+    name = f"checks-{width}"
     begin = f"from workbench import Session\nsession = Session({name!r})\nsession.add('unsupported')"
-    lab.write(f"{name}.ipynb", [begin, "session.panel('gotchas')"])
+    lab.write(f"{name}.ipynb", [begin, "session.panel('checks')"])
     window, _ = context(width, 1000)
     book = lab.open(window, f"{name}.ipynb")
     book.theme(theme)
     book.run_all()
     assert book.errors() == []
-    panel = book.panel("Gotchas")
+    panel = book.panel("Checks")
     panel.button("Ask TensorRT").click()
     panel.box.get_by_text("TensorRT does not take Det").wait_for(timeout=60_000)
     # Seven nodes, the one that falls back, and three: the strip says so.
-    assert panel.box.locator(".wbg-part").count() == 3
-    assert panel.box.locator(".wbg-part.wbg-back").inner_text().split("\n") == ["falls back", "Det"]
+    assert panel.box.locator(".wbc-part").count() == 3
+    assert panel.box.locator(".wbc-part.wbc-back").inner_text().split("\n") == ["falls back", "Det"]
     book.page.screenshot(path=shots / f"{name}-model.png")
     panel.button("Select 1 node").click()
     until(lambda: "node_Det_6" in book.run("session.selection.ids"), what="the selection")

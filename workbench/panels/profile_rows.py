@@ -1,0 +1,147 @@
+"""What the Profile panel tells about a profile: headline figures, sweeps, kernels, and the conditions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.charts import time as figures_time
+from workbench.core.units import bytes_text, count_text, ms_text
+
+SPECIALIZED = {
+    "eager": "compiled for this shape before anything was timed",
+    "none": "those for any shape",
+    "lazy": "chosen by TensorRT for RTX while it ran",
+}
+"""``specialization`` of a profile in words."""
+
+
+def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The figures that come first, as facts with ``name``, ``value`` and ``note``; empty where nothing was measured.
+
+    Args:
+        measured: ``plan.facts["measured"]``.
+    """
+    ways = figures_time.ways_of(measured)
+    out: list[dict[str, Any]] = []
+    if ways:
+        name, best = next(iter(ways.items()))
+        out += [
+            {"name": "median latency", "value": ms_text(best["median_ms"]), "note": figures_time.WAYS.get(name, name)},
+            {"name": "p90", "value": ms_text(best["p90_ms"])},
+            {"name": "p99", "value": ms_text(best["p99_ms"])},
+        ]
+        batch = batch_of(measured)
+        if batch and best["median_ms"]:
+            rate = batch / best["median_ms"] * 1e3
+            out.append({"name": "throughput", "value": f"{rate:,.0f}/s" if rate < 1e5 else f"{count_text(rate)}/s",
+                        "note": f"samples, batch {batch}"})  # fmt: skip
+        error = measured.get("error")
+        if error and error.get("relative_l2") is not None:
+            out.append(
+                {
+                    "name": "relative error",
+                    "value": f"{error['relative_l2']:.2g}",
+                    "note": f"against {error.get('reference', 'the reference')}",
+                }
+            )
+        out += [
+            {"name": f"median, {figures_time.WAYS[key]}", "value": ms_text(ways[key]["median_ms"])}
+            for key in ("plain", "transfers") if key in ways and key != name
+        ]  # fmt: skip
+    if measured.get("first_ms") is not None:
+        out.append({"name": "first run", "value": ms_text(measured["first_ms"]), "note": "compiles and loads kernels"})
+    if measured.get("sum_ms") is not None:
+        out.append({"name": "sum of layers", "value": ms_text(measured["sum_ms"]), "note": "profiled one by one"})
+    out += energy_facts(measured)
+    return out
+
+
+def energy_facts(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Energy and clocks, where they were taken."""
+    out: list[dict[str, Any]] = []
+    energy, clocks = measured.get("energy") or {}, measured.get("clocks") or {}
+    if (joules := energy.get("joules_per_run")) is not None:
+        way = figures_time.WAYS.get(energy.get("way", ""), "")
+        out.append(
+            {"name": "energy a run", "value": _joules(joules), "note": ", ".join(p for p in ("whole GPU", way) if p)}
+        )
+    if (mhz := clocks.get("sm_mhz")) is not None:
+        most = f"of {clocks['sm_highest_mhz']:.0f}" if clocks.get("sm_highest_mhz") else ""
+        steady = (
+            "steady" if clocks.get("steady") else f"{clocks['sm_least_mhz']:.0f} to {clocks['sm_most_mhz']:.0f} MHz"
+        )
+        out.append({"name": "SM clock", "value": f"{mhz:.0f} MHz", "note": ", ".join(p for p in (most, steady) if p)})
+    if (watts := clocks.get("watts")) is not None:
+        out.append({"name": "power", "value": f"{watts:.0f} W", "note": "mean, whole GPU"})
+    return out
+
+
+def _joules(joules: float) -> str:
+    return (
+        f"{joules:.3g} J" if joules >= 1 else f"{joules * 1e3:.3g} mJ" if joules >= 1e-3 else f"{joules * 1e6:.3g} µJ"
+    )
+
+
+def batch_of(measured: Mapping[str, Any]) -> int | None:
+    """The first dimension that all inputs share; None where they differ or have none."""
+    firsts = {shape[0] if shape else 0 for shape in (measured.get("shapes") or {}).values()}
+    return firsts.pop() if len(firsts) == 1 and 0 not in firsts else None
+
+
+def sweep_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of a sweep over batches, those that were measured."""
+    return [row for row in document.get("sweep") or [] if row.get("median_ms")]
+
+
+def sweep_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """A sweep as rows of text: batch, median, p99, samples a second, and how or why not."""
+    return [
+        [str(row["batch"]), ms_text(row["median_ms"]), ms_text(row["p99_ms"]), f"{figures_time.rate_of(row):,.0f}",
+         figures_time.WAYS.get(row.get("way", ""), "")]
+        if row.get("median_ms") else [str(row["batch"]), "", "", "", str(row.get("missing", "not measured"))]
+        for row in document.get("sweep") or []
+    ]  # fmt: skip
+
+
+def kernel_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """The kernels behind the layers as rows of text, in the order in which they ran."""
+    rows = (document.get("kernels") or {}).get("rows") or []
+    return [
+        [str(i), str(row["name"]), ms_text(row.get("ms")), str(row.get("layer") or "")] for i, row in enumerate(rows)
+    ]
+
+
+def conditions(document: Mapping[str, Any]) -> list[list[str]]:
+    """Under which conditions a profile was taken, as rows of name and value."""
+    gpu, machine, compiler = (document.get(key) or {} for key in ("device", "machine", "compiler"))
+    rows = (
+        [["taken on", time.strftime("%Y-%m-%d %H:%M", time.localtime(document["time"]))]]
+        if document.get("time")
+        else []
+    )
+    rows += [
+        ["CPU" if gpu.get("kind") == "cpu" else "GPU", ", ".join(str(gpu[k]) for k in ("name", "sm", "driver") if gpu.get(k))],
+        ["system", f"{machine.get('system', '?')}, {machine.get('cores', '?')} cores, Python {machine.get('python', '?')}"],
+        ["compiler", " ".join(str(compiler[k]) for k in ("name", "version", "validity") if compiler.get(k))],
+        ["inputs", ", ".join(f"{n} {'×'.join(map(str, s))}" for n, s in (document.get("shapes") or {}).items())],
+        ["layers", f"{document.get('layer_method') or 'IProfiler, in a pass of its own'}; {document.get('layer_iterations', 0)} iterations"],
+    ]  # fmt: skip
+    rows += [
+        [f"latency, {figures_time.WAYS.get(n, n)}", str(way["method"])]
+        for n, way in (document.get("latency") or {}).items()
+    ]
+    memory = document.get("memory") or {}
+    if memory.get("used_bytes") is not None:
+        rows.append(
+            ["memory used" if gpu.get("kind") == "cpu" else "GPU memory used", bytes_text(memory["used_bytes"])]
+        )
+    for name, one in ((document.get("error") or {}).get("outputs") or {}).items():
+        relative = one["relative_l2"]
+        rows.append([f"error of {name}", f"relative {relative:.3g}, largest difference {one['max_abs']:.3g}" if relative is not None
+                     else f"largest difference {one['max_abs']:.3g}"])  # fmt: skip
+    if (strategy := document.get("specialization")) is not None:
+        rows.append(["kernels for open shapes", SPECIALIZED.get(strategy, str(strategy))])
+    rows += [["note", str(line)] for line in document.get("notes") or []]
+    return rows
