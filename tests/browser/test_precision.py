@@ -47,7 +47,7 @@ def test_from_fp16_to_int8_on_the_digits(width: int, lab: Lab, context: Window, 
     table.wait_status("4 rows")
     # The row chosen is the engine that every view shows.
     table.box.get_by_role("gridcell", name="fp16", exact=True).click()
-    precision.box.get_by_text("What did I really get: fp16").wait_for()
+    precision.box.get_by_text("What the layers got: fp16").wait_for()
     assert "fp16" in book.run("print(session.engines.current.config.precision)")
     book.show(1)
     table.box.locator("[role=row]", has_text="placed by").click()

@@ -86,7 +86,7 @@ def test_compare_shows_every_precision_and_links_rows_to_the_session(small: Sess
     assert panel._chosen == "fp32"
     assert panel.table.selection["ids"] == ["fp32"]
     pick(panel.table, "int8")
-    assert "What did I really get: int8" in panel._audit.children[0].value
+    assert "What the layers got: int8" in panel._audit.children[0].value
 
     # More are added behind; the same again replaces its row.
     panel.wanted["fp32"].value = panel.wanted["fp16"].value = False
@@ -109,7 +109,7 @@ def test_modelopt_is_on_offer_and_says_how_to_get_it(small: Session, data: Path)
     panel.wanted["fp32"].value = False
     assert panel.schemes() == ["fp16", {"to": "int8", "placement": "modelopt"}]
     press(panel, "compare")
-    assert "1 built, 1 refused" in re.sub("<.*?>", "", panel.work.status.value)
+    assert "1 built, 1 failed" in re.sub("<.*?>", "", panel.work.status.value)
     assert "int8, placed by ModelOpt" in panel._warnings.value
     assert "workbench env create modelopt" in panel._warnings.value
 

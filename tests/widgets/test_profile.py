@@ -505,7 +505,7 @@ def test_memory_from_every_source(fresh: Session) -> None:
 
 def test_caches_are_told(fresh: Session) -> None:
     panel = fresh.panel("engine")
-    assert "it is found ready made" in text_of(panel)
+    assert "takes this engine from the cache" in text_of(panel)
     fresh.build("attention", compiler="fake")
     panel = fresh.panel("engine")
     assert "Found ready made 1 time in this session" in text_of(panel)
@@ -580,7 +580,7 @@ def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> 
     assert tabs[-3:] == ["Batches", "Kernels", "Conditions"]
     facts = {f["name"]: (f["value"], f["note"]) for f in energy_facts(engine.measured.facts["measured"])}
     assert facts == {
-        "energy a run": ("150 mJ", "whole GPU, CUDA graph"), "SM clock": ("1755 MHz", "of 1980, 1740 to 1770 MHz"),
+        "energy per run": ("150 mJ", "whole GPU, CUDA graph"), "SM clock": ("1755 MHz", "of 1980, 1740 to 1770 MHz"),
         "power": ("311 W", "mean, whole GPU"),
     }  # fmt: skip
     assert "150 mJ" in panel._facts.value
@@ -593,7 +593,7 @@ def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> 
     told = text_of(panel)
     assert "sm90_&lt;script&gt;xmma" in told
     assert "<script>" not in told
-    assert "Joined to layers by name" in told
+    assert "Matched with layers by name" in told
     title = drawn(panel, "Roofline")["layout"]["title"]["text"]
     assert "NVIDIA H100, measured ceilings" in title
     assert panel.gpu.value == "measured"
@@ -629,7 +629,7 @@ def test_rebuild(session: Session, tmp_path: Path) -> None:
     shutil.copyfile(SAMPLES / "attention.onnx", path)
     session.build(str(path), compiler="fake")
     panel = session.panel("engine")
-    assert "can't be told here" in text_of(panel).replace("&#x27;", "'")
+    assert "<td>fits</td>" in text_of(panel)
     panel.rebuild.click()
     assert wait_for(lambda: "found in the cache" in panel.work.status.value)
     assert wait_for(lambda: not panel.rebuild.disabled)
@@ -737,5 +737,5 @@ def test_a_record_without_layers_shows_the_plans(fresh: Session, monkeypatch: py
     panel = fresh.panel("engine")
     panel._tabs.selected_index = panel._tabs._names.index("Layers")
     fresh.selection = engine.plan.layers[2].id
-    assert "the record tells nothing" in panel._raw.value
+    assert "has nothing about this layer" in panel._raw.value
     assert engine.plan.layers[2].id in panel._raw.value

@@ -98,7 +98,7 @@ def estimate(layer: Layer, on: DeviceSpec, *, tf32: bool = True, launch_seconds:
 
 def estimable(plan: Plan) -> bool:
     """Whether layers can be estimated, and held against ceilings: there are ceilings of GPUs only, none of CPUs."""
-    return str(plan.compiler.get("target") or "") != "cpu"
+    return plan.device_kind == "gpu"
 
 
 def estimates(plan: Plan, on: DeviceSpec, *, launch_seconds: float = LAUNCH_SECONDS) -> dict[str, Estimate]:

@@ -259,14 +259,23 @@ def explain(plan: Plan) -> list[str]:
     launches = sum(layer.launches and bool(layer.time_ms) for layer in timed)
     if difference > 0.01 * compute:
         lines.append(
-            f"the layers' sum is {difference:.3f} ms{share} above the {compute:.3f} ms of "
-            f"computation: a profiled layer is timed with events around it, {difference / max(launches, 1) * 1e3:.1f} µs "
-            f"for each of {launches} launches, and neither runs in a CUDA graph nor overlaps with its neighbours"
+            f"the layers' sum is {difference:.3f} ms{share} above the {compute:.3f} ms of computation: "
+            + (
+                f"a profiled layer is timed with events around it, {difference / max(launches, 1) * 1e3:.1f} µs "
+                f"for each of {launches} launches, and neither runs in a CUDA graph nor overlaps with its neighbors"
+                if plan.device_kind == "gpu"
+                else "timing each layer takes time as well"
+            )
         )
     elif difference < -0.01 * compute:
         lines.append(
             f"the layers' sum is {-difference:.3f} ms{share} below the {compute:.3f} ms of "
-            "computation: the rest is gaps between kernels, when the GPU waits for the next launch"
+            "computation: the rest is "
+            + (
+                "gaps between kernels, when the GPU waits for the next launch"
+                if plan.device_kind == "gpu"
+                else "the runtime's work between layers"
+            )
         )
     if latency["transfers_mean_ms"] > 0:
         # trtexec's latency includes the copies; the first of our own ways does not.

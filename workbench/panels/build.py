@@ -33,7 +33,7 @@ _OWN_WIDGETS = {"compiler", "targets", "precision", "profiles", "options"}
 
 
 class BuildPanel(Panel):
-    """Ask a compiler for an engine."""
+    """Build an engine."""
 
     title = "Build"
     work: Work
@@ -255,7 +255,7 @@ class BuildPanel(Panel):
             return
         found = [(i, f) for i, f in enumerate(self.session.engines.failures) if f.folder.name == change["new"]]
         if not found:
-            raise WorkbenchError("This failed build is no longer kept.", code="failure-gone")
+            raise WorkbenchError("The files of this failed build were deleted.", code="failure-gone")
         number, failure = found[0]
         self.show_error(failure.error)
         self._log.show(failure.log)

@@ -1,4 +1,4 @@
-"""Calibration: the distribution of each activation, the range that each method chooses, and caches of both."""
+"""Calibration: the distribution of each activation, the range that each method chooses, and calibration caches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _IMPORT = "from workbench.precision.calibration import Calibration"
 
 
 class CalibrationPanel(Panel):
-    """Run the FP32 model on data, and see what its activations are like."""
+    """Run the FP32 model on data, and look at its activations."""
 
     title = "Calibration"
     work: Work
@@ -55,7 +55,7 @@ class CalibrationPanel(Panel):
         self.save = w.Button(description="Save", icon="floppy-o", layout=auto, disabled=True)
         self.compare = w.Button(
             description="Compare with",
-            tooltip="The ranges of the cache at that path, beside these",
+            tooltip="Show the ranges of the cache at that path beside these",
             layout=auto,
             disabled=True,
         )
@@ -108,7 +108,7 @@ class CalibrationPanel(Panel):
     # --- the form -----------------------------------------------------------------------------------
 
     def heard(self, event: Event) -> None:
-        """Models come and go."""
+        """Follow models."""
         if event.kind in {"model-added", "model-removed"}:
             self._fill()
 
@@ -148,11 +148,17 @@ class CalibrationPanel(Panel):
     def _start(self, _button: Any) -> None:
         name = self.models.value
         if not name:
-            raise WorkbenchError("There is no model yet.", hint="Add one in the Model panel, or session.add('digits').")
+            raise WorkbenchError(
+                "There is no model yet.",
+                hint="Add one in the Model panel, or with session.add('digits').",
+                code="no-model",
+            )
         request = self._request()
         if "data" not in request:
             raise CalibrationError(
-                "No data are named.", hint="A folder, an .npz or .npy file, module:factory, or random:32."
+                "No data are named.",
+                hint="Name a folder, an .npz or .npy file, module:factory, or random:32.",
+                code="no-data",
             )
         self._update_code()
         made = [self._calibrate_line()]
@@ -168,7 +174,9 @@ class CalibrationPanel(Panel):
 
     def _path(self) -> Path:
         if not self.file.value.strip():
-            raise CalibrationError("No file is named.", hint="Write a path into the field Cache, such as ranges.json.")
+            raise CalibrationError(
+                "No file is named.", hint="Write a path into the field Cache, such as ranges.json.", code="no-file"
+            )
         return expanded(self.file.value.strip())
 
     def _load(self, _button: Any) -> None:
@@ -261,7 +269,7 @@ class CalibrationPanel(Panel):
         self._chart.outputs = (chart(figure),)
 
     def _draw_ranges(self) -> None:
-        # Once its tab is open: in a hidden place plotly finds no room.
+        # Only when its tab is open: in a hidden place plotly has no room.
         if self.calibration is not None and self._tabs.selected_index == 1 and not self._ranges.outputs:
             self._ranges.outputs = (chart(figures.ranges(self.calibration, percentile=self.percentile.value)),)
 
@@ -275,7 +283,7 @@ class CalibrationPanel(Panel):
             self.session.select(Selection("node", (node,)))
 
     def _node_of(self, tensor: str) -> str | None:
-        """The node that makes a tensor, or for an input the first that reads it."""
+        """The node that computes a tensor; of an input, the first node that reads it."""
         if not self.models.value:
             return None
         graph = self.session.models[self.models.value].graph
@@ -286,13 +294,13 @@ class CalibrationPanel(Panel):
 
 
 def _short(text: str) -> str:
-    """Of a file or folder its name."""
+    """The name of a file or folder."""
     kind, _, path = text.partition(" ")
     return Path(path).name if kind in {"File", "Folder"} else text
 
 
 def tensor_rows(found: Calibration, method: str, percentile: float) -> dict[str, Any]:
-    """One row a tensor: the range by each method, what the chosen one cuts off, and the extremes."""
+    """One row per tensor: the range by each method, what the chosen method cuts off, and the extremes."""
     names, made = list(found.tensors), found.tensors.values()
     ends = {m: [h.range(m, percentile) for h in made] for m in METHODS}
     cut = [100 * h.beyond(end) for h, end in zip(made, ends[method], strict=True)]
@@ -307,7 +315,7 @@ def tensor_rows(found: Calibration, method: str, percentile: float) -> dict[str,
 
 
 def compared_rows(found: Calibration, other: Calibration, method: str, percentile: float) -> dict[str, Any]:
-    """The ranges of two caches, those that differ most first."""
+    """The ranges of two caches, with the largest differences first."""
     frame = found.compare(other, method, percentile)
     columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
         ({"name": "tensor", "label": "Tensor", "type": "text"}, list(frame["tensor"])),

@@ -27,7 +27,7 @@ from workbench.panels.engine_rows import (
     tactics_of,
     timings_text,
 )
-from workbench.panels.parts import NO_ENGINE, LogBox, empty, fact_row, table_html
+from workbench.panels.parts import NO_ENGINE, LogBox, empty, fact_row, profile_error, table_html
 from workbench.panels.work import Work
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class EnginePanel(Panel):
         self._plan: Plan | None = None
         self._records: list[LayerRecord] = []
         self._looked_into = False
-        self._told: dict[str, str] = {}
+        self._inspected: dict[str, str] = {}
         self._facts = w.HTML(layout=wide)
         self._tabs = Charts(self)
         self.search = w.Text(
@@ -78,14 +78,14 @@ class EnginePanel(Panel):
         self.rebuild.on_click(self.guard(self._rebuild))
         self.search.observe(self.guard(lambda _: self._list_layers()), "value")
         self.on_choice(self.layers, self._layer_chosen)
-        self.on_choice(self.other, lambda _: self._hold_against())
+        self.on_choice(self.other, lambda _: self._show_changes())
 
     # --- what is shown ------------------------------------------------------------------------------
 
     def show_engine(self, engine: Engine | None) -> None:
-        """Show `engine`, or that there is none."""
+        """Show `engine`; None if there is none."""
         self._engine = engine
-        self._records, self._told, self._action = [], {}, []
+        self._records, self._inspected, self._action = [], {}, []
         self._looked_into, self._raw.value = False, ""
         if engine is None:
             self._plan = None
@@ -95,11 +95,7 @@ class EnginePanel(Panel):
             self._plan = engine.measured
         except ProfileError as error:
             self._plan = engine.plan
-            self.show_error(
-                WorkbenchError(
-                    f"Its profile can't be shown: {error.message}", hint="Measure again: session.measure.profile()."
-                )
-            )
+            self.show_error(profile_error(error.message))
         self._saved.value = self._changes.value = ""
         if not self.work.busy:
             self.work.status.value = ""
@@ -116,17 +112,17 @@ class EnginePanel(Panel):
 
     def _need(self) -> tuple[Engine, Plan]:
         if self._engine is None or self._plan is None:
-            raise WorkbenchError("There is no engine yet.", hint="Build one first.")
+            raise WorkbenchError("There is no engine yet.", hint="Build one in the Build panel.", code="no-engine")
         return self._engine, self._plan
 
     def _overview(self) -> w.Widget:
         engine, plan = self._need()
         place = w.VBox(layout=w.Layout(width="100%"))
-        told = table_html(["", "here", ""], compatibility_of(engine), wrap=True)
-        runs = w.HTML(f"<h4 class='wbp-part'>Where it runs</h4>{told}", layout=w.Layout(width="100%"))
+        where = table_html(["", "here", ""], compatibility_of(engine), wrap=True)
+        runs = w.HTML(f"<h4 class='wbp-part'>Where it runs</h4>{where}", layout=w.Layout(width="100%"))
         left: list[w.Widget] = [runs, self.work.row()]
-        asked = table_html(["option asked for", "value"], options_of(engine.config))
-        left.append(w.HTML("<h4 class='wbp-part'>Asked of the compiler</h4>" + asked))
+        asked = table_html(["option", "value"], options_of(engine.config))
+        left.append(w.HTML("<h4 class='wbp-part'>Build options</h4>" + asked))
         files = table_html(["file", "size", ""], files_of(engine), numeric=(1,))
         left.append(w.HTML("<h4 class='wbp-part'>Files</h4>" + files))
         left.append(w.HBox([self.path, self.save, self._saved], layout=w.Layout(flex_flow="row wrap")))
@@ -142,15 +138,15 @@ class EnginePanel(Panel):
         return place
 
     def _saved_by_caches(self, engine: Engine, plan: Plan) -> list[str]:
-        """What caches saved, in sentences: the engine cache from the session's history, the others where they are told."""
+        """What the engine cache and the timing cache saved, in sentences."""
         found = sum(
             event.kind == "build-finished" and event.data.get("engine") == engine.key and bool(event.data.get("cached"))
             for event in self.session.events
         )
         total = engine.seconds.get("total", 0.0)
         lines = [
-            f"Found ready made {found} time{'s' * (found != 1)} in this session, which saved {ms_text(found * total * 1e3)} of building."
-            if found else "Asked for again, it is found ready made: the engine cache saves the whole build."
+            f"Found in the cache {found} time{'s' * (found != 1)} in this session. That saved {ms_text(found * total * 1e3)}."
+            if found else "The next build with these options takes this engine from the cache."
         ]  # fmt: skip
         if timings := plan.facts.get("timing_cache"):
             lines.append(timings_text(timings))
@@ -164,11 +160,11 @@ class EnginePanel(Panel):
         self._looked_into = True
         profile = engine.profile if plan is not engine.plan else None
         said = profile["inspector"]["layers"] if profile and "inspector" in profile else []
-        # Names may repeat; then it can't be told which record is whose.
+        # Where a name occurs twice, nothing says which record belongs to which layer.
         counts: dict[str, int] = {}
         for one in said:
             counts[one["name"]] = counts.get(one["name"], 0) + 1
-        self._told = {one["name"]: readable(one) for one in said if counts[one["name"]] == 1}
+        self._inspected = {one["name"]: readable(one) for one in said if counts[one["name"]] == 1}
         self._list_layers()
         left = w.VBox(
             [self.search, self.layers, self._count], layout=w.Layout(flex="1 1 340px", min_width="0", max_width="520px")
@@ -194,7 +190,7 @@ class EnginePanel(Panel):
 
     def _haystack(self, i: int, layer: Layer) -> str:
         raw = json.dumps(self._records[i], ensure_ascii=False) if i < len(self._records) else ""
-        return f"{layer.kind} {layer.title} {raw} {self._told.get(layer.name, '')}".lower()
+        return f"{layer.kind} {layer.title} {raw} {self._inspected.get(layer.name, '')}".lower()
 
     def _layer_chosen(self, layer: str | None) -> None:
         if layer:
@@ -211,19 +207,17 @@ class EnginePanel(Panel):
         listed = {key for _, key in self.layers.options}
         self.fill(self.layers, self.layers.options, known[0] if known and known[0] in listed else None)
         if not known:
-            self._raw.value = "<div class='wbp-empty'>Choose a layer to see what the compiler said of it.</div>"
+            self._raw.value = "<div class='wbp-empty'>Choose a layer to see what the compiler reported.</div>"
             return
         layer = self._plan.by_id[known[0]]
         at = self._plan.layers.index(layer)
         parts = []
         if at < len(self._records):
-            parts.append(("What the compiler said at build time", readable(self._records[at])))
+            parts.append(("Reported by the compiler at build time", readable(self._records[at])))
         else:
-            parts.append(
-                ("Of this layer the record tells nothing; what the plan holds of it", readable(layer.to_dict()))
-            )
-        if layer.name in self._told:
-            parts.append(("What the engine's inspector said when it was measured", self._told[layer.name]))
+            parts.append(("The record has nothing about this layer. From the plan", readable(layer.to_dict())))
+        if layer.name in self._inspected:
+            parts.append(("Reported by the engine inspector during the measurement", self._inspected[layer.name]))
         time = "" if layer.time_ms is None else f", {ms_text(layer.time_ms)} measured"
         head = f"<b>{escape(layer.title)}</b> <span class='wbp-quiet'>layer {at}, {escape(layer.kind)}{time}</span>"
         self._raw.value = head + "".join(
@@ -236,9 +230,9 @@ class EnginePanel(Panel):
     def _memory(self) -> w.Widget:
         engine, plan = self._need()
         rows = memory_rows(engine, plan)
-        told = table_html(["memory", "size", "source", ""], rows, numeric=(1,))
+        table = table_html(["memory", "size", "source", ""], rows, numeric=(1,))
         return w.VBox(
-            [w.HTML(told, layout=w.Layout(width="100%")), chart_area(figures.memory(plan))],
+            [w.HTML(table, layout=w.Layout(width="100%")), chart_area(figures.memory(plan))],
             layout=w.Layout(width="100%"),
         )
 
@@ -253,8 +247,10 @@ class EnginePanel(Panel):
                 [str(tactic), ms_text(ms if isinstance(ms, int | float) else None)]
                 for tactic, ms, *_ in timings["slowest"]
             ]
-            told = f"<p class='wbp-quiet'>{escape(timings_text(timings))} Its keys are hashes: which layer an entry is of is not told.</p>"
-            parts.append(told + table_html(["in the timing cache, slowest first", "time"], rows, numeric=(1,)))
+            note = (
+                f"<p class='wbp-quiet'>{escape(timings_text(timings))} Its keys are hashes, which name no layers.</p>"
+            )
+            parts.append(note + table_html(["in the timing cache, slowest first", "time"], rows, numeric=(1,)))
         return w.HTML("".join(parts), layout=w.Layout(width="100%"))
 
     def _show_log(self) -> w.Widget:
@@ -262,20 +258,22 @@ class EnginePanel(Panel):
         self._log.show(engine.log)
         return self._log
 
-    # --- against another ----------------------------------------------------------------------------
+    # --- compare ------------------------------------------------------------------------------------
 
     def _comparison(self) -> w.Widget:
         engine, _ = self._need()
         others = [e for e in self.session.engines[::-1] if e.key != engine.key]
         if not others:
-            return empty("This is the only engine of the session. Build another, such as in FP16, to see what changes.")
+            return empty(
+                "This is the only engine of the session. Build another one, for example in FP16, to compare them."
+            )
         same = [e for e in others if e.model == engine.model]
         kept = [e for e in others if e.key == self.other.value]
         self.fill(self.other, [(engine_label(e), e.key) for e in others], (kept or same or others)[0].key)
-        self._hold_against()
+        self._show_changes()
         return w.VBox([self.other, self._changes], layout=w.Layout(width="100%"))
 
-    def _hold_against(self) -> None:
+    def _show_changes(self) -> None:
         engine, plan = self._need()
         if self.other.value is None:
             return
@@ -294,7 +292,9 @@ class EnginePanel(Panel):
         self.show_error("")
         self._saved.value = ""
         if not self.path.value.strip():
-            raise WorkbenchError("No file is named.", hint="Write where to save the engine, such as model.engine.")
+            raise WorkbenchError(
+                "No file is named.", hint="Write where to save the engine, such as model.engine.", code="no-file"
+            )
         path = engine.save(self.path.value.strip())
         self._saved.value = f"<span class='wbp-quiet'>Saved, {bytes_text(path.stat().st_size)}.</span>"
         self._action = [f"engine.save({self.path.value.strip()!r})"]
@@ -314,7 +314,7 @@ class EnginePanel(Panel):
         self.work.run(rebuild, "<b>Building</b>")
 
     def heard(self, event: Event) -> None:
-        """The selection chooses a layer; a new engine is one more to compare with."""
+        """Show the selected layer, and offer new engines to compare with."""
         super().heard(event)
         if event.kind == "selection":
             self._follow()

@@ -21,11 +21,11 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
     """What changed from one engine to another, as HTML."""
     found = difference(before, after)
     if not found.shared and before.layers and after.layers:
-        return "<p class='wbp-quiet'>They are of different models: no node is in both.</p>"
+        return "<p class='wbp-quiet'>The engines are of different models: they have no node in common.</p>"
 
-    def pair(name: str, left: Any, right: Any, told: Callable[[Any], str], source: str) -> list[str]:
+    def pair(name: str, left: Any, right: Any, text: Callable[[Any], str], source: str) -> list[str]:
         change = "" if not left or right is None else "no change" if left == right else f"{(right - left) / left:+.0%}"
-        return [name, told(left), told(right), change, source]
+        return [name, text(left), text(right), change, source]
 
     rows = [
         pair("kernel launches", before.summary["launches_after"], after.summary["launches_after"], str, "computed"),
@@ -40,7 +40,7 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
         rows.append(pair("median latency", latency[0]["median_ms"], latency[1]["median_ms"], ms_text, "measured"))
     parts = [table_html(["", "the other", "this", "change", ""], rows, numeric=(1, 2, 3))]
     if found.options:
-        options = [[n.replace("_", " "), _told(a), _told(b)] for n, a, b in found.options]
+        options = [[n.replace("_", " "), _option_text(a), _option_text(b)] for n, a, b in found.options]
         parts.append(table_html(["option", "the other", "this"], options))
     if found.kinds:
         parts.append(
@@ -50,8 +50,8 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
         )
     same = len(found.same)
     parts.append(
-        f"<p>{same} kernel{'s' * (same != 1)} execute the same nodes in both. {len(found.before)} of the other and {len(found.after)} of this "
-        "group nodes otherwise.</p>"
+        f"<p>{same} kernel{'s' * (same != 1)} execute the same nodes in both engines. {len(found.before)} of the other engine and {len(found.after)} "
+        "of this one group nodes differently.</p>"
     )
     slower = sorted(
         ((b.time_ms - a.time_ms, a, b) for a, b in found.same if a.time_ms is not None and b.time_ms is not None),
@@ -76,10 +76,10 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
 
 def _moved(before: Plan, after: Plan) -> list[str]:
     left, right = before.summary["bytes_after"], after.summary["bytes_after"]
-    told = [moved(plan.summary)[1] for plan in (before, after)]
-    known = told == [bytes_text(left), bytes_text(right)] and left
+    texts = [moved(plan.summary)[1] for plan in (before, after)]
+    known = texts == [bytes_text(left), bytes_text(right)] and left
     change = "" if not known else "no change" if left == right else f"{(right - left) / left:+.0%}"
-    return ["bytes moved", *told, change, "computed"]
+    return ["bytes moved", *texts, change, "computed"]
 
 
 def _more(found: Sequence[Any]) -> str:
@@ -87,7 +87,7 @@ def _more(found: Sequence[Any]) -> str:
     return f"<p class='wbp-quiet'>and {left} more</p>" if left > 0 else ""
 
 
-def _told(value: Any) -> str:
+def _option_text(value: Any) -> str:
     return "default" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def readable(record: Mapping[str, Any]) -> str:
-    """A record as JSON, with lists of plain values on one line."""
+    """A record as JSON, with lists of numbers and names on one line."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
     return re.sub(r"\[\s+([^][{}\"]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
@@ -30,14 +30,14 @@ def facts_of(engine: Engine, plan: Plan) -> list[dict[str, Any]]:
         {"name": "engine file", "value": bytes_text(engine.bytes)},
         {"name": "compiler", "value": plan.compiler["version"], "note": plan.compiler["name"]},
         {"name": "built for", "value": plan.compiler["target"] or "?"},
-        {"name": "precision", "value": engine.config.precision, "note": "asked for"},
+        {"name": "precision", "value": engine.config.precision, "note": "requested"},
         {"name": "layers", "value": s["layers"], "note": f"{s['launches_after']} launches"},
         {"name": "built in", "value": f"{engine.seconds['total']:.1f} s"},
     ]
 
 
 def options_of(config: BuildConfig) -> list[list[str]]:
-    """What was asked for and differs from the defaults, as rows of option and value."""
+    """The options that differ from the defaults, as rows of option and value."""
     data = config.to_dict()
     profiles = data.pop("profiles", None)
     rows = [
@@ -53,8 +53,8 @@ def options_of(config: BuildConfig) -> list[list[str]]:
 def files_of(engine: Engine) -> list[list[str]]:
     """The files of an engine's folder with their sizes; profiles counted as one row."""
     words = {
-        "engine": "the serialized engine", "build.log": "the compiler's log", "record.json": "what the compiler answered",
-        "plan.json": "workbench.plan/1", "build.json": "what was asked",
+        "engine": "the serialized engine", "build.log": "the compiler's log", "record.json": "what the compiler reported",
+        "plan.json": "workbench.plan/1", "build.json": "the request",
     }  # fmt: skip
     rows = [
         [file.name, bytes_text(file.stat().st_size), words.get(file.name, "")]
@@ -63,7 +63,7 @@ def files_of(engine: Engine) -> list[list[str]]:
     profiles = list((engine.folder / "profiles").glob("*.json"))
     if profiles:
         rows.append(
-            [f"profiles ({len(profiles)})", bytes_text(sum(f.stat().st_size for f in profiles)), "what was measured"]
+            [f"profiles ({len(profiles)})", bytes_text(sum(f.stat().st_size for f in profiles)), "measurements"]
         )
     return rows
 
@@ -85,12 +85,15 @@ def memory_rows(engine: Engine, plan: Plan) -> list[list[str]]:
         ["weights of the layers", bytes_text(plan.summary["weight_bytes"]), "reported", "constants, summed"],
         ["engine file", bytes_text(engine.bytes), "measured", "on disk"],
     ]
+    cpu = plan.device_kind == "cpu"
     words = {
         "used_bytes": (
-            "used on the GPU",
+            "used by the process" if cpu else "used on the GPU",
             "measured",
-            "engine, context, inputs and outputs; free memory before and after",
+            "how much the process grew" if cpu else "engine, context, inputs and outputs; free memory before and after",
         ),
+        "arena_peak_bytes": ("arena, at its peak", "reported", "by the runtime"),
+        "arena_held_bytes": ("arena, reserved", "reported", "by the runtime"),
         "device_memory_size_v2": ("activations and scratch", "reported", "by the runtime"),
         "device_memory_size": ("activations and scratch", "reported", "by the runtime"),
         "streamable_weights_size": ("weights that can be streamed", "reported", "by the runtime"),
@@ -105,7 +108,7 @@ def memory_rows(engine: Engine, plan: Plan) -> list[list[str]]:
 
 
 def tactics_of(engine: Engine) -> list[list[str]]:
-    """Tactics that the log tells of, as rows; empty where it tells of none."""
+    """Tactics that the log names, as rows; empty if it names none."""
     found: Sequence[Mapping[str, Any]] = getattr(engine, "tactics", None) or []
     return [
         [str(one.get("layer", "")), str(one.get("tactic", "")), ms_text(one.get("time_ms")), "yes" if one.get("chosen") else ""]
@@ -114,7 +117,7 @@ def tactics_of(engine: Engine) -> list[list[str]]:
 
 
 def timings_text(timings: Mapping[str, Any]) -> str:
-    """The timing cache of a build in a sentence.
+    """The timing cache of a build, in a sentence.
 
     Args:
         timings: ``plan.facts["timing_cache"]``.
@@ -124,11 +127,11 @@ def timings_text(timings: Mapping[str, Any]) -> str:
     if timings.get("entries") is not None:
         said += f", {timings['entries']} entries"
     if hits:
-        said += f"; the log tells of {hits} hit{'s' * (hits != 1)}, which were not timed again"
+        said += f"; the log names {hits} hit{'s' * (hits != 1)}, which were not timed again"
     return said + "."
 
 
 def compatibility_of(engine: Engine) -> list[list[str]]:
-    """Where an engine runs, as rows: what, whether it fits, and why in words."""
-    words = {True: "fits", False: "does not fit", None: "can't be told here"}
+    """Where an engine runs, as rows: what, whether it fits, and why."""
+    words = {True: "fits", False: "does not fit", None: "unknown here"}
     return [[finding.what, words[finding.ok], finding.text] for finding in engine.compatibility()]

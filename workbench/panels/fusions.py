@@ -11,7 +11,7 @@ from workbench.core.errors import WorkbenchError
 from workbench.panels.base import Panel
 from workbench.panels.charts import chart
 from workbench.panels.code import build_line, inspect_line
-from workbench.panels.parts import NO_ENGINE, beside, empty, fact_row, times_error, warning
+from workbench.panels.parts import NO_ENGINE, beside, empty, fact_row, profile_error, warning
 from workbench.present.facts import plan_facts
 from workbench.present.lens import Lens
 from workbench.widgets import DetailsView, FusionView, GraphView, TableView
@@ -26,7 +26,7 @@ _TIMES = ("Latency", "Sum of layers", "Outputs")
 
 
 class FusionsPanel(Panel):
-    """Which operations became one kernel."""
+    """Which operations were fused into one kernel."""
 
     title = "Fusions"
 
@@ -51,23 +51,25 @@ class FusionsPanel(Panel):
         if lens.graph is None:
             self.show_error(
                 WorkbenchError(
-                    f"Only the plan can be shown: {lens.missing}", hint="Bring the model's file back for the rest."
+                    f"Only the plan can be shown: {lens.missing}",
+                    hint="Put the model's file back to see the rest.",
+                    code="model-gone",
                 )
             )
         elif lens.times_missing:
-            self.show_error(times_error(lens))
+            self.show_error(profile_error(lens.times_missing))
         self.show_lens(lens)
         self._code_for(engine)
 
     def show_lens(self, lens: Lens) -> None:
         """Show the fusions of a plan."""
         self._lens = lens
-        told = plan_facts(lens.plan)
-        shown = told[:5] + [fact for fact in told[5:] if fact["name"] in _TIMES]
+        all_facts = plan_facts(lens.plan)
+        shown = all_facts[:5] + [fact for fact in all_facts[5:] if fact["name"] in _TIMES]
         self._facts.value = warning(lens.plan.problems[:3]) + fact_row(shown)
         wanted: type[FusionView | GraphView] = GraphView if lens.graph is None else FusionView
         if isinstance(self._map, wanted) and self._table is not None and self._details is not None:
-            # The same views, other data: what the reader has arranged stays.
+            # The same views with other data keep what the user has arranged.
             for view in (self._map, self._table, self._details, *([self._nodes] if self._nodes and lens.graph else [])):
                 view.show(lens)
         else:
@@ -94,7 +96,7 @@ class FusionsPanel(Panel):
         if self._nodes is not None:
             tabs.append(("ONNX nodes", self._nodes))
         tabs.append(("Charts", self._charts))
-        # One tab fewer than before: ipywidgets itself would leave the choice on a tab that is gone.
+        # With fewer tabs than before, ipywidgets would keep a tab selected that is gone.
         if (self._tabs.selected_index or 0) >= len(tabs):
             self._tabs.selected_index = 0
         self._tabs.children = [child for _, child in tabs]
@@ -102,7 +104,7 @@ class FusionsPanel(Panel):
             self._tabs.set_title(i, title)
 
     def _draw_charts(self, _change: object = None) -> None:
-        """Draw the charts once their tab is open: in a hidden place plotly finds no room and computes nonsense."""
+        """Draw the charts when their tab is open: in a hidden place plotly has no room and draws nonsense."""
         hidden = self._tabs.selected_index is None or self._tabs.children[self._tabs.selected_index] is not self._charts
         if self._lens is None or hidden or self._charts.outputs:
             return
@@ -113,14 +115,14 @@ class FusionsPanel(Panel):
         self._charts.outputs = tuple(chart(figure) for figure in drawn)
 
     def heard(self, event: Event) -> None:
-        """A selection changes the code as well."""
+        """Follow the selection, and new errors of the engine."""
         super().heard(event)
         if (
             event.kind == "errors-added"
             and self._fixed is None
             and (engine := self.session.engines.current) is not None
         ):
-            self.show_engine(engine)  # the map has an overlay more
+            self.show_engine(engine)  # the map has one more overlay
         if self._fixed is None and event.kind == "selection" and (engine := self.session.engines.current) is not None:
             self._code_for(engine)
 

@@ -42,7 +42,7 @@ def _built_from(engine: Engine, model: Model, store: Store) -> bool:
 
 
 class GraphPanel(Panel):
-    """The graph as written."""
+    """The ONNX graph before compilation."""
 
     title = "Graph"
 
@@ -60,7 +60,7 @@ class GraphPanel(Panel):
         self.guard(self._fill)()
 
     def heard(self, event: Event) -> None:
-        """Models come and go."""
+        """Follow models and engines."""
         if event.kind in {"model-added", "model-removed"}:
             self._fill(event.data.get("model"))
         elif event.kind in {"current", "build-finished"}:
@@ -70,16 +70,16 @@ class GraphPanel(Panel):
         self._show(self.fill_models(self.models, wanted))
 
     def _show_netron(self, _change: object = None) -> None:
-        """Load Netron's page once its tab is open: in a hidden frame it can't measure its labels."""
+        """Load Netron when its tab is open: in a hidden frame it can't measure its labels."""
         if self._tabs.selected_index == 1 and self._name is not None:
             now = state_of(self.session.models[self._name])
             if now != self._netron_of:
-                self._netron.path = []  # under the name may be another file: the same address would not be asked again
+                self._netron.path = []  # another file may have this name now, and Netron would not load the same address again
             self._netron_of = now
             self._netron.path = [self.session.name, self._name]
 
     def _engine_of(self, model: Model) -> Engine | None:
-        """The engine that all panels show, else the newest, of this very model: a name may have been given anew."""
+        """The current engine if it was built from this model file, else the newest that was."""
         current = self.session.engines.current
         found = [*([current] if current is not None else []), *self.session.engines[::-1]]
         return next((e for e in found if e.model == model.name and _built_from(e, model, self.session.store)), None)
@@ -88,7 +88,7 @@ class GraphPanel(Panel):
         if name is None:
             self.body.children = [empty('No model yet. Add one: <code>session.add("resnet50")</code>')]
             return
-        # With an engine, the graph also tells what became of each node.
+        # With an engine, the graph also shows which layer executes each node.
         model = self.session.models[name]
         engine = self._engine_of(model)
         lens = Lens.of(engine) if engine is not None else Lens.of_model(model)

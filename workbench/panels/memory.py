@@ -1,4 +1,4 @@
-"""Memory: activation memory over the plan by liveness, weights, and what sets the peak."""
+"""Memory: activations alive at each layer, weights, and the tensors at the peak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MemoryPanel(Panel):
-    """What the plan needs in memory."""
+    """The memory that a plan needs."""
 
     title = "Memory"
 
@@ -41,7 +41,8 @@ class MemoryPanel(Panel):
         reported = plan.facts.get("memory", {})
         facts = [
             {"name": "peak activations", "value": at_least(live.peak, len(live.unknown)), "note": "computed by liveness"},
-            {"name": "activations", "value": bytes_text(reported.get("Total Activation Memory")), "note": "reported by the compiler"},
+            *([{"name": "activations", "value": bytes_text(reported["Total Activation Memory"]), "note": "reported by the compiler"}]
+              if "Total Activation Memory" in reported else []),
             {"name": "weights", "value": bytes_text(plan.summary["weight_bytes"]), "note": "constants of the layers"},
             {"name": "engine file", "value": bytes_text(engine.bytes), "note": "on disk"},
         ]  # fmt: skip
@@ -52,11 +53,14 @@ class MemoryPanel(Panel):
             [name, bytes_text(size), f"{size / live.peak:.0%}" if live.peak else ""] for name, size in live.at_peak[:12]
         ]
         where = f"Alive at layer {live.peak_layer}, {peak.title}" if peak else ""
-        unknown = f" Sizes of {len(live.unknown)} tensors are not known and not counted." if live.unknown else ""
-        self._peak.value = (
-            f"<p class='wbp-quiet'>{where}.{unknown} Layers on several streams may overlap, and kernels may ask for scratch "
-            "memory on top, which is why the compiler's own figure can be larger.</p>"
-            + table_html(["tensor at the peak", "size", "share"], rows, numeric=(1, 2))
+        unknown = f" {len(live.unknown)} tensors of unknown size are not counted." if live.unknown else ""
+        more = (
+            " The compiler's figure can be larger: layers on several streams overlap, and kernels use scratch memory."
+            if "Total Activation Memory" in reported
+            else ""
+        )
+        self._peak.value = f"<p class='wbp-quiet'>{where}.{unknown}{more}</p>" + table_html(
+            ["tensor at the peak", "size", "share"], rows, numeric=(1, 2)
         )
         self.body.children = [self._facts, self._chart, self._peak]
         self.set_code([

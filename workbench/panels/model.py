@@ -1,4 +1,4 @@
-"""Model: where it comes from, what is in it, and from which source lines."""
+"""Model: where it comes from, what it contains, and which source lines it was made from."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class ModelPanel(Panel):
     def _add(self, _button: Any) -> None:
         text = self.source.value.strip()
         if not text:
-            raise WorkbenchError("No source is named.", hint="Choose a sample, or write the path of an ONNX file.")
+            raise WorkbenchError(
+                "No source is named.", hint="Choose a sample, or write the path of an ONNX file.", code="no-model"
+            )
         profile = ShapeProfile.parse(self.shapes.value.split()) if self.shapes.value.strip() else None
         shapes = f", shapes={profile.texts!r}" if profile else ""
 
@@ -75,7 +77,7 @@ class ModelPanel(Panel):
         self.work.run(add, "<b>Opening or exporting the model</b>")
 
     def heard(self, event: Event) -> None:
-        """Another view or notebook added or removed a model."""
+        """Follow models that another panel or notebook adds or removes."""
         if event.kind in {"model-added", "model-removed"}:
             self._fill(event.data.get("model"))
 
@@ -120,10 +122,10 @@ class ModelPanel(Panel):
 
 
 def _operations(lens: Lens) -> dict[str, Any]:
-    """The operations of a graph as a fact; where some are not known, a lower bound that says so."""
+    """The operations of a graph as a fact. If some are unknown, it is a lower bound and says so."""
     assert lens.graph is not None
     known, unknown = totals(lens.graph, lens.costs)
-    note = {"note": f"those of {unknown} node{'s' * (unknown != 1)} are not known"} if unknown else {}
+    note = {"note": f"without {unknown} node{'s' * (unknown != 1)} that are not known"} if unknown else {}
     return {"name": "operations", "value": flops_text(known, unknown), **note}
 
 
@@ -141,5 +143,5 @@ def _origin(model: Model) -> str:
             for where, value in error.items()
         ]
     if origin.get("kind") in {"module", "factory", "sample"}:
-        lines += [f"note: {told}" for told in origin.get("warnings", ())]
+        lines += [f"note: {text}" for text in origin.get("warnings", ())]
     return f"<p class='wbp-quiet'>{escape(str(model.path))}<br>{'<br>'.join(escape(line) for line in lines)}</p>"

@@ -13,7 +13,6 @@ from workbench.panels.closing import close_tree
 
 if TYPE_CHECKING:
     from workbench.core.jobs import Progress
-    from workbench.present.lens import Lens
 
 
 class Bars(w.VBox):  # type: ignore[misc]
@@ -130,10 +129,10 @@ def wide() -> w.Layout:
     return w.Layout(width="100%")
 
 
-def times_error(lens: Lens) -> WorkbenchError:
-    """Why an engine's profile is not shown."""
+def profile_error(reason: str) -> WorkbenchError:
+    """The profile of an engine can't be shown."""
     return WorkbenchError(
-        f"The profile of this engine can't be shown: {lens.times_missing}",
+        f"The profile of this engine can't be shown: {reason}",
         hint="Measure again in the Profile panel, or with session.measure.profile(). Everything else is shown.",
         code="profile-unreadable",
     )

@@ -1,4 +1,4 @@
-"""Precision: what if? Every precision side by side, before anyone runs it, and what each really became."""
+"""Precision: build in several precisions, compare them, and see which precision each layer really got."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class PrecisionPanel(Panel):
-    """Pick precisions, and see kernels, bytes, time and error together."""
+    """Choose precisions, and compare kernels, bytes, time and error."""
 
     title = "Precision"
     work: Work
@@ -71,13 +71,15 @@ class PrecisionPanel(Panel):
         )
         self.placements = w.Button(
             description="Compare placements",
-            tooltip="Q/DQ as the workbench places them, and as ONNX Runtime does",
+            tooltip="Compare the Q/DQ placement of the workbench with that of ONNX Runtime",
             **go,
         )
         self.check = w.Button(
-            description="Check FP16 range", tooltip="Run the FP32 model on the data and name what FP16 can't hold", **go
+            description="Check FP16 range",
+            tooltip="Run the FP32 model on the data and list values that FP16 can't represent",
+            **go,
         )
-        self.clear = w.Button(description="Clear", tooltip="Forget the rows below; engines stay", **go)
+        self.clear = w.Button(description="Clear", tooltip="Clear the table; engines stay", **go)
         self._found: WhatIf | None = None
         self._state: tuple[Any, ...] | None = None
         self._chosen: str | None = None
@@ -90,7 +92,7 @@ class PrecisionPanel(Panel):
         self.table = RowsView(on_pick=self.guard(self._picked), on_error=self.show_error, height=420)
         self.along = w.Button(
             description="Measure along the graph", icon="map-o", layout=w.Layout(width="auto", align_self="flex-start", margin="10px 2px"),
-            tooltip="The error of each tensor, as a colour of the map in the Fusions panel",
+            tooltip="Measure the error of each tensor; the map in the Fusions panel can show it as colors",
         )  # fmt: skip
         self._audit = AuditView(self, self.along)
         shown = [self.compare, self.placements, self.check, self.clear]
@@ -98,7 +100,7 @@ class PrecisionPanel(Panel):
         more = w.Accordion([w.VBox(list(self.options.values()))], layout=wide())
         more.set_title(0, "Options of quantization and cast")
         side_by_side = w.Accordion([self._figures], layout=wide())
-        side_by_side.set_title(0, "All figures of the plans, side by side")
+        side_by_side.set_title(0, "All figures of the plans")
         self._basis = w.HTML(layout=wide())
         self._results = w.VBox(
             [self._warnings, self.table, self._basis, self._chart, self._audit, side_by_side], layout=wide()
@@ -172,16 +174,20 @@ class PrecisionPanel(Panel):
     def _start(self, schemes: Sequence[str | dict[str, Any]]) -> None:
         name = self.models.value
         if not name:
-            raise WorkbenchError("There is no model yet.", hint="Add one in the Model panel, or session.add('digits').")
+            raise WorkbenchError(
+                "There is no model yet.",
+                hint="Add one in the Model panel, or with session.add('digits').",
+                code="no-model",
+            )
         if not schemes:
-            raise ConfigError("No precision is chosen.", hint="Press one or more of fp32, fp16, int8, ...")
+            raise ConfigError("No precision is chosen.", hint="Choose fp32, fp16, int8 or others.", code="no-precision")
         if not any(s == "fp16" for s in schemes) and any(quantizes(s) for s in schemes):
             first = [s for s in schemes if s == "fp32"]
             schemes = [
                 *first,
                 "fp16",
                 *(s for s in schemes if s != "fp32"),
-            ]  # without it nobody sees whether INT8 moves more
+            ]  # to see whether INT8 moves more than FP16
         request = self._request()
         code = [
             f"found = session.precision.what_if({name!r}, {list(schemes)!r}{arguments(request)})",
@@ -199,9 +205,9 @@ class PrecisionPanel(Panel):
             )
             failed = sum(v.engine is None for v in found.variants)
             text = f"<b>{len(found.variants) - failed} built</b>"
-            return text + (f", {failed} refused: the reason is below." if failed else ".")
+            return text + (f", {failed} failed: see the reason below." if failed else ".")
 
-        self.work.run(work, "<b>Looking at the model</b>")
+        self.work.run(work, "<b>Reading the model</b>")
 
     def _check_range(self, _button: Any) -> None:
         from workbench.precision.mixed import literal
@@ -210,7 +216,7 @@ class PrecisionPanel(Panel):
 
         name, request = self.models.value, self._request()
         if not name:
-            raise WorkbenchError("There is no model yet.", hint="Add one in the Model panel.")
+            raise WorkbenchError("There is no model yet.", hint="Add one in the Model panel.", code="no-model")
         more: dict[str, Any] = {key: request[key] for key in ("shapes", "limit") if key in request}
         self.set_code([
             f"low = session.precision.cast({name!r}, 'fp16', check={request.get('data')!r}{arguments(more)})", "low.origin['warnings']",
@@ -225,7 +231,7 @@ class PrecisionPanel(Panel):
             )
             if not found:
                 self._range.children = []
-                return "<b>Everything fits FP16</b> on these data."
+                return "<b>All values fit FP16</b> on these data."
             keep = w.Button(description="Keep these in FP32", layout=w.Layout(width="auto"))
             nodes = list(dict.fromkeys(literal(o.node) for o in found))
 
@@ -235,14 +241,19 @@ class PrecisionPanel(Panel):
             keep.on_click(self.guard(kept))
             links = [select_link(self.session, self.guard, o.text, "node", (o.node,)) for o in found[:12]]
             more = [w.HTML(f"<span class='wbp-quiet'>and {len(found) - 12} more</span>")] if len(found) > 12 else []
-            self._range.children = [w.HTML("<h4 class='wbp-part'>What FP16 would break</h4>"), *links, *more, keep]
+            self._range.children = [
+                w.HTML("<h4 class='wbp-part'>Values that FP16 can't represent</h4>"),
+                *links,
+                *more,
+                keep,
+            ]
             words = {
-                "overflow": "would be infinite", "vanish": "would be all zeros", "nan": "would hold NaN",
-                "error": "would be off", "input": "come in that way", "source": "NaN in FP32 itself",
+                "overflow": "become infinite", "vanish": "become all zeros", "nan": "become NaN",
+                "error": "have large errors", "input": "do not fit as inputs", "source": "are NaN in FP32 too",
             }  # fmt: skip
             counts = {kind: sum(o.kind == kind for o in found) for kind in words}
-            told = [f"{n} {words[kind]}" for kind, n in counts.items() if n]
-            return f"<b>{len(found)} tensor{'s'[: len(found) != 1]}</b> would go wrong in FP16: {', '.join(told)}."
+            parts = [f"{n} {words[kind]}" for kind, n in counts.items() if n]
+            return f"<b>{len(found)} tensor{'s'[: len(found) != 1]}</b> with problems in FP16: {', '.join(parts)}."
 
         self.work.run(work, "<b>Running the FP32 model</b>")
 
@@ -252,13 +263,13 @@ class PrecisionPanel(Panel):
     def _measure_along(self, _button: Any) -> None:
         variant, request = self._variant(), self._request()
         if variant is None or variant.engine is None:
-            raise WorkbenchError("No engine is chosen.", hint="Click a row of the table.")
+            raise WorkbenchError("No engine is chosen.", hint="Click a row of the table.", code="no-engine")
         engine = variant.engine
         data = request.get("test") or request.get("data")
         more: dict[str, Any] = {key: request[key] for key in ("labels", "limit") if key in request}
         self.set_code([
             f"engine = session.engines.find({engine.id!r})", f"session.precision.accuracy(engine, {data!r}{arguments(more)}).to_frame()",
-            "session.panel('fusions')  # colour the map by error",
+            "session.panel('fusions')  # color the map by error",
         ])  # fmt: skip
         sizes = self._sizes(request)
 
@@ -267,8 +278,8 @@ class PrecisionPanel(Panel):
             tensors = next(iter(found.tensors.values()))
             worst = max(tensors, key=lambda t: tensors[t])
             return (
-                f"<b>{len(tensors)} tensors measured</b>, the worst is {escape(worst)} with {tensors[worst]:.2%}. "
-                "The map in the Fusions panel now has the colour “Error against FP32”."
+                f"<b>{len(tensors)} tensors measured</b>. The largest error is {tensors[worst]:.2%}, of {escape(worst)}. "
+                "To see all, color the map in the Fusions panel by “Error against FP32”."
             )
 
         self.work.run(work, "<b>Running both models</b>")
@@ -276,11 +287,11 @@ class PrecisionPanel(Panel):
     # --- what there is ------------------------------------------------------------------------------
 
     def heard(self, event: Event) -> None:
-        """Models come and go; an engine that was chosen elsewhere is marked here."""
+        """Follow models, and mark an engine that is chosen elsewhere."""
         if event.kind in {"model-added", "model-removed"}:
             self._fill()
         elif event.kind == "profile-added" and self._found is not None:
-            # Fresh rows: a variant works its time out once.
+            # New variants: each computes its time once.
             self._show(replace(self._found, variants=tuple(replace(v) for v in self._found.variants)))
         elif event.kind == "current" and self._found is not None:
             key = event.data.get("engine")
@@ -296,7 +307,7 @@ class PrecisionPanel(Panel):
         if found is None:
             self._chosen = None
             self._place.children = [empty(
-                "Press the precisions to try, then Compare. Each is built here, without a GPU, and its error is measured on "
+                "Choose precisions and press Compare. The workbench builds each of them without a GPU and measures its error on "
                 "the CPU.<br>In a cell: <code>session.precision.what_if(\"digits\", [\"fp16\", \"int8\"], data=\"sample\")</code>"
             )]  # fmt: skip
             return

@@ -48,16 +48,16 @@ class AuditView(w.VBox):  # type: ignore[misc]
             self.children = []
             return
         found, engine = variant.audit, variant.engine
-        asked = f"asked for {found.asked}: " + ", ".join(
+        asked = f"Requested {found.asked}. Got " + ", ".join(
             f"{n} {kind} in {dtype}" for kind, counts in found.products.items() for dtype, n in counts.items()
         )
         parts: list[w.Widget] = [
             w.HTML(
-                f"<h4 class='wbp-part'>What did I really get: {escape(variant.name)}</h4><span class='wbp-quiet'>{escape(asked)}</span>"
+                f"<h4 class='wbp-part'>What the layers got: {escape(variant.name)}</h4><span class='wbp-quiet'>{escape(asked)}</span>"
             )
         ]
         if not found.findings:
-            parts.append(w.HTML(f"<p>{escape(found.words)} Nothing else was found.</p>"))
+            parts.append(w.HTML(f"<p>{escape(found.words)} The audit found nothing else.</p>"))
         parts += self._left(variant)
         for finding in found.findings:
             link = select_link(
@@ -72,14 +72,14 @@ class AuditView(w.VBox):  # type: ignore[misc]
         try:
             losses = all_of.losses(variant.name) if variant.to in QUANTIZED else ()
         except ConfigError:
-            losses = ()  # FP16 was not tried, so there is nothing to compare with
+            losses = ()  # there is no FP16 variant to compare with
         if losses:
-            # Parts that no FP16 kernel answers to have no common node; each needs a name of its own.
+            # Parts without a counterpart in FP16 have no node in common, so each part is named by its index.
             self._parts = {str(i): change.layers for i, change in enumerate(losses)}
             total = sum(change.more for change in losses)
             parts.append(
                 w.HTML(
-                    f"<h4 class='wbp-part'>Where it moves more than FP16: {bytes_text(total)}</h4>"
+                    f"<h4 class='wbp-part'>Where it moves more bytes than FP16: {bytes_text(total)}</h4>"
                     "<span class='wbp-quiet'>Click a row to select its kernels in every view.</span>"
                 )
             )
@@ -113,7 +113,7 @@ class AuditView(w.VBox):  # type: ignore[misc]
 def select_link(
     session: Workspace, guard: Callable[..., Any], text: str, kind: str, ids: tuple[str, ...], engine: str | None = None
 ) -> w.Button:
-    """A text that selects what it is about when it is clicked."""
+    """A link: a click selects what its text is about."""
     link = w.Button(description=text, tooltip="Select in every view", layout=w.Layout(width="auto"))
     link.add_class("wbp-link")
 

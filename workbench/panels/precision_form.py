@@ -33,10 +33,10 @@ def option_fields() -> dict[str, w.Widget]:
         "placement": w.Dropdown(
             options=["tensorrt", "onnxruntime", "modelopt"], description="placement of Q/DQ", **common
         ),
-        "keep": text("leave these nodes", "names or patterns, as *attention*; 'a b' for one with a space"),
-        "keep_ops": text("cast: leave operations", "as Softmax, LayerNormalization"),
+        "keep": text("keep these nodes", "names or patterns, such as *attention*; quote names with spaces"),
+        "keep_ops": text("cast: keep operations", "such as Softmax, LayerNormalization"),
         "only": text("cast: only these nodes", "names or patterns"),
-        "only_ops": text("cast: only operations", "as Conv, Gemm"),
+        "only_ops": text("cast: only operations", "such as Conv, Gemm"),
         "keep_io": w.Checkbox(
             value=True, description="cast: inputs and outputs keep their types", indent=True, **common
         ),
@@ -70,7 +70,7 @@ def schemes_of(chosen: Sequence[str], field: Mapping[str, Any]) -> list[str | di
                 more["rest"] = field["rest"]
             if field["placement"] == "modelopt":
                 more["placement"] = "modelopt"
-                more.pop("weights", None)  # it has one way only
+                more.pop("weights", None)  # ModelOpt has only one
             if keep:
                 more["keep"] = keep
         elif name != "fp32":

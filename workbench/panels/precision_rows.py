@@ -17,13 +17,13 @@ _FIGURES = {
     "kernels": "kernels", "products": "products (conv, gemm, attention)", "products_quantized": "… that read a quantized type",
     "products_fp32": "… that read FP32", "fused_steps": "steps fused into kernels", "requantizations": "requantizations",
     "double_requantization": "kernels that requantize twice", "wide_output": "products that store FP32",
-    "conversion_kernel": "kernels that only convert", "weights_dequantized": "weights widened at run time",
-    "fp32_pointwise": "FP32 islands", "bytes": "bytes moved", "bytes_activations": "… of activations",
+    "conversion_kernel": "kernels that only convert", "weights_dequantized": "weights dequantized at run time",
+    "fp32_pointwise": "pointwise kernels in FP32", "bytes": "bytes moved", "bytes_activations": "… of activations",
 }  # fmt: skip
 
 
 def variant_rows(found: WhatIf) -> dict[str, Any]:
-    """The variants as a table for the browser, one row each."""
+    """The variants as a table, one row each."""
     rows = [v.row() for v in found.variants]
 
     def column(name: str, factor: float = 1.0) -> list[float | None]:
@@ -41,11 +41,11 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
     ]
     sources = [source for source in ("measured", "estimated") if any(v is not None for v in time(source))]
     for source in sources:
-        # Two columns called Time would be told apart only by the small word behind them, which gives way first.
+        # Two columns called Time would differ only by a small word, which is the first to be cut off.
         label = source.capitalize() if len(sources) > 1 else "Time"
         head = {"name": f"time_{source}", "label": label, "type": "number", "unit": "ms", "source": source}
         columns.append((head, time(source)))
-    percent = {"type": "number", "unit": "%"}  # measured, as the line below the table says
+    percent = {"type": "number", "unit": "%"}  # measured: the line below the table says so
     if any(v is not None for v in column("relative_l2")):
         columns += [
             ({"name": "error", "label": "Error", **percent}, column("relative_l2", 100)),
@@ -62,7 +62,7 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
 
 
 def basis(found: WhatIf) -> str:
-    """Where the table's numbers come from, in sentences."""
+    """Where the numbers of the table come from, in sentences."""
     out = ["Kernels and bytes: computed from the plan."]
     times = {(source, gpu) for v in found.variants for _, source, gpu in [v.time] if source}
     for source, gpu in sorted(times):
@@ -74,18 +74,18 @@ def basis(found: WhatIf) -> str:
     if samples:
         text = ", ".join(map(str, samples))
         out.append(
-            f"Error against FP32 and accuracy: measured with ONNX Runtime on the CPU, FP16 and BF16 rounded behind each node, {text} samples."
+            f"Error against FP32 and accuracy: measured with ONNX Runtime on the CPU on {text} samples. FP16 and BF16 are simulated: each node's result is rounded."
         )
     return " ".join(out)
 
 
 def loss_rows(losses: Sequence[Any]) -> dict[str, Any]:
-    """Where a plan moves more than FP16 does, as a table for the browser."""
+    """Where a plan moves more bytes than in FP16, as a table."""
     columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
         ({"name": "part", "label": "Kernels", "type": "text"}, [c.title for c in losses]),
         (
             {"name": "nodes", "label": "Nodes", "type": "text"},
-            [", ".join(c.nodes[:4]) or "none that FP16 has" for c in losses],
+            [", ".join(c.nodes[:4]) or "none in common with FP16" for c in losses],
         ),
         ({"name": "count", "label": "Launches", "type": "number"}, [len(c.layers) for c in losses]),
         ({"name": "low", "label": "Moves", "type": "bytes", "source": "computed"}, [c.low for c in losses]),
@@ -96,7 +96,7 @@ def loss_rows(losses: Sequence[Any]) -> dict[str, Any]:
 
 
 def figure_table(found: WhatIf) -> str:
-    """The audit's figures, one column a variant, as HTML; and the operations by type."""
+    """The figures of the audits and the operations by type, as HTML with one column per variant."""
     built = [v for v in found.variants if v.audit is not None]
     rows = []
     for key, label in _FIGURES.items():

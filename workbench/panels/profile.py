@@ -1,4 +1,4 @@
-"""Profile: what an engine's time goes to, measured on this machine, read from trtexec's files, or estimated."""
+"""Profile: where an engine spends its time, measured on this machine, read from trtexec's files, or estimated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from workbench.hardware import devices
 from workbench.panels.base import Panel, engine_label
 from workbench.panels.charts import Charts, chart, chart_area
 from workbench.panels.code import arguments, build_line, inspect_line
-from workbench.panels.parts import NO_ENGINE, beside, empty, fact_row, table_html, times_error
+from workbench.panels.parts import NO_ENGINE, beside, empty, fact_row, profile_error, table_html
 from workbench.panels.profile_form import ProfileForm
 from workbench.panels.profile_rows import conditions, headline, kernel_rows, sweep_of, sweep_rows
 from workbench.panels.work import Work
@@ -48,14 +48,14 @@ MOST = 300
 """Kernels that are listed."""
 
 _TRTEXEC = (
-    "Times of an engine that ran elsewhere can be read from trtexec's files: "
+    "To see times of an engine that ran elsewhere, read trtexec's files: "
     '<code>plan = session.files.inspect("layers.json", profile="profile.json", times="times.json")</code>, then '
     '<code>session.panel("profile", plan)</code>'
 )
 
 
 class ProfilePanel(Panel):
-    """Where the time goes."""
+    """Where an engine spends its time."""
 
     title = "Profile"
     work: Work
@@ -84,7 +84,7 @@ class ProfilePanel(Panel):
         )  # fmt: skip
         self._facts, self._words = w.HTML(layout=wide), w.HTML(layout=wide)
         self.gpu = w.Dropdown(
-            options=cards(), value=None, tooltip="GPU to hold the plan against", description="Estimate for",
+            options=cards(), value=None, tooltip="Compare the plan with the limits of this GPU", description="Estimate for",
             layout=w.Layout(width="380px"), style={"description_width": "initial"},
         )  # fmt: skip
         self._basis = w.HTML(layout=w.Layout(flex="1 1 260px", min_width="0"))
@@ -102,9 +102,9 @@ class ProfilePanel(Panel):
     # --- what is shown ------------------------------------------------------------------------------
 
     def show_engine(self, engine: Engine | None) -> None:
-        """Show the newest profile of `engine`, or what can be told without one."""
+        """Show the newest profile of `engine`, or estimates if there is none."""
         if engine is None or self._engine is None or engine.key != self._engine.key:
-            self._given = None  # what was measured is another engine
+            self._given = None  # another engine was measured
         self._engine = engine
         if engine is None:
             self._lens = None
@@ -113,14 +113,14 @@ class ProfilePanel(Panel):
         lens = Lens.of(engine)
         self._document = {}
         if lens.times_missing:
-            self.show_error(times_error(lens))
+            self.show_error(profile_error(lens.times_missing))
         else:
             self._document = engine.profile or {}
         self._can_measure(engine)
         self._show(lens)
 
     def show_lens(self, lens: Lens) -> None:
-        """Show a plan that no engine stands behind."""
+        """Show a plan without an engine."""
         self._show(lens)
 
     def _show(self, lens: Lens) -> None:
@@ -202,17 +202,17 @@ class ProfilePanel(Panel):
             else _TRTEXEC
         )
         return (
-            "<div class='wbp-empty wbp-left'><b>Nothing is measured yet.</b> What follows is <b>estimated</b>: the least time that "
-            "each layer can take on the chosen GPU, from its bytes and operations and the card's datasheet. Real kernels take "
-            f"longer: {escape(roofline.ERROR)}.<br>{more}</div>"
+            "<div class='wbp-empty wbp-left'><b>Nothing is measured yet.</b> These times are <b>estimates</b>: the least time "
+            "that each layer can take on the chosen GPU, from its bytes and operations and the GPU's datasheet. Real kernels "
+            f"take longer: {escape(roofline.ERROR)}.<br>{more}</div>"
         )
 
     def _say_basis(self) -> None:
         on = self._device()
         estimated = self._times is not None and self._times.estimated
         self.gpu.description = "Estimate for" if estimated else "Ceilings of"
-        told = on.source if on.measured else f"datasheet values, not measured: {on.source}"
-        self._basis.value = f"<span class='wbp-quiet'>{escape(told)}</span>"
+        source = on.source if on.measured else f"datasheet values, not measured: {on.source}"
+        self._basis.value = f"<span class='wbp-quiet'>{escape(source)}</span>"
 
     def _other_gpu(self, _key: object) -> None:
         if self._lens is None:
@@ -265,7 +265,7 @@ class ProfilePanel(Panel):
         parts: list[w.Widget] = [self._chart("Latency", lambda: figures_time.latency(measured))]
         rows = [
             [figures_time.WAYS.get(name, name), *(ms_text(way[key]) for key in ("median_ms", "p90_ms", "p99_ms", "mean_ms", "min_ms", "max_ms")),
-             str(way["iterations"]), {True: "yes", False: "no"}.get(way.get("steady"), "not told")]  # type: ignore[arg-type]
+             str(way["iterations"]), {True: "yes", False: "no"}.get(way.get("steady"), "unknown")]  # type: ignore[arg-type]
             for name, way in figures_time.ways_of(measured).items()
         ]  # fmt: skip
         headings = ["latency, measured", "median", "p90", "p99", "mean", "fastest", "slowest", "iterations", "settled"]
@@ -291,12 +291,12 @@ class ProfilePanel(Panel):
     def _roofline_tab(self) -> w.Widget:
         drawn = self._chart("Roofline", self._roofline)
         if self._times is None or self._times.estimated:
-            return drawn  # the choice of the GPU is above all tabs: everything follows it
+            return drawn  # the GPU is chosen above the tabs, because all of them depend on it
         return w.VBox([self._gpu_row, drawn], layout=w.Layout(width="100%"))
 
     def _sweep_tab(self) -> w.Widget:
         rows = sweep_of(self._document)
-        headings = ["batch", "median", "p99", "samples a second", ""]
+        headings = ["batch", "median", "p99", "samples per second", ""]
         table = w.HTML(
             table_html(headings, sweep_rows(self._document), numeric=range(1, 4), wrap=True),
             layout=w.Layout(width="100%"),
@@ -307,16 +307,16 @@ class ProfilePanel(Panel):
     def _kernels_tab(self) -> w.Widget:
         rows = kernel_rows(self._document)
         how = (self._document.get("kernels") or {}).get("joined")
-        told = (
-            f"Joined to layers {how}."
+        note = (
+            f"Matched with layers {how}."
             if how
-            else "Which kernel is of which layer can't be told: neither names nor counts agree."
+            else "The kernels can't be matched with layers: neither names nor counts agree."
         )
         more = f" The first {MOST} of {len(rows)}." if len(rows) > MOST else ""
         table = table_html(
             ["#", "kernel, as torch.profiler saw it", "time", "layer"], rows[:MOST], numeric=(2,), wrap=True
         )
-        return w.HTML(f"<p class='wbp-quiet'>{told}{more}</p>{table}", layout=w.Layout(width="100%"))
+        return w.HTML(f"<p class='wbp-quiet'>{note}{more}</p>{table}", layout=w.Layout(width="100%"))
 
     def _conditions_tab(self) -> w.Widget:
         return w.HTML(table_html(["", ""], conditions(self._document), wrap=True), layout=w.Layout(width="100%"))
@@ -329,12 +329,12 @@ class ProfilePanel(Panel):
                 out.outputs = (chart(figure()),)
 
     def _redraw(self) -> None:
-        """Draw what depends on the selection or the GPU again: at once where it is in sight."""
+        """Redraw what depends on the selection or the GPU: now if it is visible, else when its tab is opened."""
         self._stale |= {"Layers", "Timeline", "Roofline", "Modules"}
         self._tab_opened(None)
 
     def heard(self, event: Event) -> None:
-        """The selection is outlined in the charts."""
+        """Outline the selection in the charts."""
         super().heard(event)
         if event.kind == "selection" and self._lens is not None:
             self._redraw()
@@ -350,6 +350,7 @@ class ProfilePanel(Panel):
         except CompilerUnavailableError as error:
             reason = f"<span class='wbp-quiet'>{escape(error.message)}</span>"
         self._more.disabled = bool(reason)
+        self.form.for_gpu(engine.plan.device_kind == "gpu")
         self.work.block(reason)
 
     def _toggle_options(self, _change: object = None) -> None:

@@ -48,12 +48,14 @@ class ProfileForm(w.HBox):  # type: ignore[misc]
         )  # fmt: skip
         self.reference.observe(self._toggle_file, "value")
         self._toggle_file()
+        self._gpu = True
 
     def _toggle_file(self, _change: object = None) -> None:
         self.reference_file.layout.display = None if self.reference.value == FILE else "none"
 
     def for_gpu(self, gpu: bool) -> None:
         """Show or hide the options that only a GPU has."""
+        self._gpu = gpu
         for box in (self.graph, self.transfers):
             box.layout.display = None if gpu else "none"
 
@@ -64,9 +66,9 @@ class ProfileForm(w.HBox):  # type: ignore[misc]
             WorkbenchError: a reference file or batch sizes are missing or wrong.
         """
         out: dict[str, Any] = {}
-        if not self.graph.value:
+        if self._gpu and not self.graph.value:
             out["graph"] = False
-        if self.transfers.value:
+        if self._gpu and self.transfers.value:
             out["transfers"] = True
         if self.duration.value != 1000:
             out["duration_ms"] = float(self.duration.value)
@@ -91,12 +93,14 @@ def batches_of(text: str) -> list[int]:
     """Batch sizes from a field: ``1, 8, 32``.
 
     Raises:
-        WorkbenchError: one is no whole number above 0.
+        WorkbenchError: one is not a whole number above 0 (code ``batch-sizes``).
     """
     try:
         found = [int(part) for part in text.replace(",", " ").split()]
     except ValueError:
         found = [0]
     if any(n < 1 for n in found):
-        raise WorkbenchError(f"{text!r} are no batch sizes.", hint="Write whole numbers, such as 1, 8, 32.")
+        raise WorkbenchError(
+            f"{text!r} is not a list of batch sizes.", hint="Write whole numbers, such as 1, 8, 32.", code="batch-sizes"
+        )
     return found

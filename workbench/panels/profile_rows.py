@@ -14,11 +14,11 @@ SPECIALIZED = {
     "none": "those for any shape",
     "lazy": "chosen by TensorRT for RTX while it ran",
 }
-"""``specialization`` of a profile in words."""
+"""What ``specialization`` of a profile means."""
 
 
 def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The figures that come first, as facts with ``name``, ``value`` and ``note``; empty where nothing was measured.
+    """The figures that come first, as facts with ``name``, ``value`` and ``note``; empty if nothing was measured.
 
     Args:
         measured: ``plan.facts["measured"]``.
@@ -51,21 +51,31 @@ def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
             for key in ("plain", "transfers") if key in ways and key != name
         ]  # fmt: skip
     if measured.get("first_ms") is not None:
-        out.append({"name": "first run", "value": ms_text(measured["first_ms"]), "note": "compiles and loads kernels"})
+        note = "allocates memory" if on_cpu(measured) else "compiles and loads kernels"
+        out.append({"name": "first run", "value": ms_text(measured["first_ms"]), "note": note})
     if measured.get("sum_ms") is not None:
         out.append({"name": "sum of layers", "value": ms_text(measured["sum_ms"]), "note": "profiled one by one"})
     out += energy_facts(measured)
     return out
 
 
+def on_cpu(measured: Mapping[str, Any]) -> bool:
+    """Whether a CPU was measured.
+
+    Args:
+        measured: A profile, or ``plan.facts["measured"]``.
+    """
+    return (measured.get("device") or {}).get("kind") == "cpu"
+
+
 def energy_facts(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Energy and clocks, where they were taken."""
+    """Energy and clocks, if they were measured."""
     out: list[dict[str, Any]] = []
     energy, clocks = measured.get("energy") or {}, measured.get("clocks") or {}
     if (joules := energy.get("joules_per_run")) is not None:
         way = figures_time.WAYS.get(energy.get("way", ""), "")
         out.append(
-            {"name": "energy a run", "value": _joules(joules), "note": ", ".join(p for p in ("whole GPU", way) if p)}
+            {"name": "energy per run", "value": _joules(joules), "note": ", ".join(p for p in ("whole GPU", way) if p)}
         )
     if (mhz := clocks.get("sm_mhz")) is not None:
         most = f"of {clocks['sm_highest_mhz']:.0f}" if clocks.get("sm_highest_mhz") else ""
@@ -85,18 +95,18 @@ def _joules(joules: float) -> str:
 
 
 def batch_of(measured: Mapping[str, Any]) -> int | None:
-    """The first dimension that all inputs share; None where they differ or have none."""
+    """The first dimension that all inputs share; None if they differ or have none."""
     firsts = {shape[0] if shape else 0 for shape in (measured.get("shapes") or {}).values()}
     return firsts.pop() if len(firsts) == 1 and 0 not in firsts else None
 
 
 def sweep_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Rows of a sweep over batches, those that were measured."""
+    """Rows of a sweep over batch sizes that were measured."""
     return [row for row in document.get("sweep") or [] if row.get("median_ms")]
 
 
 def sweep_rows(document: Mapping[str, Any]) -> list[list[str]]:
-    """A sweep as rows of text: batch, median, p99, samples a second, and how or why not."""
+    """A sweep as rows of text: batch, median, p99, samples per second, and how it was measured or why it was not."""
     return [
         [str(row["batch"]), ms_text(row["median_ms"]), ms_text(row["p99_ms"]), f"{figures_time.rate_of(row):,.0f}",
          figures_time.WAYS.get(row.get("way", ""), "")]
@@ -106,7 +116,7 @@ def sweep_rows(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def kernel_rows(document: Mapping[str, Any]) -> list[list[str]]:
-    """The kernels behind the layers as rows of text, in the order in which they ran."""
+    """The kernels of the layers as rows of text, in the order in which they ran."""
     rows = (document.get("kernels") or {}).get("rows") or []
     return [
         [str(i), str(row["name"]), ms_text(row.get("ms")), str(row.get("layer") or "")] for i, row in enumerate(rows)
@@ -114,19 +124,19 @@ def kernel_rows(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def conditions(document: Mapping[str, Any]) -> list[list[str]]:
-    """Under which conditions a profile was taken, as rows of name and value."""
+    """The conditions of a measurement, as rows of name and value."""
     gpu, machine, compiler = (document.get(key) or {} for key in ("device", "machine", "compiler"))
     rows = (
-        [["taken on", time.strftime("%Y-%m-%d %H:%M", time.localtime(document["time"]))]]
+        [["measured on", time.strftime("%Y-%m-%d %H:%M", time.localtime(document["time"]))]]
         if document.get("time")
         else []
     )
     rows += [
-        ["CPU" if gpu.get("kind") == "cpu" else "GPU", ", ".join(str(gpu[k]) for k in ("name", "sm", "driver") if gpu.get(k))],
+        ["CPU" if on_cpu(document) else "GPU", ", ".join(str(gpu[k]) for k in ("name", "sm", "driver") if gpu.get(k))],
         ["system", f"{machine.get('system', '?')}, {machine.get('cores', '?')} cores, Python {machine.get('python', '?')}"],
         ["compiler", " ".join(str(compiler[k]) for k in ("name", "version", "validity") if compiler.get(k))],
         ["inputs", ", ".join(f"{n} {'×'.join(map(str, s))}" for n, s in (document.get("shapes") or {}).items())],
-        ["layers", f"{document.get('layer_method') or 'IProfiler, in a pass of its own'}; {document.get('layer_iterations', 0)} iterations"],
+        ["layers", f"{document.get('layer_method') or 'IProfiler, in a separate pass'}; {document.get('layer_iterations', 0)} iterations"],
     ]  # fmt: skip
     rows += [
         [f"latency, {figures_time.WAYS.get(n, n)}", str(way["method"])]
@@ -134,9 +144,7 @@ def conditions(document: Mapping[str, Any]) -> list[list[str]]:
     ]
     memory = document.get("memory") or {}
     if memory.get("used_bytes") is not None:
-        rows.append(
-            ["memory used" if gpu.get("kind") == "cpu" else "GPU memory used", bytes_text(memory["used_bytes"])]
-        )
+        rows.append(["memory used" if on_cpu(document) else "GPU memory used", bytes_text(memory["used_bytes"])])
     for name, one in ((document.get("error") or {}).get("outputs") or {}).items():
         relative = one["relative_l2"]
         rows.append([f"error of {name}", f"relative {relative:.3g}, largest difference {one['max_abs']:.3g}" if relative is not None

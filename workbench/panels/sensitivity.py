@@ -1,4 +1,4 @@
-"""Sensitivity: which layer's fault the error is, and which few to leave in higher precision."""
+"""Sensitivity: which layers cause the error, and which to keep in higher precision."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _USUAL = {"accuracy": 98.5, "top1": 99.0, "relative_l2": 1.0}
 
 
 class SensitivityPanel(Panel):
-    """Quantize each layer alone, rank them, and find a mix that meets a budget."""
+    """Quantize each layer alone, rank the layers, and find a mix that meets a budget."""
 
     title = "Sensitivity"
     work: Work
@@ -95,7 +95,7 @@ class SensitivityPanel(Panel):
     # --- the form -----------------------------------------------------------------------------------
 
     def heard(self, event: Event) -> None:
-        """Models come and go."""
+        """Follow models."""
         if event.kind in {"model-added", "model-removed"}:
             self._fill()
 
@@ -163,7 +163,7 @@ class SensitivityPanel(Panel):
         def work() -> str:
             found = self.session.precision.sensitivity(name, data, **values, on_job=self.work.watch)
             self._show(found, data)
-            return f"<b>{len(found.layers)} layers</b>, each quantized alone, on {found.samples} samples."
+            return f"<b>{len(found.layers)} layers</b> measured, each quantized alone, on {found.samples} samples."
 
         self.work.run(work, "<b>Reading the data</b>")
 
@@ -189,7 +189,7 @@ class SensitivityPanel(Panel):
 
     def _make(self, _button: Any) -> None:
         if self.mixed is None:
-            raise ModelError("There is no mix yet.", hint="Press Find the mix.")
+            raise ModelError("There is no mix yet.", hint="Press Find the mix.", code="no-mix")
         name, keep = self.models.value, list(self.mixed.keep)
         self._update_code(self._found_by, f"mix = session.precision.requantize({name!r}, keep=found.keep)")
 
@@ -207,8 +207,8 @@ class SensitivityPanel(Panel):
         self._mixture.children = []
         if found is None:
             self._results.children = [empty(
-                "Rank layers quantizes each layer alone and measures the error at the outputs, with ONNX Runtime on the "
-                "CPU.<br>Find the mix looks for the fewest layers to leave in higher precision within the budget."
+                "<b>Rank layers</b> quantizes each layer alone and measures the error of the outputs with ONNX Runtime on the "
+                "CPU.<br><b>Find the mix</b> finds the fewest layers to keep in higher precision within the budget."
             )]  # fmt: skip
             return
         said = f"<span class='wbp-quiet'>Measured with ONNX Runtime on the CPU, {found.samples} samples.</span>"
@@ -229,9 +229,9 @@ class SensitivityPanel(Panel):
         value = f"{100 * found.value:.4g} %"
         kept = ", ".join(found.keep[:6]) + (f" and {len(found.keep) - 6} more" if len(found.keep) > 6 else "")
         if not found.met:
-            text = f"The budget can't be met: even with every layer in higher precision it is {value}."
+            text = f"No mix meets the budget: with every layer in higher precision the value is {value}."
         elif not found.keep:
-            text = f"No layer needs higher precision: {value} as it is."
+            text = f"No layer needs higher precision: the value is {value}."
         else:
             text = f"{len(found.keep)} of {layers} layers in higher precision give {value}: {kept}."
         self._said.value = f"<h4 class='wbp-part'>The mix</h4><p>{escape(text)}</p>"
@@ -246,7 +246,7 @@ class SensitivityPanel(Panel):
 
 
 def layer_rows(found: Sensitivity) -> dict[str, Any]:
-    """One row a layer, the most costly first."""
+    """One row per layer, with the largest error first."""
     rows = found.layers
     percent = {"type": "number", "unit": "%"}  # measured, as the panel says
     columns: list[tuple[dict[str, Any], Sequence[Any]]] = [

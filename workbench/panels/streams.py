@@ -1,4 +1,4 @@
-"""Streams: layers on their CUDA streams, with the events that one stream waits for."""
+"""Streams: layers on their CUDA streams, and the events that one stream waits for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
+from workbench import compilers
 from workbench.charts import plan as figures
+from workbench.compilers.base import Builds
+from workbench.compilers.options import option_fields
 from workbench.panels.base import Panel
 from workbench.panels.charts import chart
 from workbench.panels.code import build_line
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class StreamsPanel(Panel):
-    """What may run side by side."""
+    """Which layers can run at the same time."""
 
     title = "Streams"
 
@@ -46,12 +49,20 @@ class StreamsPanel(Panel):
             ]
         )
         self._chart.outputs = (chart(figures.streams(plan)),)
-        self._note.value = (
-            "<p class='wbp-quiet'>Position is the order of the plan, not time: how long a layer takes is known only "
-            "where it runs. A dotted line joins the signal of an event with a wait for it.</p>"
-            if len(used) > 1
-            else "<p class='wbp-quiet'>Everything runs on one stream. "
-            "<code>max_aux_streams</code> allows more, where the compiler finds independent work.</p>"
-        )
+        self._note.value = f"<p class='wbp-quiet'>{_note(engine, len(used))}</p>"
         self.body.children = [self._facts, self._chart, self._note]
         self.set_code([build_line(engine), "engine.plan.to_frame().groupby('stream')['id'].count()"])
+
+
+def _note(engine: Engine, streams: int) -> str:
+    if engine.plan.device_kind == "cpu":
+        return "This engine runs on the CPU. Its layers run one after another."
+    if streams > 1:
+        return (
+            "The position is the order of the plan, not time: how long a layer takes is known only where it runs. A dotted "
+            "line joins the signal of an event with a wait for it."
+        )
+    compiler = compilers.find(engine.config.compiler, Builds)
+    if compiler is None or "max_aux_streams" not in option_fields(compiler.options):
+        return "All layers run on one stream."
+    return "All layers run on one stream. <code>max_aux_streams</code> allows more, if the compiler finds independent work."

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from workbench.core.documents import DocumentError
 from workbench.core.errors import StoreError
+from workbench.hardware.target import Target
 from workbench.model.provenance import Source
 from workbench.plan.document import PLAN
 
@@ -277,6 +278,11 @@ class Plan:
     io: tuple[IODocument, ...]
     summary: SummaryDocument = field(default_factory=lambda: cast("SummaryDocument", {}))
     facts: FactsDocument = field(default_factory=lambda: cast("FactsDocument", {}))
+
+    @property
+    def device_kind(self) -> Literal["gpu", "cpu"]:
+        """What the plan runs on."""
+        return Target.recorded(str(self.compiler.get("target") or "")).kind
 
     @property
     def problems(self) -> tuple[str, ...]:
