@@ -274,7 +274,7 @@ def explain(plan: Plan) -> list[str]:
             + (
                 "gaps between kernels, when the GPU waits for the next launch"
                 if plan.device_kind == "gpu"
-                else "the runtime's work between layers"
+                else "spent between layers, or while the CPU ran something else"
             )
         )
     if latency["transfers_mean_ms"] > 0:

@@ -31,7 +31,7 @@ def facts_of(engine: Engine, plan: Plan) -> list[dict[str, Any]]:
         {"name": "compiler", "value": plan.compiler["version"], "note": plan.compiler["name"]},
         {"name": "built for", "value": plan.compiler["target"] or "?"},
         {"name": "precision", "value": engine.config.precision, "note": "requested"},
-        {"name": "layers", "value": s["layers"], "note": f"{s['launches_after']} launches"},
+        {"name": "layers", "value": s["layers"], "note": f"{s['launches_after']} kernels"},
         {"name": "built in", "value": f"{engine.seconds['total']:.1f} s"},
     ]
 
