@@ -30,7 +30,7 @@ def before_and_after(plan: Plan) -> go.Figure:
     launches = tuple(count_text(n).strip() for n in (s["launches_before"], s["launches_after"]))
     rows: list[tuple[str, int, int, tuple[str | None, str]]] = []  # empty for an engine read without its model
     if s["launches_before"] is not None:
-        rows.append(("kernel launches", s["launches_before"], s["launches_after"], (launches[0], launches[1])))
+        rows.append((plan.launches_name, s["launches_before"], s["launches_after"], (launches[0], launches[1])))
     if s["bytes_before"] is not None:
         rows.append(("bytes moved", s["bytes_before"], s["bytes_after"], moved(s)))
     unknown = s.get("bytes_unknown")

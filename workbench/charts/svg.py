@@ -102,8 +102,9 @@ def charts(plan: Plan) -> list[dict[str, str]]:
     ]
     by_module = _by_module(plan, {layer.id: layer.bytes for layer in plan.layers}, bytes_text)
     before, after = moved(s)
+    launches = plan.launches_name.capitalize()
     out = [
-        ("Kernel launches", bars("Kernel launches", [
+        (launches, bars(launches, [
             *_written(s["launches_before"], str),
             ("as compiled", float(s["launches_after"]), str(s["launches_after"]), ACCENT)])),
         ("Bytes moved", bars("Bytes moved, computed", [

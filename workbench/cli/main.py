@@ -590,7 +590,7 @@ def _print_layers(plan: Plan, *, full: bool, device: DeviceSpec | None = None) -
     told = any(layer.bytes is not None for layer in plan.layers)
     peak = traffic.at_least(s["peak_activation_bytes"], s.get("peak_unknown", 0))
     out.print(
-        f"[bold]{before}{s['launches_after']}[/] kernel launches   "
+        f"[bold]{before}{s['launches_after']}[/] {plan.launches_name}   "
         + (f"[bold]{escape(traffic.moved_text(s))}[/]   " if told else "")
         + (f"{flops_text(s['flops'], s.get('flops_unknown') or 0)}   " if modelled else "")
         + (f"peak activations {peak}   weights {bytes_text(s['weight_bytes'])}" if told else "")

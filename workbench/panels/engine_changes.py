@@ -28,7 +28,7 @@ def changes_html(before: Plan, after: Plan, sizes: tuple[int, int]) -> str:
         return [name, text(left), text(right), change, source]
 
     rows = [
-        pair("kernel launches", before.summary["launches_after"], after.summary["launches_after"], str, "computed"),
+        pair(after.launches_name, before.summary["launches_after"], after.summary["launches_after"], str, "computed"),
         _moved(before, after),
         pair("peak activations", before.summary["peak_activation_bytes"], after.summary["peak_activation_bytes"], bytes_text, "computed"),
         pair("weights", before.summary["weight_bytes"], after.summary["weight_bytes"], bytes_text, "reported"),

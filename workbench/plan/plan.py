@@ -285,6 +285,11 @@ class Plan:
         return Target.recorded(str(self.compiler.get("target") or "")).kind
 
     @property
+    def launches_name(self) -> str:
+        """What ``launches_after`` of the summary counts: "kernel launches" on a GPU, "kernels" on a CPU."""
+        return "kernel launches" if self.device_kind == "gpu" else "kernels"
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the model's file, what a cast may have lost, and faults of the compiler that the plan shows."""
         return (

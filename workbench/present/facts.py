@@ -97,7 +97,7 @@ def plan_facts(plan: Plan) -> list[Fact]:
     whole = not unknown  # else an arrow would compare what does not compare
     peak = at_least(s["peak_activation_bytes"], s.get("peak_unknown", 0))
     rows: list[tuple[str, object, str | None, str, str | None]] = [
-        ("Kernel launches", change_text(s["launches_before"], s["launches_after"], str), None, "computed",
+        (plan.launches_name.capitalize(), change_text(s["launches_before"], s["launches_after"], str), None, "computed",
          "one kernel a node → plan" if known else None),
         ("Bytes moved", change_text(s["bytes_before"], s["bytes_after"], bytes_text) if whole else bytes_after, None, "computed",
          unknown or (change if known else None)),

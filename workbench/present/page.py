@@ -21,7 +21,7 @@ def html(lens: Lens, rows: int = ROWS) -> str:
     head = (
         f"<p><b>{escape(str(plan.model['name']))}</b>{escape(target)} by "
         f"{escape(str(plan.compiler['name']))} {escape(str(plan.compiler['version']))}: "
-        f"{change_text(s['launches_before'], s['launches_after'], str)} kernel launches, "
+        f"{change_text(s['launches_before'], s['launches_after'], str)} {plan.launches_name}, "
         f"{escape(moved_text(s))} (computed).</p>"
     )
     table_rows = Rows(plan)
