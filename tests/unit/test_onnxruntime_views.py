@@ -11,7 +11,7 @@ from tests.support import SAMPLES
 from workbench import Session
 from workbench.charts.svg import charts
 from workbench.engine import Engine
-from workbench.panels.base import lens_of
+from workbench.present.lens import Lens
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("ipywidgets")
@@ -50,12 +50,12 @@ def test_the_profile_panel_estimates_nothing_for_a_cpu(session: Session, engine:
     panel = ProfilePanel(session)
     panel.show_engine(engine)
     told = text_of(panel)
-    assert "nothing is estimated" in told
+    assert "for GPUs only" in told
     assert "RTX" not in told
     session.measure.profile(engine, duration_ms=5, warm_up_ms=0, layer_iterations=3)
     panel.show_engine(engine)
     told = text_of(panel)
-    assert "nothing is estimated" not in told
+    assert "for GPUs only" not in told
     titles = panel._tabs.titles
     assert "Layers" in titles
     assert "Roofline" not in titles
@@ -63,7 +63,7 @@ def test_the_profile_panel_estimates_nothing_for_a_cpu(session: Session, engine:
 
 def test_the_report_has_measured_times_and_no_roofline(session: Session, engine: Engine, tmp_path: Path) -> None:
     session.measure.profile(engine, duration_ms=5, warm_up_ms=0, layer_iterations=3)
-    names = [chart["title"] for chart in charts(lens_of(engine).plan)]
+    names = [chart["title"] for chart in charts(Lens.of(engine).plan)]
     assert "Slowest layers" in names
     assert "Roofline" not in names
     session.report(tmp_path / "r.html", engine)

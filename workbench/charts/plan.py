@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def before_and_after(plan: Plan) -> go.Figure:
-    """Kernel launches and bytes moved, one kernel a node against the plan. Computed, not measured."""
+    """Kernel launches and bytes moved, one kernel per node against the plan. Computed, not measured."""
     import plotly.graph_objects as go
 
     s = plan.summary

@@ -73,7 +73,7 @@ class BuildPanel(Panel):
         log = w.Accordion([self._log], layout=wide)
         log.set_title(0, "Build log")
         self._log_box = log
-        self._engines = w.HTML(layout=wide)
+        self._engines = w.HTML(layout=w.Layout(width="100%", margin="8px 0 0 0"))
         self.failed = w.Dropdown(
             options=[("choose one to see its log", None)], description="Failed", layout=w.Layout(width="100%"),
             style=style, tooltip="Failed builds of the last week",
@@ -82,7 +82,7 @@ class BuildPanel(Panel):
         super().__init__(session, engines=False)
         self.work = Work(self, [self.button], keep_bars=True)
         left = w.VBox(
-            [self.model, precision, self.targets, self.reported, self._shapes, self.compiler, more,
+            [self.model, self.compiler, self.targets, self.reported, precision, self._shapes, more,
              w.HBox([self.button, self.work.cancel], layout=w.Layout(padding="6px 0 0 96px"))],
             layout=w.Layout(flex="1 1 380px", max_width="520px", min_width="0"),
         )  # fmt: skip

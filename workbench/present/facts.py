@@ -98,10 +98,10 @@ def plan_facts(plan: Plan) -> list[Fact]:
     peak = at_least(s["peak_activation_bytes"], s.get("peak_unknown", 0))
     rows: list[tuple[str, object, str | None, str, str | None]] = [
         (plan.launches_name.capitalize(), change_text(s["launches_before"], s["launches_after"], str), None, "computed",
-         "one kernel a node → plan" if known else None),
+         "one per node → plan" if known else None),
         ("Bytes moved", change_text(s["bytes_before"], s["bytes_after"], bytes_text) if whole else bytes_after, None, "computed",
          unknown or (change if known else None)),
-        *([("Bytes as written", bytes_before, None, "computed", "one kernel a node")] if known and not whole else []),
+        *([("Bytes as written", bytes_before, None, "computed", "one kernel per node")] if known and not whole else []),
         *([("Operations", _operations(s), None, "computed", partly)] if known else []),
         ("Peak activations", peak, None, "computed", disagreement(plan.facts) or "by liveness"),
         ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
