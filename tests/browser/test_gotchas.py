@@ -28,7 +28,7 @@ def test_an_operator_that_is_refused(theme: str, width: int, lab: Lab, context: 
     book.theme(theme)
     book.run_all()
     assert book.errors() == []
-    panel = book.panel("Gotchas")
+    panel = book.panel("Findings")
     panel.button("Ask TensorRT").click()
     panel.box.get_by_text("TensorRT does not take Det").wait_for(timeout=60_000)
     # Seven nodes, the one that falls back, and three: the strip says so.

@@ -1,4 +1,4 @@
-"""Gotchas: what its own data prove about a model or an engine that is likely to surprise somebody."""
+"""Findings: what its own data prove about a model or an engine that is likely to surprise somebody."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from workbench.analysis.checks import SEVERITIES, Gotcha, Gotchas
+from workbench.analysis.checks.finding import SEVERITIES, Finding, Findings
 from workbench.compilers.config import BuildConfig
 from workbench.core.errors import CancelledError
 from workbench.core.events import Selection
@@ -50,7 +50,7 @@ _SHOWN_PARTS = 12
 class GotchasPanel(Panel):
     """Findings about an engine, or about a model that has none; each selects what it is about."""
 
-    title = "Gotchas"
+    title = "Findings"
 
     def __init__(self, session: Workspace) -> None:
         self.subject = w.Dropdown(
@@ -70,13 +70,13 @@ class GotchasPanel(Panel):
         )
         self.status = w.HTML()
         self.cards: list[w.VBox] = []
-        self.found: Gotchas | None = None
+        self.found: Findings | None = None
         self._facts = w.HTML()
         self._parts = w.HTML(layout=w.Layout(width="100%"))
         self._list = w.VBox(layout=w.Layout(width="100%"))
         self._details: DetailsView | None = None
         self._job: Job | None = None
-        self._asked: dict[str, Gotchas] = {}
+        self._asked: dict[str, Findings] = {}
         self._failed: dict[str, BuildConfig] = {}
         super().__init__(session, engines=False)
         self.on_choice(self.subject, self._show)
@@ -145,7 +145,7 @@ class GotchasPanel(Panel):
         self._lines = [f"found = session.checks({name!r}{arguments})"]
         self._draw(found or self.session.checks(model, parser=False), Lens.of_model(model))
 
-    def _draw(self, found: Gotchas, lens: Lens) -> None:
+    def _draw(self, found: Findings, lens: Lens) -> None:
         self.found = found
         counts = Counter(f.severity for f in found)
         plural = {s: s if counts[s] == 1 else f"{s}s" for s in SEVERITIES}
@@ -164,10 +164,10 @@ class GotchasPanel(Panel):
         put(self._list, [beside(listed, self._details)], self)
         self._code_for(None)
 
-    def _card(self, finding: Gotcha) -> w.VBox:
+    def _card(self, finding: Finding) -> w.VBox:
         text = (
-            f"<h4><span>{finding.severity}</span>{escape(finding.title)}</h4><p>{escape(finding.words)}</p>"
-            f"<p>{escape(finding.todo)}</p><p class='wbp-quiet'>{escape(finding.evidence)}</p>"
+            f"<h4><span>{finding.severity}</span>{escape(finding.title)}</h4><p>{escape(finding.message)}</p>"
+            f"<p>{escape(finding.remedy)}</p><p class='wbp-quiet'>{escape(finding.evidence)}</p>"
         )
         parts: list[w.Widget] = [w.HTML(text, layout=w.Layout(width="100%"))]
         ids = finding.layers or finding.nodes
@@ -184,14 +184,14 @@ class GotchasPanel(Panel):
         card.add_class(f"wbg-{finding.severity}")
         return card
 
-    def _select(self, finding: Gotcha) -> None:
+    def _select(self, finding: Finding) -> None:
         kind, _, key = str(self.subject.value).partition(":")
         if kind == "engine":
             self.session.engines.current = key  # ids of layers mean others in another engine
         self.session.select(Selection("layer" if finding.layers else "node", finding.layers or finding.nodes))
         self._code_for(finding)
 
-    def _code_for(self, finding: Gotcha | None) -> None:
+    def _code_for(self, finding: Finding | None) -> None:
         lines = [*self._lines, "found.to_frame()"]
         if finding is not None:
             which = "layer" if finding.layers else "node"
