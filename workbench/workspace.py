@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workbench.analysis.checks import Gotchas
+    from workbench.analysis.checks.finding import Findings
     from workbench.compilers.config import BuildConfig
     from workbench.core.events import Events, Selection
     from workbench.core.jobs import Job
@@ -105,7 +105,7 @@ class Workspace(Protocol):
         target: str | None = None,
         precision: Literal["fp32", "fp16", "bf16"] = "fp32",
         on_job: Callable[[Job], None] | None = None,
-    ) -> Gotchas:
+    ) -> Findings:
         """What is likely to surprise about an engine or a model."""
 
     def panel(self, name: str, plan: Plan | None = None, *, model: Any = None) -> Any:

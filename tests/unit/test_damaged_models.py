@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.damaged_models import damaged, rewired, seeds
-from workbench.analysis.checks import of_model
+from workbench.analysis.checks.run import of_model
 from workbench.core.errors import WorkbenchError
 from workbench.model.model import Model
 from workbench.present import wire

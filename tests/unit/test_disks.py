@@ -167,7 +167,7 @@ def test_reading_commands_work_with_a_read_only_home(frozen: Path, cli: Callable
     file = next(layers.rglob("*.json"), None) or next((ROOT / "tests" / "data").rglob("trt10.json"))
     small = tmp_path / "m.onnx"
     for command in (
-        ("inspect", file), ("gotchas", small), ("trtexec", small), ("failures", "--session", "kept"),
+        ("inspect", file), ("checks", small), ("trtexec", small), ("failures", "--session", "kept"),
         ("export", tmp_path / "out.zip", "--session", "kept"),
     ):  # fmt: skip
         done = cli(*command, env=env)

@@ -259,7 +259,7 @@ BROKEN = {
 @pytest.mark.tiny
 @pytest.mark.parametrize("code", BROKEN)
 def test_what_is_wrong_with_a_model_is_told(code: str) -> None:
-    from workbench.analysis.checks import broken
+    from workbench.analysis.checks.model_checks import broken
 
     graph = Graph(model(BROKEN[code], [value("x", [2, 4])], [value("y", None)], infer=False))
     (problem,) = graph.problems

@@ -31,7 +31,7 @@ NOT_SHAPES = [
 LINES: list[list[str]] = []
 for bad in NOT_MODELS:
     LINES += [
-        ["trtexec", bad], ["gotchas", bad, "-f", "json"], ["cast", bad, "--to", "fp16", "-o", "OUT"],
+        ["trtexec", bad], ["checks", bad, "-f", "json"], ["cast", bad, "--to", "fp16", "-o", "OUT"],
         ["quantize", bad, "-o", "OUT", "--to", "int4"],
     ]  # fmt: skip
 LINES += [["placement", bad] for bad in NOT_MODELS[:9]]
@@ -39,7 +39,7 @@ LINES += [["audit", bad, "-t", "sm89"] for bad in NOT_MODELS[:9]]
 LINES += [["partition", bad, "--method", "parser"] for bad in NOT_MODELS[:9]]
 LINES += [["fusions", bad, "--compiler", "fake"] for bad in NOT_MODELS[:9]]
 for bad in NOT_SHAPES:
-    LINES += [["trtexec", "MODEL", "-s", bad], ["gotchas", "MODEL", "-s", bad]]
+    LINES += [["trtexec", "MODEL", "-s", bad], ["checks", "MODEL", "-s", bad]]
 LINES += [["fusions", "MODEL", "--compiler", "fake", "-s", bad] for bad in NOT_SHAPES[:6]]
 LINES += [["audit", "MODEL", "-s", bad] for bad in NOT_SHAPES[:6]]
 LINES += [

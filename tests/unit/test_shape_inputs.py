@@ -236,7 +236,7 @@ def test_the_commands_take_values(cli: Callable[..., CompletedProcess[str]], tmp
     assert "--shape n==" in refused.stderr
     assert "shapes=" not in refused.stderr  # that is Python
     assert cli("fusions", file, "--target", "sm89", "-s", "n==1:2:4").returncode == 0
-    assert "read as a shape" in cli("gotchas", file).stdout
+    assert "read as a shape" in cli("checks", file).stdout
     told: Any = cli("trtexec", file, "-s", "n==1:2:4")
     assert "--minShapes=n:1 --optShapes=n:2 --maxShapes=n:4" in told.stdout
     assert cli("trtexec", file).returncode == 1

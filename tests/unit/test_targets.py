@@ -13,7 +13,7 @@ from onnx import TensorProto
 from tests.support import needs_rtx
 from tests.support.small_models import constant, mlp, model, node, save, value
 from workbench import Session, doctor
-from workbench.analysis.checks import reported_target
+from workbench.analysis.checks.engine_checks import reported_target
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import flavour, rtx, targets
 from workbench.core.errors import BuildError, ConfigError
@@ -67,7 +67,7 @@ def test_the_check(compiler: dict[str, Any], count: int) -> None:
     assert len(found) == count
     for each in found:
         assert (each.kind, each.severity) == ("target-reports", "note")
-        assert "4643" in each.words
+        assert "4643" in each.message
 
 
 @needs_rtx

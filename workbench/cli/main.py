@@ -317,7 +317,7 @@ class Asked(str, Enum):
 
 
 @app.command()
-def gotchas(
+def checks(
     model: ModelArgument,
     target: TargetOption = None,
     precision: Annotated[PrecisionName, typer.Option("--precision", "-p")] = PrecisionName.FP32,
@@ -369,8 +369,8 @@ def gotchas(
         out.print(f"\n[bold]{escape(each.name)}[/]" + (f", engine {each.engine}" if each.engine else ", the model"))
         for one in each:
             out.print(f"[bold {colours[one.severity]}]{one.severity}[/]  [bold]{escape(one.title)}[/]")
-            for line in (one.words, one.evidence, in_shell(one.todo, one.shapes) or ""):
-                out.print(f"    {escape(line)}", style=None if line is one.words else "dim")
+            for line in (one.message, one.evidence, in_shell(one.remedy, one.shapes) or ""):
+                out.print(f"    {escape(line)}", style=None if line is one.message else "dim")
         if not each.findings:
             out.print("Nothing found.")
         for text in each.unchecked:

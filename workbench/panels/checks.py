@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from workbench import compilers
-from workbench.analysis.checks import SEVERITIES, Gotcha, Gotchas
+from workbench.analysis.checks import SEVERITIES, Finding, Findings
 from workbench.compilers.base import Partitions
 from workbench.compilers.config import BuildConfig
 from workbench.core.events import Selection
@@ -51,12 +51,12 @@ class ChecksPanel(Panel):
             "its parser",
         )  # fmt: skip
         self.cards: list[w.VBox] = []
-        self.found: Gotchas | None = None
+        self.found: Findings | None = None
         self._facts = w.HTML()
         self._parts = w.HTML(layout=w.Layout(width="100%"))
         self._list = w.VBox(layout=w.Layout(width="100%"))
         self._details: DetailsView | None = None
-        self._asked: dict[str, Gotchas] = {}
+        self._asked: dict[str, Findings] = {}
         self._failed: dict[str, BuildConfig] = {}
         super().__init__(session, engines=False)
         self.work = Work(self, [self.ask])
@@ -131,7 +131,7 @@ class ChecksPanel(Panel):
         self._lines = [f"found = session.checks({name!r}{arguments})"]
         self._draw(found or self.session.checks(model, parser=False), Lens.of_model(model))
 
-    def _draw(self, found: Gotchas, lens: Lens) -> None:
+    def _draw(self, found: Findings, lens: Lens) -> None:
         self.found = found
         counts = Counter(f.severity for f in found)
         plural = {s: s if counts[s] == 1 else f"{s}s" for s in SEVERITIES}
@@ -150,10 +150,10 @@ class ChecksPanel(Panel):
         put(self._list, [beside(listed, self._details)], self)
         self._code_for(None)
 
-    def _card(self, finding: Gotcha) -> w.VBox:
+    def _card(self, finding: Finding) -> w.VBox:
         text = (
-            f"<h4><span>{finding.severity}</span>{escape(finding.title)}</h4><p>{escape(finding.words)}</p>"
-            f"<p>{escape(finding.todo)}</p><p class='wbp-quiet'>{escape(finding.evidence)}</p>"
+            f"<h4><span>{finding.severity}</span>{escape(finding.title)}</h4><p>{escape(finding.message)}</p>"
+            f"<p>{escape(finding.remedy)}</p><p class='wbp-quiet'>{escape(finding.evidence)}</p>"
         )
         parts: list[w.Widget] = [w.HTML(text, layout=w.Layout(width="100%"))]
         ids = finding.layers or finding.nodes
@@ -170,14 +170,14 @@ class ChecksPanel(Panel):
         card.add_class(f"wbc-{finding.severity}")
         return card
 
-    def _select(self, finding: Gotcha) -> None:
+    def _select(self, finding: Finding) -> None:
         kind, _, key = str(self.subject.value).partition(":")
         if kind == "engine":
             self.session.engines.current = key  # another engine has other layers under these ids
         self.session.select(Selection("layer" if finding.layers else "node", finding.layers or finding.nodes))
         self._code_for(finding)
 
-    def _code_for(self, finding: Gotcha | None) -> None:
+    def _code_for(self, finding: Finding | None) -> None:
         lines = [*self._lines, "found.to_frame()"]
         if finding is not None:
             which = "layer" if finding.layers else "node"

@@ -11,7 +11,7 @@ from workbench.model.shape_profile import ShapeProfile, profile_of
 from workbench.session.options import config_of
 
 if TYPE_CHECKING:
-    from workbench.analysis.checks import Gotchas
+    from workbench.analysis.checks.finding import Findings
     from workbench.core.jobs import Job
     from workbench.workspace import Workspace
 
@@ -26,9 +26,9 @@ def checks(
     target: str | None,
     precision: Literal["fp32", "fp16", "bf16"],
     on_job: Callable[[Job], None] | None,
-) -> Gotchas:
+) -> Findings:
     """See `Session.checks`."""
-    from workbench.analysis.checks import of_engine, of_model
+    from workbench.analysis.checks.run import of_engine, of_model
     from workbench.compilers.config import check_profiles
     from workbench.compilers.registry import get
     from workbench.hardware.machine import gpus

@@ -30,7 +30,7 @@ from workbench.session.precision import Precision
 from workbench.session.torch import Torch
 
 if TYPE_CHECKING:
-    from workbench.analysis.checks import Gotchas
+    from workbench.analysis.checks.finding import Findings
     from workbench.compilers.config import BuildConfig
     from workbench.core.jobs import Job
     from workbench.engine import Engine
@@ -197,7 +197,7 @@ class Session:
         target: str | None = None,
         precision: Literal["fp32", "fp16", "bf16"] = "fp32",
         on_job: Callable[[Job], None] | None = None,
-    ) -> Gotchas:
+    ) -> Findings:
         """What is likely to surprise about an engine or a model: only what its own data prove.
 
         Args:

@@ -16,22 +16,24 @@ from tests.support import SAMPLES, needs_rtx, profiles
 from tests.support.refused_models import CASES, attention, nms
 from tests.support.small_models import FLOAT, INT64, constant, model, node, save, value, weights
 from workbench import Session
-from workbench.analysis.checks import (
-    Gotcha,
+from workbench.analysis.checks.engine_checks import (
     bare_layers,
     bound_to_gpu,
     dynamic_shapes,
-    file_size,
     host_shapes,
+    long_build,
+    precision,
+)
+from workbench.analysis.checks.finding import Finding
+from workbench.analysis.checks.model_checks import (
+    file_size,
     int64_casts,
     large_constants,
-    long_build,
     missing_profiles,
-    of_model,
-    precision,
     runtime_shapes,
     unsupported,
 )
+from workbench.analysis.checks.run import of_model
 from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
 from workbench.compilers.torch_tensorrt.by_parser import from_parser
 from workbench.hardware.machine import Gpu
@@ -43,7 +45,7 @@ from workbench.plan.plan import Layer, Plan, PlanTensor
 SMALL = model([node("Relu", ["x"], ["y"], "relu")], [value("x", [1, 4])], [value("y", [1, 4])])
 
 
-def kinds(found: list[Gotcha]) -> list[str]:
+def kinds(found: list[Finding]) -> list[str]:
     return [f.kind for f in found]
 
 
@@ -75,8 +77,8 @@ def test_unsupported_operator_and_what_would_build() -> None:
     (one,) = unsupported(from_parser(found, answer, module="tensorrt_rtx"))
     assert one.severity == "problem"
     assert one.nodes == ("node_Det_6",)
-    assert "2 engines of 7 and 3 nodes, with 2 changes" in one.words
-    assert "unsupported.py:27" in one.words
+    assert "2 engines of 7 and 3 nodes, with 2 changes" in one.message
+    assert "unsupported.py:27" in one.message
     taken = {"groups": [list(range(11))], "refused": {}, "version": "1.7"}
     assert unsupported(from_parser(found, taken, module="tensorrt_rtx")) == []
 
@@ -86,7 +88,7 @@ def test_no_part_of_the_model_is_taken(tmp_path: Path) -> None:
     (one,) = unsupported(
         from_parser(found, {"groups": [], "refused": {"0": "no"}, "version": "1"}, module="tensorrt_rtx")
     )
-    assert "No node is left for TensorRT" in one.words
+    assert "No node is left for TensorRT" in one.message
 
 
 def test_file_near_and_over_the_protobuf_limit(tmp_path: Path) -> None:
@@ -105,7 +107,7 @@ def test_dynamic_inputs_without_a_shape() -> None:
     (one,) = missing_profiles(Graph(proto))
     assert one.nodes == ("relu",)
     assert one.shapes == {"x": "1x4"}
-    assert "shapes={'x': '1x4'}" in one.todo
+    assert "shapes={'x': '1x4'}" in one.remedy
     assert missing_profiles(Graph(proto), ShapeProfile.parse(["x=2x4"])) == []
     assert missing_profiles(Graph(SMALL)) == []
     assert missing_profiles(Graph(proto).at({"x": (2, 4)})) == []
@@ -118,7 +120,7 @@ def test_large_constants() -> None:
     )  # fmt: skip
     (one,) = large_constants(Graph(proto))
     assert one.nodes == ("product",)
-    assert "64 MB" in one.words
+    assert "64 MB" in one.message
     small = model([node("MatMul", ["x", "w"], ["y"])], [value("x", [1, 4])], [value("y", [1, 4])], [weights("w", 4, 4)])
     assert large_constants(Graph(small)) == []
 
@@ -135,7 +137,7 @@ def test_int64_casts_at_run_time_only() -> None:
     proto = onnx.shape_inference.infer_shapes(proto)
     (one,) = int64_casts(Graph(proto))
     assert one.nodes == ("fed",)
-    assert "ids is cast at once" in one.todo
+    assert "ids is cast at once" in one.remedy
     low = model([node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT16)], [value("x", [4])], [value("y", [4], 10)])
     assert int64_casts(Graph(low)) == []
 
@@ -144,7 +146,7 @@ def test_an_input_that_is_cast_twice_is_named_once() -> None:
     casts = [node("Cast", ["ids"], [f"c{i}"], f"cast{i}", to=1) for i in range(2)]
     proto = model([*casts, node("Add", ["c0", "c1"], ["y"], "add")], [value("ids", [4], INT64)], [value("y", [4])])
     (one,) = int64_casts(Graph(proto))
-    assert "; ids is cast at once" in one.todo
+    assert "; ids is cast at once" in one.remedy
 
 
 def test_int64_casts_with_a_plan() -> None:
@@ -152,9 +154,9 @@ def test_int64_casts_with_a_plan() -> None:
     own = plan(layer("cast", "cast", ("fed",), ("int64", "float32")))
     (one,) = int64_casts(Graph(proto), own)
     assert one.layers == ("cast",)
-    assert "1 kernel of its own among them" in one.words
+    assert "1 kernel of its own among them" in one.message
     (one,) = int64_casts(Graph(proto), plan(layer("fused", "pointwise", ("fed", "relu"))))
-    assert "None is a kernel of its own" in one.words
+    assert "None is a kernel of its own" in one.message
 
 
 def test_shapes_at_run_time() -> None:
@@ -234,7 +236,7 @@ def test_biases_quantized_by_onnxruntime(tmp_path: Path) -> None:
 
     by_default = quantized(activation_type=quantization.QuantType.QUInt8)
     assert "biases" in by_default["int32-quantization"].title
-    assert "QuantizeBias" in by_default["int32-quantization"].todo
+    assert "QuantizeBias" in by_default["int32-quantization"].remedy
     assert "zero-points" in by_default
     way_out = quantized(
         activation_type=quantization.QuantType.QInt8,
@@ -248,7 +250,7 @@ def test_an_input_that_is_read_as_a_shape_and_is_no_integer(tmp_path: Path) -> N
                   [value("x", [1, 1, 4, 4]), value("s", [4])], [value("y", None)])  # fmt: skip
     found = of_model(Model("m", save(proto, tmp_path / "m.onnx")))["shape-input"]
     assert (found.severity, found.nodes, found.shapes) == ("problem", ("resize",), {})
-    assert "constant" in found.todo
+    assert "constant" in found.remedy
 
 
 def test_an_input_that_is_read_as_axes(tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_an_input_that_is_read_as_axes(tmp_path: Path) -> None:
                   [value("y", None)])  # fmt: skip
     found = of_model(Model("m", save(proto, tmp_path / "m.onnx")))["shape-input"]
     assert (found.severity, found.nodes, found.shapes) == ("problem", ("sum",), {})
-    assert found.todo == "Make axes a constant of the model."
+    assert found.remedy == "Make axes a constant of the model."
 
 
 def test_what_the_builder_refused(tmp_path: Path) -> None:
@@ -275,12 +277,12 @@ def test_what_the_builder_refused(tmp_path: Path) -> None:
     asked = {"target": "sm89", "precision": "fp32"}
     (one,) = unsupported(Partition("m", "builder", False, parts, asked, refusals=(refusal,)))
     assert one.title == "TensorRT does not take NonMaxSuppression"
-    assert "The other 1 nodes were built without them" in one.words
+    assert "The other 1 nodes were built without them" in one.message
     assert "no kernel" in one.evidence
-    assert one.todo == "Cut it off."
+    assert one.remedy == "Cut it off."
     (least,) = unsupported(Partition("m", "builder", False, parts, asked, refusals=(refusal,), proven=False))
-    assert least.words.startswith("At least 1 of 2 nodes")
-    assert "is not known" in least.words
+    assert least.message.startswith("At least 1 of 2 nodes")
+    assert "is not known" in least.message
     unnamed = {**refusal, "nodes": []}
     whole = (Segment("fallback", (left, back)),)
     (blind,) = unsupported(Partition("m", "builder", False, whole, asked, refusals=(unnamed,), proven=False))
@@ -295,23 +297,23 @@ def test_bound_to_gpu() -> None:
     ada, hopper = Gpu("RTX 4090", "sm89", 24 << 30, "580"), Gpu("H100", "sm90", 80 << 30, "580")
     (nowhere,) = bound_to_gpu(plan(), (), "1.7")
     assert nowhere.severity == "note"
-    assert "no NVIDIA GPU here" in nowhere.words
+    assert "no NVIDIA GPU here" in nowhere.message
     (fits,) = bound_to_gpu(plan(), (ada,), "1.7")
     assert fits.severity == "note"
     (later,) = bound_to_gpu(plan(), (hopper,), "1.7")
     assert later.severity == "note"  # TensorRT for RTX was seen to run them
-    assert "later GPU than it was tuned for" in later.words
+    assert "later GPU than it was tuned for" in later.message
     full = plan(compiler={"name": "tensorrt", "version": "1.7", "target": "sm89"})
     (other,) = bound_to_gpu(full, (hopper,), "1.7")
     assert other.severity == "problem"
-    assert "does not run on it" in other.words
+    assert "does not run on it" in other.message
     full = replace(full, config={"hardware_compatibility": "ampere_plus"})
     assert bound_to_gpu(full, (hopper,), "1.7")[0].severity == "note"
     (either,) = bound_to_gpu(plan(), (hopper, ada), "1.7")
     assert either.severity == "note"
     (later,) = bound_to_gpu(plan(), (ada,), "1.8")
     assert later.severity == "problem"
-    assert "1.8 is installed" in later.words
+    assert "1.8 is installed" in later.message
     made_here = plan(compiler={"name": "tensorrt", "version": "11.0", "target": "current", "gpu": hopper.to_dict()})
     assert bound_to_gpu(made_here, (hopper,), "11.0")[0].severity == "note"
     assert bound_to_gpu(made_here, (ada,), "11.0")[0].severity == "problem"
@@ -326,8 +328,10 @@ def test_long_build_with_its_phases() -> None:
     )
     (one,) = long_build(slow)
     assert one.title == "The build took 60 s"
-    assert one.words.startswith("build 57.0 s, parse 2.0 s and load 1.0 s. Of the build: Formats and tactics selection")
-    assert "60 s are saved" in one.todo
+    assert one.message.startswith(
+        "build 57.0 s, parse 2.0 s and load 1.0 s. Of the build: Formats and tactics selection"
+    )
+    assert "60 s are saved" in one.remedy
 
 
 def test_precision_that_was_not_given() -> None:
@@ -351,7 +355,7 @@ def test_layers_without_nodes() -> None:
     assert "800 B" in found[0].title
     assert "33.3% of all" in found[0].evidence
     (timed,) = bare_layers(plan(replace(copy, time_ms=0.02)))
-    assert "0.0200 ms (measured)" in timed.words
+    assert "0.0200 ms (measured)" in timed.message
     (blind,) = bare_layers(plan(replace(copy, bytes_read=None)))
     assert "unknown size" in blind.title
     assert "0 B" not in blind.evidence
@@ -384,8 +388,8 @@ def pair(session: Session, tmp_path: Path) -> tuple[Any, Any]:
 def test_dynamic_shapes_not_measured(pair: tuple[Any, Any]) -> None:
     dynamic, fixed = pair
     (one,) = dynamic_shapes(dynamic, [dynamic, fixed])
-    assert "not measured yet" in one.words
-    assert "'x': '1x4:8x4:32x4'" in one.todo
+    assert "not measured yet" in one.message
+    assert "'x': '1x4:8x4:32x4'" in one.remedy
     assert dynamic_shapes(fixed, [dynamic, fixed]) == []
 
 
@@ -398,7 +402,7 @@ def test_dynamic_shapes_measured(pair: tuple[Any, Any]) -> None:
     dynamic, fixed = pair
     measured(dynamic, 1.2, [8, 4])
     measured(fixed, 1.0, [4, 4])
-    assert "not measured" in dynamic_shapes(dynamic, pair)[0].words  # at another shape: not comparable
+    assert "not measured" in dynamic_shapes(dynamic, pair)[0].message  # at another shape: not comparable
     measured(fixed, 1.0, [8, 4])
     (one,) = dynamic_shapes(dynamic, pair)
     assert one.title == "Open shapes cost +20% at x 8×4"
@@ -408,7 +412,7 @@ def test_dynamic_shapes_measured(pair: tuple[Any, Any]) -> None:
     assert dynamic_shapes(dynamic, pair)[0].severity == "note"
 
 
-def test_session_gotchas_of_engine_and_model(pair: tuple[Any, Any], session: Session) -> None:
+def test_session_checks_of_engine_and_model(pair: tuple[Any, Any], session: Session) -> None:
     dynamic, fixed = pair
     assert "dynamic-shapes" in session.checks(dynamic)
     assert session.checks(dynamic.id[:8]).engine == dynamic.id
@@ -494,15 +498,15 @@ def test_an_fp16_engine(shared: Session) -> None:
 @pytest.mark.slow
 @needs_rtx
 def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
-    told = cli("gotchas", "unsupported", "--format", "json")
+    told = cli("checks", "unsupported", "--format", "json")
     assert told.returncode == 0, told.stderr
     document = json.loads(told.stdout)
-    assert document["schema"] == "workbench.analysis.checks/1"
+    assert document["schema"] == "workbench.analysis.checks.model_checks/1"
     assert document["findings"][0]["nodes"] == ["node_Det_6"]
-    table = cli("gotchas", "attention", "--build", "--precision", "fp16")
+    table = cli("checks", "attention", "--build", "--precision", "fp16")
     assert "The engine belongs to sm89" in table.stdout
     assert "Nothing found." in table.stdout
-    wrong = cli("gotchas", "no-such-model")
+    wrong = cli("checks", "no-such-model")
     assert wrong.returncode == 1
     assert "There is no model" in wrong.stderr
 
@@ -514,10 +518,10 @@ def test_the_command_takes_shapes(cli: Callable[..., CompletedProcess[str]], tmp
         model([node("MatMul", ["x", "w"], ["y"], "mm")], [value("x", ["n", 4])], [value("y", ["n", 4])], [weights("w", 4, 4)]),
         tmp_path / "open.onnx",
     )  # fmt: skip
-    assert "has no shape yet" in cli("gotchas", file).stdout
-    told = cli("gotchas", file, "--shape", "x=2x4")
+    assert "has no shape yet" in cli("checks", file).stdout
+    told = cli("checks", file, "--shape", "x=2x4")
     assert told.returncode == 0, told.stderr
     assert "has no shape yet" not in told.stdout
-    wrong = cli("gotchas", file, "--shape", "x=2x5")
+    wrong = cli("checks", file, "--shape", "x=2x5")
     assert wrong.returncode == 1
     assert "does not fit input x" in wrong.stderr
