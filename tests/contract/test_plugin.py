@@ -165,6 +165,12 @@ def test_a_build_with_a_broken_compiler_says_why(
     assert info.value.code == "compiler-broken"
 
 
+def test_compilers_can_be_looked_for_again() -> None:
+    first = {name: compilers.get(name).name for name in compilers.compilers()}
+    registry.forget()
+    assert {name: compilers.get(name).name for name in compilers.compilers()} == first
+
+
 def test_a_package_can_not_take_the_name_of_another_compiler(install: Callable[..., Path]) -> None:
     install("fake", "rude:compiler", RAISES)
     assert compilers.compilers().count("fake") == 1

@@ -16,8 +16,9 @@ from tests.support.fake_gpu import Engine, Pretended, pretend
 from tests.support.fake_tensorrt import VERSIONS, Silent, State
 from workbench.analysis import times
 from workbench.compilers.tensorrt import trtexec
+from workbench.compilers.tensorrt.compatibility import check_file
 from workbench.compilers.tensorrt.profile import profile
-from workbench.compilers.tensorrt.runtime import Runner, check_file
+from workbench.compilers.tensorrt.runtime import Runner
 from workbench.compilers.tensorrt.words import kind_of
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, ProfileError
 from workbench.core.jobs import Job

@@ -50,7 +50,9 @@ class Fake:
     def describe(self) -> CompilerInfo:
         """It builds everywhere and runs nowhere."""
         can = frozenset({Ability.BUILD})
-        missing = dict.fromkeys(set(Ability) - can, "the fake compiler makes nothing that runs")
+        missing = dict.fromkeys(
+            (Ability.RUN, Ability.PROFILE, Ability.REFIT), "the fake compiler makes nothing that runs"
+        )
         return CompilerInfo("fake", self.version(), TARGETS, can, missing)
 
     def complete(self, config: BuildConfig) -> BuildConfig:

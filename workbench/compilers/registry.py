@@ -14,7 +14,7 @@ from workbench.core.errors import CompilerUnavailableError, ConfigError, first_l
 from workbench.plan.vocabulary import NEUTRAL, Vocabulary
 
 GROUP = "workbench.compilers"
-"""The entry point group: a name, and ``module:function`` that returns the compiler."""
+"""The entry point group: a name, and ``module:function`` that returns the compiler. A class will do, too."""
 
 _OWN = {
     "tensorrt": "workbench.compilers.tensorrt:active",

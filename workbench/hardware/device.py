@@ -15,7 +15,7 @@ class Device(Protocol):
 
     @property
     def clock(self) -> str:
-        """How `times` measures, in words, such as ``CUDA events around each execution, queued back to back``."""
+        """How `times` measures, for people, such as ``CUDA events around each execution, queued back to back``."""
         ...
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:

@@ -28,7 +28,7 @@ class HostDevice:
         return np.ascontiguousarray(array)
 
     def download(self, tensor: Any) -> Any:
-        """A NumPy array of its own; bfloat16 becomes float32."""
+        """A copy; bfloat16 becomes float32."""
         import numpy as np
 
         array = np.asarray(tensor)

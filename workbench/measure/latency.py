@@ -24,7 +24,7 @@ class Latency:
 
     Attributes:
         samples: Milliseconds, one an iteration, in order.
-        method: How they were taken, in words.
+        method: How they were measured.
         steady: Whether the series had settled when it ended (see `steady`).
     """
 
@@ -74,7 +74,7 @@ def measured_latency(
     Args:
         device: Where it executes.
         step: One execution.
-        method: How it is measured, in words.
+        method: How it is measured, for people.
         warm_up: Milliseconds of executions that do not count.
         duration: Milliseconds to measure at least.
         name: For the progress message.

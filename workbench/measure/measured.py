@@ -48,7 +48,7 @@ def apply(plan: Plan, document: Profile) -> Plan:
         each = [(row.median_ms if median else row.mean_ms) if row else None for row in joined.rows]
         times = list(each)
         measured |= {
-            "method": document.get("layer_method") or "IProfiler, mean per iteration, in a pass of its own",
+            "method": document.get("layer_method") or "mean per iteration, in a separate pass",
             "iterations": count, "joined": joined.how, "sum_ms": sum(ms for ms in each if ms is not None),
         }  # fmt: skip
     return with_times(plan, times, measured)

@@ -119,7 +119,7 @@ def profile(
         graph: Also measure in a CUDA graph.
         transfers: Also measure with copies of inputs and outputs.
         batches: Also measure at these sizes of the first dimension of every input (for an engine with open shapes).
-        kernels: Also name the kernels behind the layers, by torch.profiler, in a pass of its own.
+        kernels: Also name the kernels behind the layers, by torch.profiler, in a separate pass.
         ceilings: Also measure what this GPU reaches: one copy, one GEMM for each precision; about a second.
         seed: Of the random inputs.
         gauge: Clocks and energy; `workbench.hardware.nvml.Gauge` by default, where NVML is available.

@@ -109,7 +109,7 @@ class Runner(Protocol):
     def layer_times(
         self, iterations: int, step: Callable[[int], None] = lambda _: None
     ) -> list[tuple[str, list[float]]]:
-        """Milliseconds of each layer in each iteration, in the order of execution, in a pass of its own.
+        """Milliseconds of each layer in each iteration, in the order of execution, in a separate pass.
 
         Args:
             iterations: How many executions.
@@ -124,7 +124,7 @@ class Runner(Protocol):
     def facts(self) -> dict[str, Any]:
         """What a profile keeps of the engine: ``compiler`` (``name``, ``version``) and what this compiler adds.
 
-        ``inspector``, where it is there, holds ``layers``: records (`workbench.plan.record.LayerRecord`) as the loaded
+        ``layer_method`` says how layers are timed. ``inspector``, where it is there, holds ``layers``: records (`workbench.plan.record.LayerRecord`) as the loaded
         engine reports them.
         """
         ...

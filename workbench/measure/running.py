@@ -161,10 +161,10 @@ class Running:
         device = next(iter(given.values())).device
         if any(t.device.index != 0 for t in given.values()):
             raise ConfigError("The engine runs on the first GPU, cuda:0.", hint="Move the inputs: x.to('cuda:0').")
-        told = {n: [list(t.shape), str(t.dtype).removeprefix("torch.")] for n, t in given.items()}
-        key = json.dumps(told)
+        signature = {n: [list(t.shape), str(t.dtype).removeprefix("torch.")] for n, t in given.items()}
+        key = json.dumps(signature)
         if key not in self._shapes:
-            self._shapes[key] = self._ask({"do": "shapes", "inputs": told})["outputs"]
+            self._shapes[key] = self._ask({"do": "shapes", "inputs": signature})["outputs"]
         outputs = {
             n: torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=device)
             for n, (shape, dtype) in self._shapes[key].items()
@@ -215,7 +215,7 @@ def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, ti
 
 
 def _made(engine: Engine) -> dict[str, Any]:
-    """What made the engine, as `runtime.check_file` wants to know it."""
+    """What made the engine, for the tasks that open it."""
     return {
         **engine.plan.compiler, "version_compatible": engine.config.option("version_compatible"),
         "hardware_compatibility": engine.config.option("hardware_compatibility"),

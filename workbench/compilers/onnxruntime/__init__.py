@@ -1,5 +1,5 @@
 """ONNX Runtime on the CPU.
 
-`compiler` describes it, `build` is what a worker runs, `regions` matches the optimized graph with the model, `serve` and
-`profile` run and measure engines.
+`compiler` describes it, `build` is what a worker runs, `regions` matches the optimized graph with the model, and `serve` runs
+and measures engines.
 """

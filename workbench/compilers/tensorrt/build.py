@@ -242,8 +242,8 @@ class _Timings:
 def _contents(cache: Any) -> TimingCacheDocument:
     """What a timing cache holds: ``entries``, how many, and ``slowest``, hash of the tactic and milliseconds of each.
 
-    TensorRT 10.13 and 11 tell it, 8 did not; its keys are hashes of layers, so an entry can't be told to be of a layer. Times that
-    are negative or NaN are no times (TimingCacheValue in NVIDIA's C++ reference).
+    TensorRT 10.13 and 11 report it, TensorRT 8 does not. Keys are hashes of layers, so it is not known to which layer an entry
+    belongs. A negative or NaN time means no time (TimingCacheValue in NVIDIA's C++ reference).
     """
     if not hasattr(cache, "queryKeys"):
         return {}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.base import Requirement
 from workbench.compilers.compatibility import targets_of
+from workbench.core.errors import BuildError
 from workbench.hardware.machine import gpus
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
+
+SMALLEST = 64
+"""Bytes of an engine's header."""
 
 
 def requirements(built: Mapping[str, Any], config: BuildConfig, version: str | None) -> list[Requirement]:
@@ -56,6 +61,46 @@ def runs_on(arch: str, made_for: Sequence[str], compiler: str, level: str | None
     if compiler == "tensorrt_rtx" and number >= min(map(_number, made_for), default=999) >= 80:
         return None  # an engine for SM80 was seen to run on SM90
     return False
+
+
+def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping[str, Any] | None = None) -> None:
+    """Refuse an engine file that can't run here, before anything loads it.
+
+    Args:
+        path: The engine.
+        built: What made it, if known: ``name``, ``version``, ``target``, ``gpu``.
+        here: What is in use: ``name``, ``version``, and the GPU's ``sm``.
+
+    Raises:
+        BuildError: it is no engine, or one for another flavour, version or GPU; the hint offers the rebuild.
+    """
+    again = "Build it again on this machine: session.build(model, ...) takes the same config."
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise BuildError(
+            f"{path} can't be read: {error.strerror or error}.", hint=again, code="engine-unreadable"
+        ) from None
+    if size < SMALLEST:
+        raise BuildError(f"{path} is {size} bytes long, too short for an engine.", hint=again, code="not-an-engine")
+    if not built or not here:
+        return
+    if built.get("name") and here.get("name") and built["name"] != here["name"]:
+        raise BuildError(f"The engine was made by {built['name']}; {here['name']} can't read it.", hint=again)
+    versions = built.get("version"), here.get("version")
+    if all(versions) and versions[0] != versions[1] and not built.get("version_compatible"):
+        raise BuildError(
+            f"The engine was made by {built['name']} {built['version']}; here is {here['version']}. Engines are "
+            "not portable between versions.",
+            hint=again + " Full TensorRT can also build version-compatible engines (version_compatible=True).",
+        )
+    sm, made_for = here.get("sm"), targets_of(built)
+    if sm and made_for and runs_on(sm, made_for, built["name"], built.get("hardware_compatibility")) is False:
+        raise BuildError(
+            f"The engine was built for {' and '.join(made_for)}; this GPU is {sm}. Engines are not portable between "
+            "architectures.",
+            hint=again,
+        )
 
 
 def _number(arch: str) -> int:

@@ -35,7 +35,7 @@ def profile(
         module: The TensorRT module to use.
         engine: Path of the serialized engine.
         folder: Where the profile goes; created if absent.
-        built: What made the engine, where it is known; see `runtime.check_file`.
+        built: What made the engine, where it is known; see `compatibility.check_file`.
         shape_profile: Which shape profile to use.
         specialization: When TensorRT for RTX compiles kernels for the current shapes of an engine with open shapes:
             "eager", before anything is timed; "none", never: its kernels for any shape are timed; "lazy", its default,

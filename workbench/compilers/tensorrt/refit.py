@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.compilers.tensorrt.build import load
+from workbench.compilers.tensorrt.compatibility import check_file
 from workbench.compilers.tensorrt.dtypes import ENUM
-from workbench.compilers.tensorrt.runtime import Log, check_file, logger
+from workbench.compilers.tensorrt.runtime import Log, logger
 from workbench.core.errors import BuildError, ConfigError
 from workbench.core.shared_arrays import Place, Seen
 from workbench.core.store import output
@@ -39,7 +40,7 @@ def refit(
         out: Where the new one goes.
         weights: Arrays by the names of the model's initializers, in shared memory; or
         model: Path of an ONNX file with the same graph and other weights.
-        built: What made the engine, where it is known; see `runtime.check_file`.
+        built: What made the engine, where it is known; see `compatibility.check_file`.
 
     Returns:
         ``{"bytes": size, "weights": how many were replaced}``; ``weights`` is None for an ONNX file.

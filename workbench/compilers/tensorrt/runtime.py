@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from workbench.compilers.compatibility import targets_of
 from workbench.compilers.tensorrt.build import load
-from workbench.compilers.tensorrt.compatibility import runs_on
+from workbench.compilers.tensorrt.compatibility import check_file
 from workbench.compilers.tensorrt.dtypes import NAMES
 from workbench.compilers.tensorrt.inspector import Inspection, parse_inspection
 from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 SPECIALIZATIONS = ("eager", "lazy", "none")
 """When TensorRT for RTX compiles kernels for a new shape of an engine with open shapes: before the first execution, in the
 background while slower kernels for any shape run, or never."""
-
-SMALLEST = 64
-"""Bytes of an engine's header."""
 
 _INVALID = {
     "MALFORMED_ENGINE": "it is damaged, or not an engine of this flavour",
@@ -83,46 +79,6 @@ def logger(trt: Any, log: Log) -> Any:
                 log.errors.append(message.strip())
 
     return Logger()
-
-
-def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping[str, Any] | None = None) -> None:
-    """Refuse an engine file that is known not to run here, before anything loads it.
-
-    Args:
-        path: The engine.
-        built: Where it is known what made it: ``name``, ``version``, ``target``, ``gpu``.
-        here: The flavour in use: ``name``, ``version``, and the GPU's ``sm``.
-
-    Raises:
-        BuildError: it is no engine, or one for another flavour, version or GPU; the hint offers the rebuild.
-    """
-    again = "Build it again on this machine: session.build(model, ...) takes the same config."
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise BuildError(
-            f"{path} can't be read: {error.strerror or error}.", hint=again, code="engine-unreadable"
-        ) from None
-    if size < SMALLEST:
-        raise BuildError(f"{path} is {size} bytes long, too short for an engine.", hint=again, code="not-an-engine")
-    if not built or not here:
-        return
-    if built.get("name") and here.get("name") and built["name"] != here["name"]:
-        raise BuildError(f"The engine was made by {built['name']}; {here['name']} can't read it.", hint=again)
-    versions = built.get("version"), here.get("version")
-    if all(versions) and versions[0] != versions[1] and not built.get("version_compatible"):
-        raise BuildError(
-            f"The engine was made by {built['name']} {built['version']}; here is {here['version']}. Engines are "
-            "not portable between versions.",
-            hint=again + " Full TensorRT can also build version-compatible engines (version_compatible=True).",
-        )
-    sm, made_for = here.get("sm"), targets_of(built)
-    if sm and made_for and runs_on(sm, made_for, built["name"], built.get("hardware_compatibility")) is False:
-        raise BuildError(
-            f"The engine was built for {' and '.join(made_for)}; this GPU is {sm}. Engines are not portable between "
-            "architectures.",
-            hint=again,
-        )
 
 
 class Runner:
@@ -201,10 +157,10 @@ class Runner:
         verdict, bits = self._runtime.get_engine_validity(data)
         kinds = getattr(self.trt, "EngineInvalidityDiagnostics", None)
         named = [n for n in _INVALID if kinds is not None and hasattr(kinds, n) and int(bits) & int(getattr(kinds, n))]
-        told = [_INVALID[n] for n in named]
+        reasons = [_INVALID[n] for n in named]
         if "MALFORMED_ENGINE" in named:
-            raise self._refused("The engine can't be used here", told)
-        return str(verdict).rpartition(".")[2], told
+            raise self._refused("The engine can't be used here", reasons)
+        return str(verdict).rpartition(".")[2], reasons
 
     def _stream_weights(self, budget: int) -> None:
         size = int(getattr(self.engine, "streamable_weights_size", 0) or 0)
@@ -253,9 +209,9 @@ class Runner:
         with replacing(path) as draft:
             return draft.write_bytes(kernels)
 
-    def _refused(self, what: str, told: list[str] | None = None, code: str | None = None) -> BuildError:
+    def _refused(self, what: str, known: list[str] | None = None, code: str | None = None) -> BuildError:
         said = "\n".join(self.log.errors)
-        reasons = told or [words for mark, words in _SAID if mark.lower() in said.lower()]
+        reasons = known or [meaning for mark, meaning in _SAID if mark.lower() in said.lower()]
         reason = "; ".join(dict.fromkeys(reasons)) or (self.log.errors[-1] if self.log.errors else "it gives no reason")
         return BuildError(
             f"{what}: {reason}.",
@@ -406,6 +362,7 @@ class Runner:
         return {
             "compiler": {"name": self.trt.__name__, "version": version, "validity": self.validity},
             "specialization": self.specialization,
+            "layer_method": "IProfiler, mean per iteration, in a separate pass",
             "inspector": {"layers": found.layers, "io": found.io, "evidence": found.evidence},
         }
 

@@ -32,7 +32,7 @@ def serve(
         reporter: Where messages come from and answers go.
         module: The TensorRT module to use.
         engine: Path of the serialized engine.
-        built: What made the engine, where it is known; see `runtime.check_file`.
+        built: What made the engine, where it is known; see `compatibility.check_file`.
         shape_profile: Which shape profile to use.
         weight_budget: See `runtime.Runner`.
         cache: File of compiled kernels, written after the first execution and at the end.

@@ -21,6 +21,7 @@ from workbench.compilers.base import (
     CompilerInfo,
     Diagnoses,
     Examines,
+    HasVocabulary,
     ListsTactics,
     Partitions,
     Profiles,
@@ -42,6 +43,7 @@ from workbench.plan.assemble import assemble
 from workbench.plan.join import ProfiledLayer, ProfiledLayers, join
 from workbench.plan.plan import Plan
 from workbench.plan.reasons import REASONS
+from workbench.plan.vocabulary import NEUTRAL
 
 if TYPE_CHECKING:
     from workbench.core.worker import Reporter
@@ -102,6 +104,7 @@ class Built:
         self.plan = assemble(
             model.graph.at(shapes, {}), self.record, model=(model.name, fingerprint(path, set())), config=config.to_dict(),
             evidence=compiler.evidence, renamed={}, provenance=model.provenance,
+            vocabulary=compiler.vocabulary() if isinstance(compiler, HasVocabulary) else NEUTRAL,
         )  # fmt: skip
 
     @property
