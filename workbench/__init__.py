@@ -7,8 +7,7 @@ Start with `Session`:
     engine = session.build("resnet50", target="sm89")
     engine.plan.to_frame()
 
-Importing this package is quick and loads neither torch nor TensorRT; each name is imported when it is first
-used.
+Importing this package is fast and loads neither torch nor TensorRT; each name is imported when it is first used.
 """
 
 from __future__ import annotations

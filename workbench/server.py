@@ -1,13 +1,13 @@
-"""A small Jupyter server extension: Netron's own view of a session's model, from Jupyter's own origin.
+"""A small Jupyter server extension: Netron's view of a session's model, from the origin of the Jupyter server.
 
-Netron's ``widget()`` opens a port of its own, which fails on hubs and behind proxies. Here Netron's files and
-the models of sessions are served by the Jupyter server itself, behind its authentication:
+Netron's ``widget()`` opens another port, which fails on hubs and behind proxies. Here the Jupyter server itself serves
+Netron's files and the models of sessions, behind its authentication:
 
     <base>/workbench/netron/<session>/<model>/            Netron's page
     <base>/workbench/netron/<session>/<model>/<file>      its files
     <base>/workbench/netron/<session>/<model>/data/<name> the graph, without its weights
 
-Only models that a session holds can be asked for, by name; no path from the outside is ever opened.
+Only models of a session can be requested, by name; a path in a request is never opened.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NetronHandler(JupyterHandler):  # type: ignore[misc]
     auth_resource = "workbench"
 
     def set_default_headers(self) -> None:
-        """Nothing from elsewhere: Netron shows the model and talks to nobody."""
+        """Allow nothing from elsewhere: Netron shows the model and connects to no other server."""
         super().set_default_headers()
         self.set_header(
             "Content-Security-Policy",
@@ -55,7 +55,7 @@ class NetronHandler(JupyterHandler):  # type: ignore[misc]
     @web.authenticated
     @authorized
     async def head(self, *path: str) -> None:
-        """Whether the view is there."""
+        """Whether the file exists."""
         await self.get(*path)
 
     @web.authenticated
@@ -67,17 +67,17 @@ class NetronHandler(JupyterHandler):  # type: ignore[misc]
             raise web.HTTPError(404, "Netron is not installed: pip install 'trt-workbench[lab]'")
         if file.startswith("data/"):
             self.set_header("Content-Type", "application/octet-stream")
-            # In a thread, and one graph at a time: reading a large one takes seconds, and Jupyter has to answer meanwhile.
+            # In a thread, one graph at a time: reading a large one takes seconds, and the server must answer meanwhile.
             self.write(await asyncio.get_running_loop().run_in_executor(_reader, _graph, session, model))
         elif file == "":
             self.set_header("Content-Type", _TYPES[".html"])
-            # Netron asks an address service whether to ask for consent to be counted; this answers it.
+            # Without this cookie Netron asks an address service on the internet whether it needs consent to count users.
             self.set_cookie("consent", "no", path=url_path_join(self.base_url, "workbench/netron"), samesite="Strict")
             self.write(_page(folder, model))
         else:
             path = folder / Path(file).name  # Netron's files lie flat
             if path.suffix not in _TYPES or not path.is_file():
-                raise web.HTTPError(404, f"Netron has no file {file!r}")
+                raise web.HTTPError(404, f"Netron has no file {file!r}.")
             self.set_header("Content-Type", _TYPES[path.suffix])
             self.write(path.read_bytes())
         self.finish()
@@ -90,13 +90,13 @@ def _netron() -> Path | None:
 
 def _page(folder: Path, model: str) -> str:
     text = (folder / "index.html").read_text(encoding="utf-8")
-    # Version 0.0.0 is what Netron calls a development copy: it asks for no consent and reports to nobody.
+    # Version 0.0.0 is a development version for Netron: it asks for no consent and sends no reports.
     head = (
         '<meta name="type" content="Python">\n<meta name="version" content="0.0.0">\n'
         f'<meta name="file" content="data/{quote(model)}.onnx">\n'
         f'<meta name="identifier" content="{escape(model)}.onnx">\n<meta name="name" content="{escape(model)}">'
     )
-    # It refuses to work when its release is half a year old; how old it may be is the installation's business.
+    # Netron stops working half a year after its release. Which release is installed is the user's decision.
     text = re.sub(
         r'<meta name="date" content=".*">', f'<meta name="date" content="{time.strftime("%Y-%m-%d %H:%M:%S")}">', text
     )
@@ -104,9 +104,9 @@ def _page(folder: Path, model: str) -> str:
 
 
 def _graph(session: str, model: str) -> bytes:
-    """The weightless graph of a session's model.
+    """The graph of a session's model without its weights.
 
-    A weight left on disk stays empty here: Netron shows its type and shape.
+    A weight that stays on disk is empty here: Netron shows its type and shape.
     """
     from workbench.core.store import Store
     from workbench.session.session import Session
@@ -136,4 +136,4 @@ def _load_jupyter_server_extension(app: Any) -> None:
 
 
 load_jupyter_server_extension = _load_jupyter_server_extension
-"""The name by which Voila finds it."""
+"""Voila looks for this name."""

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import ROOT
 from tests.support.small_models import mlp, save
 from tests.support.store_0_1 import unpack
 from workbench import Session
@@ -200,3 +203,30 @@ def test_an_index_that_was_removed_is_made_again(home: Path, small: Path) -> Non
     session = Session("again")
     assert list(session.models) == ["small"]
     session.close()
+
+
+OUTSIDER = """
+import sys
+from pathlib import Path
+from workbench.core.store import Database
+database = Database(Path(sys.argv[1]))
+with database.write() as db:
+    db.execute("INSERT INTO one VALUES ('theirs')")
+database.close()
+"""
+
+
+def test_a_second_connection_does_not_release_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Closing any descriptor of a file releases the POSIX locks that SQLite has on it in the same process."""
+    path = tmp_path / "x.db"
+    first = Database(path)
+    first.migrate([("CREATE TABLE one (a)",)], "It")
+    for number in range(1, 4):
+        second = Database(path)
+        subprocess.run([sys.executable, "-c", OUTSIDER, str(path)], check=True, cwd=ROOT)
+        assert path.with_name("x.db-wal").exists()  # the other process was not the last
+        with first.write() as db:
+            db.execute("INSERT INTO one VALUES ('ours')")
+        for database in (first, second):
+            assert sorted(database.rows("SELECT a FROM one")) == [("ours",)] * number + [("theirs",)] * number
+        second.close()

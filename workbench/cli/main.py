@@ -199,28 +199,14 @@ def trtexec_command(
     """Print the trtexec command that builds MODEL as the workbench would; notes go to standard error."""
     from rich.markup import escape
 
-    from workbench.compilers.config import BuildConfig, check_profiles
-    from workbench.compilers.tensorrt import trtexec
+    from workbench.compilers.config import BuildConfig
     from workbench.model.shape_profile import ShapeProfile
 
     profiles = (ShapeProfile.parse(shape),) if shape else ()
     config = BuildConfig.of(profiles=profiles, **asked(context))
     work = looking(session)
     found = work.add(model, shapes=profiles[0] if profiles else None)
-    check_profiles(found, config, values=True)
-    if config.precision != "fp32":
-        from workbench.precision import cast
-
-        found = cast(found, config.precision, work.store)
-    command = trtexec.command(
-        found.path,
-        config,
-        version,
-        engine=f"{found.name}.engine",
-        outputs=found.name,
-        measure=measure,
-        dynamic=found.graph.dynamic_inputs,
-    )
+    command = work.files.trtexec(found, config, version=version, measure=measure)
     write(f"{command}\n")
     for note in command.notes:
         _console(stderr=True).print(f"[dim]{escape(note)}[/]", soft_wrap=True)

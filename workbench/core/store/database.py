@@ -13,11 +13,29 @@ from typing import Any
 
 from workbench.core.errors import StoreError
 from workbench.core.safe_text import visible
-from workbench.core.store.errors import database_error, unwritable
+from workbench.core.store.errors import check_file, database_error, unwritable
 from workbench.core.store.folders import make_folder
 
 BUSY_SECONDS = 60.0
 """How long to wait for another process that writes."""
+
+
+_opening = threading.Lock()
+
+
+def _prepare(path: Path) -> None:
+    """Create the file if it is not there; refuse one that SQLite should not open.
+
+    An existing file is never opened and closed here: closing any descriptor of a file releases all POSIX locks that this
+    process has on it, among them SQLite's. Another process would then delete the write-ahead log of an open connection.
+
+    Raises:
+        OSError: it can't be created or written, or is a symbolic link.
+    """
+    if not os.path.lexists(path):
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    check_file(path)
 
 
 class Database:
@@ -36,8 +54,9 @@ class Database:
         self._lock = threading.RLock()
         try:
             make_folder(path.parent)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            with _opening:
+                _prepare(path)
+                self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._use_wal()
             self._db.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error as error:

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import stat
 from pathlib import Path
 
 from workbench.core.errors import StoreError
@@ -49,6 +50,22 @@ def unwritable(path: Path | str, error: OSError, *, store: bool = False) -> Stor
     return StoreError(f"{path} can't be written: {error}.", hint=other, code="not-written")
 
 
+def check_file(path: Path) -> None:
+    """Check that a file can be read and written, without opening it.
+
+    Raises:
+        OSError: it is gone, a symbolic link or a folder, or may not be written.
+    """
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, "a symbolic link")
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, "a folder")
+    if not os.access(path, os.R_OK | os.W_OK):
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        raise OSError(errno.EROFS if read_only else errno.EACCES, "not writable")
+
+
 def database_error(path: Path, error: sqlite3.Error) -> StoreError:
     """The error of an SQLite file, by SQLite's message and the state of the file system."""
     text = str(error)
@@ -68,7 +85,7 @@ def database_error(path: Path, error: sqlite3.Error) -> StoreError:
             if shutil.disk_usage(path.parent).free == 0:
                 return unwritable(path, OSError(errno.ENOSPC, "full"), store=True)
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            check_file(path)
         except OSError as why:
             return unwritable(path, why, store=True)
     return StoreError(f"{path} can't be read or written: {text}.", hint="Try again.", code="database")
