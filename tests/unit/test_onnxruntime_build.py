@@ -332,3 +332,17 @@ def test_an_if_that_was_decided_gives_way_to_its_branch(
     assert all(len(layer.nodes) == 1 for layer in plan.layers)
     dropped = {"mm", "relu", "neg"} - runs
     assert {u.node: u.reason for u in plan.unclaimed} == {"if": "constant", **dict.fromkeys(dropped, "dead")}
+
+
+@pytest.mark.parametrize("name", ["attention", "residual_block", "conv_relu_qdq_bad"])
+def test_layers_are_in_the_order_in_which_onnx_runtime_executes_them(
+    shared: Session, tmp_path: Path, name: str
+) -> None:
+    from workbench.compilers.onnxruntime import sessions, trace
+
+    engine = shared.build(SAMPLES / f"{name}.onnx", **ORT)
+    profiled = sessions.open_engine(onnxruntime, engine.path, profile=tmp_path / "trace")
+    inputs = {port.name: np.zeros(port.shape, np.float32) for port in profiled.get_inputs()}
+    profiled.run(None, inputs)
+    times, _ = trace.node_times(json.loads(Path(profiled.end_profiling()).read_text()))
+    assert [name for name, _ in times] == [layer.name for layer in engine.plan.layers]

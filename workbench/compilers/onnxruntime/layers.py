@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from workbench.compilers.onnxruntime import words
+from workbench.compilers.onnxruntime.order import execution_order
 from workbench.compilers.onnxruntime.regions import NCHWC
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def layers_of(optimized: Optimized, original: Graph, regions: Regions) -> list[L
         if repeated:
             layer["repeated"] = True
         out.append(layer)
-    return out
+    rank = {name: i for i, name in enumerate(execution_order(graph))}
+    return sorted(out, key=lambda layer: rank[layer["name"]])
 
 
 def _inside(graph: Graph, parent: str | None, owners: set[str]) -> bool:

@@ -38,6 +38,7 @@ class OrtRunner(HostRunner):
     def __init__(self, ort: Any, engine: Path, shape_profile: int = 0) -> None:
         record = _record(engine)
         self._threads: int | None = record.get("facts", {}).get("threads")
+        self._order = [layer["name"] for layer in record.get("layers", ())]
         self._ort, self._engine = ort, engine
         self._session = sessions.open_engine(ort, engine, self._threads)
         ranges = _ranges(record)
@@ -104,7 +105,9 @@ class OrtRunner(HostRunner):
             "resolution_ms": 0.001,
         }
         times = dict(found)
-        names = [node.id for node in graph.nodes]
+        names = self._order or [node.id for node in graph.nodes]
+        if [name for name in names if name in times] != list(times):  # another order than the plan's
+            names = [*times, *(name for name in names if name not in times)]
         return [(name, times.get(name, [0.0] * iterations)) for name in names]
 
     def memory(self) -> dict[str, int]:

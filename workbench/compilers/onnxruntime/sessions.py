@@ -192,11 +192,11 @@ def tensors_of(
 ) -> dict[str, tuple[list[int], str]]:
     """Shape (-1 where open) and data type of every tensor of an optimized graph's top level, as ONNX Runtime infers them.
 
-    Each tensor is made an output of a copy of the graph, since ONNX Runtime says what it knows of outputs only.
+    ONNX Runtime says what it knows of outputs only, so each tensor is made an output of a copy of the graph.
 
     Args:
         ort: The module.
-        proto: The optimized graph; its weights may lie in files of `folder`.
+        proto: The optimized graph; its weights may be in files of `folder`.
         folder: Where the engine is.
         shapes: Shapes to fix inputs at.
     """
