@@ -34,18 +34,13 @@ from workbench.model.model import Model
 from workbench.model.provenance import Source
 from workbench.plan import assemble
 from workbench.plan.record import RECORD
+from workbench.versions import READING, analysis
 
 HASH_FIRST_BELOW = 32_000_000
 """Bytes of a model up to which its fingerprint is taken before the build begins."""
 
 MOST_PLACES = 5
 """Nodes of a refused model whose place in the source is told in the message; all are in its details."""
-
-ANALYSIS = 6
-"""Raise it when `workbench.plan.assemble` gives another plan for the same record: kept plans are renewed."""
-
-READING = 2
-"""Raise it when workers make another record of the same build: engines are then built anew."""
 
 
 class _Work:
@@ -299,7 +294,8 @@ class Build:
 
     def _current(self, folder: Path) -> bool:
         """Whether the plan in a build folder is whole and of the present analysis."""
-        if note_in(folder).get("analysis") != ANALYSIS:
+        note = note_in(folder)
+        if note.get("analysis") != analysis(note["config"]):
             return False
         try:
             plan_in(folder)
@@ -352,7 +348,7 @@ class Build:
         note: BuildNote = {
             "key": key,
             "created": time.time(),
-            "analysis": ANALYSIS,
+            "analysis": analysis(config.to_dict()),
             "config": config.to_dict(),
             "model": {"name": self.model.name, "sha256": sha256, "path": str(model.path)},
             "original": str(self.model.path) if model is not self.model else None,
@@ -373,7 +369,7 @@ class Build:
             folder,
             {
                 "plan.json": encoded(plan.to_json()),
-                "build.json": encoded(json.dumps({**note, "analysis": ANALYSIS})),
+                "build.json": encoded(json.dumps({**note, "analysis": analysis(note["config"])})),
             },
         )
 

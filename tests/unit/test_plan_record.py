@@ -16,12 +16,12 @@ def layer(name: str, nodes: list[str], **more: object) -> dict[str, object]:
     return {"name": name, "type": "SomeType", "nodes": nodes, "inputs": [tensor], "outputs": [tensor], **more}
 
 
-def plan(graph: Graph, layers: list[dict[str, object]], **more: object):
+def plan(graph: Graph, layers: list[dict[str, object]], renamed: dict[str, str] | None = None, **more: object):
     record = {
         "compiler": {"name": "other", "version": "1", "target": "cpu"}, "seconds": {"total": 1.0},
         "layers": layers, "io": [], **more,
     }  # fmt: skip
-    return assemble(graph, record, model=("m", "0" * 64), config={}, evidence="tensor-region")
+    return assemble(graph, record, model=("m", "0" * 64), config={}, evidence="tensor-region", renamed=renamed)
 
 
 def small() -> Graph:
@@ -50,9 +50,5 @@ def test_branches_and_repetition_are_taken_from_the_record() -> None:
 
 
 def test_folded_and_removed_nodes_go_by_the_names_that_the_compiler_got() -> None:
-    record = {
-        "compiler": {"name": "other", "version": "1", "target": "cpu"}, "seconds": {"total": 1.0},
-        "layers": [layer("a", ["add"])], "io": [], "folded": ["Relu_1"], "removed": ["exp"],
-    }  # fmt: skip
-    found = assemble(small(), record, model=("m", "0" * 64), config={}, evidence="name", renamed={"Relu_1": "relu"})
+    found = plan(small(), [layer("a", ["add"])], {"Relu_1": "relu"}, folded=["Relu_1"], removed=["exp"])
     assert {u.node: u.reason for u in found.unclaimed} == {"neg": "constant", "relu": "constant", "exp": "dead"}

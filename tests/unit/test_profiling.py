@@ -240,3 +240,13 @@ def test_rebuilding_here(session: Session, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(compatibility, "gpus", lambda: (Gpu("Card", "sm89", 1, "580"),))
     assert session.engines.rebuild(engine).config.target == "current"
     assert session.engines.rebuild(engine, precision="fp32").config.precision == "fp32"
+
+
+def test_an_option_that_no_profile_has_is_refused_by_name() -> None:
+    from workbench.measure.profile import check_options
+
+    check_options(graph=False, seed=1)
+    with pytest.raises(ConfigError) as info:
+        check_options(duration=5.0)
+    assert info.value.code == "unknown-option"
+    assert "duration_ms" in str(info.value.hint)

@@ -45,7 +45,6 @@ TOO_LONG: set[str] = {
     "workbench.cli.main",
     "workbench.cli.precision",
     "workbench.compilers.tensorrt.trtexec",
-    "workbench.core.store",
     "workbench.experiments.bench",
     "workbench.panels.base",
     "workbench.panels.engine",

@@ -11,12 +11,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.support import profiles
+from tests.support import ROOT, profiles
 from workbench import Session
 from workbench.build_folder import NOTE
+from workbench.compilers.torch_tensorrt.partition import Operator, Partition, Segment
 from workbench.core.documents import DocumentError
-from workbench.core.errors import ProfileError
+from workbench.core.errors import ProfileError, StoreError
 from workbench.core.typed_document import DocumentType
+from workbench.experiments.bench import Bench, table
+from workbench.experiments.bench_document import BENCH
 from workbench.measure.document import PROFILE, read_profile
 from workbench.model.origin import ORIGIN
 from workbench.plan.document import PLAN
@@ -102,6 +105,31 @@ def test_an_error_names_the_place(built: dict[str, Any]) -> None:
     plan["layers"][1]["kind"] = "convolution"
     with pytest.raises(DocumentError, match=r"^plan\.layers\[1\]\.kind: "):
         PLAN.check(plan, "plan")
+
+
+RESULTS = [f for f in sorted((ROOT / "docs" / "results").glob("*.json")) if BENCH.id in f.read_text()[:200]]
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
+def test_results_that_were_measured_earlier_open(file: Path) -> None:
+    work = Bench(None, ["digits"], out=file)  # type: ignore[arg-type]
+    assert len(table(work.document)) == len(json.loads(file.read_text())["rows"]) > 0
+
+
+def test_a_damaged_partition_is_refused() -> None:
+    good = Partition("m", "parser", True, (Segment("fallback", (Operator("a", "Relu"),)),)).to_dict()
+    assert Partition.from_dict(good).to_dict() == good
+    for damaged in (
+        {**good, "segments": [{}]},
+        {**good, "coverage": float("nan")},
+        {k: good[k] for k in ("schema", "model")},
+    ):
+        with pytest.raises(StoreError) as told:
+            Partition.from_dict(damaged)
+        assert told.value.code == "damaged-partition"
+    with pytest.raises(StoreError) as told:
+        Partition.from_dict({**good, "schema": "workbench.partition/2"})
+    assert told.value.code == "not-a-partition"
 
 
 def test_a_profile_of_a_later_version_is_refused(built: dict[str, Any], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ GROUP = "workbench.compilers"
 _OWN = {
     "tensorrt": "workbench.compilers.tensorrt:active",
     "tensorrt_rtx": "workbench.compilers.tensorrt:rtx",
-    "onnxruntime": "workbench.compilers.onnxruntime:compiler",
+    "onnxruntime": "workbench.compilers.onnxruntime.compiler:OnnxRuntime",
     "fake": "workbench.compilers.fake:compiler",
 }
 

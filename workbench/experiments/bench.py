@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import __version__, compilers
 from workbench.compilers.base import Runs
-from workbench.core.documents import DocumentError, parse_json, read_text
+from workbench.core.documents import parse_json, read_text
 from workbench.core.errors import (
     BuildError,
     CalibrationError,
@@ -35,6 +35,7 @@ from workbench.core.errors import (
 )
 from workbench.core.jobs import Job
 from workbench.core.store import output
+from workbench.experiments.bench_document import BENCH, BenchDocument, RowDocument
 from workbench.hardware.machine import gpus, machine
 from workbench.model.sample_models import sample_folder, samples
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from workbench.precision.calibration import Calibration
     from workbench.workspace import Workspace
 
-SCHEMA = "workbench.bench/1"
 WAYS = ("eager", "torch.compile", "torch_tensorrt", "tensorrt", "tensorrt graph")
 """Columns of the table, in order. ``torch.compile`` is mode reduce-overhead: it uses CUDA graphs itself."""
 
@@ -94,7 +94,7 @@ class Bench:
     ways: Sequence[str] = WAYS
     duration_ms: float = 600.0
     variants: Mapping[str, Variant] = field(default_factory=dict)
-    document: dict[str, Any] = field(init=False)
+    document: BenchDocument = field(init=False)
 
     def __post_init__(self) -> None:
         unknown = [m for m in self.models if m not in samples()]
@@ -108,11 +108,11 @@ class Bench:
         if strange := [p for p in self.precisions if p not in known_names]:
             raise ConfigError(f"There is no precision {strange[0]!r}.", hint=f"There are {', '.join(known_names)}.")
         self._calibrations: dict[tuple[str, int], Calibration] = {}
-        self.document = {"schema": SCHEMA, "rows": []}
+        self.document = {"schema": "workbench.bench/1", "rows": []}
         if self.out is not None and self.out.is_file():
             self.document = _results(self.out)
 
-    def run(self, on_row: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
+    def run(self, on_row: Callable[[RowDocument], None] | None = None) -> BenchDocument:
         """Measure what is missing.
 
         Raises:
@@ -142,13 +142,13 @@ class Bench:
         def build(model: str, batch: int) -> None:
             for precision in groups[model, batch]:  # one after the other: they share a calibration
                 with contextlib.suppress(WorkbenchError):
-                    self._engine(model, _shapes(model, batch), precision, {})
+                    self._engine(model, _shapes(model, batch), precision, None)
 
         with ThreadPoolExecutor(at_once) as pool:
             for work in [pool.submit(build, *group) for group in groups]:
                 work.result()
 
-    def row(self, model: str, batch: int, precision: str) -> Mapping[str, Any]:
+    def row(self, model: str, batch: int, precision: str) -> RowDocument:
         """One row: that of the results file, or measured now and kept.
 
         Raises:
@@ -157,7 +157,7 @@ class Bench:
         """
         for known in self.document["rows"]:
             if (known["model"], known["batch"], known["precision"]) == (model, batch, precision):
-                return dict(known)
+                return known
         if not gpus():
             raise CompilerUnavailableError(
                 "There is no NVIDIA GPU here: nothing can be timed.",
@@ -170,7 +170,9 @@ class Bench:
                 f"{self.out} was measured on {was}; here is {now}.",
                 hint="Name another file: figures of two machines do not belong in one table.",
             )
-        self.document.update(machine=here, version=__version__, date=time.strftime("%Y-%m-%d"))
+        self.document["machine"] = here
+        self.document["version"] = __version__
+        self.document["date"] = time.strftime("%Y-%m-%d")
         row = self._row(model, batch, precision)
         self.document["rows"].append(row)
         if self.out is not None:
@@ -178,9 +180,9 @@ class Bench:
                 draft.write_text(json.dumps(self.document, indent=1))
         return row
 
-    def _row(self, model: str, batch: int, precision: str) -> dict[str, Any]:
+    def _row(self, model: str, batch: int, precision: str) -> RowDocument:
         shapes = _shapes(model, batch)
-        row: dict[str, Any] = {"model": model, "batch": batch, "precision": precision, "ways": {}, "missing": {}}
+        row: RowDocument = {"model": model, "batch": batch, "precision": precision, "ways": {}, "missing": {}}
         engine: dict[str, Any] | None = None
         built: Engine | None = None
         ways = list(self.ways)
@@ -193,7 +195,8 @@ class Bench:
                 built = self._engine(model, shapes, precision, row)
                 compiler = compilers.require(built.config.compiler, Runs)
                 engine = {"runner": compiler.runner, "arguments": {**compiler.arguments(), "engine": str(built.path)}}
-                row["compiler"] = {k: built.plan.compiler[k] for k in ("name", "version", "target")}
+                made_by = built.plan.compiler
+                row["compiler"] = {"name": made_by["name"], "version": made_by["version"], "target": made_by["target"]}
                 row["build_s"] = built.seconds["total"]
             except WorkbenchError as error:
                 text = error.message + (f" {error.hint}" if error.hint else "")
@@ -221,7 +224,7 @@ class Bench:
             self._layers(row, built.plan, found["layers"])
         return row
 
-    def _engine(self, model: str, shapes: Mapping[str, list[int]], precision: str, row: dict[str, Any]) -> Engine:
+    def _engine(self, model: str, shapes: Mapping[str, list[int]], precision: str, row: RowDocument | None) -> Engine:
         """The engine of a row; of a quantized one the row also gets what was quantized, and on what data."""
         texts = {n: "x".join(map(str, s)) for n, s in shapes.items()}
         if precision in PLAIN:
@@ -229,10 +232,11 @@ class Bench:
         variant = {**VARIANTS, **self.variants}[precision]
         source = self.session.add(model, shapes=texts, name=f"{model}-{next(iter(shapes.values()))[0]}")
         low, count = self._quantized(model, source, shapes, variant.scheme)
-        row["scheme"] = dict(low.origin["scheme"])
-        row["quantized"] = len(low.origin["quantized"])
-        row["left"] = len(low.origin["left"])
-        row["calibration"] = f"{count} samples drawn like the sample's own inputs: no real data"
+        if row is not None:
+            row["scheme"] = low.origin["scheme"]
+            row["quantized"] = len(low.origin["quantized"])
+            row["left"] = len(low.origin["left"])
+            row["calibration"] = f"{count} samples drawn like the sample's own inputs: no real data"
         options: dict[str, Any] = {"target": variant.target} if variant.target else {}
         return self.session.build(low, **options)
 
@@ -263,7 +267,7 @@ class Bench:
         self._calibrations[name, batch] = calibration(low, self.session.store)
         return low, count
 
-    def _layers(self, row: dict[str, Any], plan: Plan, times: Sequence[tuple[str, float]]) -> None:
+    def _layers(self, row: RowDocument, plan: Plan, times: Sequence[tuple[str, float]]) -> None:
         """Keep the time of each layer, by kind in sum, and set a quantized row beside FP16's."""
         from workbench.plan.join import with_layer_times
 
@@ -285,7 +289,7 @@ class Bench:
         except WorkbenchError as error:
             row["missing"]["layers"] = error.message
 
-    def _half(self, row: Mapping[str, Any]) -> Plan | None:
+    def _half(self, row: RowDocument) -> Plan | None:
         """The FP16 plan of the same model and batch with the times of its layers, where that row was measured."""
         from dataclasses import replace
 
@@ -293,7 +297,7 @@ class Bench:
         half = next((r for r in same if r["precision"] == "fp16" and r.get("layer_ms")), None)
         if half is None:
             return None
-        plan = self._engine(row["model"], _shapes(row["model"], row["batch"]), "fp16", {}).plan
+        plan = self._engine(row["model"], _shapes(row["model"], row["batch"]), "fp16", None).plan
         if len(plan.layers) != len(half["layer_ms"]):
             return None  # measured with another version of the compiler
         layers = [replace(layer, time_ms=t) for layer, t in zip(plan.layers, half["layer_ms"], strict=True)]
@@ -458,7 +462,7 @@ def _by_torch_tensorrt(module: Any, inputs: Sequence[Any], precision: str) -> tu
     return compiled, f"{how}: {parts.engines} engine{'s' if parts.engines > 1 else ''}, {back} operators in PyTorch"
 
 
-def _results(file: Path) -> dict[str, Any]:
+def _results(file: Path) -> BenchDocument:
     """The results of an earlier run.
 
     Raises:
@@ -466,23 +470,18 @@ def _results(file: Path) -> dict[str, Any]:
         LimitError: it is too large or nested too deeply.
     """
     try:
-        known = parse_json(read_text(file), str(file))
-        if not isinstance(known, dict) or known.get("schema") != SCHEMA or not isinstance(known.get("rows"), list):
-            raise DocumentError("it is of another kind")
-        for row in known["rows"]:
-            if [type(row[key]) for key in ("model", "batch", "precision")] != [str, int, str]:
-                raise DocumentError("a row does not say its model, batch and precision")
+        known = BENCH.check(parse_json(read_text(file), str(file)), "results")
         table(known)
-    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise ConfigError(f"{file} is not a results file: {error}.", hint="Name another file.") from None
     return known
 
 
-def table(document: Mapping[str, Any]) -> list[list[str]]:
+def table(document: BenchDocument) -> list[list[str]]:
     """The results as rows of text: model, batch, precision, then milliseconds and speed-up against eager by way."""
     out = []
     for row in document["rows"]:
-        eager = row["ways"].get("eager", {}).get("median_ms")
+        eager = row["ways"]["eager"]["median_ms"] if "eager" in row["ways"] else None
         cells = [row["model"], str(row["batch"]), row["precision"]]
         for way in WAYS:
             got = row["ways"].get(way)
@@ -497,7 +496,7 @@ def table(document: Mapping[str, Any]) -> list[list[str]]:
     return out
 
 
-def right(row: Mapping[str, Any], way: str) -> bool:
+def right(row: RowDocument, way: str) -> bool:
     """Whether a way's outputs may be called right: finite, and an error of at most 1 % or ten times eager's own.
 
     Of a quantized row `QUANTIZED_ERROR` is allowed.
@@ -505,7 +504,7 @@ def right(row: Mapping[str, Any], way: str) -> bool:
     error = row["ways"][way]["error"]
     if row["precision"] not in PLAIN and way != "eager":
         return bool(error["ok"]) and error["relative_l2"] is not None and error["relative_l2"] <= QUANTIZED_ERROR
-    own = row["ways"].get("eager", {}).get("error", {}).get("relative_l2") or 0.0
+    own = (row["ways"]["eager"]["error"]["relative_l2"] if "eager" in row["ways"] else None) or 0.0
     return bool(error["ok"]) and error["relative_l2"] is not None and error["relative_l2"] <= max(0.01, 10 * own)
 
 

@@ -47,7 +47,7 @@ class TorchDevice:
         return self._torch.empty(shape, dtype=self._type(dtype), device="cuda")
 
     def upload(self, array: Any, dtype: str) -> Any:
-        """A contiguous tensor on the GPU; the array's own memory where it is one already."""
+        """A contiguous tensor on the GPU; no copy if it is one already."""
         torch = self._torch
         if not isinstance(array, torch.Tensor):
             array = self._from_numpy(array, dtype)
@@ -126,7 +126,7 @@ class TorchDevice:
         return there, again
 
     def kernels(self, step: Callable[[], None], count: int = 5) -> list[dict[str, Any]]:
-        """The kernels that one `step` starts, by torch.profiler (CUPTI), in the order in which they began.
+        """The kernels that one `step` starts, by torch.profiler (CUPTI), in the order in which they started.
 
         Returns:
             ``name`` and ``ms`` (median of `count` steps) of each.
@@ -150,11 +150,11 @@ class TorchDevice:
         names = [name for _, name, _ in found[:size]]
         runs = [found[i * size : (i + 1) * size] for i in range(count)]
         if rest or any([name for _, name, _ in run] != names for run in runs):
-            raise RuntimeError("the profiler saw other kernels in another run")
+            raise RuntimeError("the profiler saw different kernels in different runs")
         return [{"name": name, "ms": statistics.median(run[i][2] for run in runs)} for i, name in enumerate(names)]
 
     def ceilings(self) -> dict[str, Any]:
-        """What this GPU reaches: bytes per second of one large copy, operations per second of one GEMM a precision.
+        """What this GPU reaches: bytes per second of one large copy, operations per second of one GEMM for each precision.
 
         Returns:
             ``bandwidth`` and ``peaks`` as in `workbench.hardware.devices.DeviceSpec`, best of several runs; ``size``, the
@@ -168,7 +168,7 @@ class TorchDevice:
         free, _ = torch.cuda.mem_get_info()
         while 40 * edge * edge > free // 2:
             edge //= 2
-        if edge < 4096:  # what is smaller stays in the L2 cache: the copy would not measure the memory
+        if edge < 4096:  # smaller copies stay in the L2 cache and would not measure the memory
             raise RuntimeError(f"only {free / 1e6:.0f} MB are free on the GPU")
 
         def best(step: Callable[[], object]) -> float:
@@ -187,7 +187,7 @@ class TorchDevice:
                 torch.cuda.synchronize()
                 peaks[kind] = 2 * edge**3 / best(step)
             except (RuntimeError, AttributeError, NotImplementedError):
-                return  # this GPU or this torch has no such product
+                return  # this GPU or this torch does not support it
             finally:
                 torch.cuda.empty_cache()
 
@@ -222,7 +222,7 @@ class TorchDevice:
         return {"bandwidth": bandwidth, "peaks": peaks, "size": edge}
 
     def facts(self) -> dict[str, Any]:
-        """The GPU: its name, architecture, memory, driver's and torch's CUDA version."""
+        """The GPU: name, architecture, memory, and the versions of torch and its CUDA."""
         torch = self._torch
         properties = torch.cuda.get_device_properties(0)
         free, total = torch.cuda.mem_get_info()
@@ -232,12 +232,12 @@ class TorchDevice:
         }  # fmt: skip
 
     def uuid(self) -> str | None:
-        """The UUID of the GPU that torch uses; None where this torch does not tell it."""
+        """The UUID of the GPU that torch uses; None if this torch does not report it."""
         found = getattr(self._torch.cuda.get_device_properties(0), "uuid", None)
         return str(found) if found else None
 
     def used(self) -> int:
-        """Bytes in use on the GPU, by all who use it."""
+        """Bytes in use on the GPU, by all processes."""
         free, total = self._torch.cuda.mem_get_info()
         return int(total - free)
 

@@ -1,8 +1,8 @@
 """What an engine costs to run: latency, time per layer, and the error against a reference.
 
-`run` is what a worker does on a machine with a GPU; `latency` and `accuracy` are pure functions of numbers.
-No speed is given without the output error beside it: on hardware that a compiler does not support, a fast and
-wrong engine has been seen.
+An engine of any compiler is measured through `runner.Runner`, in a worker: `profile` measures it, `serve` executes it on request.
+`profiling` and `running` are the caller's side. No speed is reported without the output error beside it: on hardware that a
+compiler does not support, engines were fast and wrong.
 """
 
 from workbench.measure.accuracy import compare

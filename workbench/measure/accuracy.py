@@ -17,7 +17,7 @@ def compare(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarra
     """The error of each output, and the largest relative error of all.
 
     Returns:
-        ``outputs``, over the values that are finite in both: by name ``relative_l2`` (norm of the difference over the
+        ``outputs``, for the values that are finite in both, by name ``relative_l2`` (norm of the difference over the
         norm of the reference; None where that is 0), ``max_abs``, ``cosine``, ``not_finite`` (values that are NaN or infinite in the output but
         not in the reference); ``relative_l2``: the largest; ``ok``: whether all values are finite where the
         reference's are.

@@ -9,6 +9,8 @@ error is kept beside the times.
 from __future__ import annotations
 
 import contextlib
+import difflib
+import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -48,13 +50,22 @@ if TYPE_CHECKING:
 
 def check_options(
     *, warm_up_ms: float = 0.0, duration_ms: float = 1.0, layer_iterations: int = 0, batches: Sequence[int] | None = None,
-    **_: Any,
+    **others: Any,
 ) -> None:  # fmt: skip
-    """Refuse numbers that `profile` can't use.
+    """Refuse options that `profile` does not have, and numbers that it can't use.
 
     Raises:
-        ConfigError: a time or count is too small or not finite, or `batches` is not a list of batch sizes.
+        ConfigError: there is no such option, a time or count is too small or not finite, or `batches` is not a list of batch
+            sizes.
     """
+    known = [name for name, p in inspect.signature(profile).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    if unknown := [name for name in others if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        raise ConfigError(
+            f"Profiles of this compiler have no option {unknown[0]}.",
+            hint=f"Did you mean {near[0]}?" if near else f"The options are {', '.join(sorted(known))}.",
+            code="unknown-option",
+        )
     check_batches(batches)
     for name, value, least in (
         ("warm_up_ms", warm_up_ms, 0),

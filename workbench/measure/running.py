@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 class Running:
     """An engine ready to be called; made by `Engine.open`.
 
-    The worker that holds it ends with `close`, with the ``with`` block, when nobody refers to this object any more,
-    and with this process.
+    The worker that holds it ends with `close`, with the ``with`` block, when no reference to this object is left, and with
+    this process.
 
     Args:
         engine: What to run.
         profile: Which shape profile to use.
-        weight_budget: Bytes of weights on the GPU, for an engine built with weight streaming; None for its own choice.
+        weight_budget: Bytes of weights on the GPU, for an engine built with weight streaming; by default TensorRT decides.
         finite: Refuse inputs that hold NaN or infinity.
 
     Raises:
-        CompilerUnavailableError: there is no NVIDIA GPU, or the compiler is not installed.
+        CompilerUnavailableError: the device is missing, or the compiler is not installed.
         BuildError: the engine can't be used here; the message says why.
         ConfigError: there is no such shape profile, or the engine streams no weights.
     """
@@ -50,6 +50,10 @@ class Running:
         weight_budget: int | None = None,
         finite: bool = True,
     ) -> None:
+        if weight_budget is not None and engine.config.option("weight_streaming") is None:
+            raise ConfigError(
+                f"Engines of {engine.config.compiler} stream no weights.", hint="Leave out weight_budget."
+            )
         cache = runtime_cache(engine)
         compiler = compilers.get(engine.config.compiler, Runs)
         arguments = {
@@ -70,9 +74,9 @@ class Running:
             self._end()
             raise
         self.first_ms: float | None = None
-        """Milliseconds of the first execution, in which TensorRT for RTX compiles kernels; None before it."""
+        """Milliseconds of the first execution, in which some compilers compile kernels; None before it."""
         self.last_ms: float | None = None
-        """Milliseconds of the last execution with the wait for its end, on the worker's clock; no copies."""
+        """Milliseconds of the last execution and the wait for its end, by the worker's clock, without copies."""
         self.cached_bytes = int(self._ports["cached_bytes"])
         """Bytes of compiled kernels that an earlier run left for this GPU and driver; 0 where there were none."""
 
@@ -96,7 +100,7 @@ class Running:
 
         Args:
             inputs: By name: all NumPy arrays, all torch tensors on the CPU, or all torch tensors on the GPU. Those on
-                the GPU are used where they lie, and the outputs are written where they stay: nothing is copied.
+                the GPU are used where they are, and so are the outputs: nothing is copied.
 
         Returns:
             The outputs by name, of the kind of the inputs; bfloat16 outputs are float32 in NumPy.
@@ -116,11 +120,11 @@ class Running:
             return self._on_gpu(inputs) if kind == "torch on the GPU" else self._through_memory(inputs, kind)
 
     def close(self) -> None:
-        """End the worker; kernels that it compiled are kept for the next. More than once is no error."""
+        """End the worker; kernels that it compiled are kept for the next one. Closing again does nothing."""
         if not self._closed:
             self._closed = True
             if self._job.status == "running":
-                with contextlib.suppress(WorkbenchError):  # it died before: there is nothing more to close
+                with contextlib.suppress(WorkbenchError):  # it died before, so there is nothing to close
                     self._job.ask({"do": "close"})
             self._end()
             self._shared.close()
@@ -188,7 +192,9 @@ class Running:
 def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, time_limit: float | None = None) -> Path:
     """See `Engine.refit`."""
     if not (engine.config.option("refit") or engine.config.option("strip_plan")):
-        raise ConfigError("The engine was not built to be refitted.", hint="Build it with refit=True.")
+        raise ConfigError(
+            "The engine was not built to be refitted.", hint="Build it with refit=True.", code="not-refittable"
+        )
     compiler = compilers.get(engine.config.compiler, Refits)
     shared = Shared()
     if isinstance(weights, (str, Path)):

@@ -122,8 +122,6 @@ class Session:
                 raise
         return session
 
-    # --- models and builds --------------------------------------------------------------------------
-
     def add(
         self,
         source: Any,
@@ -224,8 +222,6 @@ class Session:
             self, model, parser=parser, ask=ask, shapes=shapes, target=target, precision=precision, on_job=on_job
         )  # fmt: skip
 
-    # --- views --------------------------------------------------------------------------------------
-
     def panel(self, name: str, plan: Plan | None = None, *, model: Any = None) -> Any:
         """A panel for a notebook; `workbench.panels.PANELS` lists their names: model, graph, build, fusions, ...
 
@@ -273,8 +269,6 @@ class Session:
             return report(Lens.of_plan(engine, found), path, sources=sources)
         return report(Lens.of(self.engines.find(engine)), path, sources=sources)
 
-    # --- selection ----------------------------------------------------------------------------------
-
     @property
     def selection(self) -> Selection:
         """What is selected in every view of this session; may be set to an id, several, or None."""
@@ -288,8 +282,6 @@ class Session:
     def select(self, selection: Selection, *, origin: str | None = None) -> None:
         """Set the selection in the name of `origin` (a view); no event if nothing changes."""
         shared.select(self, self._file, selection, origin)
-
-    # --- the session --------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Stop watching and close the file; running builds are canceled."""

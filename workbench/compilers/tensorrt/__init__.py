@@ -1,7 +1,7 @@
 """TensorRT 10, TensorRT 11 and TensorRT for RTX behind one adapter.
 
-`flavour` finds which of them is installed (without loading it), `build` is what a worker runs, `listing`
-reads the builder's account of its layers.
+`flavour` finds which of them is installed, without loading it. Workers run `build`, `serve`, `profile`, `calibrators`, `support`
+and `refit`. `listing` reads the builder's listing of layers, `inspector` that of a loaded engine.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from workbench.plan.record import Record
 
 _MEMORY = re.compile(r"(Total Activation Memory|Total Weights Memory|Max Scratch Memory): (\d+) bytes")
 MOST_TIMED = 50
-"""Entries of a timing cache that are told one by one."""
+"""Entries of a timing cache that are listed one by one."""
 _HIT = re.compile(r"timing cache.{0,40}\bhit\b|\bhit\b.{0,40}timing cache", re.IGNORECASE)
 _PHASE = re.compile(
     r"(Graph construction|Formats and tactics selection|Subgraph compilation|Engine generation) completed in ([\d.eE+-]+) seconds"
@@ -80,7 +80,7 @@ def build(
     options = builder.create_builder_config()
     _configure(trt, builder, network, options, wanted, fixed)
     timings = None
-    # TensorRT for RTX takes a timing cache and makes nothing of it: it times no kernels while it builds.
+    # TensorRT for RTX accepts a timing cache but does not use it: it times no kernels while it builds.
     if (
         cache is not None
         and not hasattr(trt, "IRuntimeCache")
@@ -90,7 +90,7 @@ def build(
     if hasattr(options, "progress_monitor"):
         options.progress_monitor = _monitor(trt, reporter)
     serialized = builder.build_serialized_network(network, options)
-    logger.flush()  # whatever fails from here on, the log is whole
+    logger.flush()  # if something fails from here on, the log is complete
     if serialized is None:
         raise builder_refused(trt, wanted, logger, Path(model))
     built = time.perf_counter()
@@ -128,7 +128,7 @@ def build(
 
 
 def features(_reporter: Reporter, *, module: str) -> dict[str, Any]:
-    """What this flavour offers, asked of the module itself: targets, flags, options, operators' opset."""
+    """What this TensorRT offers, read from the module itself: targets, flags, options."""
     trt = load(module)
     names = _members
     return {
@@ -185,7 +185,7 @@ def _logger(trt: Any, path: Path) -> Any:
             if level <= warning:
                 (self.errors if level in errors else self.warnings).append(message)
                 if level in errors:
-                    self.flush()  # what follows may end the process
+                    self.flush()  # the next call may end the process
             elif message.startswith("Layers:"):
                 self.listing = message
             elif " Memory: " in message and (found := _MEMORY.match(message)):
@@ -213,7 +213,7 @@ class _Timings:
         self._loaded = data = self._read()
         self._cache = options.create_timing_cache(data)
         if data and (self._cache is None or options.set_timing_cache(self._cache, False) is False):
-            data, self._cache = b"", options.create_timing_cache(b"")  # begin anew
+            data, self._cache = b"", options.create_timing_cache(b"")  # start with an empty one
         self.before = len(data)
         if not data:
             options.set_timing_cache(self._cache, False)
@@ -227,7 +227,7 @@ class _Timings:
             if other is not None:
                 cache.combine(other, False)
         data, held = cache.serialize(), _contents(cache)
-        # A full disk costs the next build its time, not this one its engine.
+        # A full disk makes the next build slower; it must not cost this one its engine.
         with contextlib.suppress(OSError), replacing(self._path) as draft:
             return {"bytes_before": self.before, "bytes_after": draft.write_bytes(data), **held}
         return {"bytes_before": self.before, "bytes_after": self.before, **held}
@@ -249,7 +249,7 @@ def _contents(cache: Any) -> TimingCacheDocument:
         return {}
     try:
         values = [cache.query(key) for key in cache.queryKeys()]
-    except RuntimeError:  # as documented; the file is kept all the same
+    except RuntimeError:  # documented behavior; the file is kept anyway
         return {}
     timed = sorted(((v.timingMSec, v.tacticHash) for v in values if v.timingMSec >= 0), reverse=True)
     return {"entries": len(values), "slowest": [[f"{tactic:#018x}", ms] for ms, tactic in timed[:MOST_TIMED]]}
@@ -267,7 +267,7 @@ def _monitor(trt: Any, reporter: Reporter) -> Any:
 
         def step_complete(self, phase: str, step: int) -> bool:
             reporter.progress(phase, step + 1, self.sizes.get(phase, 0))
-            return True  # cancel is a kill: it also stops what does not ask
+            return True  # a cancel kills the process, so it also stops builders that never ask
 
         def phase_finish(self, phase: str) -> None:
             size = self.sizes.pop(phase, 0)
@@ -277,7 +277,7 @@ def _monitor(trt: Any, reporter: Reporter) -> Any:
 
 
 def _network_flags(trt: Any) -> int:
-    """Strongly typed everywhere: the graph says the precision, also in TensorRT 10."""
+    """Strongly typed networks: the graph defines the precision, in TensorRT 10 as well."""
     flags = trt.NetworkDefinitionCreationFlag
     return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
 
@@ -298,13 +298,13 @@ def _fix_shapes(network: Any, config: BuildConfig, model: Path) -> set[str]:
     valued = {name: len(v.opt) for p in config.profiles for name, v in p.values.items()}
     for name, count in valued.items():
         if len(inputs[name].shape) == 1 and inputs[name].shape[0] < 0:
-            inputs[name].shape = (count,)  # a shape tensor has a fixed length; before it has one, it is none
+            inputs[name].shape = (count,)  # a shape tensor must have a fixed length
     read = {name for name, tensor in inputs.items() if getattr(tensor, "is_shape_tensor", False)}
     for name in valued:
         if name not in read:
             raise ConfigError(
                 f"TensorRT does not read input {name} as a shape, so it takes no values.",
-                hint=f"Leave {name}== away." if all(d >= 0 for d in inputs[name].shape) else "Give its shape.",
+                hint=f"Leave out {name}==." if all(d >= 0 for d in inputs[name].shape) else "Give its shape.",
                 code="value-mismatch",
             )
     fixed = {name for name, tensor in inputs.items() if all(d >= 0 for d in tensor.shape)}
@@ -336,7 +336,7 @@ def _fix_shapes(network: Any, config: BuildConfig, model: Path) -> set[str]:
 
 
 def _configure(trt: Any, builder: Any, network: Any, settings: Any, config: BuildConfig, fixed: set[str]) -> None:
-    """Set every option that the config names; refuse by name what this flavour lacks."""
+    """Set every option that the config names; refuse by name what this TensorRT lacks."""
     options = options_of_tensorrt(config)
 
     def lacks(what: str, have: list[str]) -> ConfigError:
@@ -449,7 +449,7 @@ def _listing(logger: Any, version: str, outputs: list[str]) -> Listing:
     if logger.listing is None:
         raise ListingError(
             f"{version} wrote no layer listing into its VERBOSE log.",
-            hint="On a machine with a GPU the engine inspector can be asked instead.",
+            hint="On a machine with a GPU, use the engine inspector instead.",
         )
     return parse_listing(logger.listing, version, outputs)
 
@@ -457,7 +457,7 @@ def _listing(logger: Any, version: str, outputs: list[str]) -> Listing:
 def parser_refused(
     trt: Any, parser: Any, model: str, logger: Any, config: BuildConfig
 ) -> UnsupportedNodesError | BuildError:
-    """Every complaint of the parser with its node and what it means."""
+    """Every error of the parser with its node and what it means."""
     complaints = [refused.Complaint.of(parser.get_error(i)) for i in range(parser.num_errors)]
     if not complaints:
         return BuildError(

@@ -1,7 +1,7 @@
 """TensorRT 10's own INT8 calibrators over the workbench's calibration data; in a worker, on a GPU.
 
-They are gone from TensorRT 11 and TensorRT for RTX. What they find is used there all the same: the scales of the
-cache become Q/DQ pairs in the graph (`workbench.precision.quantize`, method ``entropy_calibration_2`` and others).
+TensorRT 11 and TensorRT for RTX have no calibrators, but can use their results: the scales of the cache become Q/DQ pairs in the
+graph (`workbench.precision.quantize`, method ``entropy_calibration_2`` and others).
 """
 
 from __future__ import annotations

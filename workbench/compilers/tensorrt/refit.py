@@ -1,7 +1,7 @@
-"""Put other weights into a built engine, in a worker: no build, the same kernels.
+"""Put other weights into a built engine, in a worker: no new build, the same kernels.
 
-Written against the names of `Refitter` and `OnnxParserRefitter` in TensorRT 10.13, 11.4 and RTX 1.7. An engine that
-can be refitted needs a driver while it is built, so this was not run where it was written.
+Written for `Refitter` and `OnnxParserRefitter` of TensorRT 10.13, 11.4 and RTX 1.7. Not yet run: building a refittable engine
+needs a driver.
 """
 
 from __future__ import annotations
@@ -58,7 +58,12 @@ def refit(
 
     def refused(what: str) -> BuildError:
         reason = log.errors[-1] if log.errors else "it gives no reason"
-        return BuildError(f"{what}: {reason}.", hint="Build the model again.", details={"errors": log.errors[-10:]})
+        return BuildError(
+            f"{what}: {reason}.",
+            hint="Build the model again.",
+            details={"errors": log.errors[-10:]},
+            code="refit-failed",
+        )
 
     reporter.progress("Refitting", 0, 3)
     runtime = trt.Runtime(heard)
@@ -66,7 +71,7 @@ def refit(
     if loaded is None:
         raise refused("The engine can't be used here")
     if not loaded.refittable:
-        raise ConfigError("The engine can't be refitted.", hint="Build it with refit=True.")
+        raise ConfigError("The engine can't be refitted.", hint="Build it with refit=True.", code="not-refittable")
     refitter = trt.Refitter(loaded, heard)
     count = None
     reporter.progress("Refitting", 1, 3)
@@ -77,6 +82,7 @@ def refit(
             raise ConfigError(
                 f"The weights of {Path(model).name} do not fit the engine: {'; '.join(said) or 'no reason is given'}.",
                 hint="The graph must be the one that was built, node by node, with the same shapes.",
+                code="other-model",
             )
         arrays: dict[str, Any] = {}
     else:
@@ -87,15 +93,16 @@ def refit(
         missing = [name for name in refitter.get_missing_weights() if name]
         if missing:
             raise ConfigError(
-                f"These weights were fused with given ones and are needed with them: {', '.join(missing[:10])}.",
+                f"These weights were fused with the given ones, so they are needed too: {', '.join(missing[:10])}.",
                 hint="Give them too.",
+                code="weights-missing",
                 details={"missing": missing},
             )
     if not refitter.refit_cuda_engine():
         raise refused("The engine was not refitted")
     reporter.progress("Refitting", 2, 3)
     serialization = loaded.create_serialization_config()
-    serialization.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)  # a stripped engine is whole from here on
+    serialization.clear_flag(trt.SerializationFlag.EXCLUDE_WEIGHTS)  # a stripped engine has its weights from here on
     if hasattr(trt.SerializationFlag, "INCLUDE_REFIT"):
         serialization.set_flag(trt.SerializationFlag.INCLUDE_REFIT)
     data = loaded.serialize_with_config(serialization)
@@ -115,18 +122,21 @@ def _set(trt: Any, refitter: Any, arrays: dict[str, Any]) -> None:
             f"The engine has no weights {', '.join(strange[:10])}.",
             hint="It has " + ", ".join(known[:10]) + (f" and {len(known) - 10} more." if len(known) > 10 else "."),
             details={"weights": known},
+            code="no-such-weights",
         )
     for name, array in arrays.items():
         kind = getattr(trt.DataType, ENUM.get(array.dtype.name, ""), None)
         if kind is None:
-            raise ConfigError(f"Weights {name} are {array.dtype.name}, which TensorRT has no weights of.",
-                              hint="Convert them to the type that the model has.")  # fmt: skip
+            raise ConfigError(f"Weights {name} are {array.dtype.name}, which is not a type of weights in TensorRT.",
+                              hint="Convert them to the type that the model has.", code="weights-type")  # fmt: skip
         wanted = refitter.get_weights_prototype(name)
         if wanted.dtype != kind or wanted.size != array.size:
             raise ConfigError(
                 f"Weights {name} are {array.size} values of {array.dtype.name}; the engine has {wanted.size} of {wanted.dtype.name}.",
                 hint="Give them in the type and shape that the model has.",
+                code="weights-mismatch",
             )
-        # The memory is shared with the caller's process and stays until this one has answered.
+        # The memory is shared with the caller's process, which keeps it until this process has answered.
         if not refitter.set_named_weights(name, trt.Weights(kind, array.ctypes.data, array.size)):
-            raise ConfigError(f"Weights {name} were refused by TensorRT.", hint="Their values must be finite numbers.")
+            raise ConfigError(f"Weights {name} were refused by TensorRT.", hint="Their values must be finite numbers.",
+                              code="weights-refused")  # fmt: skip

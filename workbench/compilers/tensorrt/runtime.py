@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from workbench.plan.record import LayerRecord
 
 SPECIALIZATIONS = ("eager", "lazy", "none")
-"""When TensorRT for RTX compiles kernels for a shape that it meets in an engine with open shapes: before the first
-execution, in the background while slower kernels for any shape run, or never."""
+"""When TensorRT for RTX compiles kernels for a new shape of an engine with open shapes: before the first execution, in the
+background while slower kernels for any shape run, or never."""
 
 SMALLEST = 64
-"""Bytes: no engine is smaller than its header."""
+"""Bytes of an engine's header."""
 
 _INVALID = {
     "MALFORMED_ENGINE": "it is damaged, or not an engine of this flavour",
@@ -44,7 +44,7 @@ _INVALID = {
     "INSUFFICIENT_GPU_MEMORY": "the GPU has too little free memory for it",
     "CUDA_ERROR": "CUDA does not work here",
 }
-"""Members of EngineInvalidityDiagnostics in words."""
+"""What the members of EngineInvalidityDiagnostics mean."""
 
 _SAID = (
     ("cannot run on this GPU", "this TensorRT refuses this machine's GPU"),
@@ -61,11 +61,11 @@ _SAID = (
     ("out of memory", "the GPU has too little free memory for it"),
     ("OutOfMemory", "the GPU has too little free memory for it"),
 )
-"""What the log says when deserializing fails, in words."""
+"""What the log's messages mean when deserializing fails."""
 
 
 class Log:
-    """What an `ILogger` heard, for the reasons of a failure."""
+    """The errors that an `ILogger` received, to explain a failure."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
@@ -100,9 +100,11 @@ def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise BuildError(f"{path} can't be read: {error.strerror or error}.", hint=again) from None
+        raise BuildError(
+            f"{path} can't be read: {error.strerror or error}.", hint=again, code="engine-unreadable"
+        ) from None
     if size < SMALLEST:
-        raise BuildError(f"{path} is {size} bytes long: no engine.", hint=again)
+        raise BuildError(f"{path} is {size} bytes long, too short for an engine.", hint=again, code="not-an-engine")
     if not built or not here:
         return
     if built.get("name") and here.get("name") and built["name"] != here["name"]:
@@ -131,16 +133,16 @@ class Runner:
         path: The serialized engine.
         device: The GPU.
         profile: Which shape profile to use.
-        weight_budget: Bytes of weights that may lie on the GPU, for an engine built with weight streaming; the rest
-            is streamed from the host in each execution. None leaves the engine's own choice. Written against the
-            names of `ICudaEngine`; no engine that streams could be built where this was written.
-        cache: File of kernels that earlier runs compiled (TensorRT for RTX); absent, unfit or of a flavour that has
-            no such cache, it is not used. `save_cache` writes it.
+        weight_budget: Bytes of weights kept on the GPU, for an engine built with weight streaming; the rest is streamed
+            from the host in each execution. By default TensorRT decides. Written for `ICudaEngine`; not yet run with an
+            engine that streams.
+        cache: File of kernels that earlier runs compiled (TensorRT for RTX). It is not used if it is absent or does not fit,
+            nor by the full TensorRT. `save_cache` writes it.
         specialization: One of `SPECIALIZATIONS`; the library's own choice (lazy) by default. Ignored by an engine
-            without open shapes, and by full TensorRT, which compiles nothing when it runs.
+            without open shapes, and by the full TensorRT, which compiles nothing at run time.
 
     Raises:
-        BuildError: the engine can't be used here; the message says why in words.
+        BuildError: the engine can't be used here; the message says why.
         ConfigError: there is no such shape profile, or the engine streams no weights.
     """
 
@@ -168,9 +170,9 @@ class Runner:
             self._stream_weights(weight_budget)
         self._cache: Any = None
         self.cached = 0
-        """Bytes of kernels that were taken from `cache`."""
+        """Bytes of kernels loaded from `cache`."""
         self.specialization: str | None = None
-        """What was set of `specialization`; None where it means nothing."""
+        """The specialization in use; None where it does not apply."""
         self.context = self._context(cache, specialization)
         if self.context is None:
             raise self._refused("The engine can't be started")
@@ -186,10 +188,10 @@ class Runner:
         self._profiler: Any = None
 
     def _examine(self, data: bytes) -> tuple[str, list[str]]:
-        """What TensorRT for RTX says of the bytes before they are deserialized: a verdict, and reasons in words.
+        """What TensorRT for RTX says about an engine before it is deserialized: a verdict, and the reasons.
 
-        Only a damaged engine is refused for it. Other verdicts explain a failure but do not cause one: an
-        engine on a GPU that is not supported was seen to run.
+        Only a damaged engine is refused because of it. Other verdicts explain a failure but do not cause one: engines have
+        run on GPUs that are not supported.
 
         Raises:
             BuildError: the engine is damaged.
@@ -210,7 +212,7 @@ class Runner:
             raise ConfigError("The engine streams no weights.", hint="Build it with weight_streaming=True.")
         if budget < 0:
             raise ConfigError("A weight budget is a number of bytes, 0 or more.", hint=f"0 to {size}.")
-        budget = min(budget, size)  # all of them: nothing is streamed
+        budget = min(budget, size)  # all weights fit: nothing is streamed
         self.engine.weight_streaming_budget_v2 = budget
         if int(self.engine.weight_streaming_budget_v2) != budget:
             raise self._refused(f"A weight budget of {budget} bytes was refused")
@@ -227,7 +229,7 @@ class Runner:
             self._cache = config.create_runtime_cache()
             with contextlib.suppress(FileNotFoundError):
                 data = cache.read_bytes()
-                # What was made elsewhere is rejected as a whole, and compiled again.
+                # A cache from another GPU or version is rejected as a whole, and the kernels are compiled again.
                 self.cached = len(data) if self._cache.deserialize(data) else 0
             config.set_runtime_cache(self._cache)
         elif self.specialization is None:
@@ -243,7 +245,7 @@ class Runner:
         """Write the kernels compiled so far to `path`.
 
         Returns:
-            Its size in bytes; 0 where this flavour compiles none at run time, or the runner was made without a cache.
+            Its size in bytes; 0 if this TensorRT compiles none at run time, or the runner was made without a cache.
         """
         kernels = self._cache.serialize() if self._cache is not None else None
         if kernels is None:
@@ -251,7 +253,7 @@ class Runner:
         with replacing(path) as draft:
             return draft.write_bytes(kernels)
 
-    def _refused(self, what: str, told: list[str] | None = None) -> BuildError:
+    def _refused(self, what: str, told: list[str] | None = None, code: str | None = None) -> BuildError:
         said = "\n".join(self.log.errors)
         reasons = told or [words for mark, words in _SAID if mark.lower() in said.lower()]
         reason = "; ".join(dict.fromkeys(reasons)) or (self.log.errors[-1] if self.log.errors else "it gives no reason")
@@ -259,6 +261,7 @@ class Runner:
             f"{what}: {reason}.",
             hint="Build it again on this machine, with this version: engines are not portable.",
             details={"errors": self.log.errors[-10:], "engine": str(self.path)},
+            code=code,
         )
 
     def _ports(self) -> list[Port]:
@@ -275,7 +278,7 @@ class Runner:
             dtype = NAMES.get(str(engine.get_tensor_dtype(name)).rpartition(".")[2], "")
             if is_input and engine.get_tensor_location(name) == self.trt.TensorLocation.HOST:
                 raise ConfigError(
-                    f"Input {name} is read as a shape, on the host; engines with such inputs are built here, but not run.",
+                    f"Input {name} is read as a shape, on the host. The workbench builds engines with such inputs but can't run them.",
                     hint="Run it through the TensorRT API: set_tensor_address takes an address in host memory for it. Or "
                     f"make {name} a constant of the model and build again.",
                     code="host-input",
@@ -298,7 +301,7 @@ class Runner:
         return {p.name: p.ranges[self.profile][1] if p.ranges else p.shape for p in self.inputs}
 
     def inspect(self) -> Inspection:
-        """The layers, as the engine inspector tells them."""
+        """The layers, as the engine inspector reports them."""
         inspector = self.engine.create_engine_inspector()
         inspector.execution_context = self.context
         text = inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)
@@ -309,7 +312,7 @@ class Runner:
         check_inputs(self.inputs, given, self.device.describe, self.profile)
 
     def output_shapes(self, given: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and data type of each output for inputs of the shapes and types of `given`; values are not looked at.
+        """Shape and data type of each output for inputs of the shapes and types of `given`; values are not read.
 
         Raises:
             ConfigError: the inputs do not fit; or an output's shape depends on the inputs' values.
@@ -335,12 +338,12 @@ class Runner:
     def bind(
         self, given: Mapping[str, Any], *, finite: bool = True, into: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Put inputs in place and make room for the outputs.
+        """Set the inputs and allocate the outputs.
 
         Args:
-            given: NumPy arrays or tensors by name; tensors on the GPU are used where they lie.
+            given: NumPy arrays or tensors by name; tensors on the GPU are used where they are.
             finite: Refuse inputs that hold NaN or infinity.
-            into: Tensors on the GPU for the outputs, contiguous and as `output_shapes` says; made here by default.
+            into: Tensors on the GPU for the outputs, contiguous and as `output_shapes` says; allocated by default.
 
         Returns:
             The outputs' tensors, filled by each `run`.
@@ -348,15 +351,15 @@ class Runner:
         Raises:
             ConfigError: the inputs do not fit (see `check`), or not into the GPU's memory.
         """
-        self.log.errors.clear()  # what was said of an earlier call explains no later one
+        self.log.errors.clear()  # errors of an earlier call do not explain this one
         try:
             return self._bind(given, finite, into)
-        except RuntimeError as error:  # torch's own class of it is one
+        except RuntimeError as error:  # torch.OutOfMemoryError is a RuntimeError
             if "out of memory" not in str(error).lower():
                 raise
             raise ConfigError(
                 f"The GPU has too little free memory for these inputs and outputs: {first_lines(error)}",
-                hint="Give a smaller batch, or end what else fills the GPU (nvidia-smi lists it).",
+                hint="Give a smaller batch, or stop other programs that use the GPU (nvidia-smi lists them).",
             ) from None
 
     def _bind(self, given: Mapping[str, Any], finite: bool, into: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -376,7 +379,7 @@ class Runner:
             outputs[port.name] = bound[port.name] = place
         for name, tensor in bound.items():
             self.context.set_tensor_address(name, self.device.pointer(tensor))
-        self.bound = bound  # keeps the memory
+        self.bound = bound  # keeps the memory alive
         return outputs
 
     def run(self) -> None:
@@ -386,7 +389,7 @@ class Runner:
             BuildError: TensorRT refused.
         """
         if not self.context.execute_async_v3(self.device.stream):
-            raise self._refused("The engine did not run")
+            raise self._refused("The engine did not run", code="engine-failed")
 
     def bound_inputs(self) -> dict[str, Any]:
         """See `workbench.measure.runner.Runner`."""
@@ -439,18 +442,21 @@ class Runner:
                 if not rows:
                     rows = [(name, []) for name, _ in heard]
                 if [name for name, _ in heard] != [name for name, _ in rows]:
-                    raise BuildError("The profiler named other layers in another iteration; the times can't be joined.")
+                    raise BuildError(
+                        "The profiler reported different layers in different iterations, so their times can't be joined.",
+                        code="profiler-layers",
+                    )
                 for (_, times), (_, ms) in zip(rows, heard, strict=True):
                     times.append(ms)
                 step(i)
         finally:
             self.context.profiler = (
-                None  # with one attached every later execution waits, and a graph records its events
+                None  # with a profiler attached, later executions wait and CUDA graphs record its events
             )
         return rows
 
     def memory(self) -> dict[str, int]:
-        """Bytes that the engine says it needs on the GPU, where this flavour tells."""
+        """Bytes that the engine reports to need on the GPU."""
         found = {}
         for key in ("device_memory_size_v2", "device_memory_size", "streamable_weights_size"):
             with contextlib.suppress(AttributeError):

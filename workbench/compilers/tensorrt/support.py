@@ -1,4 +1,4 @@
-"""Which nodes TensorRT's ONNX parser takes, asked in a worker without building anything."""
+"""Which nodes TensorRT's ONNX parser accepts; asked in a worker, without a build."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from workbench.core.worker import Reporter
 def support(reporter: Reporter, *, module: str, model: str, operators: list[str] | None = None) -> dict[str, Any]:
     """Ask the parser about every node.
 
-    The parser stops at its first complaint and calls the nodes behind it supported without having looked at them;
-    whoever wants all of them cuts what was refused and asks again (`workbench.compilers.torch_tensorrt.by_parser.by_parser`).
+    The parser stops at its first error and reports the nodes after it as supported without checking them. To learn about all
+    of them, cut out what was refused and ask again (`workbench.compilers.torch_tensorrt.by_parser.by_parser`).
 
     Args:
         reporter: Where progress goes.
@@ -44,7 +44,7 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
         if not hasattr(parser, "supports_model_v2"):
             raise CompilerUnavailableError(f"The parser of {module} {trt.__version__} can't say which nodes it takes.")
         parser.supports_model_v2(Path(model).read_bytes(), model)
-        # The node lists are right; the subgraphs' own "supported" flag was seen false for good ones.
+        # The node lists are right. The subgraphs' "supported" flag was false for subgraphs that build.
         groups = [sorted(parser.get_subgraph_nodes(k)) for k in range(parser.num_subgraphs)]
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         refused = {str(e.node()): _reason(e.desc()) for e in errors if e.node() >= 0}

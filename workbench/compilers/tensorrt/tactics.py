@@ -1,8 +1,8 @@
 """Which tactics a build tried, with their times, read from its VERBOSE log.
 
-Full TensorRT times tactics while it builds and tells of each. TensorRT for RTX chooses them when an engine first
-runs, so its logs tell of none. The wording was seen in logs of TensorRT 7 to 10; lines that are not known are passed
-over, because the log is not made to be read by programs.
+The full TensorRT times tactics while it builds and logs each. TensorRT for RTX chooses them when an engine first runs, so its
+logs have none. The formats are those of TensorRT 7 to 10; unknown lines are skipped, because the log is not a documented
+format.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TACTIC_NAME = re.compile(r", TacticName: ([^,]+)(?:,|$)")
 
 @dataclass
 class _Group:
-    """The tactics of one layer in one combination of formats, and which the builder took among them."""
+    """The tactics of one layer in one combination of formats, and the one that the builder took."""
 
     layer: str
     rows: list[Tactic] = field(default_factory=list)
@@ -39,29 +39,28 @@ class _Group:
 
 
 def parse_tactics(lines: Iterable[str]) -> list[Tactic]:
-    """The tactics that a VERBOSE build log tells of, in its order.
+    """The tactics in a VERBOSE build log, in its order.
 
-    A tactic counts as chosen where the builder took it for a combination of formats and the listing of the finished
-    engine names it, by number or name, for the layer. A layer without such an entry in the listing is decided by
-    what the builder took, if it was tried in one combination only; otherwise nothing is marked, for what is
-    quickest alone need not be in the engine.
+    A tactic counts as chosen if the builder took it for a combination of formats and the listing of the finished engine
+    names it, by number or name, for the layer. For a layer without such an entry, the builder's choice counts if only one
+    combination was tried. Otherwise nothing is marked: the fastest tactic alone need not be in the engine.
 
     Args:
-        lines: Of the log.
+        lines: The log.
 
     Returns:
-        No rows for a log that tells of none.
+        Empty for a log without tactics.
     """
     groups: list[_Group] = []
     listed: dict[str, set[str]] = {}
     layer = formats = runner = ""
     group: _Group | None = None
-    names: dict[str, str] = {}  # of older versions, by number
-    coming = ""  # of the oldest ones: the name of the next tactic
+    names: dict[str, str] = {}  # in logs of older versions, by number
+    coming = ""  # in the oldest logs: the name of the next tactic
     for line in lines:
         if found := _LISTED.match(line):
-            told = {m[1].strip() for m in (_VALUE.search(line), _TACTIC_NAME.search(line)) if m}
-            listed.setdefault(found[1], set()).update(told)
+            named = {m[1].strip() for m in (_VALUE.search(line), _TACTIC_NAME.search(line)) if m}
+            listed.setdefault(found[1], set()).update(named)
             continue
         if "actic" not in line and "=====" not in line and "*****" not in line and "-----" not in line:
             continue
@@ -98,7 +97,7 @@ def parse_tactics(lines: Iterable[str]) -> list[Tactic]:
 
 
 def _milliseconds(text: str) -> float | None:
-    """A time in the log; None for what is none (``1.2.3``), as a cut line has it."""
+    """A time in the log; None for text that is not a number (``1.2.3``), as in a truncated line."""
     try:
         value = float(text)
     except ValueError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench import compilers
 from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig, check_profiles
 from workbench.compilers.torch_tensorrt.by_parser import PATIENCE, QUICK_BYTES, QUICK_NODES, Build, OnJob, segments_of
-from workbench.compilers.torch_tensorrt.partition import Partition
+from workbench.compilers.torch_tensorrt.partition import Partition, RefusalDocument
 from workbench.compilers.torch_tensorrt.rest import (
     STAND_IN,
     named,
@@ -70,7 +70,7 @@ def by_builder(model: Model, store: Store, config: BuildConfig, build: Build, *,
         model = cast(model, config.precision, store, on_job=on_job)
     graph = model.graph
     reasons: dict[str, str] = {}
-    refusals: list[dict[str, Any]] = []
+    refusals: list[RefusalDocument] = []
     proven = refused is None
     at = graph if refused is None else graph.at(config.opt_shapes, config.opt_values)
     while refused is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.base import Partitions
 from workbench.compilers.config import BuildConfig
-from workbench.compilers.torch_tensorrt.partition import Operator, Partition, Segment, Side
+from workbench.compilers.torch_tensorrt.partition import Operator, Partition, PortDocument, Segment, Side
 from workbench.compilers.torch_tensorrt.rest import (
     reads,
     rest,
@@ -142,7 +142,7 @@ def segments_of(
         node = nodes[i]
         return Operator(node.id, node.op, model.provenance.get(node.id) or Source(), reasons.get(node.id, ""))
 
-    def told(name: str) -> dict[str, Any]:
+    def port(name: str) -> PortDocument:
         tensor = graph.tensor(name)
         shape = None if tensor.shape is None else [d if isinstance(d, int) else str(d or "?") for d in tensor.shape]
         return {"name": name, "shape": shape, "dtype": tensor.dtype}
@@ -156,7 +156,7 @@ def segments_of(
         kind: Side = "tensorrt" if side == "tensorrt" else "fallback"
         out.append(
             Segment(
-                kind, tuple(operator(i) for i in members), tuple(map(told, into)), tuple(map(told, gives)), "", size
+                kind, tuple(operator(i) for i in members), tuple(map(port, into)), tuple(map(port, gives)), "", size
             )
         )
     return tuple(out)

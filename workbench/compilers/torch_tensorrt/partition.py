@@ -1,21 +1,26 @@
-"""A partition: which operators run in TensorRT, which fall back, and how many engines that makes."""
+"""A partition: which operators run in TensorRT, which fall back, and how many engines that makes.
+
+``workbench/schemas/partition.schema.json`` is generated from the types of its JSON form.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import NotRequired, TypedDict
+
+from workbench.core.documents import DocumentError
 from workbench.core.errors import StoreError
-from workbench.model.provenance import Source
+from workbench.core.typed_document import Count, DocumentType, extensible
+from workbench.model.provenance import Source, SourceDocument
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SCHEMA = "workbench.partition/1"
 
 Side = Literal["tensorrt", "fallback"]
 
@@ -29,6 +34,81 @@ METHODS = {
 ONLY_PARSED = (
     "Only the parser was asked: the builder may still refuse what it takes. method='builder' (--method builder) builds."
 )
+
+
+@extensible
+class PortDocument(TypedDict, total=False):
+    """A tensor that enters or leaves a segment."""
+
+    name: str
+    shape: list[int | str] | None
+    """Open dimensions by name."""
+    dtype: str
+
+
+@extensible
+class OperatorDocument(TypedDict):
+    """One operator of the graph."""
+
+    name: str
+    op: str
+    source: SourceDocument
+    reason: str
+    """Why it does not run in TensorRT; empty where it does."""
+
+
+@extensible
+class SegmentDocument(TypedDict):
+    """Operators that run together."""
+
+    runs_on: Side
+    name: str
+    engine_bytes: Count | None
+    """Null where no engine was built."""
+    inputs: list[PortDocument]
+    outputs: list[PortDocument]
+    operators: list[OperatorDocument]
+
+
+@extensible
+class RefusalDocument(TypedDict):
+    """What the builder answered when it refused."""
+
+    code: str
+    message: str
+    hint: str | None
+    nodes: list[str]
+    """Empty where it named none."""
+
+
+@extensible
+class PartitionDocument(TypedDict):
+    """How a model divides between TensorRT and what can't run there."""
+
+    schema: Literal["workbench.partition/1"]
+    model: str
+    method: str
+    planned: bool
+    """No engine was built: the partitioner or the parser was asked, not the builder."""
+    engines: Count
+    """Segments that run in TensorRT."""
+    coverage: float
+    """Share of operators that run in TensorRT, 0 to 1."""
+    advice: list[str]
+    segments: list[SegmentDocument]
+    settings: dict[str, Any]
+    """What was asked."""
+    versions: dict[str, str]
+    unsupported: dict[str, Count]
+    """Operations without a converter, and how often they occur."""
+    seconds: float
+    refusals: NotRequired[list[RefusalDocument]]
+    proven: NotRequired[bool]
+    """Whether everything counted as TensorRT's was built, or parsed, without the rest."""
+    notes: NotRequired[list[str]]
+
+
+PARTITION = DocumentType(PartitionDocument, title="Partition", schema="workbench.partition/1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +143,8 @@ class Segment:
 
     runs_on: Side
     operators: tuple[Operator, ...]
-    inputs: tuple[Mapping[str, Any], ...] = ()
-    outputs: tuple[Mapping[str, Any], ...] = ()
+    inputs: tuple[PortDocument, ...] = ()
+    outputs: tuple[PortDocument, ...] = ()
     name: str = ""
     engine_bytes: int | None = None
 
@@ -97,7 +177,7 @@ class Partition:
     versions: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    refusals: tuple[Mapping[str, Any], ...] = ()
+    refusals: tuple[RefusalDocument, ...] = ()
     proven: bool = True
     notes: tuple[str, ...] = ()
 
@@ -170,45 +250,53 @@ class Partition:
         ]  # fmt: skip
         return pd.DataFrame(rows, columns=columns)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PartitionDocument:
         """JSON-able form, ``workbench.partition/1``."""
         return {
-            "schema": SCHEMA, "model": self.model, "method": self.method, "planned": self.planned,
+            "schema": "workbench.partition/1", "model": self.model, "method": self.method, "planned": self.planned,
             "engines": self.engines, "coverage": self.coverage, "advice": list(self.advice),
             "segments": [
                 {
                     "runs_on": s.runs_on, "name": s.name, "engine_bytes": s.engine_bytes,
-                    "inputs": [dict(t) for t in s.inputs], "outputs": [dict(t) for t in s.outputs],
-                    "operators": [asdict(o) for o in s.operators],
+                    "inputs": [t.copy() for t in s.inputs], "outputs": [t.copy() for t in s.outputs],
+                    "operators": [
+                        {"name": o.name, "op": o.op, "source": o.source.to_dict(), "reason": o.reason}
+                        for o in s.operators
+                    ],
                 }
                 for s in self.segments
             ],
             "settings": dict(self.settings), "versions": dict(self.versions), "unsupported": dict(self.unsupported),
-            "seconds": self.seconds, "refusals": [dict(r) for r in self.refusals], "proven": self.proven,
+            "seconds": self.seconds, "refusals": [r.copy() for r in self.refusals], "proven": self.proven,
             "notes": list(self.notes),
         }  # fmt: skip
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Partition:
+    def from_dict(data: Any) -> Partition:
         """The inverse of `to_dict`.
 
         Raises:
-            StoreError: it is another document.
+            StoreError: it is another document (code ``not-a-partition``), or damaged (``damaged-partition``).
         """
-        if data.get("schema") != SCHEMA:
-            raise StoreError(f"This is not a {SCHEMA} document but {data.get('schema')!r}.")
+        found = data.get("schema") if isinstance(data, dict) else None
+        if found != PARTITION.id:
+            raise StoreError(f"This is not a {PARTITION.id} document but {found!r}.", code="not-a-partition")
+        try:
+            document = PARTITION.check(data, "partition")
+        except DocumentError as error:
+            raise StoreError(f"This partition is damaged: {error}.", code="damaged-partition") from None
         segments = tuple(
             Segment(
                 s["runs_on"],
                 tuple(Operator(o["name"], o["op"], Source(**o["source"]), o["reason"]) for o in s["operators"]),
                 tuple(s["inputs"]), tuple(s["outputs"]), s["name"], s["engine_bytes"],
             )
-            for s in data["segments"]
+            for s in document["segments"]
         )  # fmt: skip
         return Partition(
-            data["model"], data["method"], data["planned"], segments, data["settings"], data["versions"],
-            data["unsupported"], data["seconds"], tuple(data.get("refusals", ())), data.get("proven", True),
-            tuple(data.get("notes", ())),
+            document["model"], document["method"], document["planned"], segments, document["settings"], document["versions"],
+            document["unsupported"], document["seconds"], tuple(document.get("refusals", ())), document.get("proven", True),
+            tuple(document.get("notes", ())),
         )  # fmt: skip
 
     @property

@@ -17,7 +17,7 @@ from workbench.compilers.base import Partitions
 from workbench.compilers.config import BuildConfig, check_profiles
 from workbench.compilers.torch_tensorrt.by_builder import by_builder
 from workbench.compilers.torch_tensorrt.by_parser import QUICK_BYTES, QUICK_NODES, Build, OnJob, by_parser
-from workbench.compilers.torch_tensorrt.partition import METHODS, Partition, Segment
+from workbench.compilers.torch_tensorrt.partition import METHODS, Partition, PartitionDocument, Segment
 from workbench.compilers.torch_tensorrt.shim import INSTALL, installed
 from workbench.core.errors import (
     CompilerUnavailableError,
@@ -225,7 +225,7 @@ def _saved(
 def task(
     reporter: Reporter, *, source: dict[str, Any], profile: dict[str, Any] | None, target: str | None, build: bool,
     precision: str, min_block_size: int, torch_executed_ops: list[str],
-) -> dict[str, Any]:  # fmt: skip
+) -> PartitionDocument:  # fmt: skip
     """In a worker: export if need be, let Torch-TensorRT partition, and build where asked.
 
     Args:

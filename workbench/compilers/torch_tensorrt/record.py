@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.compilers.torch_tensorrt.partition import Operator, Segment
+from workbench.compilers.torch_tensorrt.partition import Operator, PortDocument, Segment
 from workbench.model.provenance import source_of_fx
 
 _PREFIX = "torch.ops."
@@ -160,7 +160,7 @@ def _op(name: Any) -> str:
     return str(name).removeprefix(_PREFIX)
 
 
-def _tensor(node: Any) -> dict[str, Any]:
+def _tensor(node: Any) -> PortDocument:
     value = node.meta.get("val")
     shape = (
         None if getattr(value, "shape", None) is None else [d if isinstance(d, int) else str(d) for d in value.shape]

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from workbench import build
 from workbench.build_folder import BuildNote, assembled, note_in, plan_in
 from workbench.core import limits
 from workbench.core.documents import DocumentError
@@ -32,6 +31,7 @@ from workbench.session.archive.format import (
     damaged,
     unsafe,
 )
+from workbench.versions import analysis
 
 
 def unpack(*, path: str, folder: str) -> Manifest:
@@ -216,7 +216,7 @@ def _check_build(key: str, head: Manifest, folder: Path, digests: Mapping[str, s
     sizes = {size for size in (record.get("engine_bytes"), _bytes_of(place)) if size is not None}
     if sizes - {engine.bytes}:
         raise damaged(f"engine {key[:12]} has {engine.bytes:,} bytes and was built with {max(sizes):,}")
-    if note.get("analysis") != build.ANALYSIS:
+    if note.get("analysis") != analysis(note["config"]):
         _renew(place, note, head, folder)
     plan = plan_in(place)
     if plan.model["sha256"] != note["model"]["sha256"]:
@@ -249,4 +249,4 @@ def _renew(place: Path, note: BuildNote, head: Manifest, folder: Path) -> None:
     model = Model(note["model"]["name"], folder / "models" / sha256 / entry["file"])
     plan = assembled(place, note, model)
     (place / "plan.json").write_bytes(plan.to_json().encode("utf-8", "surrogatepass"))
-    (place / "build.json").write_text(json.dumps({**note, "analysis": build.ANALYSIS}))
+    (place / "build.json").write_text(json.dumps({**note, "analysis": analysis(note["config"])}))
