@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -12,6 +13,8 @@ from workbench import compilers
 from workbench.compilers.tensorrt.dtypes import ENUM, INSPECTOR, NAMES
 from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 from workbench.core.dtypes import DTYPES
+from workbench.plan.document import Kind
+from workbench.plan.kinds import KINDS
 from workbench.plan.vocabulary import NEUTRAL
 
 pytestmark = pytest.mark.tiny
@@ -44,6 +47,10 @@ def test_generated_names_are_read() -> None:
     assert words.tactic("__myelin_CASK_STUB") == "chosen when the engine first runs on its GPU"
     assert words.tactic("sm80_xmma") == "sm80_xmma"
     assert (NEUTRAL.meanings("__myl_FcAdd_myl0_1"), NEUTRAL.tactic("t")) == ({}, "t")
+
+
+def test_every_kind_has_a_meaning() -> None:
+    assert set(KINDS) == set(get_args(Kind))
 
 
 def test_tensorrts_types_are_types() -> None:

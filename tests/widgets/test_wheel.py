@@ -48,7 +48,7 @@ def test_what_is_inside(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     for wanted in (
         "workbench/widgets/static/workbench.js", "workbench/widgets/static/THIRD_PARTY_NOTICES.txt",
-        "workbench/widgets/loader.js", "workbench/widgets/netron.js", "workbench/schemas/plan.schema.json",
+        "workbench/widgets/loader.js", "workbench/widgets/netron.js", "workbench/schemas/plan.schema.json", "workbench/charts/palette.json",
         "workbench/_samples/manifest.json", "workbench/_samples/resnet50.py", "workbench/_samples/attention.onnx",
         "workbench/_notebooks/00_tour.ipynb",
     ):  # fmt: skip
