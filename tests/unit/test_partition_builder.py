@@ -215,6 +215,7 @@ def test_a_refusal_that_names_no_node_is_searched(
     assert "does not say which" in repr(blind)
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_command(cli: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
     file = save(nms(), tmp_path / "nms.onnx")

@@ -214,6 +214,7 @@ def test_entropy_does_not_cut_off_data_of_few_distinct_values() -> None:
     assert h.range("entropy") > 0.99
 
 
+@pytest.mark.slow
 def test_entropy_agrees_with_the_librarys_search_over_as_many_bins() -> None:
     calibrate = pytest.importorskip("onnxruntime.quantization.calibrate")
     for data in (normal(100_000), np.abs(normal(100_000)) ** 2, np.concatenate([normal(100_000), normal(50) * 20])):

@@ -114,6 +114,7 @@ def test_modelopt_is_on_offer_and_says_how_to_get_it(small: Session, data: Path)
     assert "workbench env create modelopt" in panel._warnings.value
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_the_code_of_a_comparison_repeats_it(small: Session, data: Path) -> None:
     panel = small.panel("precision")
@@ -150,6 +151,7 @@ def test_placements_side_by_side_and_what_eats_the_gain(small: Session, data: Pa
     assert small.selection.ids == finding.layers
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_errors_along_the_graph_colour_the_map(small: Session, data: Path) -> None:
     fusions = small.panel("fusions")
@@ -165,6 +167,7 @@ def test_errors_along_the_graph_colour_the_map(small: Session, data: Path) -> No
     assert fusions._lens.errors["samples"] == 16
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_a_session_without_an_fp16_row_gets_one(small: Session, data: Path) -> None:
     panel = small.panel("precision")
@@ -195,6 +198,7 @@ def test_what_leaves_fp16s_range_is_named_and_can_be_kept(session: Session, tmp_
     assert {"to": "fp16", "keep": ["grow", "act"]} in panel.schemes()
 
 
+@pytest.mark.slow
 @needs_rtx
 @pytest.mark.parametrize(
     ("case", "said"),
@@ -260,6 +264,7 @@ def test_bad_input_is_said_in_the_panel(case: str, said: str, session: Session, 
         assert panel._found["fp16"].engine is not None  # the others go on
 
 
+@pytest.mark.slow
 @needs_rtx
 def test_what_the_scheme_can_not_take_is_listed(session: Session, tmp_path: Path) -> None:
     proto = model(
@@ -387,6 +392,7 @@ def test_thousands_of_tensors(small: Session) -> None:
 # --- sensitivity --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sensitivity_ranks_finds_a_mix_and_makes_it(small: Session, data: Path) -> None:
     panel = small.panel("sensitivity")
     assert "No quantized model yet" in panel._place.children[0].value
