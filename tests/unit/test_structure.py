@@ -38,7 +38,6 @@ PRIVATE: set[tuple[str, str]] = {
 """Private names that another module imports: (importer, module.name)."""
 
 TOO_LONG: set[str] = {
-    "workbench.analysis.checks.model_checks",
     "workbench.cli.main",
     "workbench.cli.precision",
     "workbench.compilers.tensorrt.trtexec",
