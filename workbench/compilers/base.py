@@ -220,7 +220,7 @@ class Profiles(Compiler, Protocol):
 class Calibrates(Compiler, Protocol):
     """Finds ranges of activations for INT8 with its own calibrators.
 
-    `calibrate_task` takes ``model``, ``method``, ``batches`` (a folder that `workbench.precision.calibration.gather`
+    `calibrate_task` takes ``model``, ``method``, ``batches`` (a folder that `workbench.precision.data.gather`
     wrote), ``cache`` (the file that it writes), ``folder`` (for its log) and ``percentile``.
     """
 
