@@ -264,14 +264,18 @@ export interface ViewOptions {
   theme?: "auto" | "light" | "dark" | null;
 }
 
-export type Empty = Record<string, never>;
+/** What a details view gets in advance: records are sent on demand. */
+export interface DetailsData {
+  /** A name of what is shown; it changes when that changes. */
+  engine: string;
+}
 
 /** Traits of the anywidget model, by exact name. For fusion, the last three are those of the plan. */
 export interface WidgetState {
   /** Fixed. */
   component: ComponentName;
-  /** Empty for details. Bytes are UTF-8 JSON, plain or gzip (the first two bytes tell: 1f 8b); better above 100 KB. */
-  data: GraphData | FusionData | TableData | Empty | DataView | ArrayBuffer;
+  /** Bytes are UTF-8 JSON, plain or gzip (the first two bytes tell: 1f 8b); better above 100 KB. */
+  data: GraphData | FusionData | TableData | DetailsData | DataView | ArrayBuffer;
   /** Fixed. */
   options: ViewOptions;
   /** Both ways, at most every 60 ms. */

@@ -83,7 +83,7 @@ def typescript_type(node: ast.expr) -> str:
     """
     match node:
         case ast.Name(id=name):
-            return PLAIN.get(name, "never" if name == "Never" else name)
+            return PLAIN.get(name, name)
         case ast.Constant(value=None):
             return "null"
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from typing_extensions import Never, NotRequired, TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 
 class CodedText(TypedDict):
@@ -292,7 +292,11 @@ class ViewOptions(TypedDict, total=False):
     """"auto" follows the page."""
 
 
-Empty = dict[str, Never]
+class DetailsData(TypedDict):
+    """What a details view gets in advance: records are sent on demand."""
+
+    engine: str
+    """A name of what is shown; it changes when that changes."""
 
 
 class WidgetState(TypedDict):
@@ -300,8 +304,8 @@ class WidgetState(TypedDict):
 
     component: ComponentName
     """Fixed."""
-    data: GraphData | FusionData | TableData | Empty | bytes
-    """Empty for details. Bytes are UTF-8 JSON, plain or gzip (the first two bytes tell: 1f 8b); better above 100 KB."""
+    data: GraphData | FusionData | TableData | DetailsData | bytes
+    """Bytes are UTF-8 JSON, plain or gzip (the first two bytes tell: 1f 8b); better above 100 KB."""
     options: ViewOptions
     """Fixed."""
     selection: Selection
