@@ -18,6 +18,7 @@ from workbench.present import wire
 from workbench.present.facts import plan_facts
 from workbench.present.lens import Lens
 from workbench.present.page import html
+from workbench.present.wire_types import DetailsRecord, ReportPayload
 from workbench.widgets.bundle import bundle
 
 _PAGE = """<!doctype html>
@@ -75,14 +76,13 @@ def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
         records.update({f"node:{n.id}": _slim(wire.details(lens, "node", n.id)) for n in lens.graph.nodes})
         tables.append(wire.node_table(lens))
     name = str(plan.model["name"])
-    payload = {
+    payload: ReportPayload = {
         "title": name,
         "subtitle": _subtitle(plan),
         "facts": plan_facts(plan),
-        **({"fusion": wire.fusion_data(lens)} if lens.graph is not None else {"graph": wire.plan_data(lens)}),
         "tables": tables,
         "details": records,
-        "figures": svg.charts(plan),
+        "figures": [{"title": f["title"], "svg": f["svg"], "alt": f["alt"]} for f in svg.charts(plan)],
         "footer": [
             f"Made by TensorRT Workbench {__version__} on {time.strftime('%Y-%m-%d')}."
             + (f" Model SHA-256 {sha256[:16]}…." if (sha256 := plan.model["sha256"]) else ""),
@@ -94,6 +94,10 @@ def report(lens: Lens, path: str | Path, *, sources: bool = False) -> Path:
             *([f"The model could not be opened: {lens.missing}"] if lens.graph is None else []),
         ],
     }
+    if lens.graph is not None:
+        payload["fusion"] = wire.fusion_data(lens)
+    else:
+        payload["graph"] = wire.plan_data(lens)
     text = _PAGE.format(
         title=svg.escape(f"{name} · TensorRT Workbench"),
         fallback=html(lens),
@@ -117,7 +121,7 @@ def _subtitle(plan: Plan) -> str:
     return " ".join(part for part in parts if part) + asked
 
 
-def _slim(record: wire.Json) -> wire.Json:
+def _slim(record: DetailsRecord) -> DetailsRecord:
     return {**record, "sections": [s for s in record["sections"] if s["type"] != "raw"]}
 
 

@@ -87,7 +87,7 @@ export async function start(bundle: Bundle): Promise<void> {
   }
   const graph = name === "resnet" ? resnetPlan() : name === "hostile" ? hostile() : name === "flat" ? bigPlan(count, true) : name === "plan" ? transformerFusion(count).plan
     : name === "onnx" ? (() => { const b = transformerOriginal(count); return b.data("node", `bert, ${count} blocks`, [b.grouping("modules", "Module scopes")]); })() : bigPlan(count, false);
-  const raw = component === "fusion" ? transformerFusion(count) : component === "table" ? tableOf(graph) : component === "details" ? {} : graph;
+  const raw = component === "fusion" ? transformerFusion(count) : component === "table" ? tableOf(graph) : component === "details" ? { engine: "demo" } : graph;
   const data = query.has("gzip") ? await gzip(raw) : raw;
   const model = new FakeModel({
     component, data,

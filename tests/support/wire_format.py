@@ -1,17 +1,20 @@
-"""Data for the browser, checked against the interfaces of ``js/src/types.ts``."""
+"""Data for the browser, checked against `workbench.present.wire_types`, from which ``js/src/types.ts`` is generated."""
 
 from __future__ import annotations
 
 import base64
 import gzip
+import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from workbench.present import wire_types
+
 JS = Path(__file__).parents[2] / "js/src"
-
-
-TYPES = (JS / "types.ts").read_text()
 
 
 def size_of(column: Any) -> int:
@@ -23,17 +26,14 @@ def size_of(column: Any) -> int:
     return len(column)
 
 
-def fields(interface: str) -> dict[str, bool]:
-    """Names of an interface's fields, and whether each may be left out."""
-    body = re.search(rf"export interface {interface} \{{(.*?)\n\}}", TYPES, re.DOTALL)
-    assert body, interface
-    return {m[1]: bool(m[2]) for m in re.finditer(r"^  (\w+)(\?)?:", body[1], re.MULTILINE)}
+@cache
+def adapter(form: str) -> TypeAdapter[Any]:
+    return TypeAdapter(getattr(wire_types, form))
 
 
-def conforms(interface: str, data: dict[str, Any]) -> None:
-    known = fields(interface)
-    assert set(data) <= set(known), f"{interface} has no {set(data) - set(known)}"
-    assert {name for name, optional in known.items() if not optional} <= set(data), interface
+def conforms(form: str, data: dict[str, Any]) -> None:
+    """Check all of `data` as the browser gets it: no field is unknown, none is missing, every type is right."""
+    adapter(form).validate_python(json.loads(json.dumps(data, allow_nan=False)), strict=True, extra="forbid")
 
 
 def check_graph(graph: dict[str, Any]) -> None:

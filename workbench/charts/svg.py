@@ -141,8 +141,9 @@ def _time_charts(plan: Plan) -> list[tuple[str, str]]:
     out: list[tuple[str, str]] = []
     ways = ways_of(plan.facts.get("measured") or {})
     rows = [
-        (f"{WAYS.get(name, name)}, {word}", float(way[key]), ms_text(way[key]), ACCENT if word == "median" else GREY)
-        for name, way in ways.items() for key, word in (("median_ms", "median"), ("p90_ms", "p90"), ("p99_ms", "p99"))
+        (f"{WAYS.get(name, name)}, {word}", float(ms), ms_text(ms), ACCENT if word == "median" else GREY)
+        for name, way in ways.items()
+        for ms, word in ((way["median_ms"], "median"), (way["p90_ms"], "p90"), (way["p99_ms"], "p99"))
     ]  # fmt: skip
     if rows:
         out.append(("Latency", bars("Latency, measured", rows)))

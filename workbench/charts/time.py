@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.analysis.times import by_kind, ceilings, measured_times, roofline_points, schedule, slowest
 from workbench.charts.palette import ACCENT, AXIS, CHOSEN, GREY, ORANGE, RED, SERIES, SLATE, kind_color
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.hardware.devices import DeviceSpec
     from workbench.plan import Layer, Plan
     from workbench.plan.document import SecondsDocument
+    from workbench.plan.measured import LatencyDocument, MeasuredDocument
 
 WAYS = {"graph": "CUDA graph", "plain": "one by one", "transfers": "with transfers", "latency": "end to end"}
 """Ways of measuring latency, for people."""
@@ -34,7 +35,7 @@ _LEGEND_BELOW: dict[str, Any] = {
 _POINTS = (("median_ms", "median"), ("p90_ms", "p90"), ("p99_ms", "p99"))
 
 
-def latency(measured: Mapping[str, Any]) -> go.Figure:
+def latency(measured: MeasuredDocument) -> go.Figure:
     """Percentiles of each way of measuring: a line from the fastest to p99, and the median, p90 and p99 on it.
 
     Args:
@@ -60,7 +61,7 @@ def latency(measured: Mapping[str, Any]) -> go.Figure:
         color, symbol, size = looks[word]
         figure.add_trace(
             go.Scatter(
-                x=[row[key] for row in rows], y=names, mode="markers", name=word,
+                x=[cast("Mapping[str, Any]", row)[key] for row in rows], y=names, mode="markers", name=word,
                 marker={"color": color, "symbol": symbol, "size": size, "line": {"width": 2, "color": color}},
                 customdata=[[row["min_ms"], row["max_ms"], row["iterations"]] for row in rows],
                 hovertemplate=f"%{{y}}, {word}: %{{x:.4g}} ms<br>fastest %{{customdata[0]:.4g}}, slowest "
@@ -73,7 +74,7 @@ def latency(measured: Mapping[str, Any]) -> go.Figure:
     return figure
 
 
-def distribution(measured: Mapping[str, Any]) -> go.Figure | None:
+def distribution(measured: MeasuredDocument) -> go.Figure | None:
     """How many of the iterations stay within a time, a line each way; None where no percentiles are known.
 
     The axis ends a little above the largest p99, so that one outlier does not flatten all else.
@@ -106,7 +107,7 @@ def _way(name: str) -> str:
     return WAYS.get(name) or plain_text(name)
 
 
-def ways_of(measured: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def ways_of(measured: MeasuredDocument) -> dict[str, LatencyDocument]:
     """Latency figures by way of measuring; trtexec's is a separate way."""
     if measured.get("ways"):
         return {name: measured["ways"][name] for name in (*WAYS, *measured["ways"]) if name in measured["ways"]}

@@ -22,6 +22,7 @@ from workbench.panels.work import Work
 from workbench.precision.calibration import Calibration
 from workbench.precision.histogram import METHODS
 from workbench.present.wire import rows_data
+from workbench.present.wire_types import TableColumn, TableData
 from workbench.widgets import RowsView
 
 if TYPE_CHECKING:
@@ -299,14 +300,16 @@ def _short(text: str) -> str:
     return Path(path).name if kind in {"File", "Folder"} else text
 
 
-def tensor_rows(found: Calibration, method: str, percentile: float) -> dict[str, Any]:
+def tensor_rows(found: Calibration, method: str, percentile: float) -> TableData:
     """One row per tensor: the range by each method, what the chosen method cuts off, and the extremes."""
     names, made = list(found.tensors), found.tensors.values()
     ends = {m: [h.range(m, percentile) for h in made] for m in METHODS}
     cut = [100 * h.beyond(end) for h, end in zip(made, ends[method], strict=True)]
-    columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
+    columns: list[tuple[TableColumn, Sequence[Any]]] = [
         ({"name": "tensor", "label": "Tensor", "type": "text"}, names),
-        *(({"name": m, "label": m.capitalize(), "type": "number"}, ends[m]) for m in METHODS),
+    ]
+    columns += [({"name": m, "label": m.capitalize(), "type": "number"}, ends[m]) for m in METHODS]
+    columns += [
         ({"name": "cut", "label": "Cut off", "type": "number", "unit": "%"}, cut),
         ({"name": "low", "label": "Lowest", "type": "number"}, [h.low for h in made]),
         ({"name": "high", "label": "Highest", "type": "number"}, [h.high for h in made]),
@@ -314,10 +317,10 @@ def tensor_rows(found: Calibration, method: str, percentile: float) -> dict[str,
     return rows_data("Tensors", "node", names, columns)
 
 
-def compared_rows(found: Calibration, other: Calibration, method: str, percentile: float) -> dict[str, Any]:
+def compared_rows(found: Calibration, other: Calibration, method: str, percentile: float) -> TableData:
     """The ranges of two caches, with the largest differences first."""
     frame = found.compare(other, method, percentile)
-    columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
+    columns: list[tuple[TableColumn, Sequence[Any]]] = [
         ({"name": "tensor", "label": "Tensor", "type": "text"}, list(frame["tensor"])),
         ({"name": "this", "label": f"This, {method}", "type": "number"}, [_number(v) for v in frame["this"]]),
         ({"name": "other", "label": "Other", "type": "number"}, [_number(v) for v in frame["other"]]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ NO_ENGINE = (
 )
 
 
-def fact_row(facts: Sequence[dict[str, Any]]) -> str:
+def fact_row(facts: Sequence[Mapping[str, Any]]) -> str:
     """Headline figures, as HTML."""
     cells = "".join(
         f"<div class='wbp-fact'><b>{escape(str(f['value']))}</b><span>{escape(str(f['name']))}"

@@ -9,6 +9,7 @@ from workbench.analysis.roofline import ERROR
 from workbench.core.units import bytes_text, flops_text
 from workbench.panels.parts import table_html
 from workbench.present.wire import rows_data
+from workbench.present.wire_types import Source, TableColumn, TableData
 
 if TYPE_CHECKING:
     from workbench.experiments.whatif import WhatIf
@@ -22,7 +23,7 @@ _FIGURES = {
 }  # fmt: skip
 
 
-def variant_rows(found: WhatIf) -> dict[str, Any]:
+def variant_rows(found: WhatIf) -> TableData:
     """The variants as a table, one row each."""
     rows = [v.row() for v in found.variants]
 
@@ -32,23 +33,23 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
     def time(source: str) -> list[float | None]:
         return [row.get("time_ms") if row.get("time_source") == source else None for row in rows]
 
-    columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
+    columns: list[tuple[TableColumn, Sequence[Any]]] = [
         ({"name": "variant", "label": "Precision", "type": "text"}, [v.name for v in found.variants]),
         ({"name": "kernels", "label": "Kernels", "type": "number"}, column("kernels")),
         ({"name": "bytes", "label": "Moves", "type": "bytes"}, column("bytes")),
         ({"name": "weights", "label": "Weights", "type": "bytes"}, column("weight_bytes")),
         ({"name": "engine", "label": "Engine", "type": "bytes"}, column("engine_bytes")),
     ]
-    sources = [source for source in ("measured", "estimated") if any(v is not None for v in time(source))]
+    known: list[Source] = ["measured", "estimated"]
+    sources = [source for source in known if any(v is not None for v in time(source))]
     for source in sources:
         # Two columns called Time would differ only by a small word, which is the first to be cut off.
         label = source.capitalize() if len(sources) > 1 else "Time"
-        head = {"name": f"time_{source}", "label": label, "type": "number", "unit": "ms", "source": source}
+        head: TableColumn = {"name": f"time_{source}", "label": label, "type": "number", "unit": "ms", "source": source}
         columns.append((head, time(source)))
-    percent = {"type": "number", "unit": "%"}  # measured: the line below the table says so
     if any(v is not None for v in column("relative_l2")):
         columns += [
-            ({"name": "error", "label": "Error", **percent}, column("relative_l2", 100)),
+            ({"name": "error", "label": "Error", "type": "number", "unit": "%"}, column("relative_l2", 100)),
             ({"name": "cosine", "label": "1 − cosine", "type": "number"}, [None if c is None else max(0.0, round(1 - c, 12)) for c in column("cosine")]),
             ({"name": "snr", "label": "SNR", "type": "number", "unit": "dB"}, column("snr_db")),
         ]  # fmt: skip
@@ -56,7 +57,7 @@ def variant_rows(found: WhatIf) -> dict[str, Any]:
         columns.append(({"name": "not_finite", "label": "Not finite", "type": "number"}, column("not_finite")))
     for name, label in (("top1", "Top-1 kept"), ("accuracy", "Accuracy")):
         if any(v is not None for v in column(name)):
-            columns.append(({"name": name, "label": label, **percent}, column(name, 100)))
+            columns.append(({"name": name, "label": label, "type": "number", "unit": "%"}, column(name, 100)))
     columns.append(({"name": "findings", "label": "Findings", "type": "number"}, column("findings")))
     return rows_data("Precisions", "layer", [v.name for v in found.variants], columns)
 
@@ -79,9 +80,9 @@ def basis(found: WhatIf) -> str:
     return " ".join(out)
 
 
-def loss_rows(losses: Sequence[Any]) -> dict[str, Any]:
+def loss_rows(losses: Sequence[Any]) -> TableData:
     """Where a plan moves more bytes than in FP16, as a table."""
-    columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
+    columns: list[tuple[TableColumn, Sequence[Any]]] = [
         ({"name": "part", "label": "Kernels", "type": "text"}, [c.title for c in losses]),
         (
             {"name": "nodes", "label": "Nodes", "type": "text"},

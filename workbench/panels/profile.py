@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from workbench.core.events import Event
     from workbench.engine import Engine
+    from workbench.measure.document import Profile
     from workbench.workspace import Workspace
 
 _MEASURED = "measured"
@@ -63,7 +64,7 @@ class ProfilePanel(Panel):
     def __init__(self, session: Workspace, lens: Lens | None = None) -> None:
         self._lens: Lens | None = None
         self._engine: Engine | None = None
-        self._document: Mapping[str, Any] = {}
+        self._document: Profile | None = None
         self._times: LayerTimes | None = None
         self._given: Mapping[str, Any] | None = None
         self._charts: dict[str, tuple[w.Output, Callable[[], go.Figure]]] = {}
@@ -111,11 +112,11 @@ class ProfilePanel(Panel):
             self.body.children = [empty(f"{NO_ENGINE}<br>{_TRTEXEC}")]
             return
         lens = Lens.of(engine)
-        self._document = {}
+        self._document = None
         if lens.times_missing:
             self.show_error(profile_error(lens.times_missing))
         else:
-            self._document = engine.profile or {}
+            self._document = engine.profile
         self._can_measure(engine)
         self._show(lens)
 
@@ -166,9 +167,9 @@ class ProfilePanel(Panel):
             tabs.append(("Modules", lambda: self._chart("Modules", self._modules)))
         if roofline.estimable(plan):
             tabs.append(("Roofline", self._roofline_tab))
-        if self._document.get("sweep"):
+        if self._document and self._document.get("sweep"):
             tabs.append(("Batches", self._sweep_tab))
-        if kernel_rows(self._document):
+        if self._document and kernel_rows(self._document):
             tabs.append(("Kernels", self._kernels_tab))
         if self._document:
             tabs.append(("Conditions", self._conditions_tab))
@@ -294,19 +295,27 @@ class ProfilePanel(Panel):
             return drawn  # the GPU is chosen above the tabs, because all of them depend on it
         return w.VBox([self._gpu_row, drawn], layout=w.Layout(width="100%"))
 
+    def _taken(self) -> Profile:
+        """The profile that is shown; the tabs that need one exist only where there is one."""
+        if self._document is None:
+            raise LookupError("no profile is shown")
+        return self._document
+
     def _sweep_tab(self) -> w.Widget:
-        rows = sweep_of(self._document)
+        document = self._taken()
+        rows = sweep_of(document)
         headings = ["batch", "median", "p99", "samples per second", ""]
         table = w.HTML(
-            table_html(headings, sweep_rows(self._document), numeric=range(1, 4), wrap=True),
+            table_html(headings, sweep_rows(document), numeric=range(1, 4), wrap=True),
             layout=w.Layout(width="100%"),
         )
         drawn = [self._chart("Batches", lambda: figures_time.throughput(rows))] if rows else []
         return w.VBox([*drawn, table], layout=w.Layout(width="100%"))
 
     def _kernels_tab(self) -> w.Widget:
-        rows = kernel_rows(self._document)
-        how = (self._document.get("kernels") or {}).get("joined")
+        document = self._taken()
+        rows, kernels = kernel_rows(document), document.get("kernels")
+        how = kernels["joined"] if kernels else ""
         note = (
             f"Matched with layers {how}."
             if how
@@ -319,7 +328,7 @@ class ProfilePanel(Panel):
         return w.HTML(f"<p class='wbp-quiet'>{note}{more}</p>{table}", layout=w.Layout(width="100%"))
 
     def _conditions_tab(self) -> w.Widget:
-        return w.HTML(table_html(["", ""], conditions(self._document), wrap=True), layout=w.Layout(width="100%"))
+        return w.HTML(table_html(["", ""], conditions(self._taken()), wrap=True), layout=w.Layout(width="100%"))
 
     def _tab_opened(self, _change: object) -> None:
         for name in self._stale & set(self._charts):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.charts import time as figures_time
 from workbench.core.units import bytes_text, count_text, ms_text
+
+if TYPE_CHECKING:
+    from workbench.measure.document import Profile, SweepDocument
+    from workbench.plan.measured import MeasuredDocument
 
 SPECIALIZED = {
     "eager": "compiled for this shape before anything was timed",
@@ -17,7 +21,7 @@ SPECIALIZED = {
 """What ``specialization`` of a profile means."""
 
 
-def headline(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
+def headline(measured: MeasuredDocument) -> list[dict[str, Any]]:
     """The figures that come first, as facts with ``name``, ``value`` and ``note``; empty if nothing was measured.
 
     Args:
@@ -68,7 +72,7 @@ def on_cpu(measured: Mapping[str, Any]) -> bool:
     return (measured.get("device") or {}).get("kind") == "cpu"
 
 
-def energy_facts(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
+def energy_facts(measured: MeasuredDocument) -> list[dict[str, Any]]:
     """Energy and clocks, if they were measured."""
     out: list[dict[str, Any]] = []
     energy, clocks = measured.get("energy") or {}, measured.get("clocks") or {}
@@ -94,18 +98,18 @@ def _joules(joules: float) -> str:
     )
 
 
-def batch_of(measured: Mapping[str, Any]) -> int | None:
+def batch_of(measured: MeasuredDocument) -> int | None:
     """The first dimension that all inputs share; None if they differ or have none."""
     firsts = {shape[0] if shape else 0 for shape in (measured.get("shapes") or {}).values()}
     return firsts.pop() if len(firsts) == 1 and 0 not in firsts else None
 
 
-def sweep_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def sweep_of(document: Profile) -> list[SweepDocument]:
     """Rows of a sweep over batch sizes that were measured."""
     return [row for row in document.get("sweep") or [] if row.get("median_ms")]
 
 
-def sweep_rows(document: Mapping[str, Any]) -> list[list[str]]:
+def sweep_rows(document: Profile) -> list[list[str]]:
     """A sweep as rows of text: batch, median, p99, samples per second, and how it was measured or why it was not."""
     return [
         [str(row["batch"]), ms_text(row["median_ms"]), ms_text(row["p99_ms"]), f"{figures_time.rate_of(row):,.0f}",
@@ -115,17 +119,20 @@ def sweep_rows(document: Mapping[str, Any]) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def kernel_rows(document: Mapping[str, Any]) -> list[list[str]]:
+def kernel_rows(document: Profile) -> list[list[str]]:
     """The kernels of the layers as rows of text, in the order in which they ran."""
-    rows = (document.get("kernels") or {}).get("rows") or []
+    kernels = document.get("kernels")
+    rows = kernels["rows"] if kernels else []
     return [
         [str(i), str(row["name"]), ms_text(row.get("ms")), str(row.get("layer") or "")] for i, row in enumerate(rows)
     ]
 
 
-def conditions(document: Mapping[str, Any]) -> list[list[str]]:
+def conditions(document: Profile) -> list[list[str]]:
     """The conditions of a measurement, as rows of name and value."""
-    gpu, machine, compiler = (document.get(key) or {} for key in ("device", "machine", "compiler"))
+    gpu, machine, compiler = (
+        cast("Mapping[str, Any]", document.get(key) or {}) for key in ("device", "machine", "compiler")
+    )
     rows = (
         [["measured on", time.strftime("%Y-%m-%d %H:%M", time.localtime(document["time"]))]]
         if document.get("time")
@@ -145,10 +152,12 @@ def conditions(document: Mapping[str, Any]) -> list[list[str]]:
     memory = document.get("memory") or {}
     if memory.get("used_bytes") is not None:
         rows.append(["memory used" if on_cpu(document) else "GPU memory used", bytes_text(memory["used_bytes"])])
-    for name, one in ((document.get("error") or {}).get("outputs") or {}).items():
-        relative = one["relative_l2"]
-        rows.append([f"error of {name}", f"relative {relative:.3g}, largest difference {one['max_abs']:.3g}" if relative is not None
-                     else f"largest difference {one['max_abs']:.3g}"])  # fmt: skip
+    error = document.get("error")
+    for name, one in (error.get("outputs", {}) if error else {}).items():
+        relative, largest = one.get("relative_l2"), one.get("max_abs")
+        parts = [f"relative {relative:.3g}"] if relative is not None else []
+        parts += [f"largest difference {largest:.3g}"] if largest is not None else []
+        rows.append([f"error of {name}", ", ".join(parts)])
     if (strategy := document.get("specialization")) is not None:
         rows.append(["kernels for open shapes", SPECIALIZED.get(strategy, str(strategy))])
     rows += [["note", str(line)] for line in document.get("notes") or []]

@@ -18,6 +18,7 @@ from workbench.panels.forms import DataFields, form
 from workbench.panels.parts import empty, halves, warning, wide
 from workbench.panels.work import Work
 from workbench.present.wire import rows_data
+from workbench.present.wire_types import TableColumn, TableData
 from workbench.widgets import RowsView
 
 if TYPE_CHECKING:
@@ -245,15 +246,17 @@ class SensitivityPanel(Panel):
             self.session.select(Selection("node", ids))
 
 
-def layer_rows(found: Sensitivity) -> dict[str, Any]:
+def layer_rows(found: Sensitivity) -> TableData:
     """One row per layer, with the largest error first."""
     rows = found.layers
-    percent = {"type": "number", "unit": "%"}  # measured, as the panel says
-    columns: list[tuple[dict[str, Any], Sequence[Any]]] = [
+    columns: list[tuple[TableColumn, Sequence[Any]]] = [
         ({"name": "rank", "label": "#", "type": "number"}, list(range(1, len(rows) + 1))),
         ({"name": "node", "label": "Layer", "type": "text"}, [row["node"] for row in rows]),
         ({"name": "op", "label": "Operation", "type": "tag"}, [row["op"] for row in rows]),
-        ({"name": "error", "label": "Error alone", **percent}, [_percent(row.get("relative_l2")) for row in rows]),
+        (
+            {"name": "error", "label": "Error alone", "type": "number", "unit": "%"},
+            [_percent(row.get("relative_l2")) for row in rows],
+        ),
     ]
     if any(row.get("not_finite") for row in rows):  # their errors are infinite, which a cell can't show
         columns.append(
@@ -261,7 +264,12 @@ def layer_rows(found: Sensitivity) -> dict[str, Any]:
         )
     for name, label in (("top1", "Top-1 kept"), ("accuracy", "Accuracy")):
         if any(row.get(name) is not None for row in rows):
-            columns.append(({"name": name, "label": label, **percent}, [_percent(row.get(name)) for row in rows]))
+            columns.append(
+                (
+                    {"name": name, "label": label, "type": "number", "unit": "%"},
+                    [_percent(row.get(name)) for row in rows],
+                )
+            )
     columns.append(
         ({"name": "snr", "label": "SNR", "type": "number", "unit": "dB"}, [row.get("snr_db") for row in rows])
     )

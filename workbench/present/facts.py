@@ -14,13 +14,10 @@ from workbench.plan.memory import disagreement
 from workbench.plan.traffic import at_least, moved
 from workbench.present.lens import Lens
 from workbench.present.text import EVIDENCE, inferred_because
-
-Fact = dict[str, Any]
-"""``name``, ``value``, ``unit``, ``source`` (measured, computed, estimated or reported) and ``note``; see `Fact` in
-``js/src/types.ts``."""
+from workbench.present.wire_types import Fact, Source
 
 
-def fact(name: str, value: Any, unit: str | None = None, source: str | None = None, note: str | None = None) -> Fact:
+def fact(name: str, value: Any, unit: str | None = None, source: Source | None = None, note: str | None = None) -> Fact:
     """One fact."""
     return {"name": name, "value": value, "unit": unit, "source": source, "note": note}
 
@@ -96,25 +93,28 @@ def plan_facts(plan: Plan) -> list[Fact]:
     bytes_before, bytes_after = moved(plan.summary)
     whole = not unknown  # else an arrow would compare what does not compare
     peak = at_least(s["peak_activation_bytes"], s.get("peak_unknown", 0))
-    rows: list[tuple[str, object, str | None, str, str | None]] = [
-        (plan.launches_name.capitalize(), change_text(s["launches_before"], s["launches_after"], str), None, "computed",
-         "one per node → plan" if known else None),
-        ("Bytes moved", change_text(s["bytes_before"], s["bytes_after"], bytes_text) if whole else bytes_after, None, "computed",
-         unknown or (change if known else None)),
-        *([("Bytes as written", bytes_before, None, "computed", "one kernel per node")] if known and not whole else []),
-        *([("Operations", _operations(s), None, "computed", partly)] if known else []),
-        ("Peak activations", peak, None, "computed", disagreement(plan.facts) or "by liveness"),
-        ("Weights", bytes_text(s["weight_bytes"]), None, "reported", None),
-        *([("Build", f"{plan.seconds['total']:.1f} s", None, "measured", None)] if "total" in plan.seconds else []),
+    rows: list[Fact] = [
+        fact(plan.launches_name.capitalize(), change_text(s["launches_before"], s["launches_after"], str), None, "computed",
+             "one per node → plan" if known else None),
+        fact("Bytes moved", change_text(s["bytes_before"], s["bytes_after"], bytes_text) if whole else bytes_after, None,
+             "computed", unknown or (change if known else None)),
     ]  # fmt: skip
+    if known and not whole:
+        rows.append(fact("Bytes as written", bytes_before, None, "computed", "one kernel per node"))
+    if known:
+        rows.append(fact("Operations", _operations(s), None, "computed", partly))
+    rows.append(fact("Peak activations", peak, None, "computed", disagreement(plan.facts) or "by liveness"))
+    rows.append(fact("Weights", bytes_text(s["weight_bytes"]), None, "reported"))
+    if "total" in plan.seconds:
+        rows.append(fact("Build", f"{plan.seconds['total']:.1f} s", None, "measured"))
     measured = plan.facts.get("measured") or {}
     if latency := measured.get("latency"):
         rows.append(
-            ("Latency", f"{latency['median_ms']:.3f} ms", None, "measured", f"median of {latency['iterations']}")
+            fact("Latency", f"{latency['median_ms']:.3f} ms", None, "measured", f"median of {latency['iterations']}")
         )
-        rows.append(("p99", f"{latency['p99_ms']:.3f} ms", None, "measured", f"p90 {latency['p90_ms']:.3f} ms"))
+        rows.append(fact("p99", f"{latency['p99_ms']:.3f} ms", None, "measured", f"p90 {latency['p90_ms']:.3f} ms"))
     if "sum_ms" in measured:
-        rows.append(("Sum of layers", f"{measured['sum_ms']:.3f} ms", None, "measured", "profiled one by one"))
+        rows.append(fact("Sum of layers", f"{measured['sum_ms']:.3f} ms", None, "measured", "profiled one by one"))
     if error := measured.get("error"):
         wrong = any(grave for grave, _ in doubts(plan))
         relative = error.get("relative_l2")
@@ -122,7 +122,7 @@ def plan_facts(plan: Plan) -> list[Fact]:
             "not finite" if not error.get("ok", True) else "?" if relative is None else f"relative error {relative:.2g}"
         )
         rows.append(
-            (
+            fact(
                 "Outputs",
                 f"WRONG: {text}" if wrong else text,
                 None,
@@ -130,7 +130,7 @@ def plan_facts(plan: Plan) -> list[Fact]:
                 f"against {error.get('reference', 'the reference')}",
             )
         )
-    return [{"name": n, "value": v, "unit": u, "source": source, "note": note} for n, v, u, source, note in rows]
+    return rows
 
 
 def change_text(before: Any, after: Any, text: Callable[[Any], str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.compilers import require
 from workbench.compilers.base import Profiles
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
     from workbench.core.jobs import Job
     from workbench.engine import Engine
+    from workbench.measure.document import Profile
     from workbench.workspace import Workspace
 
 
@@ -30,7 +31,7 @@ class Measure:
         inputs: Mapping[str, Any] | str | Path | None = None,
         reference: Mapping[str, Any] | str | Path | bool = True,
         **options: Any,
-    ) -> dict[str, Any]:
+    ) -> Profile:
         """Measure an engine and wait: latency, time of each layer, error of the outputs.
 
         The result is kept beside the engine; see `Engine.profiles` and `Engine.measured`.
@@ -43,7 +44,7 @@ class Measure:
             options: Arguments of `workbench.measure.profile.profile`, such as ``duration_ms`` or ``graph``.
 
         Returns:
-            The profile; see `workbench.measure.profile.profile`.
+            The profile; see `workbench.measure.document.Profile`.
 
         Raises:
             CompilerUnavailableError: the engine's compiler can't measure here: there is no GPU, or it is not installed.
@@ -51,7 +52,7 @@ class Measure:
             ConfigError: inputs or reference do not fit the engine.
             StoreError: it came from an archive and is not trusted; see `Engine.check_trusted`.
         """
-        return self.start_profile(engine, inputs=inputs, reference=reference, **options).result()
+        return cast("Profile", self.start_profile(engine, inputs=inputs, reference=reference, **options).result())
 
     def start_profile(
         self,

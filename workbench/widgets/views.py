@@ -15,6 +15,7 @@ from workbench.core.events import PROCESS, Event, Selection
 from workbench.present import wire
 from workbench.present.lens import Lens
 from workbench.present.page import html
+from workbench.present.wire_types import DetailsData, FusionData, GraphData, TableData
 from workbench.widgets.bundle import bundle, bundle_key
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
             self._stop = session.events.subscribe(listener)
             self.observe(self._on_selection, "selection")
 
-    def wire_data(self, lens: Lens) -> dict[str, Any]:
+    def wire_data(self, lens: Lens) -> GraphData | FusionData | TableData | DetailsData:
         """What the browser gets of `lens`."""
         raise NotImplementedError
 
@@ -153,7 +154,7 @@ class GraphView(View):
         self._what = what
         super().__init__(session, lens, **options)
 
-    def wire_data(self, lens: Lens) -> dict[str, Any]:
+    def wire_data(self, lens: Lens) -> GraphData:
         """`GraphData`."""
         return wire.graph_data(lens) if self._what == "model" else wire.plan_data(lens)
 
@@ -163,7 +164,7 @@ class FusionView(View):
 
     component_name = "fusion"
 
-    def wire_data(self, lens: Lens) -> dict[str, Any]:
+    def wire_data(self, lens: Lens) -> FusionData:
         """`FusionData`."""
         return wire.fusion_data(lens)
 
@@ -179,7 +180,7 @@ class TableView(View):
         self._what = what
         super().__init__(session, lens, **options)
 
-    def wire_data(self, lens: Lens) -> dict[str, Any]:
+    def wire_data(self, lens: Lens) -> TableData:
         """`TableData`."""
         return wire.node_table(lens) if self._what == "nodes" else wire.layer_table(lens)
 
@@ -198,7 +199,7 @@ class RowsView(View):
 
     def __init__(
         self,
-        data: dict[str, Any] | None = None,
+        data: TableData | None = None,
         *,
         on_pick: Callable[[tuple[str, ...]], Any] | None = None,
         on_error: Callable[[str], None] | None = None,
@@ -210,7 +211,7 @@ class RowsView(View):
         self.show_rows(data or wire.rows_data("", "layer", [], []))
         self.observe(self._picked, "selection")
 
-    def show_rows(self, data: dict[str, Any]) -> None:
+    def show_rows(self, data: TableData) -> None:
         """Show other rows; the table is no higher than they need."""
         self.options = {**self.options, "height": min(self._height, 94 + 31 * max(len(data["id"]), 1))}
         self._of = data["of"]
@@ -233,7 +234,7 @@ class DetailsView(View):
 
     component_name = "details"
 
-    def wire_data(self, lens: Lens) -> dict[str, Any]:
+    def wire_data(self, lens: Lens) -> DetailsData:
         """No details in advance: the browser asks for them one by one. It gets a name for what is shown, so that it notices changes."""
         plan, errors = lens.plan, lens.errors
         times = [layer.time_ms for layer in plan.layers if layer.time_ms is not None]

@@ -16,10 +16,10 @@ from workbench.plan.columns import capital
 from workbench.present.facts import fact, layer_facts, node_facts
 from workbench.present.lens import Lens, need_graph
 from workbench.present.text import fate_of, layer_sentence, layout_text, node_sentence, shape_text
-from workbench.present.wire.coding import Json
+from workbench.present.wire_types import DetailsRecord, DetailsSection, IdsSection
 
 
-def details(lens: Lens, kind: str, item: str) -> Json:
+def details(lens: Lens, kind: str, item: str) -> DetailsRecord:
     """Everything about one layer or node, as `DetailsRecord`.
 
     Raises:
@@ -32,7 +32,7 @@ def details(lens: Lens, kind: str, item: str) -> Json:
     raise StoreError(f"There is no {kind} {item!r} in this plan.", hint="It may belong to another engine.")
 
 
-def _layer_details(lens: Lens, layer: Layer) -> Json:
+def _layer_details(lens: Lens, layer: Layer) -> DetailsRecord:
     tags = [layer.kind, label_of(layer.precision)]
     if layer.merged:
         tags.append("merged siblings")
@@ -40,7 +40,7 @@ def _layer_details(lens: Lens, layer: Layer) -> Json:
         tags.append("shares nodes")
     if not layer.nodes:
         tags.append("owns no node")
-    sections: list[Json] = [{"type": "facts", "title": "Figures", "rows": layer_facts(lens, layer)}]
+    sections: list[DetailsSection] = [{"type": "facts", "title": "Figures", "rows": layer_facts(lens, layer)}]
     if layer.nodes:
         sections.append(_node_ids(lens, f"ONNX nodes ({len(layer.nodes)})", layer.nodes))
     sections += [_node_ids(lens, "Siblings done in one launch", group) for group in layer.merged]
@@ -49,7 +49,7 @@ def _layer_details(lens: Lens, layer: Layer) -> Json:
         modules = [fact(f"Module {i + 1}" if len(scopes) > 1 else "Module", s) for i, s in enumerate(scopes[:6])]
         sections.append({"type": "facts", "title": "PyTorch", "rows": modules})
     sections += _code(lens, layer.sources)
-    rows = [
+    rows: list[list[str | float | None]] = [
         [role, t.name, shape_text(t.shape), label_of(t.dtype), layout_text(t.format), bytes_text(t.bytes)]
         for role, tensors in (("in", layer.inputs), ("constant", layer.constants), ("out", layer.outputs))
         for t in tensors
@@ -67,11 +67,11 @@ def _layer_details(lens: Lens, layer: Layer) -> Json:
     }
 
 
-def _node_details(lens: Lens, node: Node) -> Json:
+def _node_details(lens: Lens, node: Node) -> DetailsRecord:
     graph = need_graph(lens)
     source = lens.provenance.get(node.id)
     owners = lens.plan.layers_of.get(node.id, ())
-    sections: list[Json] = [{"type": "facts", "title": "Figures", "rows": node_facts(lens, node)}]
+    sections: list[DetailsSection] = [{"type": "facts", "title": "Figures", "rows": node_facts(lens, node)}]
     if owners:
         sections.append(
             {"type": "ids", "title": "Layers", "of": "layer", "ids": [la.id for la in owners],
@@ -79,7 +79,7 @@ def _node_details(lens: Lens, node: Node) -> Json:
         )  # fmt: skip
     if source:
         sections += _code(lens, (source,))
-    rows: list[list[str]] = []
+    rows: list[list[str | float | None]] = []
     for role, names in (("in", node.inputs), ("out", node.outputs)):
         for name in names:
             if name:
@@ -89,7 +89,7 @@ def _node_details(lens: Lens, node: Node) -> Json:
     sections.append(
         {"type": "table", "title": "Tensors", "columns": ["", "tensor", "shape", "type", "size"], "rows": rows}
     )
-    attributes = [
+    attributes: list[list[str | float | None]] = [
         [a.name, text if len(text) <= 200 else text[:199] + "…"]
         for a in node.proto.attribute
         if a.type in {1, 2, 3, 6, 7, 8}
@@ -106,18 +106,18 @@ def _node_details(lens: Lens, node: Node) -> Json:
     }
 
 
-def _node_ids(lens: Lens, title: str, ids: Iterable[str]) -> Json:
+def _node_ids(lens: Lens, title: str, ids: Iterable[str]) -> IdsSection:
     names = list(ids)
     graph = lens.graph
     labels = [f"{graph.by_id[n].op}  {n}" if graph is not None and n in graph.by_id else n for n in names]
     return {"type": "ids", "title": title, "of": "node", "ids": names, "labels": labels}
 
 
-def _code(lens: Lens, sources: Iterable[Any]) -> list[Json]:
+def _code(lens: Lens, sources: Iterable[Any]) -> list[DetailsSection]:
     """Code sections: sources whose lines lie near each other share one."""
     sources = list(sources)
     problem = lens.sources.missing if sources else ""
-    notes: list[Json] = (
+    notes: list[DetailsSection] = (
         [{"type": "facts", "title": "Source text", "rows": [fact("Not shown", problem)]}] if problem else []
     )
     files: dict[str, dict[int, str]] = {}
@@ -129,7 +129,7 @@ def _code(lens: Lens, sources: Iterable[Any]) -> list[Json]:
         path, first, lines = found
         files.setdefault(path, {}).update({first + i: line for i, line in enumerate(lines)})
         marks.setdefault(path, set()).add(source.line)
-    out = []
+    out: list[DetailsSection] = []
     for path, numbered in files.items():
         numbers = sorted(numbered)
         start = 0

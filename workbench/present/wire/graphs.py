@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from workbench.core.dtypes import label_of
 from workbench.core.units import percent, rounded
@@ -11,10 +12,21 @@ from workbench.plan.columns import capital
 from workbench.plan.kinds import kind_of_ops
 from workbench.present.lens import Lens, need_graph
 from workbench.present.text import fate_of, layout_text, shape_text
-from workbench.present.wire.coding import Json, column, infinite
+from workbench.present.wire.coding import column, infinite
+from workbench.present.wire_types import (
+    Boxes,
+    EdgeColumns,
+    FusionData,
+    GraphData,
+    Grouping,
+    LayerFlag,
+    NodeFlag,
+    Overlay,
+    Source,
+)
 
 
-def plan_data(lens: Lens) -> Json:
+def plan_data(lens: Lens) -> GraphData:
     """The plan as `GraphData`: one node a layer, edges by tensor. Stream events are left out."""
     plan = lens.plan
     layers = shown(plan)
@@ -52,7 +64,7 @@ def shown(plan: Plan) -> list[Layer]:
     return [layer for layer in plan.layers if layer.kind != "sync"]
 
 
-def plan_overlays(lens: Lens, _rows: Sequence[int], layers: Sequence[Layer]) -> list[Json]:
+def plan_overlays(lens: Lens, _rows: Sequence[int], layers: Sequence[Layer]) -> list[Overlay]:
     """Columns that color the map of a plan."""
 
     def saved(layer: Layer) -> int | None:
@@ -80,7 +92,7 @@ def plan_overlays(lens: Lens, _rows: Sequence[int], layers: Sequence[Layer]) -> 
     return out
 
 
-def graph_data(lens: Lens) -> Json:
+def graph_data(lens: Lens) -> GraphData:
     """The model's ONNX graph as `GraphData`.
 
     Raises:
@@ -146,7 +158,7 @@ def graph_data(lens: Lens) -> Json:
     }  # fmt: skip
 
 
-def fusion_data(lens: Lens) -> Json:
+def fusion_data(lens: Lens) -> FusionData:
     """Graph and plan with the links between them, as `FusionData`.
 
     Raises:
@@ -158,8 +170,17 @@ def fusion_data(lens: Lens) -> Json:
         (i, at[name], "inferred" if name in layer.inferred else layer.evidence)
         for i, layer in enumerate(layers) for name in layer.nodes if name in at
     ]  # fmt: skip
-    flag_of_reason = {"constant": "constant", "weights": "folded", "shape": "folded",
+    flag_of_reason: dict[str, NodeFlag] = {"constant": "constant", "weights": "folded", "shape": "folded",
                       "unknown": "unknown", "unrolled": "unknown"}  # fmt: skip
+    layer_flags: list[LayerFlag] = [
+        "merged" if layer.merged else "empty" if not layer.nodes else "split" if layer.partial else ""
+        for layer in layers
+    ]
+    node_flags: list[NodeFlag] = [
+        "split" if len(lens.plan.layers_of.get(n.id, ())) > 1
+        else flag_of_reason.get(lens.plan.reasons[n.id].reason, "eliminated") if n.id in lens.plan.reasons else ""
+        for n in graph.nodes
+    ]  # fmt: skip
     return {
         "version": 1,
         "original": graph_data(lens),
@@ -169,21 +190,11 @@ def fusion_data(lens: Lens) -> Json:
             "node": [p[1] for p in pairs],
             "evidence": column(p[2] for p in pairs),
         },
-        "flags": {
-            "layer": [
-                "merged" if layer.merged else "empty" if not layer.nodes else "split" if layer.partial else ""
-                for layer in layers
-            ],
-            "node": [
-                "split" if len(lens.plan.layers_of.get(n.id, ())) > 1
-                else flag_of_reason.get(lens.plan.reasons[n.id].reason, "eliminated") if n.id in lens.plan.reasons else ""
-                for n in graph.nodes
-            ],
-        },
+        "flags": {"layer": layer_flags, "node": node_flags},
     }  # fmt: skip
 
 
-def _edges(edges: Sequence[tuple[int, int, str, str, str, str, int]]) -> Json:
+def _edges(edges: Sequence[tuple[int, int, str, str, str, str, int]]) -> EdgeColumns:
     columns = list(zip(*edges, strict=True)) or [()] * 7
     return {
         "source": list(columns[0]), "target": list(columns[1]), "tensor": column(columns[2]), "shape": column(columns[3]),
@@ -191,7 +202,7 @@ def _edges(edges: Sequence[tuple[int, int, str, str, str, str, int]]) -> Json:
     }  # fmt: skip
 
 
-def _groupings(scopes: Sequence[str]) -> list[Json]:
+def _groupings(scopes: Sequence[str]) -> list[Grouping]:
     """Boxes by module scope, and by block: the scope up to its first number (``encoder.layer.0``)."""
     if not any(scopes):
         return []
@@ -207,7 +218,7 @@ def _groupings(scopes: Sequence[str]) -> list[Json]:
     return out
 
 
-def _tree(name: str, label: str, scopes: Sequence[str]) -> Json:
+def _tree(name: str, label: str, scopes: Sequence[str]) -> Grouping:
     ids: dict[str, int] = {}
     parents: list[int] = []
 
@@ -229,21 +240,22 @@ def _tree(name: str, label: str, scopes: Sequence[str]) -> Json:
     }
 
 
-def _by_value(name: str, label: str, values: Sequence[str]) -> list[Json]:
+def _by_value(name: str, label: str, values: Sequence[str]) -> list[Grouping]:
     """One level of boxes, one for each value; none where there is only one value."""
     order = list(dict.fromkeys(v for v in values if v))
     if len(order) < 2:
         return []
     place = {v: i for i, v in enumerate(order)}
-    group = {"id": order, "label": column(order), "parent": [-1] * len(order)}
+    group: Boxes = {"id": order, "label": column(order), "parent": [-1] * len(order)}
     return [{"name": name, "label": label, "group": group, "of": [place.get(v, -1) for v in values]}]
 
 
 def _numbers(
-    name: str, label: str, unit: str, values: Sequence[float | None], *, source: str = "computed",
-    type: str = "sequential", aggregate: str | None = None,  # noqa: A002 - the wire format's word
-) -> Json:  # fmt: skip
-    out: Json = {
+    name: str, label: str, unit: str, values: Sequence[float | None], *, source: Source = "computed",
+    type: Literal["sequential", "diverging"] = "sequential",  # noqa: A002 - the wire format's word
+    aggregate: Literal["sum", "mean", "max"] | None = None,
+) -> Overlay:  # fmt: skip
+    out: Overlay = {
         "name": name,
         "label": label,
         "unit": unit,
@@ -251,20 +263,21 @@ def _numbers(
         "values": [rounded(v) for v in values],
         "source": source,
     }
-    out |= infinite(values)
+    if rows := infinite(values):
+        out["infinite"] = rows
     if aggregate or type == "diverging":
         out["aggregate"] = aggregate or "sum"
     return out
 
 
-def _categories(name: str, label: str, values: Sequence[str], source: str) -> Json:
+def _categories(name: str, label: str, values: Sequence[str], source: Source) -> Overlay:
     names = sorted({v for v in values if v})
     at = {v: i for i, v in enumerate(names)}
     return {"name": name, "label": label, "unit": "", "type": "categorical", "categories": names,
             "values": [at.get(v) for v in values], "source": source}  # fmt: skip
 
 
-def _errors(values: Sequence[float | None]) -> Json:
+def _errors(values: Sequence[float | None]) -> Overlay:
     """Errors against FP32 as an overlay, in percent."""
     return _numbers("error", "Error against FP32", "%", [percent(v) for v in values],
                     source="measured", aggregate="max")  # fmt: skip

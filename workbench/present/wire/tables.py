@@ -12,11 +12,12 @@ from workbench.plan.columns import Column, Rows, capital, columns
 from workbench.plan.reasons import REASONS
 from workbench.present.lens import Lens, need_graph
 from workbench.present.text import fate_of
-from workbench.present.wire.coding import Json, column, infinite
+from workbench.present.wire.coding import column, infinite
 from workbench.present.wire.graphs import shown
+from workbench.present.wire_types import SelectionKind, TableColumn, TableData, TextColumn
 
 
-def layer_table(lens: Lens) -> Json:
+def layer_table(lens: Lens) -> TableData:
     """One row for each layer, as `TableData`; the columns are those of `workbench.plan.columns`."""
     layers = shown(lens.plan)
     rows = Rows(
@@ -26,18 +27,20 @@ def layer_table(lens: Lens) -> Json:
     )
     found = _times_first(columns(rows, "browser"))
     values = [[c.get(layer, rows) for layer in layers] for c in found]
+    cells: list[list[float | str | None] | TextColumn] = []
+    for c, of in zip(found, values, strict=True):
+        if c.type in {"text", "tag"}:
+            cells.append(column(c.display(layer, rows) for layer in layers))
+        else:
+            numbers: list[float | str | None] = [rounded(v) for v in of]
+            cells.append(numbers)
     return {
         "version": 1,
         "title": "Layers",
         "of": "layer",
         "id": [layer.id for layer in layers],
-        "columns": [{**_head(c), **infinite(of)} for c, of in zip(found, values, strict=True)],
-        "rows": [
-            column(c.display(layer, rows) for layer in layers)
-            if c.type in {"text", "tag"}
-            else [rounded(v) for v in of]
-            for c, of in zip(found, values, strict=True)
-        ],
+        "columns": [_with_infinite(_head(c), of) for c, of in zip(found, values, strict=True)],
+        "rows": cells,
     }
 
 
@@ -49,12 +52,22 @@ def _times_first(found: list[Column]) -> list[Column]:
     return [*rest[:at], *times, *rest[at:]]
 
 
-def _head(c: Column) -> Json:
-    head: Json = {"name": c.name, "label": c.label, "type": c.type}
-    return head | ({"unit": c.unit} if c.unit else {}) | ({"source": c.source} if c.source else {})
+def _head(c: Column) -> TableColumn:
+    head: TableColumn = {"name": c.name, "label": c.label, "type": c.type}
+    if c.unit:
+        head["unit"] = c.unit
+    if c.source:
+        head["source"] = c.source
+    return head
 
 
-def node_table(lens: Lens) -> Json:
+def _with_infinite(head: TableColumn, values: Sequence[Any]) -> TableColumn:
+    """The head of a column that also names the rows whose value is infinite."""
+    rows = infinite(values)
+    return {**head, "infinite": rows} if rows else head
+
+
+def node_table(lens: Lens) -> TableData:
     """One row an ONNX node with what became of it, as `TableData`.
 
     Raises:
@@ -69,7 +82,7 @@ def node_table(lens: Lens) -> Json:
         return lens.plan.reasons[n.id].text if n.id in lens.plan.reasons else REASONS["unknown"]
 
     sources = [lens.provenance.get(n.id) for n in graph.nodes]
-    found: list[tuple[Json, Any]] = [
+    found: list[tuple[TableColumn, Any]] = [
         ({"name": "op", "label": "Operation", "type": "tag"}, column(n.op for n in graph.nodes)),
         ({"name": "id", "label": "Node", "type": "text"}, [n.id for n in graph.nodes]),
         (
@@ -84,15 +97,14 @@ def node_table(lens: Lens) -> Json:
     ]
     if lens.errors is not None:
         errors = [percent(lens.node_error(n.id)) for n in graph.nodes]
-        head = {
+        head: TableColumn = {
             "name": "error",
             "label": "Error",
             "type": "number",
             "unit": "%",
             "source": "measured",
-            **infinite(errors),
         }
-        found.append((head, [rounded(v) for v in errors]))
+        found.append((_with_infinite(head, errors), [rounded(v) for v in errors]))
     if lens.compiled:
         found[2:2] = [
             ({"name": "fate", "label": "Became", "type": "tag"}, column(fate_of(lens, n) for n in graph.nodes)),
@@ -108,7 +120,9 @@ def node_table(lens: Lens) -> Json:
     }
 
 
-def rows_data(title: str, of: str, ids: Sequence[str], columns: Sequence[tuple[Json, Sequence[Any]]]) -> Json:
+def rows_data(
+    title: str, of: SelectionKind, ids: Sequence[str], columns: Sequence[tuple[TableColumn, Sequence[Any]]]
+) -> TableData:
     """Any rows as `TableData`.
 
     Args:
@@ -119,12 +133,12 @@ def rows_data(title: str, of: str, ids: Sequence[str], columns: Sequence[tuple[J
             values; NaN is left empty, and infinite numbers are named in the head.
     """
 
-    def clean(head: Json, values: Sequence[Any]) -> Any:
+    def clean(head: TableColumn, values: Sequence[Any]) -> Any:
         if head["type"] in {"text", "tag"}:
             return column(values)
         return [rounded(v) for v in values]
 
     return {
-        "version": 1, "title": title, "of": of, "id": list(ids), "columns": [{**head, **infinite(values)} for head, values in columns],
+        "version": 1, "title": title, "of": of, "id": list(ids), "columns": [_with_infinite(head, values) for head, values in columns],
         "rows": [clean(head, values) for head, values in columns],
     }  # fmt: skip
