@@ -9,12 +9,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from workbench import Session
 from workbench.compilers.base import Ability, CompilerInfo
 from workbench.compilers.fake import Fake
 from workbench.hardware.target import Target
+
+# A busy machine is no fault of a test.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
