@@ -31,7 +31,7 @@ from workbench.hardware.machine import gpus
 from workbench.model.model import Model
 from workbench.model.sample_models import sample_folder, samples
 from workbench.model.shape_profile import ShapeProfile
-from workbench.model.sources import _FACTORY
+from workbench.model.sources import FACTORY
 from workbench.model.trust import torch_source, trusted
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def partition(
     is_torch = hasattr(given, "forward") or (
         isinstance(given, str)
         and not Path(given).is_file()
-        and (given in samples() or _FACTORY.fullmatch(given) is not None)
+        and (given in samples() or FACTORY.fullmatch(given) is not None)
         and samples().get(given, {}).get("builder") != "onnx"
     )
     chosen = method or ("torch_tensorrt" if is_torch and installed() is not None else "")
@@ -183,7 +183,7 @@ def by_torch_tensorrt(
             place, title = _saved(source, inputs, profile, precision, folder), type(source).__name__
         elif isinstance(source, str) and source in samples() and samples()[source].get("builder") != "onnx":
             place, title = {"kind": "sample", "file": str(sample_folder() / samples()[source]["file"])}, source
-        elif isinstance(source, str) and _FACTORY.fullmatch(source):
+        elif isinstance(source, str) and FACTORY.fullmatch(source):
             place = {"kind": "factory", "spec": source, "folder": str(Path.cwd())}
             title = source.partition(":")[2]
         else:
@@ -246,7 +246,7 @@ def task(
     from workbench.compilers.torch_tensorrt import shim
     from workbench.compilers.torch_tensorrt.export import cast, export, prepare
     from workbench.compilers.torch_tensorrt.record import qualified, recording
-    from workbench.model.export import _call_factory, _pair, load_sample
+    from workbench.model.export import call_factory, load_sample, module_and_inputs
 
     begin = time.perf_counter()
     reporter.progress("Exporting", 0, 1)
@@ -254,8 +254,8 @@ def task(
     if source["kind"] == "program":
         program = torch.export.load(source["file"])
     else:
-        made = load_sample(source["file"]) if source["kind"] == "sample" else _call_factory(source["spec"], source["folder"])  # fmt: skip
-        module, inputs = _pair(made, source.get("spec", source["kind"]))
+        made = load_sample(source["file"]) if source["kind"] == "sample" else call_factory(source["spec"], source["folder"])  # fmt: skip
+        module, inputs = module_and_inputs(made, source.get("spec", source["kind"]))
         examples, dynamic = prepare(module, inputs, shapes)
         module, examples = cast(module, examples, precision)
         program = export(module, examples, dynamic)
