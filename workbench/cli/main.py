@@ -45,12 +45,12 @@ from workbench.core.safe_text import visible
 
 if TYPE_CHECKING:
     from workbench.build import Build
-    from workbench.compilers.torch_tensorrt import Partition
     from workbench.engine import Engine
     from workbench.hardware.devices import DeviceSpec
     from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
     from workbench.plan.columns import Column, Rows
+    from workbench.plan.partition import Partition
 
 app = typer.Typer(
     add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,

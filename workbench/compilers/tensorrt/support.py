@@ -18,7 +18,7 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
     """Ask the parser about every node.
 
     The parser stops at its first error and reports the nodes after it as supported without checking them. To learn about all
-    of them, cut out what was refused and ask again (`workbench.compilers.torch_tensorrt.by_parser.by_parser`).
+    of them, cut out what was refused and ask again (`workbench.experiments.partition.by_parser.by_parser`).
 
     Args:
         reporter: Where progress goes.
