@@ -152,9 +152,9 @@ def test_a_quantized_row_may_err_more_than_fp16() -> None:
 def test_torch_tensorrt_goes_the_other_way_where_torch_compile_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch-TensorRT 2.11's ``torch.compile`` fails for BERT and GPT-2, its export takes them."""
     from workbench.compilers.torch_tensorrt import live
-    from workbench.compilers.torch_tensorrt.partition import Partition, Segment
     from workbench.core.errors import BuildError, CompilerUnavailableError
     from workbench.experiments.bench import _by_torch_tensorrt
+    from workbench.plan.partition import Partition, Segment
 
     engines = [Segment("tensorrt", (), name="a")]
 

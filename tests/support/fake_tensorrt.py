@@ -134,9 +134,9 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tup
     state = State((LISTINGS / LISTING[request.param] / "attention.txt").read_text())
     module = fake_module(request.param, state)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    original = adapter._logger
+    original = adapter.log_to
     monkeypatch.setattr(
-        adapter, "_logger", lambda trt, path: setattr(state, "logger", original(trt, path)) or state.logger
+        adapter, "log_to", lambda trt, path: setattr(state, "logger", original(trt, path)) or state.logger
     )
     return request.param, module, state
 

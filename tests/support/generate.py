@@ -15,12 +15,12 @@ from typing import Any
 
 from tests.support import ROOT
 from workbench.build_folder import NOTE
-from workbench.compilers.torch_tensorrt.partition import PARTITION
 from workbench.core.typed_document import DocumentType
 from workbench.experiments.bench_document import BENCH
 from workbench.measure.document import PROFILE
 from workbench.model.origin import ORIGIN
 from workbench.plan.document import PLAN
+from workbench.plan.partition import PARTITION
 from workbench.plan.record import RECORD
 
 COMMAND = "python -m tests.support.generate"

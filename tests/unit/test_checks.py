@@ -34,12 +34,12 @@ from workbench.analysis.checks.model_checks import (
     unsupported,
 )
 from workbench.analysis.checks.run import of_model
-from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
-from workbench.compilers.torch_tensorrt.by_parser import from_parser
+from workbench.experiments.partition.by_parser import from_parser
 from workbench.hardware.machine import Gpu
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.model.shape_profile import ShapeProfile
+from workbench.plan.partition import Operator, Partition, Segment
 from workbench.plan.plan import Layer, Plan, PlanTensor
 
 SMALL = model([node("Relu", ["x"], ["y"], "relu")], [value("x", [1, 4])], [value("y", [1, 4])])

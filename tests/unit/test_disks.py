@@ -41,13 +41,13 @@ def mode(path: Path) -> int:
 
 def writers(session: Session, small: Path) -> dict[str, Callable[[Path], object]]:
     """Everything that writes a file which the user named."""
-    from workbench.cli.precision import _export
+    from workbench.cli.model_file import export_model
 
     engine = session.build(small, **FAKE)
     low = session.precision.cast(small, "fp16")
     return {
         "engine": engine.save, "report": session.report, "archive": session.files.export,
-        "cast": lambda path: _export(low, path),
+        "cast": lambda path: export_model(low, path),
     }  # fmt: skip
 
 

@@ -17,13 +17,13 @@ import pytest
 from tests.support import SAMPLES, needs_rtx, needs_torch
 from tests.support.small_models import mlp, model, node, save, value
 from workbench import Session
-from workbench.compilers.torch_tensorrt import Operator, Partition, Segment
-from workbench.compilers.torch_tensorrt.by_parser import _ordered, from_parser
 from workbench.core.errors import CompilerUnavailableError, ConfigError, ModelError, StoreError
+from workbench.experiments.partition.by_parser import _ordered, from_parser
 from workbench.hardware.machine import gpus
 from workbench.model.model import Model
 from workbench.model.provenance import Source
 from workbench.model.shape_profile import ShapeProfile
+from workbench.plan.partition import Operator, Partition, Segment
 
 HAS_TORCH_TENSORRT = importlib.util.find_spec("torch_tensorrt") is not None
 needs_torch_tensorrt = pytest.mark.skipif(

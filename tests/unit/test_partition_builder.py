@@ -13,12 +13,12 @@ from tests.support import needs_rtx
 from tests.support.refused_models import CASES, attention, int32_bias, nms, qlinear
 from tests.support.small_models import INT64, constant, mlp, model, node, save, value
 from workbench import BuildConfig, Session
-from workbench.compilers.torch_tensorrt import by_builder, planned
-from workbench.compilers.torch_tensorrt.partition import Partition
-from workbench.compilers.torch_tensorrt.rest import STAND_IN, named, ordered, reads, rest, segments, sources, write
 from workbench.core.errors import BuildError, ConfigError
+from workbench.experiments.partition import by_builder, find
+from workbench.experiments.partition.rest import STAND_IN, named, ordered, reads, rest, segments, sources, write
 from workbench.model.graph import Graph
 from workbench.model.model import Model
+from workbench.plan.partition import Partition
 
 REFUSED = [name for name, case in CASES.items() if case.refused]
 
@@ -85,12 +85,12 @@ def test_nodes_that_an_error_names() -> None:
 def test_who_is_asked_without_being_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Model("m", save(mlp("batch"), tmp_path / "m.onnx"))
     config = BuildConfig()
-    assert "no shape" in planned.why_not(found, config, "tensorrt_rtx")
-    shaped = BuildConfig(profiles=planned.ShapeProfile.parse(["x=2x8"]))
-    assert planned.why_not(found, shaped, "tensorrt_rtx") == ""
-    assert "times kernels" in planned.why_not(found, shaped, "tensorrt")
-    monkeypatch.setattr(planned, "QUICK_NODES", 2)
-    assert "large (3 nodes" in planned.why_not(found, shaped, "tensorrt_rtx")
+    assert "no shape" in find.why_not(found, config, "tensorrt_rtx")
+    shaped = BuildConfig(profiles=find.ShapeProfile.parse(["x=2x8"]))
+    assert find.why_not(found, shaped, "tensorrt_rtx") == ""
+    assert "times kernels" in find.why_not(found, shaped, "tensorrt")
+    monkeypatch.setattr(find, "QUICK_NODES", 2)
+    assert "large (3 nodes" in find.why_not(found, shaped, "tensorrt_rtx")
 
 
 def test_documents_of_before_are_read() -> None:
@@ -239,4 +239,4 @@ def test_a_value_that_is_read_as_a_shape_is_a_reason_not_to_build(tmp_path: Path
         [constant("s", [0], "int64"), constant("a", [1], "int64")],
     )  # fmt: skip
     found = Model("m", save(proto, tmp_path / "m.onnx"))
-    assert "read as a shape" in planned.why_not(found, BuildConfig(), "tensorrt_rtx")
+    assert "read as a shape" in find.why_not(found, BuildConfig(), "tensorrt_rtx")

@@ -162,18 +162,18 @@ def test_a_check_of_a_model_with_an_open_shape(cli, tmp_path: Path, session: Ses
 
 
 def test_weights_of_another_model_are_not_written_over(cli, tmp_path: Path, session: Session, monkeypatch) -> None:
-    from workbench.cli.precision import _export
+    from workbench.cli.model_file import export_model
     from workbench.core.errors import ModelError
 
     onnx.save(mlp(), str(tmp_path / "big.onnx"), save_as_external_data=True, location="w.data", size_threshold=0)
     model = session.add(tmp_path / "big.onnx")
     place = tmp_path / "out"
     place.mkdir()
-    _export(model, place / "a.onnx")
-    _export(model, place / "b.onnx")  # the same weights
+    export_model(model, place / "a.onnx")
+    export_model(model, place / "b.onnx")  # the same weights
     (place / "w.data").write_bytes(b"of another model")
     with pytest.raises(ModelError, match="weights of another model"):
-        _export(model, place / "c.onnx")
+        export_model(model, place / "c.onnx")
     assert (place / "w.data").read_bytes() == b"of another model"
     assert not (place / "c.onnx").exists()
 
@@ -181,7 +181,7 @@ def test_weights_of_another_model_are_not_written_over(cli, tmp_path: Path, sess
 def test_a_model_that_can_not_be_written_leaves_what_was_there(
     tmp_path: Path, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workbench.cli import precision as cli_precision
+    from workbench.cli import model_file
     from workbench.core.errors import StoreError
 
     model = session.add(save(mlp(), tmp_path / "m.onnx"))
@@ -192,9 +192,9 @@ def test_a_model_that_can_not_be_written_leaves_what_was_there(
         Path(target).write_bytes(b"half of")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli_precision.shutil, "copyfile", full)
+    monkeypatch.setattr(model_file.shutil, "copyfile", full)
     with pytest.raises(StoreError) as caught:
-        cli_precision._export(model, out)
+        model_file.export_model(model, out)
     assert caught.value.code == "disk-full"
     assert out.read_bytes() == b"precious"
     assert sorted(p.name for p in tmp_path.iterdir() if "onnx" in p.name) == ["m.onnx", "out.onnx"]
@@ -251,7 +251,7 @@ def test_caches_of_tensorrt_are_shown_compared_and_written(cli, tmp_path: Path, 
     assert theirs.read_text().startswith("TRT-100000-EntropyCalibration2\nx: ")
     told = json.loads(cli("calibration", theirs, ours, "--format", "json").stdout)
     assert all(abs(t["ratio"] - 1) < 1e-6 for t in told["tensors"])
-    assert "it does not say of which model" in cli("calibration", theirs).stdout
+    assert "it does not name its model" in cli("calibration", theirs).stdout
     low = cli("quantize", model, "-c", theirs, "-o", tmp_path / "b.onnx")
     assert low.returncode == 0, low.stderr
 

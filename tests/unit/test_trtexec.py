@@ -514,10 +514,10 @@ def test_several_profiles_and_one_point_ranges() -> None:
     config = BuildConfig(profiles=(ShapeProfile.parse(["x=1x3"]), ShapeProfile.parse(["x=1x3:2x3:4x3"])))
     command = trtexec.command("m.onnx", config, 10)
     assert [a for a in command.arguments if a.startswith("--profile=")] == ["--profile=0", "--profile=1"]
-    assert any("one-point range" in note for note in command.notes)
+    assert any("a range of one size" in note for note in command.notes)
     static = trtexec.command("m.onnx", config, 10, dynamic=())
     assert not any("Shapes" in a or "--profile=" in a for a in static.arguments)
-    assert not any("one-point range" in note for note in static.notes)
+    assert not any("a range of one size" in note for note in static.notes)
 
 
 @pytest.mark.tiny

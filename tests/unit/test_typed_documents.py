@@ -14,7 +14,6 @@ import pytest
 from tests.support import ROOT, profiles
 from workbench import Session
 from workbench.build_folder import NOTE
-from workbench.compilers.torch_tensorrt.partition import Operator, Partition, Segment
 from workbench.core.documents import DocumentError
 from workbench.core.errors import ProfileError, StoreError
 from workbench.core.typed_document import DocumentType
@@ -23,6 +22,7 @@ from workbench.experiments.bench_document import BENCH
 from workbench.measure.document import PROFILE, read_profile
 from workbench.model.origin import ORIGIN
 from workbench.plan.document import PLAN
+from workbench.plan.partition import Operator, Partition, Segment
 from workbench.plan.record import RECORD
 
 VALUES: list[Any] = [None, True, 0, -1, 1.5, "", "x", [], {}, [None], {"a": None}, [[1]], ["x"], {"name": 3}]

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from workbench.cli import archive as cli_archive
+from workbench.cli import audit as cli_audit
+from workbench.cli import calibration as cli_calibration
+from workbench.cli import convert as cli_convert
 from workbench.cli import environments as cli_env
-from workbench.cli import precision as cli_precision
 from workbench.cli.build_flags import BuildCommand, TensorRTCommand, asked
 from workbench.cli.options import (
     ModelArgument,
@@ -43,12 +45,12 @@ from workbench.core.safe_text import visible
 
 if TYPE_CHECKING:
     from workbench.build import Build
-    from workbench.compilers.torch_tensorrt import Partition
     from workbench.engine import Engine
     from workbench.hardware.devices import DeviceSpec
     from workbench.model.provenance import Source
     from workbench.plan import Layer, Plan
     from workbench.plan.columns import Column, Rows
+    from workbench.plan.partition import Partition
 
 app = typer.Typer(
     add_completion=True, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -705,7 +707,9 @@ def _where(layer: Layer) -> str:
     return f"{name}:{','.join(map(str, lines[:4]))}" + ("…" if len(lines) > 4 else "")
 
 
-cli_precision.register(app)
+cli_convert.register(app)
+cli_audit.register(app)
+cli_calibration.register(app)
 cli_archive.register(app)
 app.add_typer(cli_env.app, name="env")
 

@@ -140,4 +140,9 @@ TargetOption = Annotated[
         "of each compiler and the known issues.",
     ),
 ]  # fmt: skip
+SizeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", "-s", metavar="NAME=SHAPE", help="Size of a dynamic input. Repeat for more."),
+]
+FormatOption = Annotated[Output, typer.Option("--format", "-f", help="How to write the result.")]
 SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]

@@ -81,7 +81,7 @@ def build(
 ) -> dict[str, Any]:
     """Fuse pointwise chains. ``flags`` in the config make it misbehave: crash, hang, fail, full."""
     from workbench.model.cost import node_cost
-    from workbench.model.cost_rules import _POINTWISE, VIEWS
+    from workbench.model.cost_rules import POINTWISE, VIEWS
     from workbench.model.graph import Graph
     from workbench.model.node import Tensor
     from workbench.model.onnx_file import read_graph
@@ -116,7 +116,7 @@ def build(
             continue
         before = owner.get(node.inputs[0]) if node.inputs else None
         alone = bool(node.inputs) and len(graph.consumers.get(node.inputs[0], [])) == 1
-        if node.op in _POINTWISE and before is not None and alone and node.inputs[0] not in graph.outputs:
+        if node.op in POINTWISE and before is not None and alone and node.inputs[0] not in graph.outputs:
             layer = layers[before]
             layer["nodes"].append(node.id)
             layer["name"] += f"+{node.id}"

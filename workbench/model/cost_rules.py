@@ -43,7 +43,7 @@ _PER_ELEMENT = {
 }  # fmt: skip
 
 
-_POINTWISE = frozenset({
+POINTWISE = frozenset({
     "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "Bernoulli", "BitShift", "BitwiseAnd",
     "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Celu", "Cos", "Cosh", "Div", "Elu", "Equal", "Erf", "Exp",
     "Floor", "Greater", "GreaterOrEqual", "HardSigmoid", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log",
@@ -51,6 +51,7 @@ _POINTWISE = frozenset({
     "RandomUniform", "RandomUniformLike", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin",
     "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
 })  # fmt: skip
+"""ONNX operations that compute each output element from input elements at the same position, with one operation."""
 
 
 _REDUCTIONS = frozenset({
@@ -77,7 +78,7 @@ _ITERATIONS_DEPTH = 50
 
 def value_of(graph: Graph, name: str, depth: int) -> Any:
     """A small array that follows from constants and known shapes, or None."""
-    from workbench.model.shapes import _computed, small_array
+    from workbench.model.shapes import computed, small_array
 
     if name in graph.initializers:
         found = next((t for t in initializers_of(graph.proto.graph) if t.name == name), None)
@@ -96,7 +97,7 @@ def value_of(graph: Graph, name: str, depth: int) -> Any:
                 return None
             values[needed] = value
     opsets = {"": graph.opset.get("ai.onnx", 1)}
-    made = dict(zip(node.outputs, _computed(node.proto, values, shapes, opsets), strict=False))
+    made = dict(zip(node.outputs, computed(node.proto, values, shapes, opsets), strict=False))
     return made.get(name)
 
 
@@ -509,7 +510,7 @@ def _biased(count: int) -> Rule:
 
 RULES: dict[tuple[str, str], Rule] = {
     **{("", op): _zero for op in VIEWS | SHAPES | _MOVES},
-    **{("", op): _each(1) for op in _POINTWISE},
+    **{("", op): _each(1) for op in POINTWISE},
     **{("", op): _each(count) for op, count in _PER_ELEMENT.items()},
     **{("", op): _each_input(1) for op in _REDUCTIONS},
     **{("", op): _variadic for op in ("Max", "Min", "Sum", "Mean")},

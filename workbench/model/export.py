@@ -163,10 +163,10 @@ def export_task(
         root = Path(source["root"])
     else:
         with reading() as opened:
-            made = _call_factory(source["spec"], source["folder"])
+            made = call_factory(source["spec"], source["folder"])
         made_from = dependencies(opened, source["folder"])
         root = None
-    module, inputs = _pair(made, source.get("spec", source["kind"]))
+    module, inputs = module_and_inputs(made, source.get("spec", source["kind"]))
     reporter.progress("Loading the module", 1, 1)
     shapes = ShapeProfile(**profile) if profile else None
     done: list[str] = []
@@ -355,9 +355,14 @@ def _export_scripted(
     return [value.name for value in onnx.load(str(path), load_external_data=False).graph.output]
 
 
-def _call_factory(spec: str, folder: str) -> Any:
+def call_factory(spec: str, folder: str) -> Any:
+    """Call the function that `spec` (``package.module:factory``) names, in `folder`; this changes the current folder.
+
+    Raises:
+        ModelError: the module can't be imported, it has no such function, or the function fails.
+    """
     module_name, _, name = spec.partition(":")
-    # It was asked for in this folder: that is where its module is looked for, and where the files are that it reads.
+    # The module and the files that it reads are looked for in the folder where the user gave the command.
     sys.path.insert(0, folder)
     os.chdir(folder)
     try:
@@ -387,7 +392,12 @@ def _call_factory(spec: str, folder: str) -> Any:
         ) from error
 
 
-def _pair(made: Any, what: str) -> tuple[Any, Any]:
+def module_and_inputs(made: Any, what: str) -> tuple[Any, Any]:
+    """The module and its example inputs, as a factory returned them.
+
+    Raises:
+        ModelError: `made` is something else.
+    """
     if isinstance(made, tuple | list) and len(made) == 2 and hasattr(made[0], "forward"):
         return made[0], made[1]
     raise ModelError(

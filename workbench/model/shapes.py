@@ -297,17 +297,17 @@ def _values(model: onnx.ModelProto) -> Values:
             break
         if wanted.isdisjoint(node.output) or node.domain not in {"", "ai.onnx"}:
             continue
-        made = _computed(node, values, shapes, opsets)
+        made = computed(node, values, shapes, opsets)
         total += sum(getattr(value, "size", 0) for value in made)
         values.update(zip(node.output, made, strict=False))
     values.pop("", None)  # an output that nobody wants
     return {name: value for name, value in values.items() if name not in given}
 
 
-def _computed(
+def computed(
     node: onnx.NodeProto, values: Values, shapes: dict[str, tuple[int | None, ...]], opsets: dict[str, int]
 ) -> list[Any]:
-    """The outputs of a node whose inputs are known; empty where they are not, or where they are too large."""
+    """The outputs of a node whose inputs are known; empty if they are not known or too large."""
     import numpy as np
 
     inputs = {name: values[name] for name in node.input if name in values}

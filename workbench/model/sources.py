@@ -29,7 +29,8 @@ from workbench.model.shape_profile import ShapeProfile
 if TYPE_CHECKING:
     from workbench.model.verify import Check
 
-_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""A function that makes a model: ``package.module:factory``."""
 
 
 def resolve(
@@ -75,7 +76,7 @@ def resolve(
             return model
         if text in samples():
             return _sample(text, store, name, profile, on_job, check)
-        if _FACTORY.fullmatch(text):
+        if FACTORY.fullmatch(text):
             origin = {"kind": "factory", "spec": text, "folder": str(Path.cwd())}
             key = _factory_key(origin, profile, check)
             return _exported(origin, store, name or text.partition(":")[2], profile, key, on_job, check, renew=renew)

@@ -23,9 +23,9 @@ from workbench.present.lens import Lens
 from workbench.widgets import DetailsView
 
 if TYPE_CHECKING:
-    from workbench.compilers.torch_tensorrt import Partition
     from workbench.core.events import Event
     from workbench.engine import Engine
+    from workbench.plan.partition import Partition
     from workbench.workspace import Workspace
 
 _SHOWN_PARTS = 12

@@ -12,9 +12,9 @@ from workbench.model.sources import resolve
 
 if TYPE_CHECKING:
     from workbench.compilers.config import BuildConfig
-    from workbench.compilers.torch_tensorrt import Partition
     from workbench.compilers.torch_tensorrt.live import Compiled
     from workbench.core.jobs import Job
+    from workbench.plan.partition import Partition
     from workbench.workspace import Workspace
 
 
@@ -48,7 +48,7 @@ class Torch:
             method: ``torch_tensorrt`` for Torch-TensorRT's own partitioner; ``parser`` for TensorRT's ONNX parser and
                 ``builder`` for its builder, which also take ONNX files. By default the first where it is installed and the
                 model is a PyTorch one; else the builder of TensorRT for RTX if the model is small
-                (`workbench.compilers.torch_tensorrt.by_parser.QUICK_NODES`, `QUICK_BYTES`) and its shapes are known; else
+                (`workbench.experiments.partition.by_parser.QUICK_NODES`, `QUICK_BYTES`) and its shapes are known; else
                 the parser.
             on_job: Called with each job that is started.
             options: For torch_tensorrt: ``precision``, ``min_block_size``, ``torch_executed_ops``, ``target`` (the GPU
@@ -61,7 +61,8 @@ class Torch:
             ConfigError: an option does not fit.
         """
         from workbench.build import Build
-        from workbench.compilers.torch_tensorrt.planned import partition
+        from workbench.compilers.torch_tensorrt.planned import by_torch_tensorrt, missing
+        from workbench.experiments.partition.find import partition
 
         workspace, profile = self._workspace, profile_of(shapes)
 
@@ -79,6 +80,8 @@ class Torch:
             as_onnx,
             workspace.store,
             engine_of,
+            by_torch=by_torch_tensorrt,
+            missing=missing(),
             method=method,
             inputs=inputs,
             profile=profile,

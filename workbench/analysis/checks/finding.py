@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.compilers.torch_tensorrt import Partition
+    from workbench.plan.partition import Partition
 
 
 SCHEMA = "workbench.checks/1"

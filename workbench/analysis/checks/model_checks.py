@@ -18,8 +18,8 @@ from workbench.model.model import Model
 from workbench.plan.plan import CONVERSIONS, Plan
 
 if TYPE_CHECKING:
-    from workbench.compilers.torch_tensorrt import Partition
     from workbench.model.shape_profile import ShapeProfile
+    from workbench.plan.partition import Partition
 
 
 PROTOBUF_LIMIT = 2**31 - 1

@@ -32,10 +32,10 @@ from workbench.analysis.checks.model_checks import (
 from workbench.model.model import Model
 
 if TYPE_CHECKING:
-    from workbench.compilers.torch_tensorrt import Partition
     from workbench.engine import Engine
     from workbench.hardware.machine import Gpu
     from workbench.model.shape_profile import ShapeProfile
+    from workbench.plan.partition import Partition
 
 
 def of_model(

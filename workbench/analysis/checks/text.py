@@ -10,7 +10,7 @@ from workbench.model.provenance import Source
 from workbench.plan.plan import Layer, Plan
 
 if TYPE_CHECKING:
-    from workbench.compilers.torch_tensorrt import Partition
+    from workbench.plan.partition import Partition
 
 
 def layers_of(plan: Plan | None, nodes: Iterable[str]) -> tuple[str, ...]:

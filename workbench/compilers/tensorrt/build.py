@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from workbench.compilers.config import BuildConfig
 from workbench.compilers.tensorrt import refused
+from workbench.compilers.tensorrt.builder import log_to, network_flags, progress_monitor
 from workbench.compilers.tensorrt.case import Case, words
 from workbench.compilers.tensorrt.listing import Listing, parse_listing
 from workbench.compilers.tensorrt.options import options_of_tensorrt
@@ -29,13 +29,8 @@ from workbench.model.shape_profile import ShapeProfile
 from workbench.plan.document import SecondsDocument, TimingCacheDocument
 from workbench.plan.record import Record
 
-_MEMORY = re.compile(r"(Total Activation Memory|Total Weights Memory|Max Scratch Memory): (\d+) bytes")
 MOST_TIMED = 50
 """Entries of a timing cache that are listed one by one."""
-_HIT = re.compile(r"timing cache.{0,40}\bhit\b|\bhit\b.{0,40}timing cache", re.IGNORECASE)
-_PHASE = re.compile(
-    r"(Graph construction|Formats and tactics selection|Subgraph compilation|Engine generation) completed in ([\d.eE+-]+) seconds"
-)
 
 
 def build(
@@ -64,9 +59,9 @@ def build(
     trt = load(module)
     wanted = BuildConfig.from_dict(config)
     out = Path(folder)
-    logger = _logger(trt, out / "build.log")
+    logger = log_to(trt, out / "build.log")
     builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt))
+    network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     loaded = time.perf_counter()
 
@@ -88,7 +83,7 @@ def build(
     ):
         timings = _Timings(options, Path(cache))
     if hasattr(options, "progress_monitor"):
-        options.progress_monitor = _monitor(trt, reporter)
+        options.progress_monitor = progress_monitor(trt, reporter)
     serialized = builder.build_serialized_network(network, options)
     logger.flush()  # if something fails from here on, the log is complete
     if serialized is None:
@@ -160,47 +155,6 @@ def _members(enum: Any) -> list[str]:
     return [] if enum is None else [n for n in dir(enum) if not n.startswith("_") and n.isupper()]
 
 
-def _logger(trt: Any, path: Path) -> Any:
-    """An `ILogger` that keeps the whole VERBOSE log in a file and picks out what is needed later."""
-    errors = {int(trt.ILogger.Severity.INTERNAL_ERROR), int(trt.ILogger.Severity.ERROR)}
-    warning = int(trt.ILogger.Severity.WARNING)
-    letters = {0: "F", 1: "E", 2: "W", 3: "I", 4: "V"}
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.min_severity = trt.ILogger.Severity.VERBOSE
-            self.listing: str | None = None
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-            self.memory: list[tuple[str, int]] = []
-            self.phases: list[tuple[str, str]] = []
-            self.hits = 0
-            self._file = path.open("w", encoding="utf-8", errors="surrogateescape", buffering=1 << 16)
-            self.write, self.flush = self._file.write, self._file.flush
-
-        def log(self, severity: Any, message: str) -> None:
-            level = int(severity)
-            self.write(f"[{letters.get(level, level)}] {message}\n")
-            if level <= warning:
-                (self.errors if level in errors else self.warnings).append(message)
-                if level in errors:
-                    self.flush()  # the next call may end the process
-            elif message.startswith("Layers:"):
-                self.listing = message
-            elif " Memory: " in message and (found := _MEMORY.match(message)):
-                self.memory.append((found[1], int(found[2])))
-            elif " completed in " in message and (found := _PHASE.match(message)):
-                self.phases.append((found[1], found[2]))
-            elif " hit" in message and _HIT.search(message):
-                self.hits += 1
-
-        def close(self) -> None:
-            self._file.close()
-
-    return Logger()
-
-
 class _Timings:
     """The builder's timing cache, kept in a file between builds.
 
@@ -253,33 +207,6 @@ def _contents(cache: Any) -> TimingCacheDocument:
         return {}
     timed = sorted(((v.timingMSec, v.tacticHash) for v in values if v.timingMSec >= 0), reverse=True)
     return {"entries": len(values), "slowest": [[f"{tactic:#018x}", ms] for ms, tactic in timed[:MOST_TIMED]]}
-
-
-def _monitor(trt: Any, reporter: Reporter) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.sizes: dict[str, int] = {}
-
-        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            self.sizes[phase] = steps
-            reporter.progress(phase, 0, steps, parent)
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            reporter.progress(phase, step + 1, self.sizes.get(phase, 0))
-            return True  # a cancel kills the process, so it also stops builders that never ask
-
-        def phase_finish(self, phase: str) -> None:
-            size = self.sizes.pop(phase, 0)
-            reporter.progress(phase, size, size)
-
-    return Monitor()
-
-
-def _network_flags(trt: Any) -> int:
-    """Strongly typed networks: the graph defines the precision, in TensorRT 10 as well."""
-    flags = trt.NetworkDefinitionCreationFlag
-    return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
 
 
 def _fix_shapes(network: Any, config: BuildConfig, model: Path) -> set[str]:
@@ -486,6 +413,3 @@ def _case(trt: Any, config: BuildConfig, model: Path, said: list[str]) -> Case:
 def _targets(trt: Any) -> list[str]:
     """The architectures that can be chosen, such as ``sm89``."""
     return [n.lower() for n in _members(getattr(trt, "ComputeCapability", None)) if n not in {"NONE", "CURRENT"}]
-
-
-_reason = refused.reason

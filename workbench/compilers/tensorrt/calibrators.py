@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.config import BuildConfig
-from workbench.compilers.tensorrt.build import _logger, _monitor, builder_refused, load, parser_refused
+from workbench.compilers.tensorrt.build import builder_refused, load, parser_refused
+from workbench.compilers.tensorrt.builder import log_to, progress_monitor
 from workbench.compilers.tensorrt.case import words
 from workbench.core.errors import CalibrationError, ConfigError
 from workbench.core.store import replacing
@@ -68,7 +69,7 @@ def calibrate(
         from workbench.hardware.cuda import TorchDevice
 
         device = TorchDevice()
-    logger = _logger(trt, Path(folder) / "calibration.log")
+    logger = log_to(trt, Path(folder) / "calibration.log")
     builder = trt.Builder(logger)
     # Not strongly typed: a calibrator chooses types, which is what it was for.
     flags = trt.NetworkDefinitionCreationFlag
@@ -81,7 +82,7 @@ def calibrate(
     options.set_flag(trt.BuilderFlag.INT8)
     options.int8_calibrator = made
     if hasattr(options, "progress_monitor"):
-        options.progress_monitor = _monitor(trt, reporter)
+        options.progress_monitor = progress_monitor(trt, reporter)
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
     if any(d < 0 for tensor in inputs.values() for d in tensor.shape):
         profile = builder.create_optimization_profile()

@@ -7,7 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from workbench.compilers.tensorrt.build import _logger, _network_flags, _reason, load
+from workbench.compilers.tensorrt.build import load
+from workbench.compilers.tensorrt.builder import log_to, network_flags
+from workbench.compilers.tensorrt.refused import reason
 from workbench.core.errors import CompilerUnavailableError
 from workbench.core.worker import Reporter
 
@@ -16,7 +18,7 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
     """Ask the parser about every node.
 
     The parser stops at its first error and reports the nodes after it as supported without checking them. To learn about all
-    of them, cut out what was refused and ask again (`workbench.compilers.torch_tensorrt.by_parser.by_parser`).
+    of them, cut out what was refused and ask again (`workbench.experiments.partition.by_parser.by_parser`).
 
     Args:
         reporter: Where progress goes.
@@ -37,9 +39,9 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
     handle, log = tempfile.mkstemp(suffix=".log")
     os.close(handle)
     try:
-        logger = _logger(trt, Path(log))
+        logger = log_to(trt, Path(log))
         builder = trt.Builder(logger)
-        network = builder.create_network(_network_flags(trt))
+        network = builder.create_network(network_flags(trt))
         parser = trt.OnnxParser(network, logger)
         if not hasattr(parser, "supports_model_v2"):
             raise CompilerUnavailableError(f"The parser of {module} {trt.__version__} can't say which nodes it takes.")
@@ -47,7 +49,7 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
         # The node lists are right. The subgraphs' "supported" flag was false for subgraphs that build.
         groups = [sorted(parser.get_subgraph_nodes(k)) for k in range(parser.num_subgraphs)]
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        refused = {str(e.node()): _reason(e.desc()) for e in errors if e.node() >= 0}
+        refused = {str(e.node()): reason(e.desc()) for e in errors if e.node() >= 0}
         unknown = [op for op in operators or () if not parser.supports_operator(op)]
         logger.close()
     finally:

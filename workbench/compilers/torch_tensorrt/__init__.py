@@ -1,11 +1,5 @@
-"""PyTorch's ways into TensorRT: Torch-TensorRT compiled ahead or by ``torch.compile``, and what of a model it takes.
+"""Torch-TensorRT: its partitioner, and modules compiled by it ahead of time or by ``torch.compile``.
 
-`report` is the partition as data; `plan` works one out in a worker, also without a GPU; `live` compiles, saves and loads
-in this process; `record` listens to Torch-TensorRT's partitioner; `shim` imports it where there is no GPU.
+`planned` runs its partitioner in a worker, also without a GPU; `live` compiles, saves and loads in this process; `record`
+records what the partitioner decides; `shim` imports Torch-TensorRT on a machine without a GPU.
 """
-
-from __future__ import annotations
-
-from workbench.compilers.torch_tensorrt.partition import Operator, Partition, Segment
-
-__all__ = ["Operator", "Partition", "Segment"]

@@ -17,13 +17,13 @@ from typing import Any, Literal
 from workbench.compilers.torch_tensorrt import shim
 from workbench.compilers.torch_tensorrt.causes import COMPILE, LOAD, way_out
 from workbench.compilers.torch_tensorrt.export import cast, export, prepare
-from workbench.compilers.torch_tensorrt.partition import Partition, Segment
 from workbench.compilers.torch_tensorrt.planned import MIN_BLOCK_SIZE, specification, versions
 from workbench.compilers.torch_tensorrt.record import qualified, recording
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError, StoreError, first_lines
 from workbench.core.worker import hint_of
 from workbench.hardware.machine import gpus
 from workbench.model.shape_profile import ShapeProfile
+from workbench.plan.partition import Partition, Segment
 
 
 @dataclass

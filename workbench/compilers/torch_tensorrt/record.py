@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.compilers.torch_tensorrt.partition import Operator, PortDocument, Segment
 from workbench.model.provenance import source_of_fx
+from workbench.plan.partition import Operator, PortDocument, Segment
 
 _PREFIX = "torch.ops."
 _CALLS = ("call_function", "call_method", "call_module")

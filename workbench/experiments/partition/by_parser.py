@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.compilers.base import Partitions
 from workbench.compilers.config import BuildConfig
-from workbench.compilers.torch_tensorrt.partition import Operator, Partition, PortDocument, Segment, Side
-from workbench.compilers.torch_tensorrt.rest import (
+from workbench.core.errors import (
+    ModelError,
+)
+from workbench.core.jobs import Job
+from workbench.experiments.partition.rest import (
     reads,
     rest,
     segments,
@@ -19,12 +22,9 @@ from workbench.compilers.torch_tensorrt.rest import (
     tops,
     write,
 )
-from workbench.core.errors import (
-    ModelError,
-)
-from workbench.core.jobs import Job
 from workbench.model.model import Model
 from workbench.model.provenance import Source
+from workbench.plan.partition import Operator, Partition, PortDocument, Segment, Side
 
 if TYPE_CHECKING:
     from workbench.core.store import Store

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 from workbench import compilers
 from workbench.compilers.base import Builds
 from workbench.compilers.config import BuildConfig, check_profiles
-from workbench.compilers.torch_tensorrt.by_parser import PATIENCE, QUICK_BYTES, QUICK_NODES, Build, OnJob, segments_of
-from workbench.compilers.torch_tensorrt.partition import Partition, RefusalDocument
-from workbench.compilers.torch_tensorrt.rest import (
+from workbench.core.errors import (
+    BuildError,
+    ConfigError,
+    WorkerCrashedError,
+    first_lines,
+    with_own_names,
+)
+from workbench.core.jobs import Job
+from workbench.experiments.partition.by_parser import PATIENCE, QUICK_BYTES, QUICK_NODES, Build, OnJob, segments_of
+from workbench.experiments.partition.rest import (
     STAND_IN,
     named,
     ordered,
@@ -21,16 +28,9 @@ from workbench.compilers.torch_tensorrt.rest import (
     tops,
     write,
 )
-from workbench.core.errors import (
-    BuildError,
-    ConfigError,
-    WorkerCrashedError,
-    first_lines,
-    with_own_names,
-)
-from workbench.core.jobs import Job
 from workbench.model.model import Model
 from workbench.model.shape_profile import ShapeProfile, ValueRange
+from workbench.plan.partition import Partition, RefusalDocument
 
 if TYPE_CHECKING:
     from workbench.core.store import Store
