@@ -23,24 +23,11 @@ FILES = {
 LONGEST = 500
 LONG = "Long because"
 
-PRIVATE: set[tuple[str, str]] = {
-    ("workbench.compilers.fake", "workbench.model.cost_rules._POINTWISE"),
-    ("workbench.compilers.tensorrt.calibrators", "workbench.compilers.tensorrt.build._logger"),
-    ("workbench.compilers.tensorrt.calibrators", "workbench.compilers.tensorrt.build._monitor"),
-    ("workbench.compilers.tensorrt.support", "workbench.compilers.tensorrt.build._logger"),
-    ("workbench.compilers.tensorrt.support", "workbench.compilers.tensorrt.build._network_flags"),
-    ("workbench.compilers.tensorrt.support", "workbench.compilers.tensorrt.build._reason"),
-    ("workbench.compilers.torch_tensorrt.planned", "workbench.model.export._call_factory"),
-    ("workbench.compilers.torch_tensorrt.planned", "workbench.model.export._pair"),
-    ("workbench.compilers.torch_tensorrt.planned", "workbench.model.sources._FACTORY"),
-    ("workbench.model.cost_rules", "workbench.model.shapes._computed"),
-}
+PRIVATE: set[tuple[str, str]] = set()
 """Private names that another module imports: (importer, module.name)."""
 
 TOO_LONG: set[str] = {
     "workbench.cli.main",
-    "workbench.cli.precision",
-    "workbench.compilers.tensorrt.trtexec",
     "workbench.experiments.bench",
     "workbench.precision.quantize",
 }
