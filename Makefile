@@ -18,7 +18,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 setup: $(STAMP)
 
 # torch first and pinned, so that nothing pulls a CUDA build by accident.
-$(STAMP): pyproject.toml constraints.txt hatch_build.py js/package-lock.json js/build.mjs $(wildcard js/src/*)
+$(STAMP): pyproject.toml constraints.txt hatch_build.py js/package-lock.json js/build.mjs $(wildcard js/src/*.ts js/src/*/*.ts) workbench/charts/palette.json
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check torch
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[all]'
