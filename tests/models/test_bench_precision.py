@@ -26,7 +26,7 @@ class Timed:
     draws = 0
 
     def __init__(self, task: str, arguments: dict[str, Any], **_: Any) -> None:
-        assert task == "workbench.experiments.bench:measure"
+        assert task == "workbench.experiments.bench_worker:measure"
 
     def start(self, **arguments: Any) -> None:
         self.arguments = arguments
@@ -37,7 +37,7 @@ class Timed:
         ways: dict[str, Any] = {"eager": {"median_ms": 4.0, "error": {"relative_l2": 0.001, "ok": True}}}
         layers: list[Any] = []
         if engine:
-            record = json.loads((Path(engine["path"]).parent / "record.json").read_text())
+            record = json.loads((Path(engine["arguments"]["engine"]).parent / "record.json").read_text())
             quantized = "QuantizeLinear" in json.dumps(record["layers"]) or "Roun" in json.dumps(record["layers"])
             layers = [[layer["name"], 2.0 if quantized else 1.0] for layer in record["layers"]]
             for way in ("tensorrt", "tensorrt graph"):
@@ -153,7 +153,6 @@ def test_torch_tensorrt_goes_the_other_way_where_torch_compile_fails(monkeypatch
     """Torch-TensorRT 2.11's ``torch.compile`` fails for BERT and GPT-2, its export takes them."""
     from workbench.compilers.torch_tensorrt import live
     from workbench.core.errors import BuildError, CompilerUnavailableError
-    from workbench.experiments.bench import _by_torch_tensorrt
     from workbench.plan.partition import Partition, Segment
 
     engines = [Segment("tensorrt", (), name="a")]
@@ -165,14 +164,14 @@ def test_torch_tensorrt_goes_the_other_way_where_torch_compile_fails(monkeypatch
         return live.Compiled(lambda x: x, how, {}, Partition("n", "torch_tensorrt", False, tuple(engines), {}, {}, {}))
 
     monkeypatch.setattr(live, "compile_module", compile_module)
-    compiled, method = _by_torch_tensorrt("module", ["x"], "fp16")
+    compiled, method = live.compile_any("module", ["x"], "fp16")
     assert compiled(3) == 3
     assert method.startswith("torch_tensorrt.dynamo.compile, since torch.compile failed (")
     assert "could not compile Bert: int64" in method
     assert method.endswith("1 engine, 0 operators in PyTorch")
     engines.clear()
-    with pytest.raises(CompilerUnavailableError, match="nothing of the model ran"):
-        _by_torch_tensorrt("module", ["x"], "fp16")
+    with pytest.raises(CompilerUnavailableError, match="no part of the model ran"):
+        live.compile_any("module", ["x"], "fp16")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def plan() -> Plan:
 def test_a_column_that_is_registered_shows_in_every_table(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from workbench.cli.main import _print_layers
+    from workbench.cli.plan_table import print_layers
 
     column = Column("letters", "Letters", "text", lambda layer, _: "/".join(layer.nodes))
     monkeypatch.setattr("workbench.plan.columns.COLUMNS", [*COLUMNS, column])
@@ -40,7 +40,7 @@ def test_a_column_that_is_registered_shows_in_every_table(
     assert ">letters</th>" in page
     assert ">mm1/act/mm2</td>" in page
     monkeypatch.setenv("COLUMNS", "200")
-    _print_layers(plan, full=False)
+    print_layers(plan, full=False)
     shown = capsys.readouterr().out
     assert "letters" in shown
     assert "mm1/act/mm2" in shown

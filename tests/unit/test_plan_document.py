@@ -17,7 +17,8 @@ from tests.support import ROOT, profiles
 from workbench import Session
 from workbench.analysis.times import device_of, doubts, explain, measured_ceilings
 from workbench.charts import svg
-from workbench.cli import main as cli
+from workbench.cli.options import Format
+from workbench.cli.plan_table import print_layers, write_plan
 from workbench.compilers.tensorrt import trtexec
 from workbench.core.errors import StoreError, WorkbenchError
 from workbench.plan import Plan
@@ -56,8 +57,8 @@ def use(plan: Plan, folder: Path, *, page: bool) -> None:
     svg.charts(plan)
     doubts(plan), measured_ceilings(plan), device_of(plan), explain(plan)
     with redirect_stdout(io.StringIO()):
-        cli._write_plan(plan, cli.Format.CSV, None)
-        cli._print_layers(plan, full=True)
+        write_plan(plan, Format.CSV, None)
+        print_layers(plan, full=True)
     if page:
         report(lens, folder / "report.html")
 

@@ -199,7 +199,7 @@ def test_a_peak_above_the_compilers_own_total_is_marked() -> None:
 
 
 def test_shell_and_report_say_what_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
-    from workbench.cli.main import _print_layers
+    from workbench.cli.plan_table import print_layers
 
     made = model([node("Concat", ["x", "x"], ["c"], "cat", axis=1), node("Exp", ["x"], ["e"], "exp"), node("Softmax", ["c"], ["s"], "soft"),
                   node("Add", ["s", "s"], ["y"], "add"), node("Flatten", ["e"], ["z"], "flat")],
@@ -210,7 +210,7 @@ def test_shell_and_report_say_what_is_not_known(capsys: pytest.CaptureFixture[st
         raw("__myl_Add_myl0_1", "kgen", ["add"], [("two", (-1, -1, 8))], [("y", (-1, -1, 8))]),
     ], ["x", "y", "z"], profiles={"x": [{"min": [1, 4, 8], "opt": [2, 6, 8], "max": [4, 10, 8]}]})  # fmt: skip
     assert plan.summary["bytes_unknown_after"] == 1
-    _print_layers(plan, full=False)
+    print_layers(plan, full=False)
     told = " ".join(capsys.readouterr().out.split())
     assert "at least" in told
     assert "B → " not in told

@@ -8,13 +8,22 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.options import Output, SessionOption, check_written, console, looking, write, write_json
+from workbench.cli.options import (
+    FormatOption,
+    Output,
+    SessionOption,
+    check_written,
+    console,
+    looking,
+    write,
+    write_json,
+)
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The archive.")]
 
 
 def export(file: FileArgument, session: SessionOption = "default") -> None:
-    """Write a session with its models and engines into one file."""
+    """Write a session with its models and engines to one file."""
     check_written({"FILE": file}, [])
     from workbench.core.units import bytes_text
 
@@ -25,12 +34,12 @@ def export(file: FileArgument, session: SessionOption = "default") -> None:
 
 def import_(
     file: FileArgument,
-    name: Annotated[str | None, typer.Option("--session", help="Session to put it into; its own name by default.")] = None,
+    name: Annotated[str | None, typer.Option("--session", help="Name of the new session. Default: its name in the archive.")] = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Allow code of the archive to run: factories that its models name, its engines.")
+        bool, typer.Option("--trust", help="Allow code in the archive to run: functions that create its models, and its engines.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Open a session that someone else exported. Nothing in it is run unless you say --trust."""
+    """Open a session that someone else exported. Its code does not run without --trust."""
     from workbench.session.session import Session
 
     work = Session.from_archive(file, name, trust=trust)
@@ -45,7 +54,7 @@ def trust(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model of the session, or the beginning of an engine's key.")],
     session: SessionOption = "default",
 ) -> None:  # fmt: skip
-    """Allow code of a model or engine that came in an archive to run."""
+    """Allow the code of a model or engine from an archive to run."""
     from workbench.session.session import Session
 
     work = Session(session)
@@ -56,11 +65,11 @@ def trust(
 
 
 def failures(
-    log: Annotated[int | None, typer.Option("--log", metavar="NUMBER", help="Print the build log of this one.")] = None,
-    output: Annotated[Output, typer.Option("--format", "-f")] = Output.TABLE,
+    log: Annotated[int | None, typer.Option("--log", metavar="NUMBER", help="Print the log of this build.")] = None,
+    output: FormatOption = Output.TABLE,
     session: SessionOption = "default",
 ) -> None:
-    """List the failed builds of the last week, newest first, and where their logs are."""
+    """List the failed builds of the last week, newest first, and their log files."""
     found = looking(session).engines.failures
     if log is not None:
         if not 0 <= log < len(found):

@@ -1,4 +1,4 @@
-"""The commands for environments of their own: ``env create``, ``env list``, ``env remove``."""
+"""The commands for separate Python environments: ``env create``, ``env list``, ``env remove``."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Output, write, write_json
+from workbench.cli.options import FormatOption, Output, write, write_json
 
 if TYPE_CHECKING:
     from workbench.core.jobs import Job
 
-app = typer.Typer(no_args_is_help=True, help="Environments for libraries that can't live beside the others.")
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Such as modelopt; see `workbench env list`.")]
+app = typer.Typer(
+    no_args_is_help=True, help="Manage separate Python environments for libraries that conflict with others."
+)
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The environment, such as modelopt; see `workbench env list`.")
+]
 
 
 @app.command()
 def create(
     name: NameArgument,
     pip_options: Annotated[
-        list[str] | None, typer.Argument(metavar="PIP_OPTIONS", help="After --: further options of pip install.")
+        list[str] | None, typer.Argument(metavar="PIP_OPTIONS", help="After --: more options for pip install.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Make it anew even where it is ready.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Create it again even if it is ready.")] = False,
 ) -> None:
-    """Make an environment from exact pins, or mend it."""
+    """Create an environment from exact pins, or repair it."""
     from rich.console import Console
 
     from workbench.core import environments
@@ -44,8 +48,8 @@ def create(
 
 
 @app.command(name="list")
-def list_(how: Annotated[Output, typer.Option("--format", "-f")] = Output.TABLE) -> None:
-    """Show the environments, and the command for each that is not ready."""
+def list_(how: FormatOption = Output.TABLE) -> None:
+    """List the environments, and the command that creates each one that is missing."""
     from workbench.core import environments
 
     found = environments.listing()
@@ -62,7 +66,7 @@ def list_(how: Annotated[Output, typer.Option("--format", "-f")] = Output.TABLE)
 
 @app.command()
 def remove(name: NameArgument) -> None:
-    """Remove an environment from the disk."""
+    """Delete an environment."""
     from workbench.core import environments
 
     gone = environments.remove(name)

@@ -11,7 +11,6 @@ import typer
 
 from workbench.cli.options import Output, console, write_json
 from workbench.core.errors import ModelError
-from workbench.core.store import drafts
 
 if TYPE_CHECKING:
     from workbench.model import Model
@@ -27,6 +26,8 @@ def export_model(model: Model, output: Path) -> None:
         ModelError: there is a file with other weights under that name.
         StoreError: the files can't be written; existing files are left unchanged.
     """
+    from workbench.core.store import drafts
+
     beside = {file: output.parent / file.relative_to(model.path.parent) for file in model.companions}
     for file, place in beside.items():
         if place.exists() and not filecmp.cmp(file, place, shallow=False):

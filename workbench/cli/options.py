@@ -30,6 +30,22 @@ class Output(str, Enum):
     JSON = "json"
 
 
+class Format(str, Enum):
+    """How a result is written, if it can also be a CSV table."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+class PrecisionName(str, Enum):
+    """Precisions of a build."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console for tables and messages; wide enough for tables if it is not a terminal.
 
@@ -112,12 +128,12 @@ def check_written(files: dict[str, Path | None], read: list[Path | str | None]) 
 
 
 def looking(name: str) -> Session:
-    """The session for a command that only reads. It also works if WORKBENCH_HOME can't be written, and says so."""
+    """The session for a command that only reads. It also works, with a warning, if WORKBENCH_HOME can't be written."""
     from workbench.session.session import Session
 
     work = Session(name, reading=True)
     if (why := work.store.unwritable) is not None:
-        warn(f"{why.message} Nothing of this is kept.")
+        warn(f"{why.message} Results are not kept.")
     return work
 
 
@@ -128,16 +144,16 @@ ShapeOption = Annotated[
     list[str] | None,
     typer.Option(
         "--shape", "-s", metavar="NAME=SHAPE",
-        help="1x3x224x224, or min:opt:max. Repeat for more inputs. Values of an input that the model reads as a shape have two "
-        "equals signs: NAME==8, NAME==1:8:32, and commas where there are several.",
+        help="Shape of an input: 1x3x224x224, or min:opt:max. Repeat for more inputs. For an input that the model reads as a "
+        "shape give its values, with two equals signs: NAME==8, NAME==1:8:32; commas separate several values.",
     ),
 ]  # fmt: skip
 TargetOption = Annotated[
     str | None,
     typer.Option(
         "--target", "-t",
-        help=f"GPU to build for: {', '.join(ARCHITECTURES)} or current; several with +. `workbench doctor` lists the targets "
-        "of each compiler and the known issues.",
+        help=f"GPU to build for: {', '.join(ARCHITECTURES)}, or current; join several with +. `workbench doctor` lists the "
+        "targets of each compiler and known issues.",
     ),
 ]  # fmt: skip
 SizeOption = Annotated[
@@ -145,4 +161,15 @@ SizeOption = Annotated[
     typer.Option("--shape", "-s", metavar="NAME=SHAPE", help="Size of a dynamic input. Repeat for more."),
 ]
 FormatOption = Annotated[Output, typer.Option("--format", "-f", help="How to write the result.")]
-SessionOption = Annotated[str, typer.Option("--session", help="Session to work in.")]
+SessionOption = Annotated[str, typer.Option("--session", help="Name of the session.")]
+EstimateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--estimate", metavar="GPU",
+        help="Also show the shortest possible time of each layer on a GPU (a100, rtx-4090, sm89 ...), estimated from its "
+        "datasheet.",
+    ),
+]  # fmt: skip
+FormatsOption = Annotated[Format, typer.Option("--format", "-f", help="How to write the result.")]
+PrecisionOption = Annotated[PrecisionName, typer.Option("--precision", "-p", help="Precision of the build.")]
+FullOption = Annotated[bool, typer.Option("--full", help="Show all node names, and layers that launch no kernel.")]

@@ -1,12 +1,12 @@
 """The performance table: the same model and inputs through PyTorch eager, torch.compile, Torch-TensorRT and TensorRT.
 
-Every way is timed on one GPU in one run, by CUDA events after a warm-up (`workbench.measure.latency`), and stands
-beside its error against PyTorch in FP32 with TF32 off. A row is one model, batch and precision; rows that a results
-file already holds are not measured again, so a run that was stopped goes on where it was.
+Every way is timed on one GPU in one run, with CUDA events after a warm-up (`workbench.measure.latency`), and has
+its error against PyTorch in FP32 with TF32 off. A row is one model, batch and precision. Rows that are already in the
+results file are not measured again, so a run that was stopped continues.
 
-INT8 and FP8 rows are made by the session (`session.precision.quantize`), calibrated on samples like the sample's own
-inputs. Beside them stands eager in FP16. Each TensorRT row keeps the time of every layer, so that a quantized
-row that is slower than FP16 says which kernels eat the gain (`workbench.precision.audit_changes.losses`).
+INT8 and FP8 models are quantized by the session (`session.precision.quantize`), calibrated on random samples like the
+inputs of the sample model; their eager column is in FP16. Each TensorRT row keeps the time of every layer, so that
+a quantized row that is slower than FP16 shows which kernels are slower (`workbench.precision.audit_changes.losses`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +25,10 @@ from workbench import __version__, compilers
 from workbench.compilers.base import Runs
 from workbench.core.documents import parse_json, read_text
 from workbench.core.errors import (
-    BuildError,
     CalibrationError,
     CompilerUnavailableError,
     ConfigError,
     WorkbenchError,
-    first_lines,
 )
 from workbench.core.jobs import Job
 from workbench.core.store import output
@@ -40,7 +37,6 @@ from workbench.hardware.machine import gpus, machine
 from workbench.model.sample_models import sample_folder, samples
 
 if TYPE_CHECKING:
-    from workbench.core.worker import Reporter
     from workbench.engine import Engine
     from workbench.model.model import Model
     from workbench.plan.plan import Plan
@@ -54,7 +50,9 @@ PLAIN = ("fp32", "fp16")
 SAMPLES = 32
 """Samples that a quantized row is calibrated on, or one batch where that is larger."""
 
-LAYER_ITERATIONS = 10
+TORCH_TENSORRT = "workbench.compilers.torch_tensorrt.live:compile_any"
+"""What compiles a module for the Torch-TensorRT column; the worker imports it."""
+
 QUANTIZED_ERROR = 0.1
 """Relative error up to which a quantized row's outputs are called right."""
 
@@ -203,14 +201,14 @@ class Bench:
                 row["missing"].update(dict.fromkeys(("tensorrt", "tensorrt graph"), text))
         file = sample_folder() / samples()[model]["file"]
         job = Job(
-            "workbench.experiments.bench:measure",
+            "workbench.experiments.bench_worker:measure",
             {},
             title=f"bench of {model}, batch {batch}, {precision}",
             time_limit=600,
         )
         job.start(
             file=str(file), shapes=shapes, precision="fp32" if precision == "fp32" else "fp16", engine=engine, ways=ways,
-            duration_ms=self.duration_ms,
+            duration_ms=self.duration_ms, torch_tensorrt=TORCH_TENSORRT,
         )  # fmt: skip
         try:
             found = job.result()
@@ -258,7 +256,7 @@ class Bench:
         with tempfile.TemporaryDirectory(prefix="workbench-bench-") as folder:
             file = Path(folder) / "samples.npz"
             Job(
-                "workbench.experiments.bench:draw",
+                "workbench.experiments.bench_worker:draw",
                 {"file": str(sample_folder() / samples()[name]["file"]), "out": str(file), "count": count,
                  "shapes": {n: [count, *s[1:]] for n, s in shapes.items()}},
                 title=f"calibration samples of {name}", time_limit=300,
@@ -309,159 +307,6 @@ def _shapes(model: str, batch: int) -> dict[str, list[int]]:
     return {n: [batch, *i["shape"][1:]] for n, i in samples()[model]["inputs"].items()}
 
 
-def draw(reporter: Reporter, *, file: str, out: str, count: int, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
-    """Calibration samples like a sample model's own inputs, written as .npz; in a worker.
-
-    Floating-point inputs are normal numbers with the example's mean and deviation; token ids are drawn anew from
-    the example's; inputs that hold only 0 and 1 (masks) are repeated as they are.
-    """
-    import numpy as np
-
-    from workbench.model.export import load_sample, resize_example
-
-    rng = np.random.default_rng(0)
-    _, inputs = load_sample(file)
-    arrays = {}
-    for (name, shape), example in zip(shapes.items(), inputs, strict=True):
-        values = example.numpy()
-        if values.dtype.kind == "f":
-            arrays[name] = (values.mean() + values.std() * rng.standard_normal(shape)).astype(values.dtype)
-        elif values.max() > 1:
-            arrays[name] = rng.choice(values.ravel(), size=shape)
-        else:
-            arrays[name] = resize_example(example, tuple(shape)).numpy()
-        reporter.progress("Drawing samples", len(arrays), len(shapes))
-    np.savez(out, **arrays)
-    return {"samples": count}
-
-
-def measure(
-    reporter: Reporter,
-    *,
-    file: str,
-    shapes: Mapping[str, list[int]],
-    precision: str,
-    engine: Mapping[str, Any] | None,
-    ways: Sequence[str],
-    duration_ms: float,
-) -> dict[str, Any]:
-    """One row, in a worker: every way on the same inputs.
-
-    Returns:
-        ``ways``: by name the latency (`Latency.to_dict`) with ``error`` against FP32; ``missing``: why a way has
-        no figure; ``torch``: its version; ``layers``: name and mean milliseconds of each, of the engine without a
-        CUDA graph.
-    """
-    import torch
-
-    from workbench.hardware.cuda import TorchDevice
-    from workbench.measure.accuracy import compare
-    from workbench.measure.latency import measured_latency
-    from workbench.measure.runner import open_runner
-    from workbench.model.export import load_sample, resize_example
-
-    device = TorchDevice()
-    module, inputs = load_sample(file)
-    values = [resize_example(t, tuple(shapes[n])) for n, t in zip(shapes, inputs, strict=True)]
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    on_gpu = [t.cuda() for t in values]
-    with torch.no_grad():
-        module = module.cuda()
-        reference = {"output": device.download(_first(module(*on_gpu)).float())}
-        # TF32 from here on, as TensorRT uses it for FP32 by default.
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        if precision == "fp16":
-            module = module.half()
-            on_gpu = [t.half() if t.is_floating_point() else t for t in on_gpu]
-        found: dict[str, Any] = {}
-        missing: dict[str, str] = {}
-        layers: list[tuple[str, float]] = []
-
-        def note(way: str, step: Callable[[], None], output: Callable[[], Any], method: str) -> None:
-            step()
-            device.synchronize()
-            torch.cuda.synchronize()
-            error = compare({"output": device.download(_first(output()).float())}, reference)
-            taken = measured_latency(device, step, method, 200.0, duration_ms, way, reporter).to_dict()
-            found[way] = {**taken, "error": {"relative_l2": error["relative_l2"], "ok": error["ok"]}}
-
-        def guarded(way: str, make: Callable[[], None]) -> None:
-            if way not in ways:
-                return
-            try:
-                make()
-            except Exception as error:  # noqa: BLE001 - one way that fails must not take the others with it
-                missing[way] = first_lines(error, 2)
-            torch.cuda.empty_cache()
-
-        def torch_way(way: str, function: Callable[..., Any], method: str) -> None:
-            last: list[Any] = []
-
-            def step() -> None:
-                last[:] = [function(*on_gpu)]
-
-            for _ in range(3):
-                step()
-            note(way, step, lambda: last[0], method)
-
-        guarded("eager", lambda: torch_way("eager", module, "CUDA events around each call"))
-        guarded(
-            "torch.compile",
-            lambda: torch_way(
-                "torch.compile", torch.compile(module, mode="reduce-overhead"), "mode reduce-overhead, CUDA graphs"
-            ),
-        )
-
-        def through_torch_tensorrt() -> None:
-            compiled, method = _by_torch_tensorrt(module, on_gpu, precision)
-            torch_way("torch_tensorrt", compiled, method)
-
-        guarded("torch_tensorrt", through_torch_tensorrt)
-
-        def through_tensorrt(way: str) -> None:
-            if engine is None:
-                raise CompilerUnavailableError(missing.get(way, "no engine was built"))
-            runner = open_runner(engine["runner"], {**engine["arguments"], "device": device})
-            outputs = runner.bind(dict(zip(shapes, values, strict=True)))
-            runner.run()
-            device.synchronize()
-            step = device.capture(runner.run) if way.endswith("graph") else runner.run
-            note(way, step, lambda: next(iter(outputs.values())), "CUDA graph" if way.endswith("graph") else "enqueue")
-            if not way.endswith("graph"):
-                try:
-                    rows = runner.layer_times(LAYER_ITERATIONS)
-                    layers[:] = [(name, sum(times) / len(times)) for name, times in rows]
-                except WorkbenchError as error:  # the latency stands without them
-                    missing["layers"] = error.message
-
-        for way in ("tensorrt", "tensorrt graph"):
-            if engine is not None:
-                guarded(way, partial(through_tensorrt, way))
-    return {"ways": found, "missing": missing, "torch": torch.__version__, "layers": layers}
-
-
-def _by_torch_tensorrt(module: Any, inputs: Sequence[Any], precision: str) -> tuple[Callable[..., Any], str]:
-    """`module` through ``torch.compile``, or ahead of time where that fails; and how, with what ran where.
-
-    Raises:
-        CompilerUnavailableError: it is not installed, or nothing of the model ran in TensorRT.
-        BuildError: both failed; the message is of the second.
-    """
-    from workbench.compilers.torch_tensorrt.live import compile_module
-
-    how = "torch.compile, backend tensorrt"
-    try:
-        compiled = compile_module(module, inputs, how="torch.compile", precision=precision)
-    except BuildError as error:
-        how = f"torch_tensorrt.dynamo.compile, since torch.compile failed ({error.message})"
-        compiled = compile_module(module, inputs, how="export", precision=precision)
-    parts = compiled.partition
-    if parts is None or not parts.engines:
-        raise CompilerUnavailableError("nothing of the model ran in TensorRT")
-    back = len(parts.fallbacks)
-    return compiled, f"{how}: {parts.engines} engine{'s' if parts.engines > 1 else ''}, {back} operators in PyTorch"
-
-
 def _results(file: Path) -> BenchDocument:
     """The results of an earlier run.
 
@@ -506,9 +351,3 @@ def right(row: RowDocument, way: str) -> bool:
         return bool(error["ok"]) and error["relative_l2"] is not None and error["relative_l2"] <= QUANTIZED_ERROR
     own = (row["ways"]["eager"]["error"]["relative_l2"] if "eager" in row["ways"] else None) or 0.0
     return bool(error["ok"]) and error["relative_l2"] is not None and error["relative_l2"] <= max(0.01, 10 * own)
-
-
-def _first(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return next(iter(value.values()))
-    return value[0] if isinstance(value, tuple | list) else value

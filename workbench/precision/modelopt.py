@@ -108,7 +108,7 @@ def quantize_task(
     """ModelOpt's own quantization with its own placement, in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
-        As `workbench.precision.quantize.quantize_task`.
+        As `workbench.precision.quantize_worker.quantize_task`.
     """
     quantization = _load("modelopt.onnx.quantization")
     # For INT4 it compiles an extension when it is first used, and setuptools would take a project that it finds

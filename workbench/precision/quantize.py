@@ -1,11 +1,11 @@
-"""INT8, FP8 and INT4 as Q/DQ pairs in the graph, by calibration; no training.
+"""Post-training quantization to INT8, FP8 and INT4 with Q/DQ pairs.
 
     from workbench.precision import quantize
     low = quantize(model, store, to="int8", data="calibration.npz")
 
-The FP32 model runs on the calibration data (`workbench.precision.calibration`), the pairs go in where
-TensorRT wants them (`workbench.passes.insert_qdq`), and what is not quantized is cast to `rest`. All of it
-happens in one worker, and the result is kept: the same request is a look-up.
+The FP32 model runs on the calibration data (`workbench.precision.calibration`), Q/DQ pairs are inserted where
+TensorRT expects them (`workbench.passes.insert_qdq`), and the rest of the model is cast to `rest`. All of this
+happens in one worker (`workbench.precision.quantize_worker`), and the result is cached.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,16 +28,13 @@ from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
 from workbench.model.origin import Origin
 from workbench.precision import modelopt
-from workbench.precision.calibration import Calibration, collect
+from workbench.precision.calibration import Calibration
 from workbench.precision.calibration_cache import TensorRTCache
 from workbench.precision.data import MIN_SAMPLES, Batches, gather
 from workbench.precision.inputs import inputs_of
 from workbench.precision.scheme import Scheme
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from workbench.core.worker import Reporter
     from workbench.model.shape_profile import Shape
 
 TENSORRT_CACHE = "calibration.cache"
@@ -66,20 +63,20 @@ class Ranges:
 
     @staticmethod
     def of(low: Model) -> Ranges:
-        """Those of a model made by `quantize`.
+        """The ranges of a model that `quantize` made.
 
         Raises:
-            CalibrationError: it does not tell them.
+            CalibrationError: it does not record them.
         """
         if low.origin.get("kind") != "quantize" or not low.origin.get("ranges"):
             raise CalibrationError(
-                f"The calibration of {low.name} is no longer in the store, and {low.name} does not tell its ranges.",
+                f"The calibration of {low.name} is no longer in the store, and {low.name} does not record its ranges.",
                 hint="Quantize its FP32 model again with data: session.precision.quantize(model, data, keep=[...]).",
             )
         return Ranges(low.origin["source"], Scheme(**low.origin["scheme"]), low.origin["ranges"])
 
     def check(self, model: str, scheme: Scheme) -> None:
-        """Refuse another model, and a scheme that would choose other ranges.
+        """Refuse another model, and a scheme with other ranges.
 
         Raises:
             CalibrationError: it is one.
@@ -106,7 +103,7 @@ def quantize(
     on_job: Callable[[Job], Any] | None = None,
     **options: Any,
 ) -> Model:
-    """`model` quantized, made in a worker and kept; its `origin` says what was done and what was not.
+    """Quantize `model` in a worker and cache the result; its `origin` records what was quantized and what was not.
 
     Args:
         model: In FP32.
@@ -152,7 +149,7 @@ def quantize(
             if scheme.calibrator and batches is not None:
                 cache = _by_tensorrt(model, scheme, store, batches, source, folder, on_job)
             job = Job(
-                f"workbench.precision.{'modelopt' if foreign else 'quantize'}:quantize_task",
+                f"workbench.precision.{'modelopt' if foreign else 'quantize_worker'}:quantize_task",
                 {
                     "path": str(model.path.resolve()), "scheme": scheme.to_dict(), "folder": str(work),
                     "batches": str(batches.folder) if batches else None, "cache": str(cache) if cache else None,
@@ -176,7 +173,7 @@ def quantize(
 
 
 def refuse_quantized(model: Model) -> None:
-    """Raise `ModelError` where the model holds quantized operations already."""
+    """Raise `ModelError` if the model already contains quantized operations."""
     from workbench.passes.qdq_values import QUANTIZED
 
     found = {op: n for op, n in model.operators().items() if op in QUANTIZED}
@@ -253,7 +250,7 @@ def _calibration(
 
 
 def _calibrating() -> tuple[str, str]:
-    """Name and version of the compiler whose calibrators run.
+    """Name and version of the compiler whose calibrators are used.
 
     Raises:
         CompilerUnavailableError: none is installed.
@@ -268,7 +265,7 @@ def _by_tensorrt(
     model: Model, scheme: Scheme, store: Store, batches: Batches, source: str, folder: Path,
     on_job: Callable[[Job], Any] | None,
 ) -> Path:  # fmt: skip
-    """The cache of TensorRT 10's own calibrator on the batches; kept, so that it runs once."""
+    """The calibration cache of TensorRT 10's calibrator for the batches; it is cached, so the calibrator runs once."""
     from workbench import compilers
     from workbench.compilers.base import Calibrates
 
@@ -299,196 +296,8 @@ def _digest(cache: Path | None) -> str:
     return "" if cache is None else hashlib.sha256(cache.read_bytes()).hexdigest()
 
 
-def quantize_task(
-    reporter: Reporter, *, path: str, scheme: Mapping[str, Any], folder: str, batches: str | None, cache: str | None,
-    kept: str, about: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
-    """The work itself, in a worker; writes ``model.onnx`` into `folder`.
-
-    Returns:
-        ``quantized`` (names of nodes), ``left`` (reasons by name, for bodies too), ``folded`` (nodes whose weight is
-        computed from constants, see `Insertion.again`), ``pairs`` (Q/DQ pairs on activations), ``casts``, ``kept``,
-        ``clipped`` and the like (see `cast_task`), ``calibration`` (key of the cache).
-    """
-    from workbench.passes.casting import Casting
-    from workbench.passes.insert_qdq import Insertion, needed_opset
-    from workbench.passes.ir import load_ir, save_ir
-    from workbench.passes.qdq_choice import choose
-    from workbench.passes.result import check_written
-
-    how = Scheme(**scheme)
-    if how.placement == "onnxruntime":
-        assert batches is not None
-        return _by_onnxruntime(reporter, Path(path), how, Path(folder), Path(batches))
-    opset = needed_opset(how.to, how.rest)
-    model = load_ir(Path(path), reporter, opset=opset)
-    choices = choose(model, how.to, keep=how.keep, only=how.only)
-    missing = [name for name in how.only or () if name not in {c.node for c in choices.taken}]
-    if missing:
-        raise ModelError(
-            f"{missing[0]} can't be quantized: {choices.left.get(missing[0], 'the model has no such node')}.",
-            hint="Only Conv, ConvTranspose, Gemm and MatMul are quantized.",
-        )
-    if not choices.taken:
-        reasons = ", ".join(f"{name}: {why}" for name, why in list(choices.left.items())[:4])
-        raise ModelError(
-            f"Nothing in this model can be quantized to {how.to}" + (f" ({reasons})." if reasons else "."),
-            hint="Convolutions, Gemm and MatMul with FP32 data and stored weights are quantized.",
-        )
-    ranges: dict[str, float] = {}
-    name = None
-    warnings = []
-    if choices.tensors and cache is not None and Path(cache).name == TENSORRT_CACHE:
-        ranges = TensorRTCache.load(cache).ranges(choices.tensors)
-    elif choices.tensors and cache is not None and Path(cache).name == RANGES:
-        known = json.loads(Path(cache).read_text())
-        _check_all(choices.tensors, known)
-        ranges = {tensor: known[tensor] for tensor in choices.tensors}
-    elif choices.tensors:
-        name = Calibration.key(about["model"], about["digest"], choices.tensors)
-        file = Path(kept) / f"{name}.json"
-        if cache is not None:
-            found = Calibration.load(cache)
-        elif file.is_file():
-            found = Calibration.load(file)
-        else:
-            assert batches is not None
-            again = load_ir(Path(path), reporter, opset=opset)
-            histograms = collect(again, choices.tensors, Path(batches), reporter, Path(folder).parent)
-            data = {key: about[key] for key in ("digest", "source", "batches", "samples")}
-            found = Calibration(about["model"], data, histograms)
-        if not file.is_file():
-            found.save(file)
-        _check_all(choices.tensors, found.tensors)
-        for i, tensor in enumerate(choices.tensors):
-            ranges[tensor] = found.tensors[tensor].range(how.ranging, how.percentile)
-            reporter.progress("Choosing ranges", i + 1, len(choices.tensors))
-        dead = [t for t in choices.tensors if found.tensors[t].amax == 0.0]
-        if dead:
-            warnings.append(f"Always zero on the calibration data: {', '.join(dead[:5])}. Their range is a guess.")
-            ranges.update(dict.fromkeys(dead, 1.0))
-    warnings += _too_small(ranges, how)
-    reporter.progress("Inserting Q/DQ", 0, 1)
-    work = Insertion(
-        model,
-        choices,
-        ranges,
-        to=how.to,
-        rest=how.rest,
-        weights=how.weights,
-        residual=how.shares_residuals,
-        block=how.block,
-    )
-    work.run()
-    reporter.progress("Inserting Q/DQ", 1, 1)
-    report: dict[str, Any] = {"casts": 0, "kept": {}, "clipped": []}
-    if how.rest != "fp32":
-        import onnx_ir as ir
-
-        casting = Casting(model, ir.DataType.FLOAT16 if how.rest == "fp16" else ir.DataType.BFLOAT16, reporter)
-        casting.run()
-        report = casting.report
-        warnings += report["warnings"]
-    reporter.progress("Writing", 0, 1)
-    _add_metadata(model, how, about)
-    save_ir(model, Path(folder) / "model.onnx")
-    reporter.progress("Writing", 1, 1)
-    check_written(Path(folder) / "model.onnx", Path(path), reporter)
-    return {
-        **report, "quantized": [c.node for c in choices.taken], "left": choices.left, "folded": work.again,
-        "pairs": len(choices.tensors), "calibration": name, "ranges": ranges, "warnings": warnings,
-    }  # fmt: skip
-
-
-def _too_small(ranges: Mapping[str, float], how: Scheme) -> list[str]:
-    """A warning that names the tensors whose range is below what a scale of the rest's type can say."""
-    from workbench.passes.ir import some
-    from workbench.passes.qdq_values import LIMIT, scale_of
-
-    small = [t for t, end in ranges.items() if float(scale_of(end, how.to, how.rest)) * LIMIT[how.to] > 2 * end]
-    if not small:
-        return []
-    return [
-        f"The values of {some(small)} are so small that {how.rest.upper()} has no scale for them: they are rounded to "
-        "zero, or nearly. Use rest='bf16' or rest='fp32', or keep the nodes that read them."
-    ]
-
-
-def _check_all(wanted: Sequence[str], known: Collection[str]) -> None:
-    if absent := [tensor for tensor in wanted if tensor not in known]:
-        raise CalibrationError(
-            f"The calibration cache has no range for {len(absent)} tensors, the first is {absent[0]}.",
-            hint="It was made for fewer nodes: calibrate again with data.",
-        )
-
-
-def _add_metadata(model: ir.Model, scheme: Scheme, about: Mapping[str, Any]) -> None:
-    """Leave in the file itself how it was made."""
-    model.metadata_props["workbench.quantize"] = json.dumps(
-        {"scheme": scheme.to_dict(), "source": about["model"], "data": about["source"], "digest": about["digest"]}
-    )
-
-
-def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, batches: Path) -> dict[str, Any]:
-    """`quantize_static` with its own placement; for comparison.
-
-    Two of its defaults are changed, since TensorRT refuses the graph otherwise: zero points are 0, and biases
-    are not quantized (its parser takes no INT32 in DequantizeLinear).
-    """
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
-    from workbench.passes.ir import load_ir, save_ir
-    from workbench.passes.qdq_choice import HEAVY, kept
-    from workbench.precision.data import read_batches
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = read_batches(batches)
-            self._total, self._done = len(list(batches.glob("*.npz"))), 0
-
-        def get_next(self) -> dict[str, Any] | None:
-            reporter.progress("Calibrating", self._done, self._total)
-            self._done += 1
-            return next(self._batches, None)
-
-    source = folder.parent / "named.onnx"
-    model = load_ir(path, reporter)
-    names = kept(model, how.keep)
-    left = {n.name: "kept on request" for n in model.graph if n.name in names and n.op_type in HEAVY}
-    save_ir(model, source)
-    methods = {
-        "entropy": CalibrationMethod.Entropy,
-        "percentile": CalibrationMethod.Percentile,
-        "minmax": CalibrationMethod.MinMax,
-    }
-    extra = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-    if how.ranging == "percentile":
-        extra["CalibPercentile"] = how.percentile  # type: ignore[assignment]
-    try:
-        quantize_static(
-            str(source), str(folder / "model.onnx"), Reader(), quant_format=QuantFormat.QDQ, per_channel=how.weights != "tensor",
-            activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=methods[how.ranging],
-            nodes_to_exclude=names, extra_options=extra,
-        )  # fmt: skip
-    except Exception as error:  # of whatever kind: it is about this model or these data
-        raise CalibrationError(
-            f"ONNX Runtime's quantize_static can't quantize this model by {how.ranging}: {error}",
-            hint="method='minmax' needs no histogram of values; placement='tensorrt' (the default) calibrates by itself.",
-        ) from error
-    made = Model("", folder / "model.onnx").graph
-    pairs = [n.id for n in made.nodes if n.op == "QuantizeLinear"]
-    return {"casts": 0, "kept": {}, "clipped": [], "quantized": pairs, "left": left, "pairs": len(pairs),
-            "calibration": None, "ranges": {}, "warnings": []}  # fmt: skip
-
-
 def summary(model: Model) -> Sequence[tuple[str, str]]:
-    """What a quantized model's `origin` says, as label and value, for people."""
+    """How a quantized model was made, as labels and values to show."""
     from workbench.core.units import bytes_text
 
     info = model.origin

@@ -170,6 +170,29 @@ def compile_module(
     return Compiled(made, how, examples, partition, dynamic)
 
 
+def compile_any(module: Any, inputs: Sequence[Any], precision: str) -> tuple[Compiled, str]:
+    """Compile `module` with ``torch.compile``, or ahead of time if that fails.
+
+    Returns:
+        The compiled module, and how it was compiled and what ran in TensorRT, as text.
+
+    Raises:
+        CompilerUnavailableError: it is not installed, or no part of the model ran in TensorRT.
+        BuildError: both failed; the message is that of the second.
+    """
+    how = "torch.compile, backend tensorrt"
+    try:
+        compiled = compile_module(module, inputs, how="torch.compile", precision=precision)
+    except BuildError as error:
+        how = f"torch_tensorrt.dynamo.compile, since torch.compile failed ({error.message})"
+        compiled = compile_module(module, inputs, how="export", precision=precision)
+    parts = compiled.partition
+    if parts is None or not parts.engines:
+        raise CompilerUnavailableError("no part of the model ran in TensorRT")
+    back = len(parts.fallbacks)
+    return compiled, f"{how}: {parts.engines} engine{'s' if parts.engines > 1 else ''}, {back} operators in PyTorch"
+
+
 def load(path: str | Path) -> Compiled:
     """Read what `Compiled.save` wrote.
 
