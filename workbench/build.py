@@ -254,6 +254,8 @@ class Build:
             error.details["log"] = str(folder / "build.log")
             kept = f"The build log is kept for a week: {folder / 'build.log'}"
             error.hint = f"{error.hint}\n{kept}" if error.hint else kept
+            if error.shell_hint:
+                error.shell_hint = f"{error.shell_hint}\n{kept}"
 
     def _spawn(self, compiler: Builds) -> Job:
         title = f"build of {self.model.name}"

@@ -213,7 +213,8 @@ class Engine:
             f"Engine {self.id} came in the archive {self.archive} and was not built here. A serialized engine is code, "
             "and running it runs that code.",
             hint=f"Build it here from its model: session.engines.rebuild({self.id!r}). If you trust who made it: "
-            f"session.engines.trust({self.id!r}), or workbench trust {self.id} --session NAME.",
+            f"session.engines.trust({self.id!r}).",
+            shell_hint=f"Build it here from its model. If you trust who made it: workbench trust {self.id} --session NAME.",
             code="untrusted",
         )
 

@@ -121,8 +121,9 @@ def test_code_that_an_archive_names_is_not_run(
         with pytest.raises(WorkbenchError) as told:
             ask()
         assert told.value.code == "untrusted"
-        assert "trust" in str(told.value.hint)
-        assert "workbench trust m" in str(told.value.hint)
+        assert "session.models.trust('m')" in str(told.value.hint)
+        assert "workbench trust m" not in str(told.value.hint)
+        assert "workbench trust m" in str(told.value.shell_hint)
     assert session.build("m", **FAKE).plan.layers  # as it is: no code is needed
     assert not payload.exists()
     session.close()

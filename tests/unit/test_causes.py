@@ -132,7 +132,9 @@ def test_a_missing_driver_is_the_cause_only_where_nothing_else_was_said_and_no_t
             error = told(file, *said, **asked)
             assert (type(error), error.code) == (ConfigError, "no-driver")
             assert "there is no NVIDIA driver here" in error.message
-            assert "--target sm89" in str(error.hint)
+            assert 'target="sm89"' in str(error.hint)
+            assert "--target" not in str(error.hint)
+            assert "--target sm89" in str(error.shell_hint)
     old = told(file, CURRENT, targets="current", gpus=["T4 (sm75)"])
     assert "the driver of T4 (sm75) is too old" in old.message
     assert old.hint == "Update the driver."

@@ -367,3 +367,11 @@ def test_a_job_says_what_it_does_and_why_it_failed() -> None:
     counting = job("steps", arguments={"count": 3})
     counting.result()
     assert (counting.message, counting.error) == ("Counting", None)
+
+
+def test_hints_for_the_shell_survive_the_worker() -> None:
+    error = ModelError("It is no good.", hint='precision="fp16"', shell_hint="--precision fp16")
+    again = ModelError.from_dict(error.to_dict())
+    assert (again.hint, again.shell_hint) == (error.hint, error.shell_hint)
+    assert str(again) == 'It is no good.\nprecision="fp16"'
+    assert "shell_hint" not in ModelError("It is no good.").to_dict()

@@ -158,7 +158,8 @@ def test_dynamic_axes_need_a_size_for_random_data(tmp_path: Path) -> None:
     free = [Input("x", ("n", "length"), "float32")]
     with pytest.raises(CalibrationError, match="dynamic axes") as raised:
         gather("random:8", free, tmp_path / "c")
-    assert "--shape x=" in (raised.value.hint or "")
+    assert "shapes={'x': " in (raised.value.hint or "")
+    assert "--shape x=" in (raised.value.shell_hint or "")
     with pytest.raises(ConfigError):
         inputs_of(graph, {"x": (1, 9)})
 

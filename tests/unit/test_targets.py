@@ -27,7 +27,8 @@ def test_a_precision_that_a_target_lacks_is_refused_before_the_build(session: Se
     with pytest.raises(ConfigError, match="sm75 has no BF16: BF16 needs sm80 or later") as info:
         work.result()
     assert info.value.code == "target-type"
-    assert "--precision fp16, or --target sm80 or later" in str(info.value.hint)
+    assert 'precision="fp16", or target="sm80" or later' in str(info.value.hint)
+    assert "--precision fp16, or --target sm80 or later" in str(info.value.shell_hint)
     assert work.pid is None  # no worker was given anything to do
 
 

@@ -296,7 +296,7 @@ def test_the_build_panel_lists_failed_builds_and_opens_their_logs(session: Sessi
     assert "session.engines.failures[1]" in panel.code
     shutil.rmtree(session.engines.failures[0].folder)
     panel.failed.value = newest
-    assert "no longer kept" in panel.error
+    assert "data-code='failure-gone'" in panel.error
     again = session.panel("build")
     assert [name for _, name in again.failed.options] == [None, older]
     for each in (panel, again):

@@ -419,7 +419,7 @@ def test_the_engine_looked_into(fresh: Session) -> None:
     panel = fresh.panel("engine")
     assert open_all(panel) == ["Overview", "Layers", "Memory", "Log", "Compare"]
     told = text_of(panel)
-    for word in ("the serialized engine", "Asked of the compiler", "peak activations", "only engine of the session"):
+    for word in ("the serialized engine", "Build options", "peak activations", "only engine of the session"):
         assert word in told
     assert len(panel.layers.options) == len(engine.plan.layers)
     assert "Choose a layer" in panel._raw.value
@@ -480,7 +480,7 @@ def test_what_changed_against_another(fresh: Session) -> None:
     assert "median latency" in told
     assert f"session.engines.find({first.key[:12]!r})" in panel.code
     fresh.build(str(SAMPLES / "residual_block.onnx"), compiler="fake")
-    assert "no node is in both" in panel._changes.value
+    assert "no node in common" in panel._changes.value
     same = changes_html(first.plan, first.plan, (10, 10))
     assert "no change" in same
     assert "option" not in same
@@ -507,7 +507,7 @@ def test_caches_are_told(fresh: Session) -> None:
     assert "takes this engine from the cache" in text_of(panel)
     fresh.build("attention", compiler="fake")
     panel = fresh.panel("engine")
-    assert "Found ready made 1 time in this session" in text_of(panel)
+    assert "Found in the cache 1 time in this session" in text_of(panel)
 
 
 def test_the_timing_cache_is_told(fresh: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -524,7 +524,7 @@ def test_the_timing_cache_is_told(fresh: Session, monkeypatch: pytest.MonkeyPatc
     panel = fresh.panel("engine")
     open_all(panel)
     told = text_of(panel)
-    assert "Timing cache: 0 B before this build, 2.05 kB after, 3 entries; the log tells of 1 hit" in told
+    assert "Timing cache: 0 B before this build, 2.05 kB after, 3 entries; the log names 1 hit" in told
     assert "0x00000000000000a2" in told
     assert ms_text(2.5) in told
 
@@ -545,8 +545,9 @@ def test_words_of_a_document() -> None:
     assert headline({}) == []
     assert batches_of("1, 8 32") == [1, 8, 32]
     for bad in ("0", "8x", "-1", "1.5"):
-        with pytest.raises(WorkbenchError, match="no batch sizes"):
+        with pytest.raises(WorkbenchError) as info:
             batches_of(bad)
+        assert info.value.code == "batch-sizes"
     rows = dict(map(tuple, conditions({"shapes": {"x": [1, 3]}, "notes": ["inputs are random"]})))  # type: ignore[arg-type]
     assert rows["inputs"] == "x 1×3"
     assert rows["note"] == "inputs are random"

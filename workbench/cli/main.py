@@ -122,6 +122,6 @@ def _fail(error: WorkbenchError) -> Any:
 
     out = console(stderr=True)
     out.print(f"[bold red]Error:[/] {escape(error.message)}", soft_wrap=True)
-    if hint := in_shell(error.hint, error.details.get("shapes")):
+    if hint := in_shell(error.shell_hint or error.hint, error.details.get("shapes")):
         out.print(f"[cyan]{escape(hint)}[/]", soft_wrap=True)
     sys.exit(1)

@@ -16,7 +16,8 @@ class WorkbenchError(Exception):
 
     Args:
         message: What happened, in one or two sentences.
-        hint: What to do next; a command where there is one.
+        hint: What to do next, for Python and for panels: a call if there is one, and no options of the command line.
+        shell_hint: What to do next in the shell, if that differs from `hint`.
         details: Facts for a program to read (node names, versions); JSON-able.
         code: A stable name of the cause in kebab-case, such as ``no-kernel``. Wording may change, a code does not;
             programs and tests match it. Without one it is the class's `default_code`.
@@ -29,12 +30,14 @@ class WorkbenchError(Exception):
         message: str,
         *,
         hint: str | None = None,
+        shell_hint: str | None = None,
         details: dict[str, Any] | None = None,
         code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.shell_hint = shell_hint
         self.details = details or {}
         self.code = code or self.default_code
 
@@ -42,8 +45,9 @@ class WorkbenchError(Exception):
         return self.message if self.hint is None else f"{self.message}\n{self.hint}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The error as JSON-able data: ``kind``, ``code``, ``message``, ``hint``, ``details``."""
+        """The error as JSON-able data: ``kind``, ``code``, ``message``, ``hint``, ``details``; ``shell_hint`` if there is one."""
         return {
+            **({"shell_hint": self.shell_hint} if self.shell_hint else {}),
             "kind": type(self).__name__,
             "code": self.code,
             "message": self.message,
@@ -59,6 +63,7 @@ class WorkbenchError(Exception):
         return cls(
             str(data.get("message", "")),
             hint=data.get("hint"),
+            shell_hint=data.get("shell_hint"),
             details=data.get("details") or {},
             code=data.get("code"),
         )

@@ -46,7 +46,8 @@ def torch_source(model: Model) -> str | None:
             f"Model {model.name} came in the archive {archive}, which says that it is exported from {source!r}. That "
             "would run code that the archive chose, so it is not done.",
             hint="Build it at the shapes that it has. Or name the code: session.add('package.module:factory'). If you "
-            f"trust who made the archive: session.models.trust({model.name!r}), Session.from_archive(path, trust=True), or "
+            f"trust who made the archive: session.models.trust({model.name!r}), or Session.from_archive(path, trust=True).",
+            shell_hint="Build it at the shapes that it has. If you trust who made the archive: "
             f"workbench trust {model.name} --session NAME.",
             details={"model": model.name, "source": source},
             code="untrusted",

@@ -46,8 +46,10 @@ def check_written(path: Path, source: Path | None, reporter: Reporter) -> None:
             continue
         raise ModelError(
             f"The result is not a valid ONNX model and was not kept: {fault}",
-            hint="The source is valid, so this is a fault of the workbench: please report it with the model. Leaving the "
-            "node that is named in FP32 (keep=, --keep) may help.",
+            hint="The source is valid, so this is an error of the workbench. Please report it with the model. Keeping the "
+            "named node in FP32 (keep=) may help.",
+            shell_hint="The source is valid, so this is an error of the workbench. Please report it with the model. Keeping "
+            "the named node in FP32 (--keep) may help.",
             code="invalid-result",
         )
     reporter.progress("Checking the result", 1, 1)

@@ -267,7 +267,8 @@ def random_batches(inputs: Sequence[Input], count: int, seed: int = 0) -> Iterat
             text = "x".join(str(d) if isinstance(d, int) else "?" for d in item.shape)
             raise CalibrationError(
                 f"Input {item.name} [{', '.join(map(str, item.shape))}] has dynamic axes, so there is no size for random data.",
-                hint=f"Give one: --shape {item.name}={text.replace('?', '64')}.",
+                hint=f"Give one: shapes={{{item.name!r}: {text.replace('?', '64')!r}}}.",
+                shell_hint=f"Give one: --shape {item.name}={text.replace('?', '64')}.",
             )
     elements = sum(math.prod(d for d in item.shape if isinstance(d, int) and d > 0) for item in inputs)
     limits.check("SAMPLE_BYTES", 4 * elements * count, f"random:{count}")

@@ -101,7 +101,8 @@ def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[s
     if len(shape) != 4 or shape[1] not in (1, 3) or not all(isinstance(d, int) for d in shape[2:]):
         raise CalibrationError(
             f"Images fit an input of shape [batch, 3, height, width]; {name} is {list(shape)}.",
-            hint="Prepare the data yourself and save them with numpy.save, or give --shape.",
+            hint="Prepare the data and save them with numpy.save, or give shapes=.",
+            shell_hint="Prepare the data and save them with numpy.save, or give --shape.",
         )
     for file in files:
         sized = read_image(file, "RGB" if shape[1] == 3 else "L", (int(shape[3] or 1), int(shape[2] or 1)))

@@ -163,7 +163,11 @@ def quantize_task(
         ),
     )  # fmt: skip
     if not out.is_file():
-        raise ModelError("ModelOpt wrote no model: it found nothing to quantize.", hint="Try --library workbench.")
+        raise ModelError(
+            "ModelOpt wrote no model: it found nothing to quantize.",
+            hint='Try library="workbench".',
+            shell_hint="Try --library workbench.",
+        )
     reporter.progress("ModelOpt", 1, 1)
     quantized, left, pairs = _what_was_done(out, set(names))
     return {"casts": 0, "kept": {}, "clipped": [], "quantized": quantized, "left": left, "pairs": pairs,
@@ -230,7 +234,8 @@ def _told(what: str, step: Callable[[], Any]) -> Any:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what is below ModelOpt even ends the process (setuptools)
         raise ModelError(
             f"ModelOpt could not {what} the model: {type(error).__name__}: {first_lines(error)}",
-            hint="The workbench's own way may take it: --library workbench.",
+            hint='The quantizer of the workbench may support it: library="workbench".',
+            shell_hint="The quantizer of the workbench may support it: --library workbench.",
             details={"error": str(error)[:4000]},
         ) from None
 

@@ -59,7 +59,8 @@ class OnnxRuntime:
         if other := [str(t) for t in config.targets if t != CPU]:
             raise ConfigError(
                 f"The onnxruntime compiler builds for the CPU, not for {' and '.join(other)}.",
-                hint="Use --target cpu, or leave the target out.",
+                hint='Use target="cpu", or leave the target out.',
+                shell_hint="Use --target cpu, or leave the target out.",
                 code="target-of-another-compiler",
             )
         return config.replace(compiler=self.name, targets=(CPU,))

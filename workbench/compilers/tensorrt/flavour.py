@@ -119,6 +119,8 @@ class TensorRT:
             raise ConfigError(
                 "Target current means the GPU of this machine, and no NVIDIA driver answers here.",
                 hint="The full TensorRT builds for no other target; TensorRT for RTX does." if full
+                else f'Name the GPU to build for, such as target="{DEFAULT_GPU}".',
+                shell_hint=None if full
                 else f"Name the GPU to build for, such as --target {DEFAULT_GPU} (`workbench doctor` lists them).",
                 code="no-driver",
             )  # fmt: skip
@@ -127,7 +129,8 @@ class TensorRT:
             first = table.FIRST["bf16"]
             raise ConfigError(
                 f"{' and '.join(lacking)} {'have' if len(lacking) > 1 else 'has'} no BF16: BF16 needs sm{first} or later.",
-                hint=f"Use --precision fp16, or --target sm{first} or later (`workbench doctor` lists them).",
+                hint=f'Use precision="fp16", or target="sm{first}" or later.',
+                shell_hint=f"Use --precision fp16, or --target sm{first} or later (`workbench doctor` lists them).",
                 code="target-type",
             )
         return config.replace(targets=targets)

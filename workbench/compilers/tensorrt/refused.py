@@ -72,8 +72,10 @@ def _without_words(case: Case, raw: Sequence[str], details: dict[str, Any]) -> B
     if not case.config.targets or CURRENT in case.config.targets:
         return ConfigError(
             f"Target {case.targets if case.config.targets else 'current'} means the GPU of this machine, and {here}.",
-            hint=f"Name the GPU to build for, such as --target {_suggested(case.offered)} "
-            "(`workbench doctor` lists them)." if not case.gpus else "Update the driver.",
+            hint="Update the driver." if case.gpus
+            else f'Name the GPU to build for, such as target="{_suggested(case.offered)}".',
+            shell_hint=None if case.gpus
+            else f"Name the GPU to build for, such as --target {_suggested(case.offered)} (`workbench doctor` lists them).",
             details=details, code="no-driver",
         )  # fmt: skip
     return BuildError(
