@@ -112,7 +112,7 @@ def test_the_parser_itself(session: Session, cli: Callable[..., CompletedProcess
     assert session.torch.partition(SAMPLES / "attention.onnx").engines == 1
     told = cli("partition", "unsupported", "--method", "parser", "--format", "json")
     assert json.loads(told.stdout)["engines"] == 2
-    assert "10 of 11 operators taken by the parser" in cli("partition", "unsupported", "--method", "parser").stdout
+    assert "10 of 11 operators accepted by the parser" in cli("partition", "unsupported", "--method", "parser").stdout
     assert cli("partition", "unsupported", "--method", "parser", "--format", "csv").stdout.count("\n") == 12
 
 

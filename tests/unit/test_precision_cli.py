@@ -71,7 +71,7 @@ def test_refusals_are_one_line_and_a_way_out(cli, tmp_path: Path, data: Path) ->
         (("quantize", model, "-c", data, "-o", tmp_path), "is a folder"),
         (("quantize", model, "-c", data, "-o", tmp_path / "no" / "o.onnx"), "no folder"),
         (("quantize", SAMPLES / "conv_relu_qdq_good.onnx", "-c", "random:8", "-o", out), "quantized already"),
-        (("audit", "deadbeef"), "No engines"),
+        (("audit", "deadbeef"), "No engine"),
         (("audit", model, "--asked", "int3"), "no precision 'int3'"),
         (("calibration", data), "no calibration cache"),
     ]:

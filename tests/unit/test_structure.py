@@ -26,11 +26,7 @@ LONG = "Long because"
 PRIVATE: set[tuple[str, str]] = set()
 """Private names that another module imports: (importer, module.name)."""
 
-TOO_LONG: set[str] = {
-    "workbench.cli.main",
-    "workbench.experiments.bench",
-    "workbench.precision.quantize",
-}
+TOO_LONG: set[str] = set()
 """Modules over the limit that do not say why."""
 
 

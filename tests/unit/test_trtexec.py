@@ -526,7 +526,7 @@ def test_values_stand_where_shapes_do() -> None:
     command = trtexec.command("m.onnx", config, 11)
     for which, n in (("min", "1x3,n:1"), ("opt", "2x3,n:8"), ("max", "4x3,n:32")):
         assert f"--{which}Shapes=x:{n},size:4x8" in command.arguments
-    assert any("n, size" in note and "read as a shape" in note for note in command.notes)
+    assert any("n, size" in note and "reads as a shape" in note for note in command.notes)
     only = BuildConfig(profiles=ShapeProfile.parse(["n==1:8:32"]))
     # No input has an open shape, and the values must be there all the same.
     assert "--minShapes=n:1" in trtexec.command("m.onnx", only, 11, dynamic=()).arguments

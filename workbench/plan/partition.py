@@ -29,11 +29,9 @@ METHODS = {
     "parser": "by TensorRT's ONNX parser, node by node",
     "builder": "by TensorRT's builder",
 }
-"""How a partition may be found, in words."""
+"""The ways to find a partition."""
 
-ONLY_PARSED = (
-    "Only the parser was asked: the builder may still refuse what it takes. method='builder' (--method builder) builds."
-)
+ONLY_PARSED = "Only the parser was asked: the builder may refuse nodes that it accepts. Use method='builder' (--method builder) to build."
 
 
 @extensible
@@ -42,7 +40,7 @@ class PortDocument(TypedDict, total=False):
 
     name: str
     shape: list[int | str] | None
-    """Open dimensions by name."""
+    """Dynamic dimensions by name."""
     dtype: str
 
 
@@ -54,7 +52,7 @@ class OperatorDocument(TypedDict):
     op: str
     source: SourceDocument
     reason: str
-    """Why it does not run in TensorRT; empty where it does."""
+    """Why it does not run in TensorRT; empty if it does."""
 
 
 @extensible
@@ -64,7 +62,7 @@ class SegmentDocument(TypedDict):
     runs_on: Side
     name: str
     engine_bytes: Count | None
-    """Null where no engine was built."""
+    """Null if no engine was built."""
     inputs: list[PortDocument]
     outputs: list[PortDocument]
     operators: list[OperatorDocument]
@@ -72,13 +70,13 @@ class SegmentDocument(TypedDict):
 
 @extensible
 class RefusalDocument(TypedDict):
-    """What the builder answered when it refused."""
+    """The error of the builder when it refused the model."""
 
     code: str
     message: str
     hint: str | None
     nodes: list[str]
-    """Empty where it named none."""
+    """Empty if it named none."""
 
 
 @extensible
@@ -89,7 +87,7 @@ class PartitionDocument(TypedDict):
     model: str
     method: str
     planned: bool
-    """No engine was built: the partitioner or the parser was asked, not the builder."""
+    """Whether no engine was built: the partitioner or the parser was asked, not the builder."""
     engines: Count
     """Segments that run in TensorRT."""
     coverage: float
@@ -97,14 +95,14 @@ class PartitionDocument(TypedDict):
     advice: list[str]
     segments: list[SegmentDocument]
     settings: dict[str, Any]
-    """What was asked."""
+    """What was asked for."""
     versions: dict[str, str]
     unsupported: dict[str, Count]
     """Operations without a converter, and how often they occur."""
     seconds: float
     refusals: NotRequired[list[RefusalDocument]]
     proven: NotRequired[bool]
-    """Whether everything counted as TensorRT's was built, or parsed, without the rest."""
+    """Whether everything that is counted as TensorRT's was built, or parsed, without the rest."""
     notes: NotRequired[list[str]]
 
 
@@ -118,8 +116,8 @@ class Operator:
     Attributes:
         name: Name of the node: of the exported torch graph, or of the ONNX graph.
         op: ``aten.relu.default``, or ONNX's operation.
-        source: Module scope, file and line, where known.
-        reason: Why it does not run in TensorRT; "" where it does.
+        source: Module scope, file and line, if known.
+        reason: Why it does not run in TensorRT; "" if it does.
     """
 
     name: str
@@ -135,10 +133,10 @@ class Segment:
     Attributes:
         runs_on: ``tensorrt`` for one engine; ``fallback`` for PyTorch (or, for an ONNX model, another runtime).
         operators: In order of the graph.
-        inputs: ``name``, ``shape`` (open dimensions as text) and ``dtype`` of what comes in; empty where unknown.
-        outputs: The same for what goes out.
-        name: The partitioner's name.
-        engine_bytes: Size of the engine; None where none was built.
+        inputs: ``name``, ``shape`` (dynamic dimensions as text) and ``dtype`` of each input; empty if unknown.
+        outputs: The same for the outputs.
+        name: The name that the partitioner gave it.
+        engine_bytes: Size of the engine; None if none was built.
     """
 
     runs_on: Side
@@ -156,17 +154,17 @@ class Partition:
     Attributes:
         model: Its name.
         method: A key of `METHODS`.
-        planned: True where no engine was asked for: the partitioner or the parser was asked, the builder was not.
+        planned: True if no engine was built: the partitioner or the parser was asked, not the builder.
         segments: In an order in which they can run.
-        settings: ``min_block_size``, ``precision`` and whatever else was asked.
-        versions: Of torch, torch_tensorrt and TensorRT.
+        settings: ``min_block_size``, ``precision`` and other options.
+        versions: Versions of torch, torch_tensorrt and TensorRT.
         unsupported: Operations that have no converter, with how often they occur.
-        seconds: What it took.
-        refusals: What the builder answered each time that it refused: ``code``, ``message``, ``hint`` and ``nodes``
-            (ids; empty where it named none), in order.
-        proven: Whether all operators counted as TensorRT's were built, or parsed where the parser was asked, without the
-            others. False: at least the fallbacks are refused, and there may be more.
-        notes: What else there is to say of how it was found, in sentences.
+        seconds: How long it took.
+        refusals: The builder's error each time that it refused: ``code``, ``message``, ``hint`` and ``nodes``
+            (ids; empty if it named none), in order.
+        proven: Whether all operators that are counted as TensorRT's were built (or parsed, for the parser) without the
+            others. If False, at least the fallbacks are refused, and there may be more.
+        notes: More sentences about how it was found.
     """
 
     model: str
@@ -210,12 +208,12 @@ class Partition:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What follows from the partition; empty where everything runs in one engine."""
+        """Advice that follows from the partition; empty if everything runs in one engine."""
         out = []
         small = [o for o in self.fallbacks if "min_block_size" in o.reason]
         if small:
             out.append(
-                f"{len(small)} operators could run in TensorRT but stand in blocks of fewer than "
+                f"{len(small)} operators could run in TensorRT but are in blocks of fewer than "
                 f"min_block_size={self.settings.get('min_block_size')}; a smaller value makes more engines."
             )
         sizes = sorted(len(s.operators) for s in self.segments if s.runs_on == "tensorrt")
@@ -228,7 +226,7 @@ class Partition:
             nodes = ", ".join(map(str, refusal["nodes"][:5])) or "no node named"
             out.append(f"Refused by the builder ({nodes}): {refusal['message']} {refusal['hint'] or ''}".strip())
         if not self.proven and any(r["nodes"] for r in self.refusals):
-            out.append("At least these fall back: what is left was not asked about without them, or is refused, too.")
+            out.append("At least these fall back: the rest was not built without them, or is also refused.")
         if self.method == "parser" and self.segments:
             out.append(ONLY_PARSED)
         out += self.notes
@@ -237,7 +235,7 @@ class Partition:
         return tuple(out)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an operator."""
+        """One row per operator."""
         import pandas as pd
 
         columns = ["segment", "runs_on", "operator", "node", "module", "class", "source", "code", "reason"]
@@ -315,11 +313,13 @@ class Partition:
 
     @property
     def head(self) -> str:
-        """One line that says how much of the model TensorRT takes, as far as it was asked."""
+        """One line that says how much of the model runs in TensorRT, as far as it is known."""
         total, back = len(self.operators), len(self.fallbacks)
         engines = f"{self.engines} engine{'s' if self.engines != 1 else ''}"
         if self.method == "parser":
-            return f"{total - back} of {total} operators taken by the parser, in {engines}; the builder was not asked"
+            return (
+                f"{total - back} of {total} operators accepted by the parser, in {engines}; the builder was not asked"
+            )
         if self.proven:
             return f"{total - back} of {total} operators in {engines}"
         if not any(r["nodes"] for r in self.refusals):
@@ -338,7 +338,7 @@ class Partition:
 
 
 def _reasons(operators: Sequence[Operator]) -> list[tuple[str, str]]:
-    """Each operation with its reason, once, and its first place in the source."""
+    """Each pair of operation and reason once, with its first place in the source."""
     found: dict[tuple[str, str], Operator] = {}
     for o in operators:
         if o.reason:

@@ -44,7 +44,9 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
         network = builder.create_network(network_flags(trt))
         parser = trt.OnnxParser(network, logger)
         if not hasattr(parser, "supports_model_v2"):
-            raise CompilerUnavailableError(f"The parser of {module} {trt.__version__} can't say which nodes it takes.")
+            raise CompilerUnavailableError(
+                f"The parser of {module} {trt.__version__} can't say which nodes it supports."
+            )
         parser.supports_model_v2(Path(model).read_bytes(), model)
         # The node lists are right. The subgraphs' "supported" flag was false for subgraphs that build.
         groups = [sorted(parser.get_subgraph_nodes(k)) for k in range(parser.num_subgraphs)]

@@ -1,4 +1,4 @@
-"""A partition found by building: refused nodes are cut out until the rest builds."""
+"""A partition found by building the model: refused nodes are cut out until the rest builds."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 
 def by_builder(model: Model, store: Store, config: BuildConfig, build: Build, *, on_job: OnJob = None) -> Partition:
-    """What TensorRT's builder takes of an ONNX model: it is built, and what is refused is cut out and the rest built.
+    """The nodes of an ONNX model that TensorRT's builder supports: refused nodes are cut out and the rest is built.
 
-    The whole model is built as `Session.build` does, so an engine that is there already answers at once, and one that is
-    built now is there for later. The rest is built as one network at the opt shapes, and is not kept.
+    The whole model is built as `Session.build` does, so an existing engine gives the answer at once, and a new one is
+    kept. The rest is built as one network at the opt shapes, and is not kept.
 
     Args:
         model: The model.
-        store: Where files go meanwhile.
+        store: Where temporary files go.
         config: Target, precision and shapes.
-        build: Builds the whole model, and keeps the engine.
+        build: Builds the whole model and keeps the engine.
         on_job: Called with each job.
 
     Raises:
@@ -85,12 +85,14 @@ def by_builder(model: Model, store: Store, config: BuildConfig, build: Build, *,
         refused, proven = _builds(model, at, set(reasons), config, compiler, store, on_job)
     nodes = tops(graph)
     if refusals and not reasons:
-        # No node is named, so all that is known is that the model as a whole is refused.
+        # No node is named: only the model as a whole is known to be refused.
         reasons = {n.id: "the builder refused the model and named no node" for n in nodes}
     taken = {i for i, n in enumerate(nodes) if n.id not in reasons}
     parts = segments(taken, sources(graph))
     left = rest(at, {i for i in range(len(nodes)) if i not in taken}) if refusals and proven else None
-    notes = (f"What refused nodes give has sizes that depend on data; the rest was built with {STAND_IN} for each.",)
+    notes = (
+        f"Some output sizes of refused nodes depend on data; the rest was built with {STAND_IN} for each of them.",
+    )
     settings = {
         "target": config.target, "precision": config.precision,
         "shapes": config.profiles[0].texts if config.profiles else {},
@@ -106,10 +108,10 @@ def by_builder(model: Model, store: Store, config: BuildConfig, build: Build, *,
 def _searched(
     model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: Builds, store: Store, on_job: OnJob
 ) -> dict[str, str]:  # fmt: skip
-    """The first node up to which the model is refused, found by halving, for an error that names none.
+    """The first node with which the model is refused, found by bisection, for an error that names no node.
 
     Returns:
-        Its id with the reason; empty where some part of the model can't be asked about alone.
+        Its id with the reason; empty if some part of the model can't be built alone.
     """
     nodes = tops(at)
     order = [nodes[i].id for i in ordered(sources(at)) if nodes[i].id not in cut]
@@ -129,7 +131,7 @@ def _searched(
 def _builds(
     model: Model, at: Graph, cut: set[str], config: BuildConfig, compiler: Builds, store: Store, on_job: OnJob
 ) -> tuple[BuildError | None, bool]:  # fmt: skip
-    """Whether the model without the nodes `cut` builds: the error where it is refused, and whether it was built."""
+    """Build the model without the nodes `cut`: the error if it is refused, and whether it was built."""
     nodes = tops(at)
     indices = {i for i, n in enumerate(nodes) if n.id in cut}
     if len(indices) == len(nodes):
@@ -154,10 +156,10 @@ def _builds(
         try:
             job.result()
         except BuildError as error:
-            if assumed:  # the sizes that stand in for others may be what it does not take
+            if assumed:  # the assumed sizes may be what it refuses
                 return None, False
             return with_own_names(error, at.needs_renaming()), False
         except (ConfigError, WorkerCrashedError):
-            # What a cut node gave is read as a shape, or the compiler crashed: nothing is known of the rest.
+            # The output of a cut node is read as a shape, or the compiler crashed: the rest remains unknown.
             return None, False
     return None, True

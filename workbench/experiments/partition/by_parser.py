@@ -1,4 +1,4 @@
-"""A partition as TensorRT's ONNX parser sees it."""
+"""A partition found by asking TensorRT's ONNX parser."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
     from workbench.core.store import Store
 
 QUICK_NODES, QUICK_BYTES = 2000, 200_000_000
-"""Size of a model up to which the builder is asked without being asked for: TensorRT for RTX times no kernels while it
-builds, and took 0.7 to 1.7 s on 2 CPU cores for models of up to 1,825 nodes and of up to 94 MB."""
+"""Largest model for which the builder is asked by default: TensorRT for RTX times no kernels while it builds, and took
+0.7 to 1.7 s on 2 CPU cores for models of up to 1,825 nodes and up to 94 MB."""
 
 PATIENCE = 10.0
-"""Seconds after which what was refused is no longer cut out to ask about the rest; at least one more time it is."""
+"""Seconds after which the search for more refused nodes stops; the rest is always asked about at least once."""
 
 Build = Callable[[Model, BuildConfig], int]
-"""Builds a model and keeps its engine; returns the engine's size in bytes."""
+"""Builds a model, keeps the engine and returns its size in bytes."""
 
 OnJob = Callable[[Job], None] | None
 
 
 def by_parser(model: Model, compiler: Partitions, *, store: Store, on_job: OnJob = None) -> Partition:
-    """Which nodes of an ONNX model TensorRT's parser takes, as segments in an order in which they could run.
+    """The nodes of an ONNX model that TensorRT's parser supports, as segments in an order in which they can run.
 
-    The parser stops at the first node that it refuses, so what it refused is cut out and it is asked again.
+    The parser stops at the first node that it refuses, so refused nodes are cut out and the parser is asked again.
 
     Args:
         model: The model.
         compiler: The compiler to ask.
-        store: Where files go meanwhile.
+        store: Where temporary files go.
         on_job: Called with each job.
 
     Raises:
@@ -101,15 +101,15 @@ def by_parser(model: Model, compiler: Partitions, *, store: Store, on_job: OnJob
 def from_parser(
     model: Model, found: Mapping[str, Any], *, module: str, seconds: float = 0.0, proven: bool = True
 ) -> Partition:
-    """The partition that the parser's answer (`workbench.compilers.tensorrt.support`) stands for."""
-    # The parser counts the nodes of the main graph; bodies of loops and branches go with their node.
+    """The partition for an answer of the parser (`workbench.compilers.tensorrt.support`)."""
+    # The parser counts the nodes of the main graph; bodies of loops and branches belong to their node.
     nodes = tops(model.graph)
     refused: dict[str, str] = found["refused"]
     inside = {i for group in found["groups"] for i in group}
     taken = {i for i in inside if str(i) not in refused}
-    # Left out of every group and not refused: the parser gives no reason for a node behind a refused one.
+    # A node in no group that is not refused comes after a refused node; the parser gives no reason for it.
     reasons = {
-        nodes[i].id: refused.get(str(i), "TensorRT's parser does not take it here")
+        nodes[i].id: refused.get(str(i), "TensorRT's parser does not support it here")
         for i in range(len(nodes)) if i not in taken
     }  # fmt: skip
     before = sources(model.graph)
@@ -127,13 +127,13 @@ def from_parser(
 def segments_of(
     model: Model, parts: Sequence[tuple[str, list[int]]], reasons: Mapping[str, str], size: int | None = None
 ) -> tuple[Segment, ...]:
-    """Parts of the main graph's nodes as segments, with what goes in and out of each.
+    """Parts of the main graph's nodes as segments, with the inputs and outputs of each.
 
     Args:
         model: The model.
-        parts: Side and node indices of each, in order.
+        parts: The side and the node indices of each part, in order.
         reasons: Why a node falls back, by its id.
-        size: Bytes of the engine, where the whole model is one.
+        size: Bytes of the engine, if the whole model is one.
     """
     graph = model.graph
     nodes, read = tops(graph), reads(graph)
@@ -163,11 +163,11 @@ def segments_of(
 
 
 def _ordered(units: Sequence[tuple[str, list[int]]], before: Sequence[Sequence[int]]) -> list[tuple[str, list[int]]]:
-    """Units in an order in which each has its inputs; neighbours that both fall back become one.
+    """Sort units so that each comes after its inputs, and join neighbors that both fall back.
 
     Args:
-        units: Side and node indices; every node is in exactly one.
-        before: For each node the nodes that it reads from.
+        units: The side and the node indices of each; every node is in exactly one unit.
+        before: For each node, the nodes that it reads from.
     """
     unit_of = {i: u for u, (_side, members) in enumerate(units) for i in members}
     needs = [{unit_of[b] for i in members for b in before[i]} - {u} for u, (_side, members) in enumerate(units)]
@@ -183,7 +183,7 @@ def _ordered(units: Sequence[tuple[str, list[int]]], before: Sequence[Sequence[i
     out: list[tuple[str, list[int]]] = []
     done = 0
     while queues["tensorrt"] or queues["fallback"]:
-        # Stay in the fallback while something there can run: fewer changes between the two.
+        # Stay in the fallback while a unit there can run, so that there are fewer changes between the two.
         side = (
             "fallback"
             if queues["fallback"] and (not queues["tensorrt"] or (out and out[-1][0] == "fallback"))
@@ -200,5 +200,7 @@ def _ordered(units: Sequence[tuple[str, list[int]]], before: Sequence[Sequence[i
             if left[v] == 0:
                 heapq.heappush(queues[units[v][0]], (units[v][1][0], v))
     if done < len(units):
-        raise ModelError("The parser's parts of the model depend on each other in a circle, so they have no order.")
+        raise ModelError(
+            "The parts of the model that the parser gives depend on each other in a cycle, so they have no order."
+        )
     return out

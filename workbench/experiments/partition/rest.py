@@ -1,7 +1,7 @@
-"""A graph with some of its nodes cut out: what is left for TensorRT when the others run elsewhere.
+"""Cuts nodes out of a graph: the rest is what TensorRT would run if the others run elsewhere.
 
-What the kept nodes read from a cut one becomes an input, and what a cut node reads becomes an output, so that nothing
-else is dropped. The result is a valid model beside the original's weights: the parser or the builder can be asked again.
+Tensors that kept nodes read from a cut node become inputs, and tensors that a cut node reads become outputs, so that
+no other node is dropped. The result is a valid model next to the original weights, for the parser or the builder.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     import onnx
 
 STAND_IN = 8
-"""Size that stands for a dimension that depends on data, in what a cut node gives."""
+"""Size assumed for a dimension that depends on data, in the output of a cut node."""
 
 LARGEST_CONSTANT = 16_000_000
-"""Elements up to which a constant that a cut node would compute is put in by hand."""
+"""Largest constant, in elements, that is put in place of the output of a cut node."""
 
 
 def tops(graph: Graph) -> list[Node]:
-    """Nodes of the main graph, in the order of ``graph.node`` of the file; bodies go with their node."""
+    """Nodes of the main graph, in the order of ``graph.node`` in the file; bodies belong to their node."""
     return [n for n in graph.nodes if n.parent is None]
 
 
 def reads(graph: Graph) -> list[set[str]]:
-    """Tensors that each node of the main graph reads, those that its bodies read from outside included."""
+    """Tensors that each node of the main graph reads, including those that its bodies read from outside."""
     found = {n.id: {t for t in n.inputs if t} for n in tops(graph)}
     top = {n.id: n.id for n in tops(graph)}
     inner: dict[str, set[str]] = {}
@@ -52,15 +52,15 @@ def sources(graph: Graph) -> list[list[int]]:
 
 
 def ordered(before: list[list[int]]) -> list[int]:
-    """Node indices in an order in which each has its inputs.
+    """Node indices sorted so that each comes after its inputs.
 
     Raises:
-        ModelError: the nodes depend on each other in a circle.
+        ModelError: the nodes depend on each other in a cycle.
     """
     try:
         return list(graphlib.TopologicalSorter(dict(enumerate(before))).static_order())
     except graphlib.CycleError:
-        raise ModelError("The nodes of the model depend on each other in a circle, so they have no order.") from None
+        raise ModelError("The nodes of the model depend on each other in a cycle, so they have no order.") from None
 
 
 def segments(taken: Collection[int], before: list[list[int]]) -> list[tuple[str, list[int]]]:
@@ -74,10 +74,10 @@ def segments(taken: Collection[int], before: list[list[int]]) -> list[tuple[str,
         Side (``tensorrt`` or ``fallback``) and node indices of each part; sides alternate.
 
     Raises:
-        ModelError: the nodes depend on each other in a circle.
+        ModelError: the nodes depend on each other in a cycle.
     """
     order, inside = ordered(before), set(taken)
-    # The graph may begin on either side; the beginning that makes fewer engines, then fewer parts, is taken.
+    # Try both sides as the first; choose the one with fewer engines, then fewer parts.
     found = [_levels(order, inside, before, first) for first in (0, 1)]
     return min(found, key=lambda parts: (sum(side == "tensorrt" for side, _ in parts), len(parts)))
 
@@ -101,11 +101,11 @@ def rest(graph: Graph, cut: Collection[int], *, open_shapes: bool = False) -> tu
     Args:
         graph: The graph, at the shapes that matter (`Graph.at`).
         cut: Indices of nodes of the main graph.
-        open_shapes: Whether inputs may keep open dimensions, as is enough for a parser.
+        open_shapes: Whether inputs may keep dynamic dimensions, which is enough for a parser.
 
     Returns:
-        The model, and whether sizes in it are stand-ins: what a cut node gives may depend on data (`STAND_IN`). None where
-        it can't be made: type or rank of what a cut node gives is not known, or nothing is left.
+        The model, and whether some sizes in it are assumed (`STAND_IN`), since outputs of cut nodes can depend on data. None
+        if the type or rank of such an output is not known, or no node is left.
     """
     import onnx
     from onnx import helper
@@ -129,7 +129,7 @@ def rest(graph: Graph, cut: Collection[int], *, open_shapes: bool = False) -> tu
         kind = _kind(tensor.dtype)
         if tensor.shape is None or kind is None:
             return None
-        if name in lost and name in graph.constants:  # it is a weight for whoever reads it, and weights can't be inputs
+        if name in lost and name in graph.constants:  # nodes read it as a weight, and weights can't be inputs
             if tensor.elements is None or tensor.elements > LARGEST_CONSTANT:
                 return None
             main.initializer.append(_ones(name, kind, tensor.shape))
@@ -158,7 +158,7 @@ def rest(graph: Graph, cut: Collection[int], *, open_shapes: bool = False) -> tu
     for i, copy in zip(kept, copies, strict=True):
         copy.name = safe.get(nodes[i].id, nodes[i].id)
     if assumed:
-        infos = []  # what was inferred of open dimensions does not hold for stand-ins
+        infos = []  # inferred shapes do not hold for assumed sizes
     for place, items in ((main.node, copies), (main.input, inputs), (main.output, values), (main.value_info, infos)):
         del place[:]
         place.extend(items)
