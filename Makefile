@@ -13,7 +13,7 @@ NPM := cd js && PATH="$(abspath $(BIN)):$$PATH" npm
 # Also for what pip installs to build the package, which `-c` does not reach.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: setup demo test test-all lint views browser lab bench bounds samples clean
+.PHONY: setup demo test test-all lint views browser lab bench bounds samples generate clean
 
 setup: $(STAMP)
 
@@ -74,6 +74,10 @@ bounds: setup
 # Regenerates the committed .onnx files of the sample models.
 samples: setup
 	$(BIN)/python sample_models/make_onnx.py
+
+# Writes the JSON schemas and js/src/types.ts from the typed documents.
+generate: setup
+	$(BIN)/python -m tests.support.generate
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
