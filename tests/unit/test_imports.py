@@ -28,6 +28,24 @@ def test_import_workbench_loads_nothing_heavy() -> None:
     assert out.strip() == "[]"
 
 
+HELP = """
+import sys
+from typer.testing import CliRunner
+from workbench.cli.main import app
+done = CliRunner().invoke(app, [*sys.argv[1:], "--help"])
+assert done.exit_code == 0, done.output
+heavy = {"torch", "tensorrt", "tensorrt_rtx", "onnx", "onnx_ir", "onnxruntime", "numpy", "pandas", "plotly", "ipywidgets", "IPython",
+         "jupyter_server"}
+print(sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("command", [(), ("fusions",), ("quantize",)])
+def test_help_of_the_command_line_loads_nothing_heavy(command: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, "-c", HELP, *command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 BLOCKED = """
 import importlib, sys
 OPTIONAL = {"torch", "onnxscript", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "ipywidgets", "anywidget",

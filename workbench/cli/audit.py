@@ -44,7 +44,7 @@ def audit(
     session: SessionOption = "default",
     full: Annotated[bool, typer.Option("--full", help="Show every layer.")] = False,
 ) -> None:  # fmt: skip
-    """Show the precision that each kernel of a build uses, where it is not the one you asked for, and what that costs."""
+    """Compare the precision of each kernel of a build with the one you asked for, and show what differences cost."""
     from workbench.precision.audit import audit, known, scheme_in
     from workbench.precision.audit_changes import compare, verdict
 

@@ -156,7 +156,7 @@ def quantize(
     method: Annotated[Method | None, typer.Option(help="How ranges are calibrated. Default: entropy, and minmax for FP8. The last four are calibrators of TensorRT 10.")] = None,
     percentile: Annotated[float, typer.Option(help="Percentile of absolute values (method percentile).")] = 99.99,
     rest: Annotated[Rest, typer.Option(help="Precision of the rest of the model.")] = Rest.FP16,
-    weights: Annotated[Weights | None, typer.Option(help="Scales of weights: one per channel (applied after the convolution, or in the weight), or one per tensor.")] = None,
+    weights: Annotated[Weights | None, typer.Option(help="Scales of weights: one per channel, applied after the convolution (channel-after) or in the weight (channel), or one per tensor (tensor).")] = None,
     library: Annotated[Library, typer.Option(help="Library that inserts Q/DQ nodes; modelopt needs `workbench env create modelopt`.")] = Library.WORKBENCH,
     keep: Annotated[list[str] | None, typer.Option(help="Node or PyTorch module not to quantize, or a pattern of names. Repeat for more.")] = None,
     block: Annotated[int, typer.Option(help="INT4: number of weights that share a scale.")] = 128,

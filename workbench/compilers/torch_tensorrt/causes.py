@@ -1,6 +1,6 @@
-"""What the errors of torch.export and Torch-TensorRT prove, as tables: code, pattern, way out.
+"""Known errors of torch.export and Torch-TensorRT, as tables: code, pattern, remedy.
 
-A message that no row knows has no hint: it is passed on in its own words.
+A message that no row matches is shown unchanged, without a hint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXPORT: _Rows = (
      "The code needs a value of a tensor while it is exported (if, int(), .item(), a shape): use torch.where or torch.cond, or a constant."),
     ("missing-argument", r"\Amissing a required argument: ", "Give an example for each argument of forward."),
 )  # fmt: skip
-"""Of torch.export.export (recorded with torch 2.11 to 2.13)."""
+"""Errors of torch.export.export (recorded with torch 2.11 to 2.13)."""
 
 IMPORT: _Rows = (
     ("torch-without-cuda", r"Torch not compiled with CUDA enabled|libtorch_cuda\.so",
@@ -28,7 +28,7 @@ IMPORT: _Rows = (
     ("tensorrt-mismatch", r"module 'tensorrt\w*(?:\.\w+)*' has no attribute ",
      "It was made for another TensorRT (torch_tensorrt 2.11 for RTX: tensorrt_rtx 1.3 or 1.4)."),
 )  # fmt: skip
-"""Of ``import torch_tensorrt``."""
+"""Errors of ``import torch_tensorrt``."""
 
 LOAD: _Rows = (
     ("damaged-file", r"PytorchStreamReader failed|not a ZIP archive|File is not a zip file|Bad magic number",

@@ -1,4 +1,4 @@
-"""A torch module as an exported program, with shapes open where a profile says so."""
+"""Exports a torch module, with the dynamic dimensions of a shape profile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 def prepare(
     module: Any, inputs: Sequence[Any] | Mapping[str, Any], profile: ShapeProfile | None
 ) -> tuple[dict[str, Any], dict[str, dict[int, Any]]]:
-    """Example inputs by name at the profile's opt shapes, and the open dimensions of each.
+    """Example inputs by name at the profile's opt shapes, and the dynamic dimensions of each.
 
     Raises:
         ConfigError: the profile names no input.
@@ -40,10 +40,10 @@ def prepare(
             raise ConfigError(f"{name} is not an input of the module.", hint=f"It has {', '.join(examples)}.")
         both = zip(shapes.min, shapes.max, strict=True)
         ranges[name] = {d: (a, b) for d, (a, b) in enumerate(both) if a != b}
-        # An example of 1 along an open dimension would be taken for a constant.
+        # torch.export treats a size of 1 as a constant.
         size = tuple(min(max(2, n), shapes.max[d]) if d in ranges[name] else n for d, n in enumerate(shapes.opt))
         examples[name] = resize_example(examples[name], size)
-    # Inputs that are open along their first dimension in the same range share it: it is the batch.
+    # Inputs whose first dimension is dynamic in the same range share it: it is the batch.
     batches = {r[0] for r in ranges.values() if 0 in r}
     batch = torch.export.Dim("batch", min=min(b[0] for b in batches), max=max(b[1] for b in batches)) if len(batches) == 1 else None  # fmt: skip
     others: dict[tuple[int, int, int], Any] = {}
@@ -53,7 +53,7 @@ def prepare(
             if d == 0 and batch is not None:
                 dynamic.setdefault(name, {})[0] = batch
                 continue
-            # Likewise inputs of the same length, such as ids and their mask.
+            # So do inputs with other equal ranges, such as ids and their mask.
             key = (d, low, high)
             if key not in others:
                 others[key] = torch.export.Dim(f"dim{d}_{low}_{high}", min=low, max=high)

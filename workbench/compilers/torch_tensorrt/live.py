@@ -1,7 +1,7 @@
-"""Compiling a torch module with Torch-TensorRT, in this process, since the module lives here; saving and loading it.
+"""Compiles a torch module with Torch-TensorRT in this process, where the module is; saves and loads it.
 
-Both calls of Torch-TensorRT: ``torch.compile(model, backend="tensorrt")``, which compiles at the first call and again
-for new shapes, and the ahead-of-time one, which is given the range of shapes and can be saved.
+There are two ways: ``torch.compile(model, backend="tensorrt")`` compiles at the first call and again for new shapes;
+compiling ahead of time takes the range of shapes, and the result can be saved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from workbench.plan.partition import Partition, Segment
 
 @dataclass
 class Compiled:
-    """A compiled module: call it like the module that it was made of.
+    """A compiled module: call it like the original module.
 
     Attributes:
         module: What Torch-TensorRT returned.
@@ -45,7 +45,7 @@ class Compiled:
     dynamic: dict[str, dict[int, Any]] = field(default_factory=dict, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it; tensors must lie on the GPU."""
+        """Run it; the tensors must be on the GPU."""
         return self.module(*args, **kwargs)
 
     def save(self, path: str | Path, *, retrace: bool = True) -> Path:
@@ -53,15 +53,16 @@ class Compiled:
 
         Args:
             path: The .pt2 file to write.
-            retrace: Export the compiled graph anew, as Torch-TensorRT does by default; False writes it as it is.
+            retrace: Export the compiled graph again, as Torch-TensorRT does by default; False writes it unchanged.
 
         Raises:
-            ConfigError: it was made by torch.compile, which has nothing to save.
+            ConfigError: torch.compile made it, so there is nothing to save.
             StoreError: it can't be written, or Torch-TensorRT can't save it.
         """
         if self.how != "export":
             raise ConfigError(
-                "What torch.compile makes lives in this process only.", hint="Compile with how='export' to save it."
+                "A module compiled by torch.compile exists in this process only.",
+                hint="Compile with how='export' to save it.",
             )
         import torch_tensorrt
 
@@ -77,7 +78,7 @@ class Compiled:
         except Exception as error:
             raise StoreError(
                 f"Torch-TensorRT could not save the module: {first_lines(error, 2)}",
-                hint="Try retrace=False, which writes the compiled graph as it is." if retrace else None,
+                hint="Try retrace=False, which writes the compiled graph unchanged." if retrace else None,
             ) from error
         return place
 
@@ -100,7 +101,7 @@ def compile_module(
     Raises:
         CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
         ModelError: the module can't be exported.
-        BuildError: Torch-TensorRT failed, in its own words.
+        BuildError: Torch-TensorRT failed; the message is its own.
         ConfigError: an argument is wrong.
     """
     if how not in {"export", "torch.compile"}:
@@ -124,13 +125,13 @@ def compile_module(
         )
     examples, dynamic = prepare(module, inputs, shapes)
     low, examples = cast(module, examples, precision)
-    # A copy: in FP32 `cast` gives the module itself, which must stay as and where it is.
+    # A copy, since in FP32 `cast` returns the module itself, which must not be changed or moved.
     low = copy.deepcopy(low).eval().cuda()
     examples = {n: t.cuda() for n, t in examples.items()}
     asked = qualified(torch_executed_ops)
     common = {
         "min_block_size": min_block_size, "torch_executed_ops": set(asked), "workspace_size": workspace,
-        # Otherwise a failure is only logged and the module runs in PyTorch, which looks like a slow TensorRT.
+        # Otherwise a failure is only logged, and the module runs in PyTorch as if TensorRT were slow.
         "pass_through_build_failures": True, **options,
     }  # fmt: skip
     with recording(min_block_size, asked) as found, torch.no_grad():
@@ -143,7 +144,7 @@ def compile_module(
                 torch._dynamo.reset()
                 for each, dims in dynamic.items():
                     for d, dim in dims.items():
-                        # torch.compile keeps 1 apart: a batch of 1 is compiled again, on its own.
+                        # torch.compile treats a size of 1 as a constant and compiles it separately.
                         torch._dynamo.mark_dynamic(examples[each], d, min=max(2, dim.min), max=dim.max)
                 made = torch.compile(low, backend="tensorrt", options=common)
             made(*examples.values())

@@ -41,7 +41,7 @@ class Recorder:
         ]  # fmt: skip
 
     def finish(self) -> None:
-        """Keep a graph that was not partitioned."""
+        """Record a graph that was not partitioned."""
         if self._whole:
             self.segments.append(Segment("fallback", tuple(self._whole)))
             self.unsupported.update(o.op for o in self._whole if "converter" in o.reason)
@@ -96,13 +96,13 @@ class Recorder:
 
 
 def qualified(operators: Iterable[str]) -> frozenset[str]:
-    """Operators as Torch-TensorRT names them; people may leave ``torch.ops.`` away, as reports do."""
+    """Operators as Torch-TensorRT names them: with ``torch.ops.``, which users may leave out."""
     return frozenset(op if op.startswith(_PREFIX) else f"{_PREFIX}{op}" for op in operators)
 
 
 @contextmanager
 def recording(min_block_size: int, asked: frozenset[str] = frozenset()) -> Iterator[Recorder]:
-    """Listen to every partition that is made in the block; torch_tensorrt must be imported."""
+    """Record every partition that is made in the ``with`` block; torch_tensorrt must be imported already."""
     compiler = importlib.import_module("torch_tensorrt.dynamo._compiler")
     partitioning = importlib.import_module("torch_tensorrt.dynamo.partitioning")
     recorder = Recorder(min_block_size, asked)

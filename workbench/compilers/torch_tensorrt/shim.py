@@ -22,7 +22,7 @@ INSTALL = "pip install torch-tensorrt (or torch-tensorrt-rtx for TensorRT for RT
 
 
 def installed() -> str | None:
-    """Version of the installed Torch-TensorRT; None where there is none. Imports nothing."""
+    """Version of the installed Torch-TensorRT; None if it is not installed. Imports nothing."""
     if importlib.util.find_spec("torch_tensorrt") is None:
         return None
     for name in ("torch-tensorrt-rtx", "torch-tensorrt"):
@@ -37,7 +37,7 @@ def importable(target: str | None) -> Any:
     """Import torch_tensorrt.
 
     Args:
-        target: The GPU to plan for, such as ``sm89``, where none is here; None to use the one that is.
+        target: The GPU to plan for, such as ``sm89``, if this machine has none; None to use the GPU of this machine.
 
     Raises:
         CompilerUnavailableError: it is not installed, or does not fit this torch or TensorRT.
@@ -61,7 +61,7 @@ def _pretended(target: str) -> Any:
     if found is None:
         raise ConfigError(f"{target!r} is no GPU architecture.", hint="Write sm89, for example.")
     major, minor = int(found[1]), int(found[2])
-    memory = 24 << 30  # asked for by defaults that no plan depends on
+    memory = 24 << 30  # defaults read it; no plan depends on it
     properties = types.SimpleNamespace(
         name=f"planned for {target}", major=major, minor=minor, total_memory=memory, multi_processor_count=1
     )
@@ -74,7 +74,7 @@ def _pretended(target: str) -> Any:
     if not hasattr(torch._C, "_CudaDeviceProperties"):
         torch._C._CudaDeviceProperties = type("_CudaDeviceProperties", (), {})
     real = os.path.isfile
-    # Its C++ runtime needs libtorch_cuda; without the file it takes its runtime in Python, which is not used here.
+    # Its C++ runtime needs libtorch_cuda. Without that file it uses its Python runtime, which is not needed here.
     os.path.isfile = lambda path: not str(path).rpartition("/")[2].startswith("libtorchtrt") and real(path)
     try:
         module = importlib.import_module("torch_tensorrt")
