@@ -151,7 +151,7 @@ def test_missing_external_data_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx.save(mlp(), str(path), save_as_external_data=True, location="m.data", size_threshold=0)
     (tmp_path / "m.data").unlink()
-    with pytest.raises(ModelError, match=r"m\.data, which is not beside it") as info:
+    with pytest.raises(ModelError, match=r"m\.data, which is not in the same folder") as info:
         read_graph(path)
     assert str(tmp_path) in str(info.value.hint)
     assert info.value.details == {"missing": ["m.data"]}

@@ -104,7 +104,7 @@ def test_external_data_that_changed_or_went(session: Session, tmp_path: Path) ->
         file.write(b"\x01\x02\x03")
     assert session.build(path, **FAKE).key != first.key
     (tmp_path / "m.data").unlink()
-    with pytest.raises(ModelError, match="not beside it"):
+    with pytest.raises(ModelError, match="not in the same folder"):
         session.build(path, **FAKE)
 
 

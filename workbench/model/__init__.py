@@ -1,4 +1,4 @@
-"""What goes in: ONNX graphs with their provenance, from files, torch modules, factories and samples."""
+"""The input: ONNX graphs with their provenance, from files, torch modules, factories, and samples."""
 
 from workbench.model.graph import Graph
 from workbench.model.model import Model

@@ -1,7 +1,7 @@
 """How a torch module is called: its example inputs by name, however they are nested, and what it returns.
 
-`torch.onnx.export` takes a module's inputs as its ``forward`` does: by position and by keyword, in lists and dicts, with
-numbers, strings and None among them. In an ONNX file there are tensors only, each with a name of its own.
+`torch.onnx.export` takes a module's inputs as its ``forward`` does: by position and by keyword, in lists and dicts,
+with numbers, strings, and None among them. An ONNX file holds only tensors, each with its own name.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Call:
     """Example inputs of a module.
 
     Attributes:
-        signature: Of its ``forward``, with a parameter of its own for each keyword that ``**kwargs`` took.
-        arguments: By parameter, in the signature's order; those that were left out are absent.
-        names: A name for each tensor in `arguments`, in order: the parameter's, with the keys or positions behind it
-            where it holds several.
+        signature: The signature of ``forward``, with a separate parameter for each keyword that ``**kwargs`` took.
+        arguments: By parameter, in the signature's order. Parameters without a value are absent.
+        names: A name for each tensor in `arguments`, in order: the name of the parameter, followed by the keys or
+            positions if the parameter holds several tensors.
     """
 
     signature: inspect.Signature
@@ -55,7 +55,7 @@ class Call:
             raise ModelError(
                 f"{type(module).__name__}.forward does not take these inputs: {error}. It takes ({takes}).",
                 hint="Give inputs=(first, second, ...) by position, or inputs={name: tensor, ...} by name"
-                + ("; a forward that takes one dict, inputs=({...},)." if by_name else "."),
+                + (". For a forward that takes one dict, give inputs=({...},)." if by_name else "."),
                 code="export-inputs",
             ) from None
         signature, arguments = _spelled(signature, dict(bound.arguments))
@@ -64,20 +64,20 @@ class Call:
                 raise ModelError(
                     f"Input {place} is a {type(leaf).__module__}.{type(leaf).__qualname__}, which can't be an input of an "
                     "ONNX model.",
-                    hint="Give torch tensors, or lists and dicts of them. Else wrap the module in one that takes tensors; "
-                    "torch.export.register_dataclass makes a dataclass known.",
+                    hint="Give torch tensors, or lists and dicts of them. Otherwise wrap the module in one that takes tensors; "
+                    "torch.export.register_dataclass registers a dataclass.",
                     code="export-inputs",
                 )
         return Call(signature, arguments, tuple(_unique(_names(arguments))))
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """What goes by position."""
+        """The positional arguments."""
         return inspect.BoundArguments(self.signature, _ordered(self.arguments)).args
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """What goes by keyword."""
+        """The keyword arguments."""
         return inspect.BoundArguments(self.signature, _ordered(self.arguments)).kwargs
 
     @property
@@ -86,7 +86,7 @@ class Call:
         return dict(zip(self.names, (leaf for leaf in _leaves(self.arguments) if _is_tensor(leaf)), strict=True))
 
     def with_tensors(self, tensors: Mapping[str, torch.Tensor]) -> Call:
-        """The same call with other tensors; those that are not named stay."""
+        """The same call with `tensors` replaced. Tensors that are not named stay."""
         names = iter(self.names)
 
         def other(leaf: Any) -> Any:
@@ -95,7 +95,7 @@ class Call:
         return dataclasses.replace(self, arguments=_mapped(other, self.arguments))
 
     def with_keyword(self, name: str, value: Any) -> Call:
-        """The same call with one keyword more (no tensor)."""
+        """The same call with one more keyword argument, which is not a tensor."""
         bound = self.signature.bind(*self.args, **{**self.kwargs, name: value})
         signature, arguments = _spelled(self.signature, dict(bound.arguments))
         return dataclasses.replace(self, signature=signature, arguments=arguments)
@@ -106,7 +106,7 @@ class Call:
         return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     def dynamic_shapes(self, dynamic: Mapping[str, Mapping[int, Any]]) -> dict[str, Any]:
-        """`dynamic` (by tensor name and dimension) in the form of the arguments, as ``torch.export`` wants it."""
+        """`dynamic` (by tensor name and dimension) in the form of the arguments, as ``torch.export`` requires."""
         names = iter(self.names)
 
         def dims(leaf: Any) -> Any:
@@ -141,7 +141,7 @@ class Call:
 
 
 def plain(module: Any) -> Any:
-    """The module inside of what ``torch.compile``, DataParallel and DistributedDataParallel return; else `module`."""
+    """The module that ``torch.compile``, DataParallel, or DistributedDataParallel wrapped, or `module` itself."""
     import torch
 
     wrappers = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
@@ -153,14 +153,14 @@ def plain(module: Any) -> Any:
 
 
 def title_of(module: Any) -> str:
-    """The class that people wrote, also of a compiled, parallel, traced or scripted module."""
+    """The name of the class in the user's code, also for a compiled, parallel, traced, or scripted module."""
     module = plain(module)
     return str(getattr(module, "original_name", "") or type(module).__qualname__.rpartition(".")[2])
 
 
 @contextmanager
 def evaluation(module: Any) -> Iterator[None]:
-    """`module` in evaluation mode, compiled and parallel modules within it replaced by what they hold; then as before."""
+    """Within the context, `module` is in evaluation mode and its compiled and parallel submodules are unwrapped."""
     modes = [(part, part.training) for part in module.modules()]
     swapped = [
         (parent, name, child)
@@ -168,7 +168,7 @@ def evaluation(module: Any) -> Iterator[None]:
         for name, child in parent.named_children()
         if plain(child) is not child
     ]
-    with suppress(NotImplementedError):  # an exported program's module has one mode only
+    with suppress(NotImplementedError):  # the module of an exported program has only one mode
         module.eval()
     for parent, name, child in swapped:
         setattr(parent, name, plain(child))
@@ -183,11 +183,11 @@ def evaluation(module: Any) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a module returned.
+    """The return value of a module.
 
     Attributes:
-        tensors: The tensors in order, each with the keys or attributes that lead to it ("" where only positions do).
-        others: What is neither a tensor nor a container of tensors, with its place in words.
+        tensors: The tensors in order, each with the keys or attributes that lead to it ("" if only positions do).
+        others: Values that are neither tensors nor containers of tensors, with a description of where they are.
         plain: Whether torch.export knows the containers that hold the tensors.
     """
 
@@ -197,7 +197,7 @@ class Outputs:
 
 
 def outputs_of(made: Any) -> Outputs:
-    """The tensors in what a module returned: in lists, tuples, dicts, dataclasses and transformers' ModelOutput."""
+    """The tensors in a module's return value: in lists, tuples, dicts, dataclasses, and transformers' ModelOutput."""
     tensors: list[tuple[str, Any]] = []
     others: list[tuple[str, Any]] = []
 
@@ -217,7 +217,7 @@ def outputs_of(made: Any) -> Outputs:
             for entry in dataclasses.fields(value):
                 walk(getattr(value, entry.name), (*path, entry.name), named=True)
         else:
-            inside = _leaves(value)  # of a type that is registered with torch
+            inside = _leaves(value)  # its type is registered with torch
             if inside and all(_is_tensor(item) for item in inside):
                 for i, item in enumerate(inside):
                     walk(item, (*path, str(i)), named)
@@ -233,7 +233,7 @@ def run(module: Any, call: Call) -> Any:
     """What `module` returns for `call`.
 
     Raises:
-        ModelError: it fails.
+        ModelError: the module raises an error.
     """
     try:
         return call(module)
@@ -248,7 +248,7 @@ def run(module: Any, call: Call) -> Any:
 
 
 def place_of(error: BaseException) -> str:
-    """The last line of the user's own code in an error's traceback, as " (file:line)"; empty where there is none."""
+    """The last line of the user's code in an error's traceback, as " (file:line)"; empty if there is none."""
     import traceback
 
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not of_library(f.filename)]
@@ -256,7 +256,7 @@ def place_of(error: BaseException) -> str:
 
 
 def of_library(file: str) -> bool:
-    """Whether a frame's file belongs to torch, to the workbench or to no file at all, so is not the user's code."""
+    """Whether a frame is not the user's code: its file belongs to torch or to the workbench, or there is no file."""
     import torch
 
     import workbench
@@ -268,7 +268,7 @@ def of_library(file: str) -> bool:
 def _signature(module: Any) -> inspect.Signature:
     import torch
 
-    if isinstance(module, torch.jit.ScriptModule):  # has a schema and no signature
+    if isinstance(module, torch.jit.ScriptModule):  # has a schema but no signature
         parameters = [
             inspect.Parameter(
                 a.name,
@@ -294,11 +294,11 @@ def _spelled(signature: inspect.Signature, arguments: dict[str, Any]) -> tuple[i
 
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, enum.Enum)
-"""What an input may be beside a tensor: it becomes a constant of the graph."""
+"""Types that an input may have besides a tensor. Such an input becomes a constant of the graph."""
 
 
 def _paths(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What the arguments hold, with the parameter's name and the keys that lead to it."""
+    """The values in the arguments, with the name of the parameter and the keys that lead to each value."""
     from torch.utils import _pytree as pytree
 
     for path, leaf in pytree.tree_flatten_with_path(dict(arguments))[0]:

@@ -1,7 +1,7 @@
 """What each ONNX node costs: floating-point operations and bytes moved.
 
-An operator counts by a rule for its domain and name. One without a rule has unknown FLOPs (None), never 0: a 0 always
-comes from a rule that says 0. Conventions, used everywhere in the workbench:
+A rule for its domain and name gives the cost of an operator. Without a rule, the FLOPs are unknown (None), never 0: a 0
+always comes from a rule that says 0. The whole workbench uses these conventions:
 
 - A multiply-accumulate is 2 operations. Convolution: ``2 * outputs * (C_in / groups) * kernel`` where
   `outputs` is the number of output elements and `kernel` the product of the kernel's spatial sizes.
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 CONTAINERS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-"""Their bodies' nodes are counted, not they themselves."""
+"""Operators whose own cost is 0; the nodes of their bodies are counted."""
 
 
 _ROWS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Split"})
@@ -57,9 +57,9 @@ _ROWS = frozenset({"Gather", "GatherElements", "GatherND", "Slice", "Split"})
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """FLOPs and bytes of one node. None: a shape, type, rule or trip count that they follow from is unknown.
+    """FLOPs and bytes of one node. None if a shape, type, rule, or trip count that they depend on is unknown.
 
-    `launches` tells whether the node, run on its own, would be a kernel launch. `runs` is how often it runs: the
+    `launches` is whether the node would be a kernel launch without fusion. `runs` is how often it runs: the
     iterations of the loops around it, which `flops` and bytes include; 0 in a branch that is never taken.
     """
 
@@ -82,10 +82,10 @@ def node_costs(graph: Graph) -> dict[str, Cost]:
 
 
 def totals(graph: Graph, costs: Mapping[str, Cost]) -> tuple[int, int]:
-    """FLOPs of the whole graph, and for how many nodes they are unknown (then the sum is a lower bound).
+    """FLOPs of the whole graph, and the number of nodes with unknown FLOPs (then the sum is a lower bound).
 
-    Of an If whose condition is only known at run time, one branch counts: the cheaper one, and the If is one of the
-    unknown nodes where the branches differ.
+    If the condition of an If is only known at run time, the cheaper branch counts. If the branches differ, the If
+    itself counts as an unknown node.
     """
 
     def of(nodes: Iterable[Node]) -> tuple[int, int]:
@@ -100,7 +100,7 @@ def totals(graph: Graph, costs: Mapping[str, Cost]) -> tuple[int, int]:
             if node.op == "If" and len(branches) == 2 and _branch(graph, node) is None:
                 known += min(k for k, _ in branches)
                 unknown += max(u for _, u in branches) + (branches[0][0] != branches[1][0])
-            else:  # of an If with a known condition, the other branch costs 0
+            else:  # if the condition of an If is known, the other branch costs 0
                 known += sum(k for k, _ in branches)
                 unknown += sum(u for _, u in branches)
         return known, unknown
@@ -109,17 +109,17 @@ def totals(graph: Graph, costs: Mapping[str, Cost]) -> tuple[int, int]:
 
 
 def flops(graph: Graph, node: Node) -> int | None:
-    """Operations of one run of a node by the rules at the head of this module; None where a shape or rule is unknown."""
+    """Operations of one run of a node by the rules at the top of this module; None if a shape or rule is unknown."""
     if node.op in CONTAINERS and is_standard(node):
-        return 0  # its body's nodes count
+        return 0  # the nodes of its body count
     rule = RULES.get(("" if is_standard(node) else node.domain, node.op))
     return None if rule is None else rule(graph, node)
 
 
 def runs(graph: Graph) -> dict[str, int | None]:
-    """How often each node runs when the graph runs once: the product of the trip counts around it, None if unknown.
+    """How often each node runs if the graph runs once: the product of the trip counts around it, None if unknown.
 
-    A node in a branch of If counts once, or 0 times where the condition is known to choose the other branch.
+    A node in a branch of If counts once, or 0 times if the condition is known to choose the other branch.
     """
     found: dict[str, int | None] = {}
 
@@ -166,7 +166,7 @@ def _cost(graph: Graph, node: Node, runs: int | None) -> Cost:
 
 
 def _trips(graph: Graph, container: Node) -> int | None:
-    """Iterations of a Loop or Scan; None where only the run tells."""
+    """Iterations of a Loop or Scan; None if they are only known at run time."""
     if not is_standard(container):
         return None
     if container.op == "Loop":
@@ -200,7 +200,7 @@ def _loop_trips(graph: Graph, loop: Node) -> int | None:
             return 0
         if starts is None:
             return None
-    # The condition must stay true: the body gives back the one that it got, or a constant.
+    # The condition must stay true: the body returns the condition that it received, or a constant.
     body = loop.attribute("body")
     if body is None or not body.output or len(body.input) < 2:
         return None
@@ -217,7 +217,7 @@ def _loop_trips(graph: Graph, loop: Node) -> int | None:
 
 
 def _branch(graph: Graph, node: Node) -> str | None:
-    """The attribute of an If whose branch is taken, where its condition is known before the run."""
+    """The attribute that holds the branch that an If takes; None if its condition is not known before the run."""
     condition = scalar_of(graph, input_of(node, 0))
     return None if condition is None else ("then_branch" if condition else "else_branch")
 

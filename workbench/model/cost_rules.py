@@ -1,6 +1,6 @@
-"""What each ONNX operation costs: floating-point operations and bytes that it must move, by rule.
+"""The rules for what each ONNX operation costs: floating-point operations and bytes that it must move.
 
-Long because each rule stands beside the others: the FLOPs of an operation are changed here and nowhere else.
+Long because all rules are in one place: the FLOPs of an operation are defined here and nowhere else.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Dropout"})
-"""Operations that only rename bytes."""
+"""Operations that only reinterpret bytes."""
 
 
 SHAPES = frozenset({"Shape", "Size", "Constant", "ConstantOfShape"})
-"""Operations that a host computes; no kernel is launched for them."""
+"""Operations that the host computes; they launch no kernel."""
 
 
 _MOVES = frozenset({
@@ -62,18 +62,18 @@ _REDUCTIONS = frozenset({
 
 
 def is_standard(node: Node) -> bool:
-    """Whether the node's operation is ONNX's, not that of another domain."""
+    """Whether the node's operation belongs to ONNX and not to another domain."""
     return node.domain in {"", "ai.onnx"}
 
 
 def scalar_of(graph: Graph, name: str) -> float | int | bool | None:
-    """The value of a tensor of one element, where it follows from constants and known shapes."""
+    """The value of a tensor of one element, if it follows from constants and known shapes."""
     value = value_of(graph, name, _ITERATIONS_DEPTH)
     return None if value is None or value.size != 1 else value.reshape(-1)[0].item()
 
 
 _ITERATIONS_DEPTH = 50
-"""How many nodes back the value of a trip count is followed."""
+"""The number of nodes through which the value of a trip count is traced back."""
 
 
 def value_of(graph: Graph, name: str, depth: int) -> Any:
@@ -113,17 +113,17 @@ def initializers_of(graph: Any) -> Iterable[Any]:
 
 
 def input_of(node: Node, index: int) -> str:
-    """Name of an input, empty where it is left out."""
+    """Name of an input; empty if it is omitted."""
     return node.inputs[index] if index < len(node.inputs) else ""
 
 
 def _at(graph: Graph, node: Node, index: int) -> Tensor:
-    """The tensor of an input; of unknown shape where the node has none there."""
+    """The tensor of an input; its shape is unknown if the node does not have this input."""
     return graph.tensor(input_of(node, index))
 
 
 def _shape(graph: Graph, node: Node, index: int) -> tuple[int, ...] | None:
-    """The shape of an input where all its dimensions are numbers."""
+    """The shape of an input if all its dimensions are numbers."""
     tensor = _at(graph, node, index)
     if tensor.shape is None or tensor.elements is None:
         return None
@@ -146,12 +146,12 @@ def _int(node: Node, name: str, default: int = 0) -> int:
 
 
 def times(value: int | None, factor: int | None) -> int | None:
-    """The product; None where a factor is unknown and none is 0."""
+    """The product; None if a factor is unknown and none is 0."""
     return 0 if 0 in (value, factor) else None if value is None or factor is None else value * factor
 
 
 def total(parts: Iterable[int | None]) -> int | None:
-    """The sum; None where a part is unknown."""
+    """The sum; None if a part is unknown."""
     found = 0
     for part in parts:
         if part is None:
@@ -165,12 +165,12 @@ def _zero(_graph: Graph, _node: Node) -> int:
 
 
 def _each(count: int) -> Rule:
-    """So many operations per output element."""
+    """A fixed number of operations per output element."""
     return lambda graph, node: times(_outputs(graph, node), count)
 
 
 def _each_input(count: int) -> Rule:
-    """So many operations per element of the first input: for operators whose output shape ONNX can't infer."""
+    """A fixed number of operations per element of the first input, for operators whose output shape ONNX can't infer."""
     return lambda graph, node: times(_at(graph, node, 0).elements, count)
 
 
@@ -181,7 +181,7 @@ def _variadic(graph: Graph, node: Node) -> int | None:
 
 
 def _scatter(graph: Graph, node: Node) -> int | None:
-    """Moves its updates; with a reduction, one operation for each."""
+    """Only moves its updates; a reduction adds one operation per update."""
     return 0 if node.attribute("reduction", "none") == "none" else _at(graph, node, 2).elements
 
 
@@ -198,7 +198,7 @@ def _roi_align(graph: Graph, node: Node) -> int | None:
 def _convolution(weight: int = 1, bias: int | None = 2, *, fused: bool = False) -> Rule:
     """A convolution whose weights (C_out, C_in / groups, *kernel) and bias are these inputs.
 
-    `fused`: with a summand behind the bias, and an activation.
+    `fused`: an addition after the bias, and an activation.
     """
 
     def rule(graph: Graph, node: Node) -> int | None:
@@ -223,7 +223,7 @@ def _transposed_convolution(graph: Graph, node: Node) -> int | None:
 
 
 def _deformable(graph: Graph, node: Node) -> int | None:
-    """A convolution, and a bilinear sample (8, and 1 for a mask) of each input channel under each kernel element."""
+    """A convolution, and a bilinear sample (8, plus 1 for a mask) of each input channel under each kernel element."""
     out = graph.tensor(node.outputs[0]).shape if node.outputs else None
     plain, weight, data = _convolution(1, 3)(graph, node), _shape(graph, node, 1), _shape(graph, node, 0)
     if plain is None or not weight or not data or not out or len(data) < 2:
@@ -233,7 +233,7 @@ def _deformable(graph: Graph, node: Node) -> int | None:
 
 
 def _product(inner: int = -1, bias: int | None = None, transposed: str = "", further: int = 0) -> Rule:
-    """A matrix product whose first input has the summed dimension at `inner`, or at -2 where it is `transposed`."""
+    """A matrix product whose first input has the summed dimension at `inner`, or at -2 if `transposed` is set."""
 
     def rule(graph: Graph, node: Node) -> int | None:
         left = _shape(graph, node, 0)
@@ -250,11 +250,11 @@ def _product(inner: int = -1, bias: int | None = None, transposed: str = "", fur
 
 
 def _product_outputs(graph: Graph, node: Node, left: tuple[int, ...], at: int) -> int | None:
-    """Elements of a product: its output's, or for the operators of ONNX Runtime what follows from the inputs."""
+    """Elements of a product: those of its output, or, for ONNX Runtime's operators, computed from the inputs."""
     count = _outputs(graph, node)
     if count is not None or is_standard(node):
         return count
-    width = node.attribute("N")  # MatMulNBits and its like: the weights are packed
+    width = node.attribute("N")  # MatMulNBits and similar operators: the weights are packed
     if isinstance(width, int):
         return math.prod(left) // left[at] * width if left[at] else 0
     other = {"QGemm": 3, "QLinearMatMul": 3}.get(node.op, 1)
@@ -266,7 +266,7 @@ def _product_outputs(graph: Graph, node: Node, left: tuple[int, ...], at: int) -
 
 
 def _fused_product(graph: Graph, node: Node) -> int | None:
-    """FusedMatMul: where batches are transposed as well, the summed dimension may lie elsewhere."""
+    """FusedMatMul: if batches are transposed as well, the summed dimension may be at another position."""
     if _int(node, "transBatchA") and _int(node, "transA"):
         return None
     return _product(transposed="transA", further=bool(node.attribute("activation", "")))(graph, node)
@@ -297,7 +297,7 @@ def _attention(graph: Graph, node: Node) -> int | None:
 
 
 def _past(graph: Graph, node: Node, index: int) -> int | None:
-    """Length of a past key (batch, heads, length, size); 0 where there is none."""
+    """Length of a past key (batch, heads, length, size); 0 if there is none."""
     if not input_of(node, index):
         return 0
     shape = _shape(graph, node, index)
@@ -305,11 +305,11 @@ def _past(graph: Graph, node: Node, index: int) -> int | None:
 
 
 def _projected_attention(past_input: int) -> Rule:
-    """com.microsoft Attention and QAttention: one product makes Q, K and V of the input."""
+    """com.microsoft Attention and QAttention: one product computes Q, K, and V from the input."""
 
     def rule(graph: Graph, node: Node) -> int | None:
         data, weight, heads = _shape(graph, node, 0), _shape(graph, node, 1), _int(node, "num_heads")
-        shared = _int(node, "past_present_share_buffer")  # then the past's length is the buffer's
+        shared = _int(node, "past_present_share_buffer")  # then the length of the past is that of the buffer
         if data is None or weight is None or len(data) != 3 or len(weight) != 2 or heads <= 0 or shared:
             return None
         sizes = _ints(node, "qkv_hidden_sizes") or [weight[1] // 3] * 3
@@ -329,11 +329,11 @@ def _projected_attention(past_input: int) -> Rule:
 
 
 def _multi_head_attention(graph: Graph, node: Node) -> int | None:
-    """com.microsoft MultiHeadAttention: no projection; Q, K and V apart, K and V packed, or all packed."""
+    """com.microsoft MultiHeadAttention: no projection; Q, K, and V separate, K and V packed, or all packed."""
     heads, query = _int(node, "num_heads"), _shape(graph, node, 0)
     key, value = _shape(graph, node, 1), _shape(graph, node, 2)
     past = _past(graph, node, 6)
-    if query is None or heads <= 0 or past is None or input_of(node, 8):  # 8: a past in a buffer of another length
+    if query is None or heads <= 0 or past is None or input_of(node, 8):  # 8: a past in a buffer whose length differs
         return None
     biased = 0
     if len(query) == 5:  # (batch, length, heads, 3, size)
@@ -360,7 +360,7 @@ def _multi_head_attention(graph: Graph, node: Node) -> int | None:
 
 
 def _group_query_attention(graph: Graph, node: Node) -> int | None:
-    """com.microsoft GroupQueryAttention: the length of its cache is the value of an input."""
+    """com.microsoft GroupQueryAttention: an input holds the length of its cache."""
     heads, groups, query = _int(node, "num_heads"), _int(node, "kv_num_heads"), _shape(graph, node, 0)
     total = scalar_of(graph, input_of(node, 6))
     if query is None or len(query) != 3 or heads <= 0 or groups <= 0 or total is None:
@@ -379,7 +379,7 @@ def _group_query_attention(graph: Graph, node: Node) -> int | None:
 
 
 def _rotary(graph: Graph, node: Node) -> int | None:
-    """Two products and a sum per element that is rotated."""
+    """Two products and a sum per rotated element."""
     shape, part = _shape(graph, node, 0), _int(node, "rotary_embedding_dim")
     if shape is None or len(shape) not in {3, 4}:
         return None
@@ -391,7 +391,7 @@ def _rotary(graph: Graph, node: Node) -> int | None:
 
 
 def _recurrence(graph: Graph, node: Node) -> int | None:
-    """LSTM, GRU, RNN: for each step of each sequence, the products with W and R of each direction."""
+    """LSTM, GRU, RNN: the products with W and R of each direction, for each step of each sequence."""
     data = _shape(graph, node, 0)
     weight, recurrent = _at(graph, node, 1).elements, _at(graph, node, 2).elements
     if data is None or len(data) != 3 or weight is None or recurrent is None:
@@ -400,7 +400,7 @@ def _recurrence(graph: Graph, node: Node) -> int | None:
 
 
 def _einsum(graph: Graph, node: Node) -> int | None:
-    """From left to right, two operands at a time: 2 per point of their index space, or 1 where nothing is summed."""
+    """From left to right, two operands at a time: 2 per point of their index space, or 1 if nothing is summed."""
     equation = str(node.attribute("equation", "")).replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
@@ -473,7 +473,7 @@ def _stft(graph: Graph, node: Node) -> int | None:
 
 
 def _grid(graph: Graph, node: Node) -> int | None:
-    """AffineGrid: each coordinate is a row of theta times a point with a 1 behind it."""
+    """AffineGrid: each coordinate is a row of theta times a point with a 1 appended."""
     count, theta = _outputs(graph, node), _shape(graph, node, 0)
     return None if not theta else times(count, 2 * theta[-1])
 
@@ -494,7 +494,7 @@ def _quantized(count: int, *inputs: int) -> Rule:
 
 
 def _skip(count: int) -> Rule:
-    """SkipLayerNormalization: a sum with the skip, and the bias where there is one, before the normalization."""
+    """SkipLayerNormalization: an addition of the skip, and of the bias if there is one, before the normalization."""
 
     def rule(graph: Graph, node: Node) -> int | None:
         bias = 3 if node.op == "SkipSimplifiedLayerNormalization" else 4
@@ -504,7 +504,7 @@ def _skip(count: int) -> Rule:
 
 
 def _biased(count: int) -> Rule:
-    """An activation, and a sum where the node has a second input."""
+    """An activation, and an addition if the node has a second input."""
     return lambda graph, node: times(_at(graph, node, 0).elements, count + bool(input_of(node, 1)))
 
 

@@ -1,9 +1,9 @@
-"""From a torch module to an ONNX file that can be trusted.
+"""Exports a torch module to an ONNX file, and verifies the file.
 
 `torch.onnx.export(dynamo=True)` records for every node which module and source line it came from. It has
-one trap: a dimension that was asked to be dynamic can be silently fixed to the example's size when that
-size is 1. So examples are enlarged to at least 2 along dynamic dimensions, and the exported file is run
-at a second shape and compared with torch before anyone builds from it (`workbench.model.verify`).
+one trap: the exporter can silently fix a dynamic dimension to the example's size if that size is 1. So
+examples are enlarged to at least 2 along dynamic dimensions. Before anything is built from the file, it
+runs at a second shape and is compared with torch (`workbench.model.verify`).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 __all__ = ["TOLERANCE", "check_of", "export_module", "export_task", "load_sample", "resize_example"]
 
 EXTERNAL_ABOVE = 1_800_000_000
-"""Bytes of weights from which on they go into a file of their own: a protobuf ends at 2 GB."""
+"""From this many bytes on, weights go into a separate file: a protobuf message is limited to 2 GB."""
 
 
 def check_of(check: Check | bool | None) -> Check:
     """How an export is checked: "error", "warn" or "off"; None for ``WORKBENCH_EXPORT_CHECK``, else "error".
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: the value is not one of these.
     """
     found = os.environ.get("WORKBENCH_EXPORT_CHECK", "error") if check is None else check
     if isinstance(found, bool):
@@ -65,29 +65,29 @@ def export_module(
     check: Check | bool | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Export `module` to `path`, verify it, and say how it went.
+    """Export `module` to `path`, verify the file, and report the result.
 
     Args:
-        module: Exported in evaluation mode; its own mode is restored. Of a compiled or parallel module what is inside,
-            of a traced or scripted one by the older exporter, which knows no source lines.
+        module: Exported in evaluation mode; its own mode is restored. A compiled or parallel module is unwrapped. A
+            traced or scripted module goes through the older exporter, which records no source lines.
         inputs: Example inputs by position or by name, as ``forward`` takes them: lists and dicts of tensors, and values
-            that are no tensors (``use_cache=False``), which become constants.
+            that are not tensors (``use_cache=False``), which become constants.
         path: The .onnx file to write.
         profile: Shapes by input name. A dimension whose min and max differ becomes dynamic; others are
-            fixed at the profile's shape. None: everything static at the example's shapes. Tensors in lists and dicts
-            are named ``parameter_key``.
+            fixed at the profile's shape. None: everything is static at the example's shapes. Tensors in lists and
+            dicts are named ``parameter_key``.
         opset: ONNX opset; None for the exporter's own choice.
-        root: Source paths under this folder are recorded relative to it, so that the file may be shared.
-        check: "error": compare with torch in ONNX Runtime, at the example's shapes and at a second set, and refuse what
-            differs. "warn": keep it, with a warning. "off": compare nothing. See `check_of`.
-        progress: Called with what is done next, in words.
+        root: Source paths under this folder are recorded relative to it, so that the file can be shared.
+        check: "error": compare with torch in ONNX Runtime, at the example's shapes and at a second set, and raise an
+            error if results differ. "warn": keep the file, with a warning. "off": compare nothing. See `check_of`.
+        progress: Called with the name of each step before it starts.
 
     Returns:
         ``inputs`` (shapes), ``dynamic`` (dims by input), ``error`` (largest relative difference from
         torch by shape set, or why it was not compared), ``warnings``, ``torch`` (version).
 
     Raises:
-        ModelError: the module can't be exported, a dynamic dimension was specialised, or results differ.
+        ModelError: the module can't be exported, a dynamic dimension was specialized, or results differ.
         ConfigError: `check` is not known.
     """
     torch, check = _torch(), check_of(check)
@@ -102,7 +102,7 @@ def export_module(
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             names = _export_scripted(torch, module, call, dynamic, opset, path)
             told.append(
-                "A traced or scripted module has no source lines: the Python class itself, not torch.jit's, has them."
+                "A traced or scripted module has no source lines. To get them, pass the original Python module."
             )
         else:
             with _unpacked(module, outputs), call.spelled(module):
@@ -146,7 +146,7 @@ def export_task(
     """Export a sample or a factory in a worker; writes ``model.onnx`` into `folder`.
 
     Args:
-        reporter: Where progress goes.
+        reporter: Receives the progress.
         source: ``{"kind": "sample", "file": ..., "root": ...}`` or ``{"kind": "factory", "spec": ...,
             "folder": ...}``.
         profile: `ShapeProfile` as a dict, or None.
@@ -154,7 +154,7 @@ def export_task(
         check: See `export_module`.
 
     Returns:
-        What `export_module` does; of a factory also ``made_from``, see `workbench.model.made_from.dependencies`.
+        What `export_module` returns; for a factory also ``made_from``, see `workbench.model.made_from.dependencies`.
     """
     reporter.progress("Loading the module", 0, 1)
     _torch()
@@ -186,7 +186,7 @@ def export_task(
 
 
 def load_sample(file: str) -> Any:
-    """What ``build()`` of a sample model's file returns: the module and its example inputs."""
+    """The return value of ``build()`` in a sample model's file: the module and its example inputs."""
     path = Path(file)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -216,7 +216,7 @@ def resize_example(tensor: Any, shape: Shape) -> Any:
 
 def _torch() -> Any:
     try:
-        import onnxscript  # noqa: F401 - the exporter needs it and says so less clearly
+        import onnxscript  # noqa: F401 - the exporter needs it; its own error is less clear
         import torch
     except ImportError as error:
         raise CompilerUnavailableError(
@@ -240,7 +240,7 @@ def _opened(call: Call, profile: ShapeProfile | None) -> tuple[Call, dict[str, d
         dims = {d: f"{name}_{d}" for d, (a, b) in enumerate(zip(shapes.min, shapes.max, strict=True)) if a != b}
         if dims:
             dynamic[name] = dims
-        # At least 2 along dynamic dimensions: a 1 would be taken for a constant.
+        # At least 2 along dynamic dimensions: the exporter would treat a 1 as a constant.
         size = [max(2, n) if d in dims else n for d, n in enumerate(shapes.opt)]
         examples[name] = resize_example(examples[name], tuple(size))
     _tie(dynamic, examples)
@@ -248,7 +248,7 @@ def _opened(call: Call, profile: ShapeProfile | None) -> tuple[Call, dict[str, d
 
 
 def _second(call: Call, dynamic: Mapping[str, Mapping[int, str]], profile: ShapeProfile | None) -> Call:
-    """The call at other sizes of the open dimensions."""
+    """The call with other sizes for the open dimensions."""
     assert profile is not None
     changed = {}
     for name, tensor in call.tensors.items():
@@ -264,7 +264,7 @@ def _second(call: Call, dynamic: Mapping[str, Mapping[int, str]], profile: Shape
 
 
 def _tie(dynamic: dict[str, dict[int, str]], examples: Mapping[str, Any]) -> None:
-    """One symbol for the leading dimension of all inputs that have it dynamic: it is the batch."""
+    """One symbol for the dynamic leading dimension of all inputs: it is the batch."""
     leading = [name for name, dims in dynamic.items() if 0 in dims]
     if len({examples[name].shape[0] for name in leading}) == 1:
         for name in leading:
@@ -272,9 +272,9 @@ def _tie(dynamic: dict[str, dict[int, str]], examples: Mapping[str, Any]) -> Non
 
 
 def _usable(module: Any, call: Call, made: Any) -> tuple[Call, Outputs, list[str]]:
-    """The call whose results an ONNX file can hold, those results, and what was changed or left out.
+    """The call whose results an ONNX file can hold, those results, and warnings about changes and omissions.
 
-    A language model of Hugging Face returns its cache of keys and values unless it is called with ``use_cache=False``.
+    A Hugging Face language model returns its cache of keys and values unless it is called with ``use_cache=False``.
     """
     outputs, told = outputs_of(made), []
     caches = [(place, value) for place, value in outputs.others if type(value).__name__.endswith("Cache")]
@@ -305,13 +305,13 @@ def _usable(module: Any, call: Call, made: Any) -> tuple[Call, Outputs, list[str
             code="export-outputs",
         )
     if plainly:
-        told.append(f"Left out of the outputs, since they are no tensors: {', '.join(plainly)}.")
+        told.append(f"Omitted from the outputs, because they are not tensors: {', '.join(plainly)}.")
     return call, outputs, told
 
 
 @contextmanager
 def _unpacked(module: Any, outputs: Outputs) -> Iterator[None]:
-    """`module` returning a flat tuple of tensors where torch.export would not know what it returns."""
+    """`module`, wrapped to return a flat tuple of tensors if torch.export does not know the type that it returns."""
     if outputs.plain:
         yield
         return
@@ -337,11 +337,15 @@ def _export(
 def _export_scripted(
     torch: Any, module: Any, call: Call, dynamic: Mapping[str, Mapping[int, str]], opset: int | None, path: Path
 ) -> list[str]:
-    """Export by the TorchScript-based exporter, which alone takes traced and scripted modules; the outputs' names."""
+    """Export with the TorchScript-based exporter, the only one that takes traced and scripted modules.
+
+    Returns:
+        The names of the outputs.
+    """
     import onnx
 
     try:
-        if not isinstance(module, torch.jit.ScriptModule):  # only a part of it is one
+        if not isinstance(module, torch.jit.ScriptModule):  # only a part of it is traced or scripted
             module = torch.jit.trace(
                 module, **({"example_kwarg_inputs": call.kwargs} if call.kwargs else {"example_inputs": call.args}),
                 check_trace=False, strict=False,
@@ -356,13 +360,13 @@ def _export_scripted(
 
 
 def call_factory(spec: str, folder: str) -> Any:
-    """Call the function that `spec` (``package.module:factory``) names, in `folder`; this changes the current folder.
+    """Call the function that `spec` (``package.module:factory``) names, with `folder` as the new working directory.
 
     Raises:
-        ModelError: the module can't be imported, it has no such function, or the function fails.
+        ModelError: the module can't be imported, it has no such function, or the function raises an error.
     """
     module_name, _, name = spec.partition(":")
-    # The module and the files that it reads are looked for in the folder where the user gave the command.
+    # The module and the files that it reads are searched for in the folder where the user ran the command.
     sys.path.insert(0, folder)
     os.chdir(folder)
     try:
@@ -370,7 +374,7 @@ def call_factory(spec: str, folder: str) -> Any:
     except ImportError as error:
         raise ModelError(
             f"{module_name} can't be imported: {error}.",
-            hint=f"Run the command from the folder that holds it ({folder}).",
+            hint=f"Run the command from the folder that holds it (now {folder}).",
         ) from None
     except Exception as error:
         raise ModelError(
@@ -396,7 +400,7 @@ def module_and_inputs(made: Any, what: str) -> tuple[Any, Any]:
     """The module and its example inputs, as a factory returned them.
 
     Raises:
-        ModelError: `made` is something else.
+        ModelError: `made` is not a module with its example inputs.
     """
     if isinstance(made, tuple | list) and len(made) == 2 and hasattr(made[0], "forward"):
         return made[0], made[1]
@@ -408,7 +412,7 @@ def module_and_inputs(made: Any, what: str) -> tuple[Any, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's chatter on warnings and logs."""
+    """Within the context, the exporter's warnings and log messages are hidden."""
     import logging
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What an export error means, with the line of the user's module."""
+"""Explains export errors and finds the line in the user's module that caused them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchError:
-    """Torch's long report cut down to the cause and the user's own line."""
+    """Torch's long report, reduced to the cause and the line in the user's code."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -29,7 +29,7 @@ def export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchEr
     place = f" at {where[-1][0]}:{where[-1][1]}" if where else ""
     if missing:
         place = place or line_of(missing[1])
-        experts = "Before the export: model.set_experts_implementation('batched_mm'), which has one. Else: "
+        experts = "Before the export, call model.set_experts_implementation('batched_mm'), which has one. Otherwise: "
         return ModelError(
             f"The torch operation {missing[1]}{place} has no ONNX form.",
             hint=(experts if "grouped_mm" in missing[1] else "")
@@ -40,19 +40,19 @@ def export_error(error: Exception, line_of: Callable[[str], str]) -> WorkbenchEr
         )
     if "data-dependent" in text or "GuardOnDataDependent" in text:
         return ModelError(
-            f"The module branches on the values of a tensor, or sizes something by them{place}, which a graph can't hold.",
-            hint="Use torch.where or torch.cond for it, or make the choice from shapes alone.",
+            f"The module branches on the values of a tensor, or computes a size from them{place}. A graph can't hold that.",
+            hint="Use torch.where or torch.cond, or make the choice from shapes alone.",
             code="data-dependent",
         )
     return ModelError(
         f"torch.onnx.export failed{place}: {first_lines(chain[-1])}",
-        hint="The module itself runs with these inputs. torch.export.export(module, inputs) tells more.",
+        hint="The module itself runs with these inputs. For more details, run torch.export.export(module, inputs).",
         code="export-failed",
     )
 
 
 def relative_paths(model: Any, root: Path) -> None:
-    """Make source paths under `root` relative to its parent, and drop frames that lie elsewhere."""
+    """Make source paths under `root` relative to its parent, and drop frames from other folders."""
     parent = str(root.parent) + os.sep
     for node in model.graph.all_nodes():
         trace = node.metadata_props.get(TRACE)

@@ -1,4 +1,4 @@
-"""Names for exported nodes: module scopes and source lines, also inside bodies."""
+"""Names exported nodes by module scope and source line, also inside bodies."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ def dynamic_shapes_of(torch: Any, call: Call, dynamic: Mapping[str, Mapping[int,
 def name_nodes(graph: Any, call: Call, outputs: Outputs) -> list[str]:
     """Name a graph's inputs after the module's parameters and its outputs after their keys; the outputs' names.
 
-    Afterwards, and not by ``input_names``: that gives an output of the same name no other one, which is not valid ONNX.
+    This runs after the export. ``input_names`` is not used: if an output has the same name as an input, it does not
+    rename the output, and the file is not valid ONNX.
     """
     if len(graph.inputs) != len(call.names):
         raise ModelError(
-            f"The module was given the tensors {', '.join(call.names)}, and its ONNX form takes "
+            f"The module received the tensors {', '.join(call.names)}, but the exported model takes "
             f"{', '.join(v.name for v in graph.inputs) or 'none'}.",
             hint="Please report it to PyTorch, with the module.",
             code="export-inputs",
@@ -49,7 +50,7 @@ def name_nodes(graph: Any, call: Call, outputs: Outputs) -> list[str]:
         while unique in values:
             k += 1
             unique = f"{name}_{k}"
-        if other is not None and firm:  # an input keeps its name, and what has it gets another
+        if other is not None and firm:  # an input keeps its name; another tensor with that name is renamed
             del values[name]
             other.name = unique
             values[unique] = other
@@ -83,7 +84,7 @@ def _bodies(model: Any) -> list[Any]:
 def point_into_bodies(
     torch: Any, module: Any, call: Call, dynamic: Mapping[str, Mapping[int, str]], model: Any
 ) -> None:
-    """Let nodes in bodies (``torch.cond``) point to the user's lines, and not to code that torch generated.
+    """Make nodes in bodies (``torch.cond``) point to the user's lines and not to code that torch generated.
 
     ``torch.export`` loses these lines, since it traces bodies twice; in its strict mode it keeps them.
     """
@@ -96,7 +97,7 @@ def point_into_bodies(
         )
         other = torch.onnx.export(strict, dynamo=True, verbose=False).model
         better = [node for node in _bodies(other) if TRACE in node.metadata_props]
-    except Exception:  # noqa: BLE001 - strict mode takes fewer modules; then the line of torch.cond itself is told
+    except Exception:  # noqa: BLE001 - strict mode takes fewer modules; then the line of torch.cond itself is kept
         better = []
     mine = [node for node in _bodies(model) if TRACE in node.metadata_props]
     if [node.op_type for node in mine] == [node.op_type for node in better]:
@@ -117,12 +118,12 @@ def point_into_bodies(
 
 
 def line_of(torch: Any, module: Any, call: Call, op: str) -> str:
-    """Where the user's code calls `op`: the exporter's own error does not say."""
+    """Where the user's code calls `op`: the exporter's error does not contain it."""
     try:
         program = torch.export.export(module, call.args, call.kwargs).run_decompositions()
         traces = (n.meta.get("stack_trace") or "" for n in program.graph.nodes if str(n.target).startswith(op))
         trace = next((t for t in traces if t), "")
-    except Exception:  # noqa: BLE001 - only a help for the message
+    except Exception:  # noqa: BLE001 - this only improves the message
         return ""
     frames = [m for m in re.findall(r'File "([^"]+)", line (\d+), in', trace) if not of_library(m[0])]
     return f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""

@@ -1,6 +1,6 @@
-"""A model's local functions, opened: every call is replaced by the nodes of the function's body.
+"""Inlines a model's local functions: the nodes of the function's body replace every call.
 
-A compiler opens them too, but names the nodes of two calls alike. Here each node is named after its call:
+A compiler inlines them too, but gives the nodes of two calls the same names. Here each node is named after its call:
 ``layer1/mm`` is the node ``mm`` of the function that the node ``layer1`` calls.
 """
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     import onnx
 
 _DEPTH = 60
-"""Calls in each other, and bodies of If and Loop in each other, that are opened."""
+"""Maximum nesting depth of calls, and of If and Loop bodies, that is inlined."""
 
 Key = tuple[str, str, str]
 
 
 def inlined(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The model without calls of local functions, and why some calls were left as they are.
+    """The model without calls of local functions, and the reasons why some calls remain.
 
-    The model itself is not changed. It is given back as it is where no node calls a function.
+    The argument is not changed. If no node calls a function, it is returned as it is.
 
     Raises:
         ModelError: a function calls itself (``function-cycle``), or a call has more inputs or outputs than the
             function (``function-arity``).
-        LimitError: the opened model would be larger than `limits` allow.
+        LimitError: the inlined model would be larger than `limits` allow.
     """
     functions = {_key(f.domain, f.name, f.overload): f for f in model.functions}
     if not functions or not any(_called(n) in functions for n in _all_nodes(model.graph.node)):
@@ -98,7 +98,7 @@ class _Opener:
         return out
 
     def _reason(self, function: onnx.FunctionProto) -> str:
-        """Why a function can't be opened: an operator of its body means something else at the model's opset."""
+        """Why a function can't be inlined: an operator of its body has another meaning at the model's opset."""
         wanted = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in function.opset_import}
         for node in _all_nodes(function.node):
             domain = "" if node.domain == "ai.onnx" else node.domain
@@ -115,7 +115,7 @@ class _Opener:
         return ""
 
     def _check_size(self) -> None:
-        """Refuse functions that call themselves, or that grow beyond all bounds, before anything is copied."""
+        """Before anything is copied, refuse functions that call themselves or whose inlined size exceeds the limits."""
         sizes: dict[Key, tuple[float, float, int]] = {}  # nodes, bytes, depth
         for root in self.open_keys:
             trail: list[Key] = []
@@ -131,7 +131,7 @@ class _Opener:
                         sum(n.ByteSize() for n in self.functions[key].node) + sum(sizes[k][1] for k in inner),
                         1 + max((sizes[k][2] for k in inner), default=0),
                     )
-                    limits.check("NESTING", sizes[key][2], f"Function {key[1]}, by the functions that it calls,")
+                    limits.check("NESTING", sizes[key][2], f"Function {key[1]}, with the functions that it calls,")
                 elif key not in sizes:
                     if key in trail:
                         raise ModelError(
@@ -147,7 +147,7 @@ class _Opener:
         limits.check("GRAPH_BYTES", sum(c[1] for c in calls), "The model with its functions opened")
 
     def _open_graph(self, graph: onnx.GraphProto, depth: int) -> None:
-        """Replace the calls among the nodes of a graph, in place."""
+        """Inline the calls among the nodes of a graph, in place."""
         if not any(_called(n) in self.open_keys for n in _all_nodes(graph.node)):
             return
         nodes = self._opened(list(graph.node), depth)
@@ -157,7 +157,7 @@ class _Opener:
 
     def _opened(self, nodes: list[onnx.NodeProto], depth: int) -> list[onnx.NodeProto]:
         if depth > _DEPTH:
-            raise ModelError(f"The model nests more than {_DEPTH} functions and bodies in each other.", code="too-deep")
+            raise ModelError(f"The model nests functions and bodies more than {_DEPTH} levels deep.", code="too-deep")
         out = []
         for node in nodes:
             if _called(node) in self.open_keys:
@@ -235,7 +235,7 @@ class _Opener:
                 del node.attribute[:]
                 node.attribute.extend(kept)
             have = {entry.key for entry in node.metadata_props}
-            for entry in call.metadata_props:  # where the function is called from, unless its nodes know better
+            for entry in call.metadata_props:  # the place of the call, unless the node has its own metadata
                 if entry.key not in have:
                     node.metadata_props.add(key=entry.key, value=entry.value)
 
@@ -250,7 +250,7 @@ class _Opener:
         return nodes
 
     def _prefix(self, call: onnx.NodeProto, inner: list[onnx.NodeProto], own: set[str]) -> str:
-        """What names of this call begin with, such that none of them is taken."""
+        """The prefix for the names of this call, chosen so that none of them is already used."""
         base = call.name or next((o for o in call.output if o), "") or call.op_type
         k, prefix = 1, f"{base}/"
         while any(prefix + n.name in self.names for n in inner if n.name) or any(
@@ -269,10 +269,10 @@ def _copy(message: Any) -> Any:
 
 @lru_cache(maxsize=4096)
 def _since(op: str, domain: str, version: int) -> int | None:
-    """The opset that an operator's meaning at `version` comes from; None for one that onnx does not know."""
+    """The opset that defines an operator at `version`; None if onnx does not know the operator."""
     import onnx
 
     try:
         return int(onnx.defs.get_schema(op, version, domain).since_version)
-    except (onnx.defs.SchemaError, TypeError):  # TypeError: no number that an opset may have
+    except (onnx.defs.SchemaError, TypeError):  # TypeError: not a valid opset number
         return None

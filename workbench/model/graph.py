@@ -1,7 +1,7 @@
-"""The ONNX graph as the rest of the workbench sees it: nodes, tensors, and who feeds whom.
+"""The ONNX graph as the rest of the workbench sees it: nodes, tensors, and their connections.
 
-Built once from a weightless `onnx.ModelProto` (see `onnx_file`). A node is known by its name in the
-original file; where it has none of its own, by its first output.
+Built once from an `onnx.ModelProto` without weights (see `onnx_file`). The id of a node is its name in the
+original file, or, if it has no unique name, its first output.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
 
 
 LONGEST_NAME = 200
-"""Characters of a node's name up to which a compiler is given it: a log line holds the names of all fused nodes."""
+"""Maximum length of a node name that a compiler receives: a log line holds the names of all fused nodes."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_./:;\-$@#()<>=*!?~|+& ]+")
 
 
 class Graph:
-    """Nodes and tensors of a model, indexed. Calls of the model's local functions are opened, and nodes lie in order.
+    """Nodes and tensors of a model, indexed. Calls of the model's local functions are inlined, and nodes are sorted.
 
     Args:
         model: The weightless model; never changed.
-        problems: What is already known to be wrong with it.
+        problems: Problems of the model that are already known.
 
     Attributes:
-        proto: The model that the nodes belong to: `model`, or a copy of it where functions were opened or nodes moved.
-        rewritten: Whether it is such a copy; a compiler that is to name the same nodes must get it.
+        proto: The model that the nodes belong to: `model`, or a copy if functions were inlined or nodes moved.
+        rewritten: Whether `proto` is such a copy. Then give `proto` to a compiler, so that it names the same nodes.
 
     Raises:
-        ModelError: nodes or functions wait for each other in a circle (``node-cycle``, ``function-cycle``).
+        ModelError: nodes or functions depend on each other in a cycle (``node-cycle``, ``function-cycle``).
         LimitError: there are more nodes than ``GRAPH_NODES`` of `workbench.core.limits`.
     """
 
@@ -86,7 +86,7 @@ class Graph:
         self.inputs = [name for name in inputs if name not in self.initializers]
         self.outputs = [value.name for value in model.graph.output]
         self.producer = {name: node for node in self.nodes for name in node.outputs if name}
-        # Names that were not UTF-8 in the file (see `onnx_file`): no compiler's answer could be read as text.
+        # Names that were not UTF-8 in the file (see `onnx_file`): a compiler's output with them could not be read as text.
         self.rewritten |= any("\\" in name for name in (*self.producer, *inputs, *self.initializers))
         self.consumers: dict[str, list[Node]] = {}
         for node in self.nodes:
@@ -106,12 +106,12 @@ class Graph:
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with the model as its file describes it; empty for a good one."""
+        """Problems of the model as its file describes it; empty if there are none."""
         return (*self._known, *find_problems(self))
 
     def _read(self, graph: Any, parent: int | None, found: list[tuple[Any, int | None]]) -> None:
         limits.check("GRAPH_NODES", len(found) + len(graph.node), "The model")
-        # Bodies beside each other, such as the branches of an If, may use one name for different tensors.
+        # Sibling bodies, such as the branches of an If, may use one name for different tensors.
         mine = {v.name for v in graph.input} | {name for proto in graph.node for name in proto.output}
         shared = mine & self._defined
         self._defined |= mine
@@ -141,7 +141,7 @@ class Graph:
                     self._read(nested, place, found)
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor `name`; unknown shape and type where nothing is known of it."""
+        """The tensor `name`; its shape and type are unknown if the graph has no information about it."""
         return self.tensors.get(name) or Tensor(name, None, "")
 
     @property
@@ -154,8 +154,8 @@ class Graph:
     def constants(self) -> frozenset[str]:
         """Tensors whose value is known before any input arrives.
 
-        Initializers, and whatever is computed from them alone; also shapes of tensors whose shape is
-        known. This is what a compiler can fold.
+        Initializers, and everything that is computed only from them; also shapes of tensors whose shape is
+        known. A compiler can fold all of this.
         """
         known = set(self.initializers) | {""}
         for node in self.nodes:
@@ -176,14 +176,14 @@ class Graph:
 
     @cached_property
     def bodies(self) -> dict[str, dict[str, list[Node]]]:
-        """The nodes directly in each body of an If, Loop or Scan: by the id of that node, then by the attribute's name."""
+        """The nodes directly in each body of an If, Loop, or Scan: by the id of that node, then by the attribute's name."""
         inside: dict[str, list[Node]] = {}
         for node in self.nodes:
             if node.parent is not None:
                 inside.setdefault(node.parent, []).append(node)
         found: dict[str, dict[str, list[Node]]] = {}
         for container, nodes in inside.items():
-            rest = iter(nodes)  # in the order in which `_read` met them
+            rest = iter(nodes)  # in the order in which `_read` visited them
             for attribute in self.by_id[container].proto.attribute:
                 held = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
                 if held:
@@ -193,7 +193,7 @@ class Graph:
 
     @cached_property
     def live(self) -> frozenset[str]:
-        """Ids of nodes that some output of the graph depends on."""
+        """Ids of nodes that at least one output of the graph depends on."""
         wanted = set(self.outputs)
         alive: set[str] = set()
         bodies: dict[str, list[Node]] = {}
@@ -214,14 +214,14 @@ class Graph:
 
     @cached_property
     def shape_inputs(self) -> dict[str, ShapeInput]:
-        """Inputs whose values some node reads as a shape, by name; see `workbench.model.shape_inputs`."""
+        """Inputs whose values a node reads as a shape, by name; see `workbench.model.shape_inputs`."""
         from workbench.model.shape_inputs import shape_inputs
 
         return shape_inputs(self)
 
     @cached_property
     def suggestion(self) -> Suggestion:
-        """Shapes and values to begin with, for inputs that need some; see `workbench.model.suggest`."""
+        """Suggested shapes and values for inputs that need them; see `workbench.model.suggest`."""
         from workbench.model.suggest import suggest
 
         return suggest(self)
@@ -230,8 +230,8 @@ class Graph:
         """The same graph with its inputs fixed to `shapes` and all other shapes inferred from them.
 
         Args:
-            shapes: Shape of each input that is to be fixed.
-            values: Values of inputs that are read as a shape (`shape_inputs`); shapes that follow from them are known.
+            shapes: The shape of each input to fix.
+            values: Values of inputs that are read as a shape (`shape_inputs`), to infer the shapes that depend on them.
 
         Raises:
             ConfigError: a name is not an input, or a shape contradicts the declared one.
@@ -248,7 +248,7 @@ class Graph:
             return self
         model = onnx.ModelProto()
         model.CopyFrom(self.proto)
-        # Declared shapes hold symbols; once the inputs are numbers, inference does better alone.
+        # Declared shapes hold symbols; with numeric input shapes, inference gives better results without them.
         keep = [v for v in model.graph.value_info if tensor_of(v).elements is not None]
         del model.graph.value_info[:]
         model.graph.value_info.extend(keep if not (shapes or values) else [])
@@ -264,7 +264,7 @@ class Graph:
         _bind_values(model.graph, values or {})
         found, reasons = infer(model)
         if values:
-            # They are inputs still: what was inferred holds for these values, no node may be folded with them.
+            # They are still inputs: the inferred shapes are valid for these values, and no node may be folded with them.
             kept = [tensor for tensor in found.graph.initializer if tensor.name not in values]
             del found.graph.initializer[:], found.graph.input[:]
             found.graph.initializer.extend(kept)
@@ -275,14 +275,14 @@ class Graph:
         return graph
 
     def with_shapes(self, known: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
-        """Fill shapes that inference left open from what a compiler reported, by tensor name."""
+        """Fill shapes that inference left open with the shapes that a compiler reported, by tensor name."""
         for name, (shape, dtype) in known.items():
             have = self.tensors.get(name)
             if (have is None or have.elements is None) and all(d >= 0 for d in shape):
                 self.tensors[name] = Tensor(name, tuple(shape), (have and have.dtype) or dtype)
 
     def check_shapes(self, shapes: Mapping[str, Shape]) -> None:
-        """Refuse shapes that do not fit the model.
+        """Check that the shapes fit the model.
 
         Raises:
             ConfigError: a name is not an input (``not-an-input``), or a shape contradicts the declared one
@@ -313,7 +313,7 @@ class Graph:
                 )
 
     def check_values(self, values: Mapping[str, Shape]) -> None:
-        """Raise `ConfigError` where `values` names no input of integers, or are not as many as the input has."""
+        """Raise `ConfigError` if `values` names anything but integer inputs, or the number of values of one is wrong."""
         for name, each in values.items():
             if name not in self.inputs:
                 raise ConfigError(
@@ -337,10 +337,10 @@ class Graph:
                 )
 
     def needs_renaming(self) -> dict[str, str]:
-        """New name -> node id, for each node whose own name a compiler's log could not carry safely.
+        """New name -> node id, for each node whose own name is not safe in a compiler's log.
 
-        Unnamed and duplicate names say nothing in a log, and brackets, commas, control characters or
-        characters outside ASCII may be cut or altered in it; so may names above `LONGEST_NAME`.
+        Missing and duplicate names identify no node. A log may cut or alter names with brackets, commas, control
+        characters, or characters outside ASCII, and names longer than `LONGEST_NAME`.
         """
         out = {}
         taken = set(self.by_id)
@@ -363,7 +363,7 @@ def _copied(value: Any) -> Any:
 
 
 def _bind_values(graph: Any, values: Mapping[str, Shape]) -> None:
-    """Make constants of the inputs of an ``onnx.GraphProto`` that have `values`."""
+    """Turn the inputs of an ``onnx.GraphProto`` that have `values` into constants."""
     from onnx import helper
 
     for value in [v for v in graph.input if v.name in values]:
@@ -374,7 +374,7 @@ def _bind_values(graph: Any, values: Mapping[str, Shape]) -> None:
 
 
 def _unique_ids(nodes: list[Any]) -> list[str]:
-    """An id for each node: its name where that is its own, else its first output."""
+    """An id for each node: its name if that is unique, otherwise its first output."""
     names = Counter(node.name for node in nodes)
     taken = {name for name, count in names.items() if name and count == 1}
     ids = []

@@ -1,7 +1,7 @@
-"""What the result of a factory depends on, so that the same model is not exported twice, and a stale one never found.
+"""What the result of a factory depends on, so that a model is exported again exactly if something changed.
 
-Noted where the factory ran: the modules that it imported (by content, where they are not installed packages), the files
-that it read, and weights beside them. Not seen: environment variables, and what comes over the network.
+The process that ran the factory records the modules that it imported (by content, unless they are installed packages),
+the files that it read, and weights next to them. It does not see environment variables or data from the network.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz", ".npy", ".h5", ".gguf", ".pkl", ".json", ".yaml")
-"""Files that a factory may read without Python's knowledge (safetensors does), in the folders that it uses."""
+"""Files in the folders of a factory that native code may read unseen by Python, as safetensors does."""
 
 _MOST = 2000
-"""Files of a folder that are looked at."""
+"""Maximum number of files of a folder that are examined."""
 
 _watches: list[set[str]] = []
 _hooked: list[bool] = []
@@ -28,9 +28,9 @@ _hooked: list[bool] = []
 
 @contextmanager
 def reading() -> Iterator[set[str]]:
-    """Names of the files that this process opens for reading meanwhile."""
+    """Collects the names of the files that this process opens for reading within the context."""
     found: set[str] = set()
-    if not _hooked:  # an audit hook can't be taken away again
+    if not _hooked:  # an audit hook can't be removed
         _hooked.append(True)
         sys.addaudithook(_heard)
     _watches.append(found)
@@ -45,17 +45,17 @@ def _heard(event: str, arguments: tuple[Any, ...]) -> None:
         path, mode, flags = arguments
         reads = mode.startswith("r") if isinstance(mode, str) else not (int(flags or 0) & (os.O_WRONLY | os.O_RDWR))
         if reads and isinstance(path, str | bytes | os.PathLike):
-            name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - called at every open
+            name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 - called for every open
             for found in _watches:
                 found.add(name)
 
 
 def dependencies(opened: set[str], folder: str) -> dict[str, Any]:
-    """What a factory that ran in this process came from.
+    """What the result of a factory that ran in this process depends on.
 
     Args:
         opened: Files that it read, see `reading`.
-        folder: The folder it was called from.
+        folder: The folder that it was called from.
 
     Returns:
         ``sources`` (file -> SHA-256), ``files`` (file -> size and time of the last change), ``folders`` (folder -> the
@@ -71,7 +71,7 @@ def dependencies(opened: set[str], folder: str) -> dict[str, Any]:
         if not file.startswith(installed):
             sources[file] = _sha256(file)
         elif "." not in name:
-            files[file] = _stamp(file)  # of another version it has another time
+            files[file] = _stamp(file)  # another version has another modification time
     mapped = _mapped()
     data = {f for f in opened | mapped if _is_data(f, installed) and f not in sources}
     files |= {f: stamp for f in data if (stamp := _stamp(f)) is not None}
@@ -80,14 +80,14 @@ def dependencies(opened: set[str], folder: str) -> dict[str, Any]:
 
 
 def unchanged(noted: Mapping[str, Any]) -> bool:
-    """Whether everything that `dependencies` noted is as it was."""
+    """Whether nothing that `dependencies` recorded has changed."""
     try:
         return (
             all(_sha256(file) == sha256 for file, sha256 in noted["sources"].items())
             and all(_stamp(file) == stamp for file, stamp in noted["files"].items())
             and all(_weights(folder) == was for folder, was in noted["folders"].items())
         )
-    except (OSError, KeyError, TypeError, AttributeError):  # gone, or noted in another form
+    except (OSError, KeyError, TypeError, AttributeError):  # removed, or recorded in another format
         return False
 
 
@@ -107,7 +107,7 @@ def _is_data(file: str, installed: tuple[str, ...]) -> bool:
 
 
 def _mapped() -> set[str]:
-    """Files that are mapped into this process's memory, where the system tells them."""
+    """Files that are mapped into this process's memory; empty if the system does not list them."""
     try:
         lines = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
     except OSError:

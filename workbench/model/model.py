@@ -28,10 +28,10 @@ class Model:
     """An ONNX graph with its provenance. Its weights stay on disk.
 
     Attributes:
-        name: What people call it.
+        name: Its name in the session.
         path: The ONNX file.
-        origin: Where it comes from, and what was done to it.
-        original: The model that this one was rewritten from; provenance is looked up there.
+        origin: Where it comes from, and how it was changed.
+        original: The model that this one was rewritten from; provenance is read from it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Model:
     original: Model | None = None
 
     def derived(self, store: Store, key: str) -> Model | None:
-        """The model that was made from this one and kept in `store` under `key`; None where there is none."""
+        """The model that was made from this one and kept in `store` under `key`; None if there is none."""
         found = store.derived(key)
         return None if found is None else Model(self.name, found[0], cast("Origin", found[1]), original=self)
 
@@ -55,18 +55,18 @@ class Model:
 
     @cached_property
     def companions(self) -> list[Path]:
-        """Files beside `path` that hold weights, sorted."""
+        """Files next to `path` that hold weights, sorted."""
         return sorted(external_files(self.graph.proto, self.path))
 
     def sha256(self, store: Store) -> str:
-        """Fingerprint of the file and its external data, remembered by `store`."""
+        """Fingerprint of the file and its external data, cached in `store`."""
         return store.fingerprint(
             self.path, lambda: fingerprint(self.path, set(self.companions)), lambda: self.companions
         )
 
     @cached_property
     def provenance(self) -> dict[str, Source]:
-        """Where each node comes from, by node id, for nodes of which it is known."""
+        """The source of each node, by node id, for nodes whose source is known."""
         if self.original is not None:
             known = self.original.provenance
             own = {n.id: s for n in self.graph.nodes if n.id not in known and (s := source_of(n))}
@@ -75,10 +75,10 @@ class Model:
 
     @cached_property
     def sources(self) -> Sources:
-        """Where the text of the lines that its nodes come from may be read."""
+        """Where the text of its source lines may be read from."""
         try:
             return Sources(kept_sources((self.original or self).path), Sources.named())
-        except WorkbenchError as error:  # the model is whole; its details say this
+        except WorkbenchError as error:  # the model itself is intact; its details report the error
             return Sources(folders=Sources.named(), missing=error.message)
 
     @property
@@ -108,7 +108,7 @@ class Model:
             ) from None
 
     def to_frame(self, shapes: Mapping[str, Shape] | None = None) -> pd.DataFrame:
-        """One row a node, with its costs at `shapes` (bytes; FLOPs; NaN where unknown) and its place in the source."""
+        """One row for each node, with its cost at `shapes` (bytes; FLOPs; NaN if unknown) and its place in the source."""
         import pandas as pd
 
         from workbench.model.cost import node_costs

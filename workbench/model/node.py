@@ -1,4 +1,4 @@
-"""Nodes and tensors of a graph, their types and their schemas."""
+"""Nodes and tensors of a graph, their types, and their schemas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Dim = int | str | None
 """A dimension: a number, a symbol, or unknown."""
 
 
-# Their value does not follow from their inputs alone, so they can't be folded.
+# Their value does not only depend on their inputs, so they can't be folded.
 RANDOM = {
     "RandomNormal",
     "RandomNormalLike",
@@ -29,7 +29,7 @@ VALUE_TYPES = {"int32": 6, "int64": 7}  # TensorProto.INT32, INT64
 
 
 def nbytes(shape: Iterable[Dim] | None, dtype: str) -> int | None:
-    """Bytes of a dense tensor, or None where a dimension or the type is unknown, or no 64 bits hold the number."""
+    """Bytes of a dense tensor; None if a dimension or the type is unknown, or if the number exceeds 64 bits."""
     if shape is None or dtype not in BITS:
         return None
     elements = 1
@@ -43,7 +43,7 @@ def nbytes(shape: Iterable[Dim] | None, dtype: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value of the graph. `shape` is None where inference found nothing."""
+    """A value of the graph. `shape` is None if inference did not find it."""
 
     name: str
     shape: tuple[Dim, ...] | None
@@ -51,12 +51,12 @@ class Tensor:
 
     @property
     def bytes(self) -> int | None:
-        """Size in bytes, None where unknown."""
+        """Size in bytes; None if unknown."""
         return nbytes(self.shape, self.dtype)
 
     @property
     def elements(self) -> int | None:
-        """Number of elements, None where unknown."""
+        """Number of elements; None if unknown."""
         if self.shape is None or any(not isinstance(d, int) or d < 0 for d in self.shape):
             return None
         return math.prod(d for d in self.shape if isinstance(d, int))
@@ -66,8 +66,8 @@ class Tensor:
 class Node:
     """One operation. `parent` is the id of the If/Loop/Scan node whose body holds it.
 
-    `inputs` and `outputs` have at least as many entries as the operator asks for: one that the file lacks is "", as one
-    that is left out on purpose.
+    `inputs` and `outputs` have at least as many entries as the operator requires: an entry that the file lacks is "",
+    like one that is omitted on purpose.
     """
 
     id: str
@@ -87,7 +87,7 @@ class Node:
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute's value as Python data (numbers, bytes decoded, lists), or `default`.
 
-        An attribute of another type than the operator's schema asks for counts as absent; `Graph.problems` names it.
+        An attribute whose type contradicts the operator's schema counts as absent; `Graph.problems` lists it.
         """
         import onnx
 
@@ -105,13 +105,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a model as its file describes it.
+    """A problem of a model as its file describes it.
 
     Attributes:
-        code: What it is, in kebab-case: ``nodes-out-of-order``, ``function-kept``, ``shapes-unknown``,
+        code: A stable code: ``nodes-out-of-order``, ``function-kept``, ``shapes-unknown``,
             ``undefined-tensor``, ``duplicate-tensor``, ``missing-input``, ``wrong-attribute`` or ``bad-dimension``.
-        text: In words.
-        nodes: Ids of the nodes that it concerns.
+        text: The description for people.
+        nodes: Ids of the affected nodes.
     """
 
     code: str
@@ -121,7 +121,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
-    """What an operator asks of a node."""
+    """The requirements of an operator on its nodes."""
 
     least: tuple[int, int]
     single: tuple[bool, ...]
@@ -131,7 +131,7 @@ class _Schema:
 
 @lru_cache(maxsize=4096)
 def schema_of(op: str, domain: str, version: int | None = None) -> _Schema | None:
-    """The schema of an operator at an opset (the newest without one); None where onnx does not know it."""
+    """The schema of an operator at an opset (by default the newest); None if onnx does not know the operator."""
     import onnx
 
     domain = "" if domain == "ai.onnx" else domain
@@ -146,9 +146,9 @@ def schema_of(op: str, domain: str, version: int | None = None) -> _Schema | Non
 
 
 def padded(proto: Any, side: Literal[0, 1]) -> tuple[str, ...]:
-    """The node's inputs (0) or outputs (1), with "" for those that it lacks."""
+    """The node's inputs (0) or outputs (1), with "" for each that the file lacks."""
     names = tuple(proto.output if side else proto.input)
-    # An operator of another domain may be read as the one that it is named after.
+    # An operator of another domain may be treated as the ONNX operator with the same name.
     schema = schema_of(proto.op_type, proto.domain) or schema_of(proto.op_type, "")
     return names if schema is None else names + ("",) * (schema.least[side] - len(names))
 
@@ -165,7 +165,7 @@ def dtype_name(data_type: int) -> str:
 
 
 def tensor_of(value: Any) -> Tensor:
-    """A tensor from an ONNX ``ValueInfoProto``; what it leaves open is unknown."""
+    """A tensor from an ONNX ``ValueInfoProto``; properties that it does not give are unknown."""
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         return Tensor(value.name, None, "")

@@ -1,4 +1,4 @@
-"""What a file is that is no ONNX model: said in words, from its first bytes."""
+"""Recognizes files that are not ONNX models by their first bytes, and explains what they are."""
 
 from __future__ import annotations
 
@@ -22,27 +22,29 @@ def no_file(path: Path, error: OSError | ValueError) -> ModelError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return ModelError(f"There is no file {name}.", hint=_near(path), code="no-file")
     if isinstance(error, PermissionError):
-        return ModelError(f"{name} may not be read.", hint="Check its permissions.", code="no-permission")
+        return ModelError(
+            f"There is no permission to read {name}.", hint="Check its permissions.", code="no-permission"
+        )
     why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     return ModelError(f"{name!r} can't be read: {why}.", hint="Check the path.", code="unreadable-file")
 
 
 def not_onnx(path: Path, error: Exception | None) -> ModelError:
-    """Why the bytes of a file are no ONNX model; what they are instead is said only where it was recognized."""
+    """The error for a file that is not an ONNX model. It names the file's type only if that was recognized."""
     found = _what_else(path)
     if found is not None:
-        kind, told, hint = found
+        kind, text, hint = found
         code = "git-lfs-pointer" if kind == "git-lfs" else "not-onnx"
-        return ModelError(f"{path} is not an ONNX model: it is {told}.", hint=hint, details={"found": kind}, code=code)
+        return ModelError(f"{path} is not an ONNX model: it is {text}.", hint=hint, details={"found": kind}, code=code)
     if isinstance(error, WireError) and error.cut:
         return ModelError(
             f"{path} is not a complete ONNX file ({error}).",
-            hint="If it is an ONNX model, it was cut short: export or download it again.",
+            hint="If it is an ONNX model, it is incomplete: export or download it again.",
             code="cut-short",
         )
     if isinstance(error, WireError) and error.deep:
         return ModelError(
-            f"{path} nests graphs too deep ({error}).", hint="No ONNX library reads such a file.", code="too-deep"
+            f"{path} nests graphs too deeply ({error}).", hint="No ONNX library can read such a file.", code="too-deep"
         )
     if error is not None:
         return ModelError(
@@ -57,7 +59,7 @@ _MAGIC: tuple[tuple[bytes, int, str, str, str], ...] = (
     (LFS, 0, "git-lfs", "a Git LFS pointer", "Run `git lfs pull` to get the model itself."),
     (b"\x89HDF", 0, "hdf5", "an HDF5 file, which Keras writes", "Convert it with tf2onnx first."),
     (b"TFL3", 4, "tflite", "a TFLite model", "Convert it to ONNX, for example with tf2onnx --tflite."),
-    (b"ORTM", 4, "ort", "a model in ONNX Runtime's own format (.ort)", "Pass the .onnx file that it was made from."),
+    (b"ORTM", 4, "ort", "a model in ONNX Runtime's format (.ort)", "Pass the .onnx file that it was made from."),
     (b"ftrt", 0, "engine", "a TensorRT engine", "Pass the model that it was built from."),
     (b"vtrt", 0, "engine", "an engine of TensorRT for RTX", "Pass the model that it was built from."),
     (b"GGUF", 0, "gguf", "a GGUF file of llama.cpp", "Pass an ONNX export of the model."),
@@ -73,20 +75,20 @@ _MAGIC: tuple[tuple[bytes, int, str, str, str], ...] = (
     (b"\x89PNG", 0, "image", "a PNG image", "Pass the .onnx file."),
     (b"\xff\xd8\xff", 0, "image", "a JPEG image", "Pass the .onnx file."),
 )  # fmt: skip
-"""First bytes, their offset, a name for programs, words, and the way out."""
+"""First bytes, their offset, a name for programs, a description, and a hint."""
 
 
 def _what_else(path: Path) -> tuple[str, str, str] | None:
-    """What the file is instead, as its first bytes prove: a name, words, and the way out; None where they do not say."""
+    """The file's type by its first bytes: a name for programs, a description, and a hint; None if not recognized."""
     try:
         with path.open("rb") as file:
             head = file.read(4096)
             size = os.fstat(file.fileno()).st_size
     except OSError:
         return None
-    for magic, at, kind, told, hint in _MAGIC:
+    for magic, at, kind, text, hint in _MAGIC:
         if head[at : at + len(magic)] == magic:
-            return kind, told, hint
+            return kind, text, hint
     if head.startswith(b"PK\x03\x04"):
         return _zip_kind(head)
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and len(head) > 2:
@@ -110,7 +112,7 @@ def _what_else(path: Path) -> tuple[str, str, str] | None:
 
 
 def _zip_kind(head: bytes) -> tuple[str, str, str]:
-    """What a zip archive holds, by the name of its first entry."""
+    """The contents of a zip archive, by the name of its first entry."""
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")].decode("utf-8", "replace")
     if name.endswith(("/data.pkl", "/archive_format", "/.format_version", "/byteorder", "/version", "/.data/version")):
         return "torch", "an archive of torch.save, torch.jit or torch.export", "Load it in Python and pass the module."
@@ -123,6 +125,6 @@ def _near(path: Path) -> str | None:
     import difflib
 
     if not path.parent.is_dir():
-        return f"There is no folder {path.parent} either."
+        return f"The folder {path.parent} does not exist either."
     names = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.onnx")], n=3)
     return f"Did you mean {' or '.join(names)}?" if names else None

@@ -1,10 +1,9 @@
-"""Read an ONNX graph without its weights.
+"""Reads an ONNX graph without its weights.
 
 An ONNX file is a protobuf message, and a protobuf library can only read all of it. A graph viewer needs
-kilobytes of the gigabytes. So the file is walked at the level of protobuf's wire format (tag, length,
-payload), and each large tensor payload is replaced by what ONNX calls external data: the path of the
-file, the offset and the length where those bytes lie. The result is a valid, small `onnx.ModelProto`
-whose weights any ONNX library can still find.
+kilobytes of the gigabytes. So this module reads protobuf's wire format (tag, length, payload) and replaces
+each large tensor payload with what ONNX calls external data: the path of the file, and the offset and length
+of those bytes. The result is a valid, small `onnx.ModelProto` whose weights any ONNX library can still find.
 
 Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
 """
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a file whose name is not UTF-8: in ONNX files it could not be written down."""
+    """Refuse a file whose name is not UTF-8: an ONNX file can't hold such a name."""
     try:
         path.name.encode()
     except UnicodeEncodeError:
@@ -39,8 +38,8 @@ def _check_name(path: Path) -> None:
 def read_graph(path: Path) -> onnx.ModelProto:
     """The model at `path` with every tensor above `INLINE_LIMIT` left on disk.
 
-    Time and memory follow the size of the graph, not of the weights; a 2 GB file reads like a small one. What can be
-    known about the file without its weights is checked here, so that every command gives the same answer.
+    Time and memory depend on the size of the graph, not of the weights: a 2 GB file reads like a small one. All checks
+    that do not need the weights are here, so that every command reports the same errors.
 
     Raises:
         ModelError: the file can't be read as ONNX. Its code says why: ``no-file``, ``is-folder``, ``not-a-file``,
@@ -60,7 +59,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
                 raise ModelError(f"{path} is empty.", hint="Export or download the model again.", code="empty-file")
-            # A name relative to the model's folder: absolute locations are refused by ONNX readers.
+            # A name relative to the model's folder: ONNX readers refuse absolute locations.
             read = skeleton(file, size, path.name.encode(errors="surrogateescape"))
     except (OSError, ValueError) as error:
         raise no_file(path, error) from None
@@ -80,7 +79,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what is not a regular file before it is opened: a pipe would wait forever, a device has no end."""
+    """Refuse anything but a regular file before it is opened: a pipe would wait forever, and a device has no end."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         inside = sorted(p.name for p in islice(path.glob("*.onnx"), 100))
@@ -97,9 +96,9 @@ def _check_kind(path: Path) -> None:
 
 
 def _read_strings(model: onnx.ModelProto) -> None:
-    r"""Make text of names that are not UTF-8, as old exporters on other code pages wrote: ``\xc4`` for a byte.
+    r"""Convert names that are not UTF-8 to text, with ``\xc4`` for a byte. Old exporters on other code pages wrote such names.
 
-    Protobuf gives such a name as bytes, which nothing else expects.
+    Protobuf returns such a name as bytes, which no other code expects.
     """
 
     def text(message: Any, *fields: str) -> None:
@@ -160,7 +159,7 @@ def _read_strings(model: onnx.ModelProto) -> None:
 
 
 def _check_data(model: onnx.ModelProto, path: Path) -> None:
-    """Check that each tensor's bytes exist: in the file, or in the files of external data beside it."""
+    """Check that each tensor's bytes exist: in the file, or in the files of external data next to it."""
     sizes: dict[str, int | None] = {}
     missing: list[str] = []
     for tensor in tensors_of(model):
@@ -195,14 +194,14 @@ def _check_data(model: onnx.ModelProto, path: Path) -> None:
                 f"{(needed if length is None else length) or 0:,} bytes from byte {begin:,} on, "
                 + (f"and the entry gives it {have:,}." if begin + have <= size and length is not None
                    else f"and the file has {size:,}."),
-                hint=f"Copy or download {shortened(location)} again, whole.",
+                hint=f"Copy or download {shortened(location)} again, completely.",
                 details={"file": location, "tensor": tensor.name, "size": size, "offset": begin, "length": length},
                 code="external-data-short",
             )  # fmt: skip
     if missing:
         names = ", ".join(shortened(name) for name in missing[:5])
         raise ModelError(
-            f"{path} keeps weights in {names}, which {'is' if len(missing) == 1 else 'are'} not beside it.",
+            f"{path} keeps weights in {names}, which {'is' if len(missing) == 1 else 'are'} not in the same folder.",
             hint=f"Copy the missing file{'s' if len(missing) > 1 else ''} into {path.parent}.",
             details={"missing": sorted(missing)},
             code="external-data-missing",
@@ -210,7 +209,7 @@ def _check_data(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _inside(path: Path, location: str) -> Path:
-    """The file of external data that a tensor names, which must lie below the model's folder."""
+    """The file of external data that a tensor names, which must be below the model's folder."""
     if not location or "\0" in location or len(location) > 4096:
         raise ModelError(
             f"{path} names no usable file for the data of a tensor: {shortened(location)!r}.",
@@ -220,7 +219,7 @@ def _inside(path: Path, location: str) -> Path:
     parts = re.split(r"[\\/]", location)
     if Path(location).is_absolute() or ".." in parts or re.match(r"[A-Za-z]:", location):
         raise ModelError(
-            f"{path} names weights outside its own folder: {shortened(location)}.",
+            f"{path} names weights outside its folder: {shortened(location)}.",
             hint="ONNX forbids that: save the model again with its data beside it, or do not open it.",
             code="external-data-outside",
         )
@@ -233,7 +232,7 @@ def _number(path: Path, tensor: str, key: str, text: str | None) -> int | None:
         return None
     if not re.fullmatch(r"[0-9]{1,19}", text):
         raise ModelError(
-            f"{path}: the {key} of the data of tensor {shortened(tensor)} is no number of bytes: {shortened(text)!r}.",
+            f"{path}: the {key} of the data of tensor {shortened(tensor)} is not a number of bytes: {shortened(text)!r}.",
             hint="Save the model again with its data beside it.",
             code="external-data-invalid",
         )
@@ -241,7 +240,7 @@ def _number(path: Path, tensor: str, key: str, text: str | None) -> int | None:
 
 
 def _size(file: Path) -> int | None:
-    """Size of a regular file in bytes; None where there is none."""
+    """Size of a regular file in bytes; None if there is no such file."""
     try:
         found = file.stat()
     except (OSError, ValueError):
@@ -265,14 +264,14 @@ def _check_pointer(file: Path) -> None:
 
 
 def _bytes_needed(tensor: onnx.TensorProto) -> int | None:
-    """Bytes that the tensor's shape and type ask for; None where the type has no fixed size."""
+    """Bytes that the tensor's shape and type require; None if the type has no fixed size."""
     from workbench.model.node import dtype_name, nbytes
 
     return nbytes(tensor.dims, dtype_name(tensor.data_type))
 
 
 def external_files(model: onnx.ModelProto, path: Path) -> set[Path]:
-    """The files beside `path` in which the model keeps weights (`path` itself left out)."""
+    """The files next to `path` in which the model keeps weights, without `path` itself."""
     return {path.parent / location for location in _locations(model) if location != path.name}
 
 
@@ -282,7 +281,7 @@ def _locations(model: onnx.ModelProto) -> set[str]:
 
 
 def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of the model: initializers and attributes, nested graphs and functions too."""
+    """Every tensor of the model: initializers and attributes, including nested graphs and functions."""
 
     def of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         yield from graph.initializer

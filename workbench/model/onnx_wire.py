@@ -1,4 +1,4 @@
-"""ONNX files at protobuf's wire level: a graph without its weights, read in one pass."""
+"""Reads ONNX files at protobuf's wire level: a graph without its weights, in one pass."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 _DEPTH = 100
-"""Messages in each other that protobuf itself reads."""
+"""The nesting depth of messages that protobuf itself reads."""
 
 
 _COUNT_ABOVE = 4_000_000
-"""Bytes of a graph from which on its fields are counted before protobuf makes objects of them."""
+"""From this many bytes on, the fields of a graph are counted before protobuf creates objects from them."""
 
 
-# For each message: which of its fields hold a message that may contain a tensor.
+# For each message: the fields that hold a message that may contain a tensor.
 _CHILDREN: dict[str, dict[int, str]] = {
     "ModelProto": {7: "GraphProto", 25: "FunctionProto"},
     "FunctionProto": {7: "NodeProto"},
@@ -52,12 +52,12 @@ _TENSOR_PAYLOAD = {_RAW_DATA, 4, 10}
 
 
 def shortened(text: str) -> str:
-    """A name for a message: the whole of it is in the details."""
+    """A name, shortened for a message; the details hold all of it."""
     return text if len(text) <= 120 else f"{text[:80]}...{text[-30:]}"
 
 
 class WireError(Exception):
-    """The bytes are no protobuf message; `cut` where a field runs past the end, `deep` where messages nest too deep."""
+    """The bytes are not a protobuf message; `cut` if a field runs past the end, `deep` if messages nest too deeply."""
 
     def __init__(self, message: str, *, cut: bool = False, deep: bool = False) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class WireError(Exception):
 
 
 class _Frame:
-    """A message that is being copied: where it ends, and where its head belongs once its new length is known."""
+    """A message that is being copied: where it ends, and where to write its header when the new length is known."""
 
     __slots__ = ("children", "end", "head", "length", "tag", "tensor")
 
@@ -76,12 +76,12 @@ class _Frame:
 
 
 def skeleton(file: BinaryIO, size: int, location: bytes) -> bytes:
-    """The bytes of the model with large tensor payloads made external; one pass, without recursion."""
+    """The bytes of the model with large tensor payloads replaced by external data, in one pass without recursion."""
     out: list[bytes] = [b""]
     stack = [_Frame("ModelProto", size, 0, b"")]
     allowed, fields_allowed = limit("GRAPH_BYTES"), limit("GRAPH_FIELDS")
     data, base, window = b"", 0, 4096
-    position = run = total = fields = 0  # bytes from `run` to `position` are copied as they are
+    position = run = total = fields = 0  # bytes from `run` to `position` are copied unchanged
 
     def flush() -> None:
         nonlocal total
@@ -140,7 +140,7 @@ def skeleton(file: BinaryIO, size: int, location: bytes) -> bytes:
                 elif tag >> 3 in children:
                     flush()
                     if len(stack) >= _DEPTH:
-                        raise WireError(f"more than {_DEPTH} messages in each other", deep=True)
+                        raise WireError(f"messages are nested more than {_DEPTH} levels deep", deep=True)
                     stack.append(_Frame(children[tag >> 3], stop, len(out), _encode(tag)))
                     out.append(b"")
                     run = position = body
@@ -159,7 +159,7 @@ def skeleton(file: BinaryIO, size: int, location: bytes) -> bytes:
 
 
 def check_fields(skeleton: bytes, what: str) -> None:
-    """Refuse a serialized model of too many fields: each may be two bytes there and hundreds in memory.
+    """Refuse a serialized model with too many fields: each may take two bytes there and hundreds in memory.
 
     Raises:
         LimitError: there are more than ``GRAPH_FIELDS`` of `workbench.core.limits`; nothing is counted up to 4 MB.
@@ -192,12 +192,12 @@ def check_fields(skeleton: bytes, what: str) -> None:
                 else:
                     position = used + (8 if tag & 7 == _FIXED64 else 4)
     except (WireError, IndexError):
-        return  # protobuf says what is wrong
+        return  # protobuf reports the error
 
 
 @lru_cache(maxsize=1)
 def _messages() -> dict[str, dict[int, str]]:
-    """For each message of ONNX which of its fields hold which message."""
+    """For each message of ONNX, which of its fields hold which message."""
     import onnx
 
     found: dict[str, dict[int, str]] = {}
@@ -224,7 +224,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at >= len(data):
-            raise WireError("a number is cut short", cut=True)
+            raise WireError("a number is truncated", cut=True)
         if shift > 63:
             raise WireError("a number has more than 64 bits")
         byte = data[at]
