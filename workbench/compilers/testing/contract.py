@@ -34,7 +34,7 @@ from workbench.compilers.options import Options
 from workbench.compilers.testing.models import OPEN, expected, input_of, relative_error, write_models
 from workbench.core.errors import CancelledError, ConfigError, WorkbenchError, WorkerCrashedError
 from workbench.core.jobs import Job
-from workbench.core.shared_arrays import Seen, Shared
+from workbench.core.shared_arrays import ReceivedArrays, SentArrays
 from workbench.hardware.target import CPU, GPUS
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
@@ -335,7 +335,7 @@ class CompilerContract:
         job, ports, built = opened
         assert set(ports["inputs"]) == {"x"}
         assert set(ports["outputs"]) == {"y"}
-        shared, seen = Shared(), Seen()
+        shared, seen = SentArrays(), ReceivedArrays()
         for seed in (1, 2):
             x = input_of(built.path, seed)
             answer = job.ask({"do": "run", "arrays": shared.put({"x": x})}, LIMIT)
@@ -354,7 +354,7 @@ class CompilerContract:
         x = input_of(built.path, 1)
         bad = x.copy()
         bad[0, 0] = np.nan
-        shared, seen = Shared(), Seen()
+        shared, seen = SentArrays(), ReceivedArrays()
         for given in ({}, {"z": x}, {"x": x.astype(np.float64)}, {"x": x[:, :3]}, {"x": bad}):
             with pytest.raises(ConfigError):
                 job.ask({"do": "run", "arrays": shared.put(given)}, LIMIT)
