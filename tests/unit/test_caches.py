@@ -21,7 +21,7 @@ from workbench.compilers.tensorrt import build as adapter
 from workbench.compilers.tensorrt import refit as refitting
 from workbench.compilers.tensorrt.runtime import Runner
 from workbench.core.errors import BuildError, CompilerUnavailableError, ConfigError
-from workbench.core.shared_arrays import Shared
+from workbench.core.shared_arrays import SentArrays
 from workbench.hardware.machine import Gpu, gpus
 from workbench.measure.running import refit
 
@@ -192,7 +192,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 
 def again(engine: Any, weights: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
     module, _, path = engine
-    shared = Shared()
+    shared = SentArrays()
     place = None if weights is None else shared.put(weights)
     return refitting.refit(Silent(), module=module.__name__, engine=str(path), out=str(path.with_name("new")),
                            weights=place, **options)  # type: ignore[arg-type]  # fmt: skip

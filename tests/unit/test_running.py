@@ -31,7 +31,7 @@ from workbench.core.errors import (
     WorkbenchError,
     WorkerCrashedError,
 )
-from workbench.core.shared_arrays import Seen, Shared
+from workbench.core.shared_arrays import ReceivedArrays, SentArrays
 from workbench.hardware.machine import Gpu, gpus
 from workbench.measure import running as module
 from workbench.measure import serve as serving
@@ -179,13 +179,15 @@ def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monke
     trt = pretend("rtx", runner_engine, State(""), monkeypatch.setitem)
     runner = Runner(trt, engine.path, device)
     shapes = {"do": "shapes", "inputs": {"x": [[2, 3, 8, 8], "float32"]}}
-    told = serving.answered(shapes, runner, Seen(), Shared(), True)
-    assert told == {"outputs": {"y": ((2, 8, 8, 8), "float32")}}
+    answer = serving.answered(shapes, runner, ReceivedArrays(), SentArrays(), True)
+    assert answer == {"outputs": {"y": ((2, 8, 8, 8), "float32")}}
     with pytest.raises(ConfigError, match="is float16"):
-        serving.answered({**shapes, "inputs": {"x": [[2, 3, 8, 8], "float16"]}}, runner, Seen(), Shared(), True)
+        serving.answered(
+            {**shapes, "inputs": {"x": [[2, 3, 8, 8], "float16"]}}, runner, ReceivedArrays(), SentArrays(), True
+        )
     y = np.zeros((2, 8, 8, 8), "float32")
     monkeypatch.setattr(serving.pickle, "loads", lambda data: ({"x": X}, {"y": y}))
-    answer = serving.answered({"do": "tensors", "tensors": ""}, runner, Seen(), Shared(), True)
+    answer = serving.answered({"do": "tensors", "tensors": ""}, runner, ReceivedArrays(), SentArrays(), True)
     assert answer["ms"] > 0
     assert np.array_equal(y, right(X))
     assert runner.bound == {}
@@ -195,7 +197,7 @@ def test_tensors_of_the_other_process_are_used_where_they_lie(engine: Any, monke
 
     monkeypatch.setattr(serving.pickle, "loads", refused)
     with pytest.raises(ConfigError, match="could not be shared with the worker: CUDA error: invalid resource handle"):
-        serving.answered({"do": "tensors", "tensors": ""}, runner, Seen(), Shared(), True)
+        serving.answered({"do": "tensors", "tensors": ""}, runner, ReceivedArrays(), SentArrays(), True)
 
 
 def test_it_closes_when_nobody_refers_to_it(engine: Any) -> None:
@@ -290,7 +292,7 @@ def test_compiled_kernels_are_kept_for_this_gpu_driver_version_and_engine(
 def test_shared_memory_holds_what_was_put() -> None:
     import ml_dtypes
 
-    shared, seen = Shared(), Seen()
+    shared, seen = SentArrays(), ReceivedArrays()
     arrays = {
         "a": np.arange(5, dtype=">i4"), "b": np.array(True), "c": np.zeros((0, 3), "float16"),
         "d": np.ones((2, 2), ml_dtypes.bfloat16), "e": np.arange(10**6, dtype="int64"),
@@ -306,7 +308,7 @@ def test_shared_memory_holds_what_was_put() -> None:
 
 
 def test_shared_memory_goes_with_its_owner() -> None:
-    shared = Shared()
+    shared = SentArrays()
     shared.put({"x": np.ones(4, "float32")})
     file = shared._file
     assert os.fstat(file).st_size

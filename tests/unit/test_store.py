@@ -110,7 +110,7 @@ def test_external_data_that_changed_or_went(session: Session, tmp_path: Path) ->
 
 def test_a_failed_build_leaves_the_session_unharmed(session: Session, small: Path) -> None:
     session.add(small)
-    with pytest.raises(BuildError, match="told to fail"):
+    with pytest.raises(BuildError, match="failed as requested"):
         session.build("small", **FAKE, flags=("fail",))
     with pytest.raises(WorkerCrashedError, match="SIGSEGV"):
         session.build("small", **FAKE, flags=("crash",))
@@ -835,7 +835,7 @@ def test_failed_builds_in_the_shell(session: Session, small: Path, cli) -> None:
     [failure] = session.engines.failures
     done = cli("failures", "--session", "test")
     assert str(failure.folder) in done.stdout
-    assert "told to fail" in done.stdout
+    assert "failed as requested" in done.stdout
     rows = json.loads(cli("failures", "--session", "test", "--format", "json").stdout)
     assert [row["code"] for row in rows] == ["build"]
     assert cli("failures", "--session", "test", "--log", "0").stdout == failure.log

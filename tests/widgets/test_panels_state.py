@@ -290,7 +290,7 @@ def test_the_build_panel_lists_failed_builds_and_opens_their_logs(session: Sessi
     newest, older = (name for _, name in panel.failed.options[1:])
     assert [newest, older] == [f.folder.name for f in session.engines.failures]
     panel.failed.value = older
-    assert "told to fail" in panel.error
+    assert "failed as requested" in panel.error
     assert "building" in panel._log._shown.value
     assert panel._log_box.selected_index == 0
     assert "session.engines.failures[1]" in panel.code

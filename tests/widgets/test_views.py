@@ -221,7 +221,7 @@ def test_errors_of_the_browser_are_shown(built: Session) -> None:
     assert "layout: &lt;i&gt;no room" in panel.error
 
 
-@pytest.mark.parametrize(("flag", "said"), [("fail", "told to fail"), ("crash", "SIGSEGV"), ("full", "space")])
+@pytest.mark.parametrize(("flag", "said"), [("fail", "failed as requested"), ("crash", "SIGSEGV"), ("full", "space")])
 def test_builds_that_go_wrong(flag: str, said: str, built: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     panel = built.panel("build")
     panel.model.value = "attention"

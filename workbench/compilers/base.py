@@ -1,4 +1,4 @@
-"""What a compiler can offer, as small protocols. A compiler implements those that it can.
+"""Small protocols for what a compiler can do. A compiler implements those that it supports.
 
 Every compiler is a `Compiler`: it has a name, a version and a description. Each further protocol is one `Ability`:
 
@@ -6,10 +6,10 @@ Every compiler is a `Compiler`: it has a name, a version and a description. Each
     Runs           executes an engine
     Profiles       measures an engine: latency, time per layer
     Calibrates     finds activation ranges with the compiler's own calibrators
-    Partitions     says which operators of a model it takes
+    Partitions     reports which operators of a model it supports
     Refits         puts other weights into a built engine
-    Diagnoses      says where an engine can run
-    Examines       says what the installed library offers
+    Diagnoses      reports where an engine can run
+    Examines       reports what the installed library offers
     ListsTactics   reads the tactics that a build timed from its log
 
 Work that loads a native library is named as a worker task, ``"module:function"``, and runs in a worker process
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Ability(str, Enum):
-    """Something that a compiler may be able to do; each stands for one protocol (see `PROTOCOLS`)."""
+    """Something that a compiler may be able to do; each maps to one protocol (see `PROTOCOLS`)."""
 
     BUILD = "build"
     RUN = "run"
@@ -53,10 +53,10 @@ class CompilerInfo:
 
     Attributes:
         name: Its name, such as ``tensorrt_rtx``.
-        version: Its version; None where it is not installed.
-        targets: Targets that it can build for, where they are known without loading it.
+        version: Its version; None if it is not installed.
+        targets: Targets that it can build for, if they are known without loading it.
         abilities: What it can do here.
-        missing: Reason by ability for what it can't do here.
+        missing: For each ability that it lacks here, the reason.
         install: The command that makes it available.
         notes: Further facts, one sentence each.
         error: Why it could not be loaded or described; None for a compiler that works.
@@ -79,11 +79,11 @@ class CompilerInfo:
 
 @dataclass(frozen=True)
 class Requirement:
-    """One thing that must fit for an engine to run on this machine.
+    """One requirement for an engine to run on this machine.
 
     Attributes:
         what: ``compiler``, ``version``, ``GPU`` or ``platform``.
-        ok: Whether it fits; None where that is not known.
+        ok: Whether it is met; None if unknown.
         text: Why, and what to do.
     """
 
@@ -95,7 +95,7 @@ class Requirement:
 class Tactic(TypedDict):
     """One tactic that was timed for one layer in one combination of tensor formats.
 
-    ``tactic`` is the compiler's number for it, ``name`` its kernel's name where the log has one, ``time_ms`` the
+    ``tactic`` is the compiler's number for it, ``name`` its kernel's name if the log has one, ``time_ms`` the
     compiler's own measurement, ``formats`` the tensor formats it was tried with, ``runner`` the kind of implementation.
     ``chosen``: the engine uses it for this layer.
     """
@@ -111,7 +111,7 @@ class Tactic(TypedDict):
 
 @runtime_checkable
 class Compiler(Protocol):
-    """What every compiler has."""
+    """The base protocol of every compiler."""
 
     @property
     def name(self) -> str:
@@ -131,13 +131,13 @@ class Compiler(Protocol):
         ...
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments that each of its tasks takes beside those that the protocol lists."""
+        """Arguments that each of its tasks takes in addition to those that the protocol lists."""
         ...
 
 
 @runtime_checkable
 class HasVocabulary(Compiler, Protocol):
-    """A compiler that gives its layers names of its own, such as abbreviated operations. This is no ability."""
+    """A compiler with its own layer names, such as abbreviated operations. This is not an ability."""
 
     def vocabulary(self) -> Vocabulary:
         """What these names mean; quick, loads no native library."""
@@ -153,8 +153,8 @@ class Builds(Compiler, Protocol):
     ``record.json`` (a `workbench.plan.record.Record`), and returns a JSON-able dict.
 
     Attributes:
-        options: The type of its own options; `workbench.compilers.options.Options` itself if it has none.
-        evidence: How a layer's nodes are known where the record does not say: ``reported``, ``name``, ``tensor-region``.
+        options: The type of its options; `workbench.compilers.options.Options` itself if it has none.
+        evidence: How a layer's nodes are known if the record does not say so: ``reported``, ``name``, ``tensor-region``.
         build_task: The worker task.
         preload: Modules that a worker may import while it waits for its task.
     """
@@ -185,9 +185,9 @@ class Builds(Compiler, Protocol):
 class Runs(Compiler, Protocol):
     """Executes engines.
 
-    `run_task` opens an engine and answers requests until it is closed. It takes ``engine`` (path), ``built`` (what made
+    `run_task` opens an engine and answers requests until it is closed. It takes ``engine`` (path), ``built`` (the compiler that made
     it), ``shape_profile``, ``cache`` (a file for kernels compiled at run time, or None), ``finite`` and the compiler's own
-    options; it opens a `workbench.measure.runner.Runner` and hands it to `workbench.measure.serve.serve`.
+    options; it opens a `workbench.measure.runner.Runner` and passes it to `workbench.measure.serve.serve`.
     """
 
     @property
@@ -232,7 +232,7 @@ class Calibrates(Compiler, Protocol):
 
 @runtime_checkable
 class Partitions(Compiler, Protocol):
-    """Says which operators of a model it takes, without building.
+    """Reports which operators of a model it supports, without building.
 
     `partition_task` takes ``model`` and ``operators`` (types of ONNX's own domain to ask about), and returns ``groups``
     (indices into ``graph.node``, one list for each part that would be one engine), ``refused`` (reason by index, as
@@ -261,21 +261,21 @@ class Refits(Compiler, Protocol):
 
 @runtime_checkable
 class Diagnoses(Compiler, Protocol):
-    """Says where its engines can run, without touching them."""
+    """Reports where its engines can run, without opening them."""
 
     def requirements(self, built: Mapping[str, Any], config: BuildConfig) -> list[Requirement]:
-        """What this machine must have for an engine: version, GPU and the like.
+        """What an engine requires of this machine, such as its version and GPU.
 
         `workbench.compilers.compatibility` adds whether the compiler is installed, and the platform.
 
         Args:
             built: What made it: ``name``, ``version``, ``target``, ``gpu`` (of a plan's ``compiler``).
-            config: What was asked of it.
+            config: What was requested.
         """
         ...
 
     def runs_on(self, arch: str, built: Mapping[str, Any], config: Mapping[str, Any]) -> bool | None:
-        """Whether an engine runs on a GPU architecture, such as ``sm90``; None where it may.
+        """Whether an engine runs on a GPU architecture, such as ``sm90``; None if it might.
 
         Args:
             arch: The architecture.
@@ -285,7 +285,7 @@ class Diagnoses(Compiler, Protocol):
         ...
 
     def known_issues(self, built: Mapping[str, Any]) -> dict[str, str]:
-        """What is reported about running such engines, by target; empty for most.
+        """Known reports about running such engines, by target; empty for most.
 
         Args:
             built: As for `requirements`; ``name`` and ``target`` are enough.
@@ -295,9 +295,9 @@ class Diagnoses(Compiler, Protocol):
 
 @runtime_checkable
 class Examines(Compiler, Protocol):
-    """Says what the installed library offers, for ``workbench doctor``.
+    """Reports what the installed library offers, for ``workbench doctor``.
 
-    `examine_task` takes nothing beside `arguments`, and returns ``version``, ``targets`` and whatever else helps.
+    `examine_task` takes only `arguments`, and returns ``version``, ``targets`` and other helpful facts.
     """
 
     @property

@@ -1,7 +1,7 @@
-"""Whether an engine can run on this machine, found without touching the engine.
+"""Whether an engine can run on this machine, found without opening the engine.
 
-What holds for every compiler is here: it must be installed, and the platform must be the same. The rest (version, GPU) is
-the compiler's own answer, `workbench.compilers.base.Diagnoses`.
+This module checks what applies to every compiler: it must be installed, and the platform must be the same. The compiler
+checks the rest (version, GPU), `workbench.compilers.base.Diagnoses`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def compatibility(built: Mapping[str, Any], config: BuildConfig, made_on: str = 
 
     Args:
         built: What made it: ``name``, ``version``, ``target``, ``gpu`` (of a plan's ``compiler``).
-        config: What was asked of it.
-        made_on: `this_platform` of the machine that built it; "" where that was not recorded.
+        config: What was requested.
+        made_on: `this_platform` of the machine that built it; "" if that was not recorded.
     """
     found = [_compiler(built, config)]
     compiler = registry.find(config.compiler, Diagnoses)
@@ -46,7 +46,7 @@ def compatibility(built: Mapping[str, Any], config: BuildConfig, made_on: str = 
 
 
 def here(config: BuildConfig) -> BuildConfig:
-    """`config` for this machine: its compiler where that is installed, its targets where the GPU is one of them."""
+    """`config` for this machine: its compiler if that is installed, its targets if the GPU is one of them."""
     try:
         registry.get(config.compiler).version()
     except (CompilerUnavailableError, ConfigError):
@@ -76,7 +76,7 @@ def _compiler(built: Mapping[str, Any], config: BuildConfig) -> Requirement:
         return Requirement(
             "compiler", False, f"It was made by {built['name']}, which is not installed here: {error.message}"
         )
-    if compiler.name != built["name"]:  # the name "tensorrt" also means RTX where the full TensorRT is not installed
+    if compiler.name != built["name"]:  # the name "tensorrt" also means RTX if the full TensorRT is not installed
         return Requirement(
             "compiler", False,
             f"It was made by {built['name']}; here is {compiler.name} {version}, which can't read it. Rebuild it.",

@@ -1,4 +1,4 @@
-"""What a build asks of a compiler: the fields that every compiler has, and the compiler's own options.
+"""The configuration of a build: the fields that every compiler has, and the compiler's options.
 
 A `BuildConfig` is immutable, validated and hashable. Its `digest` is part of the key of a built engine, so two equal
 requests share one engine.
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "fp16", "bf16"]
 DEFAULT_COMPILER = "tensorrt"
-"""The compiler that a config asks for if it names none."""
+"""The compiler of a config that names none."""
 
 _Target = Annotated[Target, PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string"})]
 
 
 class BuildConfig(Frozen):
-    """Everything that a build asks of a compiler. ``None`` means the compiler's own default, everywhere.
+    """The configuration of a build. ``None`` always means the compiler's default.
 
     The fields below are for every compiler. `options` holds the options of the chosen one, such as
     `workbench.compilers.tensorrt.options.TensorRTOptions`; read one as ``config.options.tf32``. ``BuildConfig.of`` and
@@ -93,7 +93,7 @@ class BuildConfig(Frozen):
         return BuildConfig(**{**core, "options": _options(compiler, {**(given or {}), **own})})
 
     def replace(self, **changes: Any) -> BuildConfig:
-        """A copy with some fields or options changed. With another compiler, the options that were set must be its own, too.
+        """A copy with some fields or options changed. With another compiler, it must have the options that were set.
 
         Raises:
             ConfigError: as for `of`.
@@ -123,7 +123,7 @@ class BuildConfig(Frozen):
         """The inverse of `to_dict`, for stored builds.
 
         A stored build may be older or come from elsewhere: targets that this version does not know, and options of a
-        compiler that is not installed, are kept as they are.
+        compiler that is not installed, stay as they are.
 
         Raises:
             ConfigError: a value does not fit, or no compiler has an option of that name.
@@ -150,7 +150,7 @@ class BuildConfig(Frozen):
 
 
 def options_of(compiler: str) -> type[Options]:
-    """The type of a compiler's own options.
+    """The type of a compiler's options.
 
     Raises:
         ConfigError: there is no compiler of that name.
@@ -185,7 +185,7 @@ def check_targets(config: BuildConfig, offered: Sequence[Target], *, several: bo
     """Refuse targets that a compiler does not build for.
 
     Args:
-        config: What was asked.
+        config: What was requested.
         offered: The compiler's targets.
         several: Whether one engine can hold several targets.
 
@@ -216,7 +216,7 @@ def check_profiles(model: Model, config: BuildConfig, *, values: bool = False) -
         model: The model.
         config: With the shape profiles.
         values: Whether missing values are an error, too. A build leaves them to the compiler, which knows the inputs that
-            it reads as a shape; here that is followed through the graph.
+            it reads as a shape; this check follows them through the graph.
 
     Raises:
         ConfigError: a profile names no input or does not fit it; a dynamic input has no shape; an input that the model
@@ -273,7 +273,7 @@ def _recorded(compiler: str, given: Mapping[str, Any]) -> Options:
 
 
 def _unknown_option(compiler: str, name: str) -> ConfigError:
-    """Says whose option it is, and which one is nearest."""
+    """The error for an unknown option: which compiler has it, or which option is nearest."""
     own = list(options_of(compiler).model_fields)
     core = [field for field in BuildConfig.model_fields if field != "options"]
     owners = [other for other in _builders() if name in options_of(other).model_fields]

@@ -1,6 +1,6 @@
 """A compiler for tests, demos and documentation: deterministic and quick.
 
-It fuses a chain of pointwise operations into the operation before it, and nothing else. Its engines run nowhere.
+It only fuses a chain of pointwise operations into the operation before it. Its engines can't run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class FakeOptions(Options):
     """How the fake compiler misbehaves."""
 
     flags: tuple[str, ...] = Field(
-        (), description="crash, hang, fail or full: go wrong like that. Any other name only makes another engine."
+        (),
+        description="crash, hang, fail or full: the build fails in that way. Any other name only makes another engine.",
     )
 
 
@@ -44,11 +45,11 @@ class Fake:
     preload: tuple[str, ...] = ("workbench.compilers.fake",)
 
     def version(self) -> str:
-        """Changes when its rule does."""
+        """Increase this number when the fusion rule changes."""
         return "1"
 
     def describe(self) -> CompilerInfo:
-        """It builds everywhere and runs nowhere."""
+        """It builds on every machine. Its engines can't run."""
         can = frozenset({Ability.BUILD})
         missing = dict.fromkeys(
             (Ability.RUN, Ability.PROFILE, Ability.REFIT), "the fake compiler makes nothing that runs"
@@ -62,12 +63,12 @@ class Fake:
         return config
 
     def arguments(self) -> dict[str, Any]:
-        """Nothing beside the common arguments."""
+        """No additional arguments."""
         return {}
 
 
 def compiler() -> Fake:
-    """For the registry."""
+    """The compiler, for the registry."""
     return Fake()
 
 
@@ -96,7 +97,7 @@ def build(
         time.sleep(0.05)
     (Path(folder) / "build.log").write_text(f"building {Path(model).name}\n")
     if "fail" in flags:
-        raise BuildError("The fake compiler was told to fail.", hint="Take the flag away.")
+        raise BuildError("The fake compiler failed as requested.", hint="Remove the flag fail.")
     if "full" in flags:
         raise OSError(28, "No space left on device")
     shapes = {n: r.opt for p in wanted.profiles for n, r in p.inputs.items()}

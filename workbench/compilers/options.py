@@ -1,4 +1,4 @@
-"""Options that only one compiler has, and how forms and command lines show an option.
+"""The options of one compiler, and how forms and command lines show an option.
 
 A compiler declares its options as fields of a subclass of `Options`. The Build panel, the flags of ``workbench fusions``
 and the JSON schema come from these fields: nothing else has to change when an option is added.
@@ -16,9 +16,9 @@ from workbench.core.frozen import Frozen
 
 
 class Options(Frozen):
-    """A compiler's own options: those beside the fields of `workbench.compilers.config.BuildConfig`.
+    """A compiler's options, in addition to the fields of `workbench.compilers.config.BuildConfig`.
 
-    Every field has a default (None for the compiler's own default) and a description. A compiler without options of its own
+    Every field has a default (None for the compiler's own default) and a description. A compiler without options
     uses this class.
     """
 

@@ -1,4 +1,4 @@
-"""Which compilers there are, by name. Other packages add theirs by the entry point ``workbench.compilers``.
+"""Finds compilers by name. Other packages add theirs with the entry point group ``workbench.compilers``.
 
 A compiler that can't be imported, or whose description raises, is listed with the error; the others are not affected.
 """
@@ -14,7 +14,7 @@ from workbench.core.errors import CompilerUnavailableError, ConfigError, first_l
 from workbench.plan.vocabulary import NEUTRAL, Vocabulary
 
 GROUP = "workbench.compilers"
-"""The entry point group: a name, and ``module:function`` that returns the compiler. A class will do, too."""
+"""The entry point group: a name, and ``module:function`` that returns the compiler. A class works too."""
 
 _OWN = {
     "tensorrt": "workbench.compilers.tensorrt:active",
@@ -39,7 +39,7 @@ P = TypeVar("P", bound=Compiler)
 
 
 def compilers() -> list[str]:
-    """Names of all compilers, those that can't be loaded among them."""
+    """Names of all compilers, including those that can't be loaded."""
     return list(dict.fromkeys([*_OWN, *_entry_points()]))
 
 
@@ -48,11 +48,11 @@ def get(name: str) -> Compiler: ...
 @overload
 def get(name: str, protocol: type[P]) -> P: ...
 def get(name: str, protocol: type[Any] = Compiler) -> Any:
-    """The compiler called `name`; ``tensorrt`` is the full TensorRT where installed, else TensorRT for RTX.
+    """The compiler called `name`; ``tensorrt`` is the full TensorRT if installed, else TensorRT for RTX.
 
     Args:
         name: One of `compilers`.
-        protocol: What it must offer, such as `workbench.compilers.base.Runs`; see `require` for whether it can do so here.
+        protocol: What it must offer, such as `workbench.compilers.base.Runs`; `require` also checks this machine.
 
     Raises:
         ConfigError: there is no compiler of that name.
@@ -65,7 +65,7 @@ def get(name: str, protocol: type[Any] = Compiler) -> Any:
 
 
 def find(name: str, protocol: type[P]) -> P | None:
-    """The compiler called `name`; None where this install has none of that name, or it does not offer `protocol`."""
+    """The compiler called `name`; None if there is none of that name, or it does not offer `protocol`."""
     try:
         return get(name, protocol)
     except (CompilerUnavailableError, ConfigError):
@@ -73,18 +73,18 @@ def find(name: str, protocol: type[P]) -> P | None:
 
 
 def vocabulary(name: str) -> Vocabulary:
-    """What the names of the compiler called `name` mean.
+    """The vocabulary of the compiler called `name`.
 
-    It is the neutral vocabulary where the compiler has none, or is not installed here: a plan may come from elsewhere.
+    It is the neutral vocabulary if the compiler has none or is not installed: a plan may come from another machine.
     """
     found = find(name, Compiler)
     return found.vocabulary() if isinstance(found, HasVocabulary) else NEUTRAL
 
 
 def require(name: str, protocol: type[P]) -> P:
-    """The compiler called `name`, which can do what `protocol` stands for on this machine.
+    """The compiler called `name`, if it can do what `protocol` describes on this machine.
 
-    Ask before anything is started: what it can't do is refused here, with the reason.
+    Call this before starting any work: it raises an error with the reason if the compiler can't do it.
 
     Raises:
         CompilerUnavailableError: it can't; the message says why.
@@ -124,7 +124,7 @@ def info_of(name: str) -> CompilerInfo:
 
 
 def forget() -> None:
-    """Look for compilers again the next time one is asked for: packages were installed or removed."""
+    """Search for compilers again at the next request, after packages were installed or removed."""
     _load.cache_clear()
 
 
@@ -141,7 +141,10 @@ def _load(name: str) -> Compiler:
     module, _, factory = place.partition(":")
     try:
         compiler = getattr(importlib.import_module(module), factory)()
-    except (Exception, SystemExit) as error:  # the boundary to another package: whatever it raises, the others go on
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # the boundary to another package: its errors do not affect other compilers
         raise CompilerUnavailableError(
             f"The compiler {name} can't be loaded from {place}: {type(error).__name__}: {first_lines(error)}",
             hint="Reinstall or remove the package that adds it; `workbench doctor` lists all compilers.",
@@ -165,13 +168,13 @@ def _entry_points() -> dict[str, str]:
 
 
 def _described(name: str, compiler: Compiler) -> CompilerInfo:
-    """`Compiler.describe`, with a reason for everything that is neither there nor explained."""
+    """`Compiler.describe`, with a reason for every ability that is missing without one."""
     try:
         info = compiler.describe()
         if not isinstance(info, CompilerInfo):
             raise TypeError(f"describe() returned a {type(info).__name__}, not a CompilerInfo")
         unexplained = set(Ability) - info.abilities - set(info.missing)
-    except Exception as error:  # noqa: BLE001 - the boundary to another package: whatever it raises, the others go on
+    except Exception as error:  # noqa: BLE001 - the boundary to another package: its errors do not affect other compilers
         return _broken(name, f"The compiler {name} can't be described: {type(error).__name__}: {first_lines(error)}")
     if not unexplained:
         return info
@@ -192,6 +195,6 @@ def _refused(info: CompilerInfo, ability: Ability) -> CompilerUnavailableError:
     reason = info.missing.get(ability, "it does not offer that")
     return CompilerUnavailableError(
         f"{info.name} can't {_VERBS[ability]} here: {reason}.",
-        hint=info.install or "`workbench doctor` says what each compiler can do on this machine.",
+        hint=info.install or "`workbench doctor` shows what each compiler can do on this machine.",
         code="compiler-broken" if info.error else None,
     )

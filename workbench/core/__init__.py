@@ -1,1 +1,1 @@
-"""What everything stands on: the store, events, worker processes, errors, limits. Knows no model and no compiler."""
+"""The base of all other packages: store, events, worker processes, errors, limits. It knows no model and no compiler."""

@@ -1,4 +1,4 @@
-"""Text and JSON from someone else, read within `workbench.core.limits`: a reader turns what is raised here into its own error."""
+"""Reads untrusted text and JSON within `workbench.core.limits`. Each reader turns these errors into its own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workbench.core.safe_text import whole
 
 
 class DocumentError(ValueError):
-    """What is wrong with a document, for its reader to say with the file's name."""
+    """What is wrong with a document; its reader adds the file's name."""
 
 
 def expanded(path: str | Path) -> Path:
-    """`path` with a leading ``~`` replaced by the home folder; a file ``~x.onnx`` of no such user's stays as it is."""
+    """`path` with a leading ``~`` replaced by the home folder; a path such as ``~x.onnx`` without such a user stays as it is."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -26,7 +26,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def kind_of(path: str | Path) -> Literal["file", "folder", ""]:
-    """What is there; "" for nothing, a device, or a text that can't be a path (of 5,000 characters, with a null)."""
+    """The kind of what is at `path`; "" for nothing, a device, or text that can't be a path (too long, or with a null)."""
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):
@@ -35,13 +35,13 @@ def kind_of(path: str | Path) -> Literal["file", "folder", ""]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file as UTF-8; a byte that is none becomes a surrogate, which `safe_text.whole` writes out.
+    """The text of a file as UTF-8; an invalid byte becomes a surrogate, which `safe_text.whole` writes out.
 
     Raises:
         OSError: it can't be read, or is a device or a named pipe.
         LimitError: it is larger than ``DOCUMENT_BYTES``.
     """
-    # Opening a named pipe would wait for somebody who writes to it.
+    # Opening a named pipe would wait for a writer.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         given = str(path).startswith(("/dev/fd/", "/proc/self/fd/", "/dev/stdin"))  # such as <(command) in a shell
@@ -56,17 +56,17 @@ def read_text(path: str | Path) -> str:
 def parse_json(text: str, what: str, *, strict: bool = True, finite: bool = True) -> Any:
     r"""The document in `text`.
 
-    Refused are numbers that are not finite or have hundreds of digits, keys that occur twice in an object, and deep
-    nesting. Half a surrogate pair, which no file can be written with, becomes visible, as ``\\\\ud800``.
+    It refuses numbers that are not finite or have hundreds of digits, keys that occur twice in an object, and deep
+    nesting. Half a surrogate pair, which can't be written to a file, becomes visible text, as ``\\\\ud800``.
 
     Args:
         text: JSON.
-        what: What to call it in errors.
+        what: Its name in errors.
         strict: Whether control characters inside strings are refused, as the standard says.
-        finite: Whether NaN and infinite numbers are refused here; the caller does it where it can say more.
+        finite: Whether NaN and infinite numbers are refused here; False if the caller checks them, with a better message.
 
     Raises:
-        ValueError: it is not JSON (`json.JSONDecodeError`), or holds what is refused (`DocumentError`).
+        ValueError: it is not JSON (`json.JSONDecodeError`), or holds something that is refused (`DocumentError`).
         LimitError: it is longer than ``DOCUMENT_BYTES``, nested deeper than ``NESTING``, or a number has more than
             ``NUMBER_DIGITS`` digits.
     """

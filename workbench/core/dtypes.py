@@ -64,5 +64,5 @@ def label_of(name: str) -> str:
 
 
 def name_of(label: str) -> str:
-    """The name of a data type from its label: ``fp16`` -> ``float16``; names stay as they are."""
+    """The name of a data type from its label: ``fp16`` -> ``float16``; other names stay as they are."""
     return _BY_LABEL.get(label, label)

@@ -1,7 +1,7 @@
-"""Virtual environments of their own, for libraries that can't live beside the others.
+"""Separate virtual environments, for libraries that conflict with the workbench's own packages.
 
-`create` makes one once, from exact pins; workers then run in it (`Job(python=...)`), also without a network.
-Where packages come from is pip's own setting on this machine; `pip_options` adds to it.
+`create` makes one from exact pins; workers then run in it (`Job(python=...)`), also without a network.
+Pip's settings on this machine decide where packages come from; `pip_options` adds to them.
 
     from workbench.core import environments
     environments.create("modelopt")
@@ -47,7 +47,7 @@ class Recipe:
         why: What it is for.
         pins: Packages with exact versions, installed without their own requirements.
         imports: Modules that must load.
-        python: The first Python version that the pins fit.
+        python: The oldest Python version that the pins support.
     """
 
     why: str
@@ -57,8 +57,8 @@ class Recipe:
 
 
 RECIPES = {
-    # NVIDIA's own extra wants onnxruntime-gpu and CuPy, 650 MB that are not used without a GPU. ONNX Runtime for
-    # the CPU and the packages that these two parts of ModelOpt really load are enough.
+    # NVIDIA's extra installs onnxruntime-gpu and CuPy, 650 MB that are not used without a GPU. ONNX Runtime for
+    # the CPU and the packages that these two parts of ModelOpt load are enough.
     "modelopt": Recipe(
         "NVIDIA ModelOpt: quantization and AutoCast of ONNX models",
         (
@@ -81,16 +81,16 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment as it is now.
+    """The current state of one environment.
 
     Attributes:
-        name: Of the recipe.
-        folder: Where it lies.
+        name: The recipe's name.
+        folder: Its folder.
         state: ``ready``, ``absent``, ``broken`` (it was not finished, or its Python is gone) or ``outdated``
             (made from other pins; it still works).
-        reason: Why it is not ready; empty where it is.
-        packages: Versions that it was made with.
-        created: Seconds since the epoch; 0 where it is not there.
+        reason: Why it is not ready; empty if it is.
+        packages: The packages that were installed, with versions.
+        created: Seconds since the epoch; 0 if it does not exist.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Environment:
 
     @property
     def bytes(self) -> int:
-        """Size on disk; 0 where it is not there."""
+        """Size on disk; 0 if it does not exist."""
         return sum(f.lstat().st_size for f in self.folder.rglob("*") if not f.is_dir()) if self.folder.is_dir() else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Environment:
 
 
 def look(name: str, store: Store | None = None) -> Environment:
-    """The environment called `name`, whether it is there or not.
+    """The environment called `name`, whether it exists or not.
 
     Raises:
         ConfigError: there is no recipe of that name.
@@ -148,7 +148,7 @@ def python_of(name: str, store: Store | None = None) -> str:
     """The interpreter of an environment, for `Job(python=...)`.
 
     Raises:
-        CompilerUnavailableError: it is missing or broken; the hint is the command that mends it.
+        CompilerUnavailableError: it is missing or broken; the hint is the command that repairs it.
     """
     found = look(name, store)
     if found.state in {"absent", "broken"}:
@@ -157,7 +157,7 @@ def python_of(name: str, store: Store | None = None) -> str:
 
 
 def missing(name: str, reason: str, state: str = "broken", *, again: bool = False) -> CompilerUnavailableError:
-    """The error that says how an environment is mended; `again` where it looks ready and must be made anew."""
+    """The error with the command that repairs an environment; `again` if it looks ready but must be recreated."""
     word = "missing" if state == "absent" else "broken"
     return CompilerUnavailableError(
         f"The {name} environment is {word}: {reason}.",
@@ -167,7 +167,7 @@ def missing(name: str, reason: str, state: str = "broken", *, again: bool = Fals
 
 
 def result(job: Job, name: str) -> dict[str, Any]:
-    """What a worker in an environment answers; where a package is gone from there, the error says how to mend it.
+    """The answer of a worker in an environment. If a package is missing there, the error says how to repair it.
 
     Raises:
         CompilerUnavailableError: a module does not load there.
@@ -182,7 +182,7 @@ def result(job: Job, name: str) -> dict[str, Any]:
         if isinstance(error, WorkerCrashedError):
             raise WorkerCrashedError(
                 error.message,
-                hint=f"Run it again; if that does not help, make its environment anew: workbench env create {name} --again",
+                hint=f"Run it again; if that does not help, recreate its environment: workbench env create {name} --again",
                 details=error.details,
             ) from None
         raise
@@ -196,19 +196,19 @@ def create(
     again: bool = False,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Environment:
-    """Make an environment, or mend it; nothing is done where it is ready.
+    """Make an environment, or repair it; one that is ready stays as it is.
 
     Args:
-        name: Of the recipe.
-        store: Whose folder it lies in.
-        pip_options: Given to ``pip install``, such as where a CPU build of torch comes from.
-        again: Make it anew even where it is ready.
+        name: The recipe's name.
+        store: The store that holds it.
+        pip_options: Passed to ``pip install``, for example the index of a CPU build of torch.
+        again: Recreate it even if it is ready.
         on_job: Called with the job, to show progress or cancel.
 
     Raises:
         ConfigError: there is no such recipe, or this Python is too old for its pins.
         CompilerUnavailableError: pip failed, or what it installed does not load.
-        CancelledError: it was cancelled; what was begun is removed.
+        CancelledError: it was cancelled; the unfinished environment is removed.
     """
     from workbench.core.jobs import Job
 
@@ -243,7 +243,7 @@ def create(
 
 
 def remove(name: str, store: Store | None = None) -> bool:
-    """Remove an environment; False where there was none."""
+    """Remove an environment; False if there was none."""
     found = look(name, store)
     if found.folder.exists():
         shutil.rmtree(found.folder)
@@ -260,14 +260,14 @@ def create_task(
     pins: Sequence[str],
     imports: Sequence[str],
 ) -> dict[str, Any]:
-    """The work itself, in a worker: a virtual environment, its packages, a look whether they load, a marker."""
+    """The worker task: make a virtual environment, install its packages, check that they load, write a marker."""
     place = Path(folder)
     place.parent.mkdir(parents=True, exist_ok=True)
     reporter.progress("Making the environment", 0, 1)
     _run([sys.executable, "-m", "venv", str(place)], name, "Python can't make a virtual environment")
     reporter.progress("Making the environment", 1, 1)
     python = str(Environment(name, place, "").python)
-    # All at once and without requirements: the pins are the whole, and pip can't bring a CUDA runtime along.
+    # All at once and without requirements: the pins are complete, and pip can't install a CUDA runtime.
     command = [
         python,
         "-m",
@@ -295,7 +295,7 @@ def create_task(
         errors = [line for line in said if line.startswith("ERROR")] or said[-3:]
         raise CompilerUnavailableError(
             f"pip could not install the {name} environment: {' '.join(errors)[:600]}",
-            hint=f"Is there a network? Try again: workbench env create {name}; after -- options for pip may follow.",
+            hint=f"Check the network and try again: workbench env create {name} (options for pip go after --).",
             details={"output": said[-40:]},
         )
     reporter.progress("Installing", 1, 1)

@@ -77,9 +77,9 @@ def _subclasses(cls: type[WorkbenchError]) -> list[type[WorkbenchError]]:
 
 
 def first_lines(error: BaseException, count: int = 1, limit: int = 300) -> str:
-    """What an error says at first: its first `count` lines that hold text, at most `limit` characters.
+    """The beginning of an error's message: the first `count` lines that hold text, at most `limit` characters.
 
-    Where it says nothing, as some libraries' errors do, the name of its class.
+    If the message is empty, as for some libraries' errors, this is the name of the class.
     """
     text = error.message if isinstance(error, WorkbenchError) else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -90,8 +90,8 @@ def with_own_names(error: BuildError, names: Mapping[str, str]) -> BuildError:
     """The error with other names of nodes, in its message, hint and details.
 
     Args:
-        error: What the compiler refused.
-        names: The model's own names by the names that the compiler was given.
+        error: The compiler's error.
+        names: The model's node names, by the names that the compiler got.
     """
     if not names:
         return error
@@ -109,7 +109,7 @@ class ModelError(WorkbenchError):
 
 
 class ExportWarning(UserWarning):
-    """Something about a model exported from PyTorch that its user should know."""
+    """A problem of a model exported from PyTorch that the user should know."""
 
 
 class ConfigError(WorkbenchError):
@@ -125,7 +125,7 @@ class CompilerUnavailableError(WorkbenchError):
 
 
 class CalibrationError(WorkbenchError):
-    """The calibration data or cache do not fit the model, or say nothing about it."""
+    """The calibration data or cache do not fit the model, or have no values for it."""
 
     default_code = "calibration"
 
@@ -143,13 +143,13 @@ class UnsupportedNodesError(BuildError):
 
 
 class ListingError(WorkbenchError):
-    """The compiler's listing of layers was absent, or is not in a form that the reader knows."""
+    """The compiler's layer listing is missing, or its format is unknown."""
 
     default_code = "listing"
 
 
 class ProfileError(WorkbenchError):
-    """A file of layers or times can't be read, is of another kind, or does not belong to the others."""
+    """A file of layers or times can't be read, is of another kind, or does not match the other files."""
 
     default_code = "profile"
 

@@ -1,7 +1,7 @@
 """Typed events, a session's journal of them, and the shared selection.
 
 Panels, notebooks and scripts communicate through these and never with each other. Every event carries its `origin`, so
-that a view can tell its own change from one that happened elsewhere.
+that a view can distinguish its own changes from others.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ EventKind = Literal[
 ]  # fmt: skip
 
 KEPT: Mapping[EventKind, int] = {"selection": 100}
-"""How many events of a kind are kept, the newest; of the other kinds all are."""
+"""How many of the newest events of a kind are kept; other kinds are kept completely."""
 
 _POLL_SECONDS = 0.2
 
 PROCESS = f"{os.getpid()}-{uuid.uuid4().hex[:6]}"
-"""Names this process in origins."""
+"""The name of this process in origins."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Selection:
 
     Attributes:
         kind: Whether `ids` are layers of a plan or nodes of a model.
-        ids: Ids, in the order of selecting.
-        origin: Who selected.
+        ids: Ids, in the order in which they were selected.
+        origin: Who made the selection.
     """
 
     kind: Literal["layer", "node"] = "layer"
@@ -75,7 +75,7 @@ class Selection:
 
     @staticmethod
     def of(value: Selection | str | Iterable[str] | None, kind: Literal["layer", "node"] = "layer") -> Selection:
-        """A Selection from what people write: an id, several, nothing, or a Selection."""
+        """A Selection from what users pass: one id, several, None, or a Selection."""
         if isinstance(value, Selection):
             return value
         if value is None:
@@ -101,7 +101,7 @@ def prune(kind: EventKind) -> str:
 
 
 def call(listeners: Iterable[Callable[[T], object]], news: T) -> None:
-    """Call every listener with `news`; an exception of one is logged, and the others are still called."""
+    """Call every listener with `news`. If one raises, the exception is logged and the others are still called."""
     for listener in list(listeners):
         try:
             listener(news)
@@ -112,7 +112,7 @@ def call(listeners: Iterable[Callable[[T], object]], news: T) -> None:
 class Events:
     """A session's events, newest last; `subscribe` for new ones.
 
-    Of selections only the newest are kept (`KEPT`).
+    Only the newest selections are kept (`KEPT`).
 
     Args:
         db: The session's file, with its table of events.
@@ -140,7 +140,7 @@ class Events:
         return self._events("kind = ?", kind)
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `listener(event)` for each new event, also of other processes.
+        """Call `listener(event)` for each new event of this or another process.
 
         Events of this process arrive at once, in a thread that caused one; those of other processes within a fraction
         of a second, in a thread of the session. An exception of a listener is logged.
@@ -191,7 +191,7 @@ class Events:
         return self._closed.is_set()
 
     def close(self) -> None:
-        """Stop watching for what other processes write."""
+        """Stop watching for events of other processes."""
         self._closed.set()
 
     def _last(self) -> int:
@@ -207,8 +207,8 @@ class Events:
     def _deliver(self) -> None:
         """Call the listeners with each new event, once and in order.
 
-        One thread delivers at a time, and holds no lock meanwhile, so that a listener may do anything, even wait for a
-        build. An event that happens meanwhile is delivered by the same thread.
+        One thread delivers at a time and holds no lock, so a listener may do anything, even wait for a build. The same
+        thread delivers events that happen meanwhile.
         """
         while True:
             with self._lock:
@@ -227,7 +227,7 @@ class Events:
 
 
 def _watch(reference: weakref.ref[Events], closed: threading.Event) -> None:
-    """Deliver what other processes write, until the session is closed or collected."""
+    """Deliver events of other processes until the session is closed or collected."""
     version = -1
     while not closed.wait(_POLL_SECONDS):
         events = reference()
@@ -237,7 +237,7 @@ def _watch(reference: weakref.ref[Events], closed: threading.Event) -> None:
             call(events._listeners, Event(events._seen + 1, "deleted", f"{PROCESS}/watcher", time.time(), {}))
             return
         try:
-            # Changes when another connection has written: far cheaper than a query.
+            # data_version changes after another connection wrote, and is far cheaper than a query.
             now = int(events._db.row("PRAGMA data_version")[0])
             if now != version:
                 version = now

@@ -1,4 +1,4 @@
-"""The base of immutable, validated values: what does not fit is a ConfigError that names the field."""
+"""The base of immutable, validated values. An invalid value raises a ConfigError that names the field."""
 
 from __future__ import annotations
 

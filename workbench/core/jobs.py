@@ -1,7 +1,7 @@
-"""Long work: a worker process with progress, a log, cancel, a time limit and a crash report.
+"""Long work in a worker process, with progress, a log, cancellation, a time limit and a crash report.
 
 A compiler may crash, hang, leak or never return, and a notebook's kernel must survive all of that. So a
-compiler runs in a process of its own, started by `Job`. The worker answers in JSON lines (see
+compiler runs in a separate process, started by `Job`. The worker answers in JSON lines (see
 `workbench.core.worker`); a thread reads them and calls the listeners. Cancel is a kill.
 """
 
@@ -38,21 +38,21 @@ _NATIVE = "The session is unharmed. Native code in the worker failed, or another
 _ENDS = {
     -signal.SIGKILL: (
         "worker-killed",
-        "The session is unharmed. Another process or the system ended the worker; where memory ran out, the system's log says "
+        "The session is unharmed. Another process or the system ended the worker. If memory ran out, the system's log says "
         "so (`dmesg`, or `journalctl -k`).",
     ),
     -signal.SIGTERM: ("worker-killed", "The session is unharmed. Another process ended the worker."),
     **dict.fromkeys((-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGILL, -signal.SIGFPE), ("worker-crashed", _NATIVE)),
 }
-"""What the way in which a worker ended says: code and hint. It never says why."""
+"""Error code and hint by exit code. The exit code does not say why the worker ended."""
 
 PATIENCE = 10
-"""How many times its limit a worker may take by the clock, where a busy machine lets it compute less."""
+"""On a busy machine, a worker may take up to this many times its limit in wall-clock time."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a phase. `total` is 0 where it is unknown."""
+    """One step of a phase. `total` is 0 if unknown."""
 
     phase: str
     done: int
@@ -62,14 +62,14 @@ class Progress:
 
 
 class BackgroundTask(Protocol[Result_co]):
-    """Work that runs in the background and that can be watched, waited for and canceled.
+    """Background work that can be watched, awaited and canceled.
 
     `Job` is one; so is `workbench.build.Build`.
     """
 
     @property
     def title(self) -> str:
-        """What it is, for people: "build of resnet50"."""
+        """A title to display: "build of resnet50"."""
 
     @property
     def status(self) -> Status:
@@ -77,7 +77,7 @@ class BackgroundTask(Protocol[Result_co]):
 
     @property
     def message(self) -> str:
-        """What it does now, for people; "" while that is not known."""
+        """What it does now, to display; "" if unknown."""
 
     @property
     def progress(self) -> Sequence[Progress]:
@@ -116,9 +116,9 @@ class Job:
     Args:
         task: ``package.module:function``; called in the worker as ``function(reporter, **arguments)``.
         arguments: JSON-able keyword arguments.
-        title: What it is, for people.
-        folder: Where the worker's own output is kept (``worker.log``); created if absent.
-        python: The interpreter to use: a worker may live in another virtual environment.
+        title: A title to display.
+        folder: Where the worker's output is kept (``worker.log``); created if absent.
+        python: The interpreter to use: a worker may run in another virtual environment.
         preload: Modules that the worker imports while it waits, to save time.
         time_limit: Seconds after which the job is ended; None for no limit.
     """
@@ -191,7 +191,7 @@ class Job:
         return self._error
 
     def start(self, **more: Any) -> Job:
-        """Send the task to the worker; `more` adds arguments that were not known before."""
+        """Send the task to the worker; `more` adds arguments."""
         if not self._sent and not self._finished.is_set():
             try:
                 message = json.dumps({"task": self.task, "arguments": {**self.arguments, **more}})
@@ -207,24 +207,25 @@ class Job:
         return self
 
     def _write(self, message: str) -> None:
-        with contextlib.suppress(BrokenPipeError, ValueError):  # the worker died; the reader says how
+        with contextlib.suppress(BrokenPipeError, ValueError):  # the worker died; the reader reports how
             assert self._process.stdin is not None
             self._process.stdin.write(message.encode() + b"\n")
             self._process.stdin.flush()
 
     def ask(self, message: dict[str, Any] | None, seconds: float | None = None) -> dict[str, Any]:
-        """Send `message` to a task that converses (`Reporter.receive`) and wait for its answer; one at a time.
+        """Send `message` to a task that calls `Reporter.receive`, and wait for its answer; one at a time.
 
-        None sends nothing: it waits for what the task says of itself.
+        None sends nothing and waits for the answer that the task sends on its own.
 
         Args:
             message: JSON-able.
-            seconds: How long the worker may compute before it is ended; on a busy machine that takes longer than this
-                by the clock, up to `PATIENCE` times as long. None waits without a limit.
+            seconds: How long the worker may compute before it is ended. On a busy machine this can take up to
+                `PATIENCE` times as long in wall-clock time. None waits without a limit.
 
         Raises:
-            WorkbenchError: what the task answered with, and goes on; or what ended it, then also by every later call.
-            TimeoutError: the worker had its `seconds`.
+            WorkbenchError: the task's error answer, after which it goes on; or the error that ended it, which every later
+                call raises too.
+            TimeoutError: the worker used up its `seconds`.
         """
         self.start()
         with self._asking:
@@ -244,7 +245,7 @@ class Job:
                             raise TimeoutError(
                                 f"{self.title or self.task} did not answer within {seconds:g} s."
                             ) from None
-            except BaseException:  # half a message was sent, or its answer would be taken for the next one's
+            except BaseException:  # half a message was sent, or the next call would receive this answer
                 self.cancel()
                 raise
             if found is None:
@@ -263,14 +264,14 @@ class Job:
         return float(times.user + times.system)
 
     def on_change(self, listener: Callable[[Job], None]) -> None:
-        """Call `listener(job)` at each progress message and at the end, from a thread of the job's.
+        """Call `listener(job)` at each progress message and at the end, from a thread of the job.
 
-        Whoever waits in `result` goes on after the last call; a listener must not wait there itself.
+        `result` returns after the last call, so a listener must not call it.
         """
         self._listeners.append(listener)
 
     def cancel(self) -> None:
-        """Stop the work by ending the worker and whatever it started. Safe to call at any time."""
+        """Stop the work: end the worker and its child processes. Safe to call at any time."""
         if not self._finished.is_set():
             self._cancelled = True
             self._kill()
@@ -283,7 +284,7 @@ class Job:
 
         Raises:
             WorkbenchError: what the task raised; `CancelledError`, `TimeLimitError` or
-                `WorkerCrashedError` where the worker was ended.
+                `WorkerCrashedError` if the worker was ended.
             TimeoutError: `timeout` seconds passed; the job goes on.
         """
         self.start()
@@ -323,7 +324,7 @@ class Job:
             try:
                 message = json.loads(line)
             except ValueError:
-                continue  # a library wrote past our redirection; its words are no message of ours
+                continue  # a library wrote past our redirection; this is not one of our messages
             if not isinstance(message, dict) or "event" not in message:
                 continue
             if message["event"] == "progress":
@@ -360,13 +361,13 @@ class Job:
         else:
             how = f"exited with code {code}"
         last = [line for line in self.output.strip().splitlines() if line.strip()][-6:]
-        told, hint = _ENDS.get(code, ("worker-exited", "The session is unharmed."))
+        name, hint = _ENDS.get(code, ("worker-exited", "The session is unharmed."))
         return WorkerCrashedError(
             f"The worker process for {self.title or self.task} {how} before it answered."
-            + ("\nIts last words:\n  " + "\n  ".join(last) if last else ""),
+            + ("\nIts last output:\n  " + "\n  ".join(last) if last else ""),
             hint=hint,
             details={"code": code, "output": last},
-            code=told,
+            code=name,
         )
 
     def _watch(self) -> None:
@@ -395,7 +396,7 @@ class Job:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        self._tell()  # before anyone who waits goes on
+        self._tell()  # before `result` returns
         self._finished.set()
 
     def _tell(self) -> None:
@@ -408,7 +409,7 @@ _idle_lock = threading.Lock()
 
 
 def _after_fork() -> None:
-    """A forked child has none of its parent's threads and workers, and its locks may be held by nobody."""
+    """A forked child has no threads or workers of its parent, and a lock may stay locked forever."""
     global _idle_lock  # noqa: PLW0603 - one for each process
     _idle_lock = threading.Lock()
     _idle.clear()
@@ -431,14 +432,14 @@ def guarded(
     seconds: float | None = None,
     memory: float | None = None,
 ) -> dict[str, Any]:
-    """Run a short task on a stranger's file in a warm worker, within limits of time and memory.
+    """Run a short task on an untrusted file in a warm worker, within limits of time and memory.
 
-    For native code that this process must survive: a library that never returns, or takes all memory, costs a worker.
+    For native code that this process must survive: a library that hangs or takes all memory costs only a worker.
 
     Args:
         task: ``package.module:function``, called there as ``function(**arguments)``; it returns a JSON-able dict.
         arguments: JSON-able keyword arguments.
-        title: What is done, for messages: "reading model.onnx".
+        title: What the task does, for messages: "reading model.onnx".
         seconds: Limit of time; None for ``READER_SECONDS`` of `workbench.core.limits`.
         memory: Limit of the worker's address space in bytes; None for ``READER_BYTES``.
 
@@ -459,7 +460,7 @@ def guarded(
     except TimeoutError:
         raise limits.exceeded("READER_SECONDS", f"{what} took longer than {seconds:g} s and was stopped.") from None
     except WorkerCrashedError as error:
-        if error.code != "worker-crashed":  # killed, or ended by itself: nothing says that the file is at fault
+        if error.code != "worker-crashed":  # killed, or exited: this does not prove that the file is at fault
             raise WorkerCrashedError(
                 f"{what} did not end: {error.message}", hint=error.hint, details=error.details, code=error.code
             ) from None

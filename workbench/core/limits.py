@@ -1,6 +1,6 @@
-"""What a file from someone else may cost: named limits, each of which its user can raise.
+"""Limits on memory and time for untrusted files. Each limit has a name, and the user can raise it.
 
-A model, a log or an archive may be damaged or made to do harm. Every reader checks these limits before it spends
+A model, a log or an archive may be damaged or malicious. Every reader checks these limits before it spends
 memory or time. ``WORKBENCH_LIMIT_<NAME>`` raises one: ``WORKBENCH_LIMIT_DOCUMENT_BYTES=2e9``.
 """
 
@@ -36,10 +36,10 @@ LIMITS: dict[str, tuple[float, str]] = {
 
 
 def limit(name: str) -> float:
-    """The value in force: of ``WORKBENCH_LIMIT_<name>`` where it is set, else the default.
+    """The current value: ``WORKBENCH_LIMIT_<name>`` if it is set, else the default.
 
     Raises:
-        ConfigError: the variable holds no positive number.
+        ConfigError: the variable is not a positive number.
     """
     default, meaning = LIMITS[name]
     text = os.environ.get(f"WORKBENCH_LIMIT_{name}")
@@ -64,19 +64,19 @@ def check(name: str, value: float, what: str) -> None:
     Args:
         name: A key of `LIMITS`.
         value: What the file asks for, in the unit of the limit.
-        what: What asks for it, for the message: "The archive gift.zip".
+        what: What exceeds the limit, for the message: "The archive gift.zip".
 
     Raises:
         LimitError: it is above the limit; its code is ``limit-`` and the name in kebab-case.
     """
     allowed = limit(name)
     if value > allowed:
-        asked = f"{value:,.0f}" if value < 1e18 else "more than 1e18"  # an int of 400 digits is no float
+        asked = f"{value:,.0f}" if value < 1e18 else "more than 1e18"  # an int of 400 digits does not fit a float
         raise exceeded(name, f"{what} asks for {asked} {LIMITS[name][1]}; the limit is {allowed:,.0f}.")
 
 
 def exceeded(name: str, message: str) -> LimitError:
-    """The error of a limit that was reached, with the way to raise it."""
+    """The error for a limit that was reached; the hint says how to raise it."""
     return LimitError(
         message,
         hint=f"If you trust the file, raise the limit: set WORKBENCH_LIMIT_{name} above {limit(name):.0f}.",

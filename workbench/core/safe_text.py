@@ -1,4 +1,4 @@
-"""Names from a stranger's file, made safe for where they are shown: a terminal, a spreadsheet, a chart."""
+"""Makes names from untrusted files safe to show in a terminal, a spreadsheet or a chart."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _Data = TypeVar("_Data")
 
 _HALVES = re.compile("[\ud800-\udfff]")
-# Control characters but for tab and line feed; marks that set the direction of text; line and paragraph separators;
-# tags and other characters that take no room; the byte order mark.
+# Control characters except tab and line feed; marks that set the direction of text; line and paragraph separators;
+# tags and other characters of zero width; the byte order mark.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -24,7 +24,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 
 
 def visible(text: str) -> str:
-    r"""`text` with control and direction characters written out, so that a terminal shows them and obeys none.
+    r"""`text` with control and direction characters written out, so that a terminal shows them and does not act on them.
 
     ``\x1b[31m`` is shown as these seven characters. Tabs and line feeds stay.
     """
@@ -34,7 +34,7 @@ def visible(text: str) -> str:
 def whole(data: _Data) -> _Data:
     r"""JSON-able data with half surrogate pairs written out in its strings (``\ud800``, ``\xff`` of a stray byte).
 
-    No file can be written with such a character.
+    Such a character can't be written to a file.
     """
     made: Any = data
     if isinstance(data, str):
@@ -49,21 +49,21 @@ def whole(data: _Data) -> _Data:
 
 def _written(character: str) -> str:
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not valid UTF-8
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def json_text(document: Any, indent: int | None = None) -> str:
-    """One JSON document, the same data as `document`, whose text holds no character that a terminal would obey.
+    """One JSON document, the same data as `document`, without characters that a terminal would act on.
 
-    A number that is NaN or infinite becomes null: JSON has none.
+    NaN and infinite numbers become null, because JSON has neither.
     """
     try:
         text = json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:
         text = json.dumps(_finite(document), indent=indent, ensure_ascii=False)
-    # Such characters stand only inside strings, where JSON has a notation for each.
+    # Such characters occur only inside strings, where JSON can escape each.
     return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
@@ -76,9 +76,9 @@ def _finite(data: Any) -> Any:
 
 
 def cell(value: Any) -> Any:
-    """A cell of a CSV file: text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """A cell of a CSV file: text that a spreadsheet would read as a formula gets an apostrophe in front.
 
-    As OWASP advises on CSV injection: text that begins with ``= + - @``, a tab, a carriage return or a line feed.
+    OWASP recommends this against CSV injection, for text that begins with ``= + - @``, a tab, a carriage return or a line feed.
     Other control characters are written out. Numbers stay numbers.
     """
     if not isinstance(value, str):

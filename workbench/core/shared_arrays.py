@@ -1,6 +1,6 @@
-"""Arrays that two processes share: anonymous memory that the other one maps by its place in /proc. Linux.
+"""Arrays that two processes share: anonymous memory that the other process maps through /proc. Linux only.
 
-Nothing has a name in a file system, so nothing is left behind, however either process ends.
+The memory has no name in a file system, so nothing is left behind, however either process ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ALIGN = 256
 
 
 class Item(TypedDict):
-    """Where one array lies in shared memory."""
+    """The position of one array in shared memory."""
 
     name: str
     dtype: str
@@ -28,26 +28,26 @@ class Item(TypedDict):
 
 
 class Place(TypedDict):
-    """Shared memory as the other process finds it."""
+    """How the other process finds the shared memory."""
 
     path: str
     size: int
     items: list[Item]
 
 
-class Shared:
-    """Memory of this process for arrays on their way to another; grows, and is used again for the next ones."""
+class SentArrays:
+    """Shared memory from which another process reads arrays. It grows when needed and is reused for the next arrays."""
 
     def __init__(self) -> None:
         self._file = -1
         self._map: mmap.mmap | None = None
-        self._free: weakref.finalize[..., Shared] | None = None
+        self._free: weakref.finalize[..., SentArrays] | None = None
 
     def put(self, arrays: Mapping[str, Any]) -> Place:
-        """Copy NumPy arrays in, over the last ones; bfloat16 as ml_dtypes has it.
+        """Copy NumPy arrays into the memory, over the previous ones. bfloat16 is the type of ml_dtypes.
 
         Raises:
-            ConfigError: an array is of objects, text or complex numbers.
+            ConfigError: an array holds objects, text or complex numbers.
         """
         items: list[Item] = []
         offset = 0
@@ -55,7 +55,7 @@ class Shared:
             dtype = np.dtype(array.dtype)
             if dtype.kind not in "biuf" and dtype.name != "bfloat16":
                 raise ConfigError(f"{name} is an array of {dtype}; an engine takes numbers.",
-                                  hint="Convert it, such as x.astype('float32').")  # fmt: skip
+                                  hint="Convert it, for example with x.astype('float32').")  # fmt: skip
             items.append({"name": name, "dtype": dtype.name, "shape": list(array.shape), "offset": offset})
             offset += -(-array.nbytes // _ALIGN) * _ALIGN
         place = self._room(offset)
@@ -64,7 +64,7 @@ class Shared:
         return {"path": f"/proc/{os.getpid()}/fd/{self._file}", "size": len(place), "items": items}
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         if self._free is not None:
             self._free()
         self._file, self._map, self._free = -1, None, None
@@ -73,22 +73,22 @@ class Shared:
         if self._map is None or len(self._map) < size:
             self.close()
             self._file = os.memfd_create("workbench", os.MFD_CLOEXEC)
-            self._free = weakref.finalize(self, os.close, self._file)  # also when nobody closes it
-            # Taken now: memory that is missing later would end the process without a word.
+            self._free = weakref.finalize(self, os.close, self._file)  # also if `close` is never called
+            # Allocate now: if memory ran out later, the process would end without a message.
             os.posix_fallocate(self._file, 0, max(size, mmap.PAGESIZE))
             self._map = mmap.mmap(self._file, max(size, mmap.PAGESIZE))
         return self._map
 
 
-class Seen:
-    """The other process's `Shared`, mapped here."""
+class ReceivedArrays:
+    """The `SentArrays` of another process, mapped into this one."""
 
     def __init__(self) -> None:
         self._known: tuple[str, int] | None = None
         self._map: mmap.mmap | None = None
 
     def get(self, place: Place) -> dict[str, Any]:
-        """The arrays, where they lie: valid until the other process puts the next ones."""
+        """The arrays, in place: valid until the other process puts the next ones."""
         key = (place["path"], place["size"])
         if self._map is None or key != self._known:
             file = os.open(place["path"], os.O_RDWR)

@@ -1,4 +1,4 @@
-"""How a worker process is started: from one lasting thread, so that it dies with this process and not before."""
+"""Starts worker processes from one permanent thread, so that a worker ends with this process and not before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PARENT = "WORKBENCH_PARENT"
-"""Names the environment variable that tells a worker which process started it."""
+"""The environment variable that holds the process id of a worker's parent."""
 
 
 ready: dict[tuple[str, tuple[str, ...]], subprocess.Popen[bytes]] = {}
@@ -22,15 +22,15 @@ ready: dict[tuple[str, tuple[str, ...]], subprocess.Popen[bytes]] = {}
 def prepare(preload: tuple[str, ...]) -> None:
     """Start a worker ahead for the next `Job` with the same `preload`; unused, it ends with this process.
 
-    For a command that knows what it will do before it has read what to do it to.
+    For a command that knows its task before it has read its input.
     """
     key = (sys.executable, preload)
     if key not in ready:
         ready[key] = spawn(sys.executable, preload, None)
 
 
-# What a worker runs first. `python -c` puts the working directory at the head of the module path, where a file beside
-# a model (`queue.py`, `onnx_ir.py`) would be imported in place of the real module; `sys` is built in and can't be.
+# What a worker runs first. `python -c` puts the working directory at the head of the module path, where a file next to
+# a model (`queue.py`, `onnx_ir.py`) would be imported instead of the real module; `sys` is built in, so it is safe.
 # The package itself comes from the folder of this file: another environment does not have it, and a checkout that is
 # not installed is found by its working directory alone.
 _BOOT = """
@@ -51,7 +51,7 @@ def spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subpro
     """Start a worker process that waits for its task on standard input and ends with this process.
 
     Args:
-        python: The interpreter: this one, or that of an environment in `workbench.core.environments`.
+        python: The interpreter: this one, or the one of an environment in `workbench.core.environments`.
         preload: Modules to import at once, while the task is prepared here.
         log: Where its output goes; a pipe without one.
     """
@@ -59,7 +59,7 @@ def spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subpro
     isolated = [] if python == sys.executable else ["-I"]
     command = [python, *isolated, "-c", _BOOT, str(Path(__file__).parents[1]), *preload]
     environment = {
-        # The order in which `machine.gpus` counts; CUDA's own is another on a machine with several kinds of GPU.
+        # The order in which `machine.gpus` counts; CUDA's default order differs on a machine with several kinds of GPU.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **os.environ,
         "PYTHONUNBUFFERED": "1",
@@ -77,7 +77,7 @@ def spawn(python: str, preload: tuple[str, ...], log: BinaryIO | None) -> subpro
             stdout=subprocess.PIPE,
             stderr=log or subprocess.PIPE,
             start_new_session=True,
-            cwd=os.path.abspath(os.sep),  # noqa: PTH100 - nobody plants a file or library there
+            cwd=os.path.abspath(os.sep),  # noqa: PTH100 - other users can't place a file or library there
             env=environment,
         )
 
@@ -94,7 +94,7 @@ _starter_lock = threading.Lock()
 
 
 def _in_lasting_thread(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-    """Call `start` in a thread that lives as long as this process.
+    """Call `start` in a thread that runs as long as this process.
 
     Linux ends a worker when the *thread* that started it ends (``PR_SET_PDEATHSIG``), and builds start workers from
     threads that end before their worker does.
@@ -120,7 +120,7 @@ def _serve_starts(starts: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]
 
 
 def _after_fork() -> None:
-    """A forked child has none of its parent's threads and workers, and its locks may be held by nobody."""
+    """A forked child has no threads or workers of its parent, and a lock may stay locked forever."""
     global _starter, _starter_lock
     _starter, _starter_lock = None, threading.Lock()
     ready.clear()

@@ -18,7 +18,7 @@ from workbench.core.documents import DocumentError
 T = TypeVar("T")
 
 LARGEST = 2**63 - 1
-"""Larger integers are refused: they fit no 64-bit counter, and printing one of thousands of digits fails."""
+"""Larger integers are refused: they do not fit 64 bits, and printing one of thousands of digits fails."""
 
 closed = with_config(ConfigDict(strict=True, extra="forbid"))
 """Class decorator of a `TypedDict`: a field that it does not name is refused."""

@@ -8,7 +8,7 @@ _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def _finite(value: float | None) -> float | None:
-    """None for what no unit can say: not known, NaN, infinite, or a whole number beyond a float."""
+    """None for a value that can't be shown: unknown, NaN, infinite, or an integer beyond a float."""
     try:
         return value if value is not None and math.isfinite(value) else None
     except OverflowError:
@@ -21,7 +21,7 @@ def count_text(value: float | None) -> str:
     if value is None:
         return "? "
     for size, prefix in _PREFIXES:
-        if abs(value) >= size * 0.9995:  # else it would be written as 1000 of the smaller one
+        if abs(value) >= size * 0.9995:  # otherwise it would be written as 1000 of the smaller unit
             return f"{value / size:.3g} {prefix}"
     return f"{value:g} "
 
@@ -35,8 +35,8 @@ def flops_text(value: float | None, unknown: int = 0) -> str:
     """Operations: 8217637232 -> "8.22 GFLOP".
 
     Args:
-        value: None where they are not known.
-        unknown: Of how many parts of this sum they are not known: then it is a lower bound, and told as such.
+        value: None if unknown.
+        unknown: How many parts of this sum are unknown; the value is then shown as a lower bound.
     """
     if unknown and value is not None:
         return f">= {count_text(value)}FLOP" if value else "? FLOP"
@@ -54,7 +54,7 @@ def ms_text(value: float | None) -> str:
 
 
 def rounded(value: float | None) -> float | None:
-    """The value with four significant digits, which is enough for a view; None for what JSON can't hold."""
+    """The value with four significant digits, which is enough for a view; None if JSON can't hold it."""
     if value is None or isinstance(value, int):
         return value
     if not math.isfinite(value):

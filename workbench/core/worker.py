@@ -1,9 +1,9 @@
 """What a worker process runs: `main`, started by `workbench.core.jobs` with modules to import ahead as arguments.
 
 It reads one JSON line ``{"task": "module:function", "arguments": {...}}`` from standard input, runs the
-function, and writes JSON lines to what was standard output: ``progress``, then ``result`` or ``error``. A task that
-converses gets later lines by `Reporter.receive` and answers each by `Reporter.answer`.
-Whatever libraries print goes to standard error, also from C++.
+function, and writes JSON lines to what was standard output: ``progress``, then ``result`` or ``error``. A task
+may read later lines with `Reporter.receive` and answer each with `Reporter.answer`.
+All output of libraries, C++ included, goes to standard error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INTERVAL = 0.08  # seconds between two progress messages of one phase
 
 
 class Reporter:
-    """What a task uses to speak while it works."""
+    """Sends progress and answers of a task to its parent process."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -38,7 +38,7 @@ class Reporter:
         self.heard: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def receive(self, seconds: float | None = None) -> dict[str, Any]:
-        """Wait for the next message of `Job.ask`. The worker ends while it waits if its parent does.
+        """Wait for the next message of `Job.ask`. The worker ends if its parent ends meanwhile.
 
         Raises:
             queue.Empty: none came within `seconds`.
@@ -46,14 +46,14 @@ class Reporter:
         return self.heard.get(timeout=seconds)
 
     def answer(self, found: dict[str, Any] | WorkbenchError) -> None:
-        """Answer a message; an error is raised by the `Job.ask` that waits, and the task goes on."""
+        """Answer a message; `Job.ask` raises an error, and the task goes on."""
         if isinstance(found, WorkbenchError):
             self.send({"event": "answer", "error": found.to_dict()})
         else:
             self.send({"event": "answer", "answer": found})
 
     def progress(self, phase: str, done: int, total: int, parent: str | None = None) -> None:
-        """Tell how far `phase` is; too frequent messages are dropped, the first and the last never."""
+        """Report the progress of `phase`. Messages that come too often are dropped, but never the first and the last."""
         now = time.monotonic()
         begun = self._begun.setdefault(phase, now)
         if done < total and now - self._last.get(phase, -1.0) < _INTERVAL:
@@ -83,7 +83,7 @@ def main() -> None:
     os.dup2(2, 1)
     reporter = Reporter(out)
     for name in sys.argv[1:]:
-        # Only a head start: a module that is absent or broken is reported by the task that needs it.
+        # This only saves time: the task that needs a missing or broken module reports it.
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     line = sys.stdin.readline()
@@ -98,7 +98,7 @@ def main() -> None:
     except WorkbenchError as error:
         reporter.send({"event": "error", "error": error.to_dict()})
     except Exception as error:  # noqa: BLE001 - the boundary of the process: everything is reported
-        reporter.send({"event": "error", "error": _told(error).to_dict()})
+        reporter.send({"event": "error", "error": _unexpected(error).to_dict()})
     out.flush()
     # Skip interpreter teardown: some compilers crash or take seconds in their destructors.
     sys.stderr.flush()
@@ -140,19 +140,19 @@ _SYSTEM = {
         "End other programs, or use a smaller model.",
     ),
 }
-"""What the operating system's error numbers mean: code, message, hint. A number that is not here has no hint."""
+"""Code, message and hint by error number of the operating system. Other numbers have no hint."""
 
 _GPU_MEMORY = re.compile(r"\A(?:[\w.]*Error: )?CUDA (?:error: )?out of memory|\bcudaErrorMemoryAllocation\b")
-"""How torch begins: for an allocation ("CUDA out of memory. Tried to allocate ..."), or for CUDA's own start."""
+"""The beginning of torch's message: for an allocation ("CUDA out of memory. Tried ..."), or for CUDA's start."""
 
 
 def hint_of(error: OSError) -> str | None:
-    """What to do about an error of the operating system, by its number; None where that says nothing."""
+    """What to do about an error of the operating system, by its number; None if the number is unknown."""
     return _SYSTEM[error.errno][2] if error.errno in _SYSTEM else None
 
 
-def _told(error: Exception) -> WorkbenchError:
-    """What an exception means that a task did not expect, where its type, number or first words prove it."""
+def _unexpected(error: Exception) -> WorkbenchError:
+    """The meaning of an unexpected exception, if its type, number or message proves it."""
     from workbench.core.errors import StoreError
 
     if isinstance(error, OSError) and error.errno in _SYSTEM:
@@ -178,10 +178,10 @@ def _told(error: Exception) -> WorkbenchError:
 
 
 def serve(reporter: Reporter, *, idle_seconds: float) -> dict[str, Any]:
-    """The task behind `jobs.guarded`: run what each message names, within its limit of memory.
+    """The task behind `jobs.guarded`: run the function that each message names, within its memory limit.
 
     Args:
-        reporter: The way to the parent.
+        reporter: The connection to the parent process.
         idle_seconds: Seconds without a message after which the worker ends.
     """
     while True:
@@ -202,11 +202,11 @@ def serve(reporter: Reporter, *, idle_seconds: float) -> dict[str, Any]:
             if isinstance(error, MemoryError) or "bad_alloc" in str(error):
                 reporter.answer(WorkbenchError("The reader ran out of memory.", code="reader-memory"))
             else:
-                reporter.answer(_told(error))
+                reporter.answer(_unexpected(error))
 
 
 def _limit_memory(size: int) -> None:
-    """Limit this process's address space to `size` bytes, where the system can."""
+    """Limit this process's address space to `size` bytes, if the system supports it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -217,7 +217,7 @@ def _limit_memory(size: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """End this process when the one that started it ends, however busy this one is and whoever holds its pipes."""
+    """End this process when the one that started it ends, even if this one is busy or another process holds its pipes."""
     parent = int(os.environ.pop("WORKBENCH_PARENT", "0"))
     if not parent:
         return
@@ -239,7 +239,7 @@ def _watch_parent(parent: int) -> None:
 
 
 def _listen(reporter: Reporter) -> None:
-    """Hand on what the parent says. A worker whose notebook is gone must not go on: standard input closes with it."""
+    """Pass on the parent's messages. A worker must end with its notebook: standard input closes then."""
     with contextlib.suppress(ValueError):  # half a message: its sender was interrupted
         for line in sys.stdin:
             reporter.heard.put(json.loads(line))

@@ -17,7 +17,7 @@ from workbench import compilers
 from workbench.compilers.base import Refits, Runs
 from workbench.core.errors import ConfigError, WorkbenchError, first_lines
 from workbench.core.jobs import Job
-from workbench.core.shared_arrays import Seen, Shared
+from workbench.core.shared_arrays import ReceivedArrays, SentArrays
 from workbench.hardware.machine import gpus
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Running:
             **({} if weight_budget is None else {"weight_budget": weight_budget}),
         }  # fmt: skip
         self._job = Job(compiler.run_task, arguments, title=f"run of {engine.model}")
-        self._shared, self._seen = Shared(), Seen()
+        self._shared, self._seen = SentArrays(), ReceivedArrays()
         self._closed = False
         self._turn = threading.Lock()
         self._shapes: dict[str, dict[str, Any]] = {}
@@ -196,7 +196,7 @@ def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, ti
             "The engine was not built to be refitted.", hint="Build it with refit=True.", code="not-refittable"
         )
     compiler = compilers.get(engine.config.compiler, Refits)
-    shared = Shared()
+    shared = SentArrays()
     if isinstance(weights, (str, Path)):
         if not Path(weights).is_file():
             raise ConfigError(f"{weights} is not there.", hint="Give the path of an ONNX file, or arrays by name.")

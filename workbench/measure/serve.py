@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import ConfigError, WorkbenchError, first_lines
-from workbench.core.shared_arrays import Seen, Shared
+from workbench.core.shared_arrays import ReceivedArrays, SentArrays
 from workbench.hardware.device import GraphDevice
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def serve(reporter: Reporter, runner: Runner, *, cache: Path | None = None, fini
         "cached_bytes": runner.cached,
         "gpu": isinstance(runner.device, GraphDevice),
     })  # fmt: skip
-    seen, shared = Seen(), Shared()
+    seen, shared = ReceivedArrays(), SentArrays()
     calls = 0
     while True:
         message = reporter.receive()
@@ -74,7 +74,9 @@ def serve(reporter: Reporter, runner: Runner, *, cache: Path | None = None, fini
     return {"calls": calls}
 
 
-def answered(message: dict[str, Any], runner: Runner, seen: Seen, shared: Shared, finite: bool) -> dict[str, Any]:
+def answered(
+    message: dict[str, Any], runner: Runner, seen: ReceivedArrays, shared: SentArrays, finite: bool
+) -> dict[str, Any]:
     """The answer to one message other than ``close``.
 
     Raises:

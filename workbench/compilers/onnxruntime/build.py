@@ -1,4 +1,4 @@
-"""The build, run in a worker: optimize the graph, save it, and record which nodes of the model each optimized node executes."""
+"""The build task: optimize the graph, save it, and record which nodes of the model each optimized node executes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from workbench.plan.record import Record
 
 ONE_FILE = 1_900_000_000
-"""Bytes up to which an engine is one ONNX file: protobuf reads no message of 2 GB."""
+"""Largest size in bytes of an engine in one ONNX file: protobuf can't read a message of 2 GB."""
 
 
 def build(
@@ -45,8 +45,8 @@ def build(
 ) -> dict[str, Any]:
     """Build an engine into `folder`: ``engine``, ``build.log``, ``record.json``.
 
-    The engine is the optimized graph as ONNX Runtime saves it; ``engine.data`` beside it holds the weights where both
-    together are too large for one file.
+    The engine is the optimized graph as ONNX Runtime saves it; ``engine.data`` next to it holds the weights if both
+    are too large for one file.
 
     Args:
         reporter: Where progress goes.
@@ -130,7 +130,7 @@ def build(
 
 
 def _record(ort: Any, original: Graph, engine: Path, config: BuildConfig, log: Path) -> Record:
-    """What the saved graph and the log say, without seconds and measured facts."""
+    """The record from the saved graph and the log, without seconds and measured facts."""
     proto = read_graph(engine)
     graph = Graph(proto)
     with log.open(encoding="utf-8", errors="replace") as lines:
@@ -191,7 +191,7 @@ def _io(original: Graph, optimized: Optimized, config: BuildConfig) -> list[IODo
 
 
 def _fixed(graph: Graph, config: BuildConfig) -> dict[str, int]:
-    """Sizes of named open dimensions of inputs that the config gives one shape only."""
+    """Sizes of the named open dimensions of inputs for which the config has only one shape."""
     sizes: dict[str, set[int]] = {}
     if len(config.profiles) != 1:
         return {}
@@ -244,7 +244,7 @@ def _follow(path: Path, reporter: Reporter, done: threading.Event) -> None:
 
 
 def _in_one_file(engine: Path) -> None:
-    """Take the weights into the engine's file where both fit into one."""
+    """Move the weights into the engine's file if both fit into one."""
     import onnx
 
     data = engine.parent / sessions.DATA
@@ -256,7 +256,7 @@ def _in_one_file(engine: Path) -> None:
 
 
 def _name_all(engine: Path) -> None:
-    """Give each node a name that no other node has: layers and times are matched by it."""
+    """Give each node a unique name, by which layers and times are matched."""
     proto: onnx.ModelProto = read_graph(engine)
     if all(node.proto.name == node.id for node in Graph(proto).nodes):
         return

@@ -1,4 +1,4 @@
-"""ONNX Runtime as the rest of the workbench sees it. Loads no native library."""
+"""ONNX Runtime as a compiler of the workbench. Loads no native library."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class OnnxRuntime:
         return found
 
     def describe(self) -> CompilerInfo:
-        """It builds, runs and measures wherever it is installed."""
+        """It builds, runs and measures on every machine where it is installed."""
         found = installed("onnxruntime")
         own = offered(self)
         if found is None:
@@ -66,5 +66,5 @@ class OnnxRuntime:
         return config.replace(compiler=self.name, targets=(CPU,))
 
     def arguments(self) -> dict[str, Any]:
-        """Its tasks need nothing more."""
+        """Its tasks take no further arguments."""
         return {}

@@ -25,7 +25,7 @@ _KEEP_LAYOUT = frozenset({
 
 @dataclass(frozen=True)
 class Optimized:
-    """A saved graph with what ONNX Runtime knows of its tensors.
+    """A saved graph with what ONNX Runtime knows about its tensors.
 
     Attributes:
         graph: The graph.
@@ -36,17 +36,17 @@ class Optimized:
     known: Mapping[str, tuple[list[int], str]] = field(default_factory=dict)
 
     def tensor(self, name: str) -> TensorRecord:
-        """A tensor as a layer's record has it."""
+        """A tensor in the form of a layer's record."""
         have = self.graph.tensor(name)
         shape: list[int] | None = (
             None if have.shape is None else [d if isinstance(d, int) and d >= 0 else -1 for d in have.shape]
         )
         dtype = have.dtype
         if name in self.known:
-            told, told_type = self.known[name]
-            dtype = told_type or dtype
-            if shape is None or (-1 in shape and len(told) == len(shape)):
-                shape = told
+            inferred, inferred_type = self.known[name]
+            dtype = inferred_type or dtype
+            if shape is None or (-1 in shape and len(inferred) == len(shape)):
+                shape = inferred
         return {
             "name": name, "shape": [-1] if shape is None else shape, "strides": None, "dtype": dtype,
             "format": "NCHWc" if name in self.blocked else "row-major",
@@ -66,7 +66,7 @@ class Optimized:
 
     @property
     def cpu_layout(self) -> bool:
-        """Whether some node needs the layout of the CPU that the graph was optimized on."""
+        """Whether a node needs the layout of the CPU that the graph was optimized on."""
         return any(node.domain == NCHWC for node in self.graph.nodes)
 
 
@@ -133,7 +133,7 @@ def _branches(graph: Graph, owners: Mapping[str, str]) -> dict[str, tuple[list[t
 
 
 def warnings_of(original: Graph, layers: Sequence[LayerRecord]) -> list[str]:
-    """Faults of ONNX Runtime that the optimized graph shows."""
+    """Bugs of ONNX Runtime that are visible in the optimized graph."""
     out = []
     for layer in layers:
         kept = layer["type"] == "QuantizeLinear" and layer["outputs"][0]["dtype"].startswith("float8")

@@ -22,10 +22,10 @@ class Pass:
 
     Attributes:
         name: Its name, as ``disabled_optimizers`` takes it.
-        level: The level that it ran at: 1 basic, 2 extended, 3 layout; 0 where the log names none.
+        level: The level that it ran at: 1 basic, 2 extended, 3 layout; 0 if the log names none.
         runs: How often it ran.
         modified: How often it changed the graph.
-        ms: Milliseconds of all runs, from the log's time stamps.
+        ms: Milliseconds of all runs, from the log's timestamps.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Pass:
 
 @dataclass
 class Log:
-    """What `read` found.
+    """The content of a log.
 
     Attributes:
         passes: Optimizers, in the order in which they first ran.
-        warnings: Messages of level warning, each once.
+        warnings: Messages of level warning, without duplicates.
     """
 
     passes: list[Pass] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Log:
 
 
 def read(lines: Iterable[str]) -> Log:
-    """Read a log; lines of another form are skipped."""
+    """Read a log; skip lines of any other form."""
     log = Log()
     found: dict[tuple[int, str], Pass] = {}
     level, begun = 0, None
@@ -91,7 +91,7 @@ def read(lines: Iterable[str]) -> Log:
 
 
 def step_of(text: str) -> tuple[int, int, int] | None:
-    """Step, steps at most and level, where `text` says that a round of optimization begins."""
+    """Step, maximum number of steps and level, if `text` reports that a round of optimization begins."""
     found = _STEP.search(text)
     return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 

@@ -1,4 +1,4 @@
-"""Options of ONNX Runtime, beside those that every compiler has."""
+"""Options of ONNX Runtime, in addition to those of every compiler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEVELS = ("disable", "basic", "extended", "layout", "all", "all")
 
 
 class OnnxRuntimeOptions(Options):
-    """ONNX Runtime's own options."""
+    """Options of ONNX Runtime."""
 
     graph_optimization: Literal["disable", "basic", "extended", "layout", "all"] | None = Field(
         None,
@@ -29,20 +29,20 @@ class OnnxRuntimeOptions(Options):
     )
     disabled_optimizers: tuple[str, ...] = Field(
         (),
-        description="Names of optimizers to leave out, such as MatMulAddFusion; the build's facts list those that fired.",
+        description="Names of optimizers to leave out, such as MatMulAddFusion; the build's facts list those that changed the graph.",
     )
 
 
 def options_of(config: BuildConfig) -> OnnxRuntimeOptions:
-    """The config's options of ONNX Runtime; the defaults where it has none."""
+    """The config's options of ONNX Runtime; the defaults if it has none."""
     return config.options if isinstance(config.options, OnnxRuntimeOptions) else OnnxRuntimeOptions()
 
 
 def level_of(config: BuildConfig) -> str:
-    """The graph optimization level that a config asks for.
+    """The graph optimization level of a config.
 
     Raises:
-        ConfigError: it asks for two different ones (code ``two-levels``).
+        ConfigError: it names two different ones (code ``two-levels``).
     """
     named = options_of(config).graph_optimization
     if config.optimization_level is None:

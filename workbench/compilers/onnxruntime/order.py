@@ -1,7 +1,7 @@
 """The order in which ONNX Runtime executes the nodes of a graph that it loaded.
 
-It is not the order of the file: ONNX Runtime walks back from the nodes that feed no other (``GraphViewer`` in its
-core/graph/graph_viewer.cc), the last one first, and of a node's inputs follows the one with the highest index first.
+It is not the order of the file: ONNX Runtime walks back from the nodes without consumers (``GraphViewer`` in its
+core/graph/graph_viewer.cc), the last one first, and follows a node's input with the highest index first.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 ONNX Runtime saves its optimized graph without a record of where a node came from, but it keeps the names of tensors.
 A tensor with the same name in both graphs is an *anchor*. Optimized nodes that are connected by tensors without an
 anchor form a group. A group executes the nodes of the model between its own anchors and the anchors before them.
-Some tensors lose their name and can still be told: a node in the NCHWc layout is called after its output, and a node
-that was moved to another layout keeps its own name and operator.
+Some tensors lose their name and can still be identified: a node in the NCHWc layout is named after its output, and a
+node that was moved to another layout keeps its name and operator.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ NCHWC = "com.microsoft.nchwc"
 _MOVES = frozenset(
     {*REORDERS, *VIEWS, "Transpose", "Cast", "QuantizeLinear", "DequantizeLinear", "Concat", "Slice", "Split"}
 )
-"""Operators that ONNX Runtime inserts around a computation; beside one, they execute only nodes of their own operator."""
+"""Operators that ONNX Runtime inserts around a computation; next to one, they execute only nodes of the same operator."""
 
 _WIDENED = "InsertedPrecisionFreeCast_"
 """Prefix of the name of a tensor that ONNX Runtime computes in FP32 because it has no FP16 kernel."""
 
 _BRANCH = "_if_{}_"
-"""Prefix of what ONNX Runtime takes out of a branch (``then_branch``, ``else_branch``) of an If that it decided."""
+"""Prefix of names from a branch (``then_branch``, ``else_branch``) of an If that ONNX Runtime resolved."""
 
 _PREFIXES = (_WIDENED, _BRANCH.format("then_branch"), _BRANCH.format("else_branch"))
 
@@ -49,7 +49,7 @@ class Regions:
 
     Attributes:
         nodes: For each node of the optimized graph, in its order, the ids of the model's nodes that it executes.
-        evidence: For each the evidence: ``tensor-region``, ``name`` (through a tensor that lost its name), or ``none``.
+        evidence: The evidence for each: ``tensor-region``, ``name`` (through a tensor that lost its name), or ``none``.
         anchors: Tensors of the optimized graph -> tensors of the model with the same values.
         executed: Ids of the model's control-flow nodes whose bodies the optimized graph still has.
         decided: Ids of If nodes with a constant condition, which ONNX Runtime replaced by one of their branches.
@@ -111,7 +111,7 @@ class _Match:
         mine: dict[str, list[str]] = {}
         for group in _groups(after, aliases):
             given = {aliases[t] for node in group for t in node.inputs if t in aliases}
-            # What a group only converts to another type or layout is computed before it.
+            # A tensor that a group only converts to another type or layout is computed before the group.
             ends = [aliases[t] for node in group for t in node.outputs if t in aliases and aliases[t] not in given]
             region = _region(ends, producer, stops)
             for node, owned in _divided(group, region, aliases).items():
@@ -123,7 +123,7 @@ class _Match:
         self._bodies(before, after, aliases)
 
     def _decided(self, before: Sequence[Node], after: Sequence[Node]) -> list[Node]:
-        """The nodes with each If that ONNX Runtime decided replaced by the nodes of the branch that it took."""
+        """The nodes, with each If that ONNX Runtime resolved replaced by the nodes of its branch."""
         kept = {t for node in after if node.op == "If" for t in node.outputs}
         names = [name for node in after for name in (node.proto.name, *node.outputs)]
         out: list[Node] = []
@@ -153,7 +153,7 @@ class _Match:
     def _anchored(
         self, before: Sequence[Node], after: Sequence[Node], producer: Mapping[str, Node]
     ) -> tuple[dict[str, str], set[str]]:
-        """Tensors of the optimized graph -> the model's with the same values, and those known by a node's name."""
+        """Tensors of the optimized graph -> the model's tensors with the same values, and tensors known by a node's name."""
         named = {node.id: node for node in before}
         found = {t: t for node in after for t in node.outputs if t and t in producer and self._same_type(t)}
         by_name: set[str] = set()
@@ -204,7 +204,7 @@ class _Match:
                 self._scope(theirs.get(attribute, ()), body)
 
     def _release(self) -> None:
-        """Take back views that no node executes: they only rename bytes, and ONNX Runtime removed them."""
+        """Add views that no node executes: they only rename bytes, and ONNX Runtime removed them."""
         for node in self.optimized.nodes:
             claimed = self.claims[node.id]
             if len(claimed) < 2 or node.op in VIEWS:
@@ -218,7 +218,7 @@ def _children(graph: Graph, parent: str | None) -> list[Node]:
 
 
 def _called(node: Node, producer: Mapping[str, Node], users: Mapping[str, Sequence[Node]]) -> str | None:
-    """The model's tensor that an NCHWc node writes: the one that it is called after, past what was fused into it."""
+    """The model's tensor that an NCHWc node writes: the one that it is named after, past what was fused into it."""
     name = node.proto.name
     for suffix in _SUFFIXES:
         if name.endswith(suffix) and (found := name.removesuffix(suffix)) in producer:
@@ -276,8 +276,8 @@ def _region(ends: Iterable[str], producer: Mapping[str, Node], stops: set[str] |
 def _divided(group: Sequence[Node], region: Sequence[Node], anchors: Mapping[str, str]) -> dict[str, list[str]]:
     """Which nodes of its group's region each optimized node executes.
 
-    A node that has its name and operator from a node of the region executes that one. Inserted conversions execute
-    nothing. What is left belongs to the nodes that compute.
+    A node with the name and operator of a node of the region executes that node. Inserted conversions execute nothing.
+    All other nodes belong to the nodes that compute.
     """
     out: dict[str, list[str]] = {node.id: [] for node in group}
     left = {node.id: node for node in region}
@@ -303,12 +303,12 @@ def _divided(group: Sequence[Node], region: Sequence[Node], anchors: Mapping[str
 
 
 def _matched(group: Sequence[Node], out: Mapping[str, Sequence[str]]) -> list[Node]:
-    """Nodes that compute and have their name from the model: what was fused into them belongs to them too."""
+    """Nodes that compute and have a name from the model: nodes that were fused into them belong to them too."""
     return [node for node in group if out[node.id] and node.op not in _MOVES]
 
 
 def _twins(nodes: Sequence[Node], anchored: set[str]) -> set[str]:
-    """Outputs of nodes that compute the same as another one whose output is anchored: ONNX Runtime does both once."""
+    """Outputs of nodes that duplicate a node with an anchored output: ONNX Runtime computes both once."""
     numbers: dict[str, Any] = {}
     seen: dict[Any, int] = {}
     writers: dict[int, list[Node]] = {}

@@ -19,7 +19,7 @@ from workbench.model.onnx_file import read_graph
 from workbench.precision.ort_errors import ways_out
 
 _WARM_UP = 3
-"""Executions with the profiler that do not count."""
+"""Warm-up executions with the profiler, which do not count."""
 
 
 class OrtRunner(HostRunner):
@@ -27,7 +27,7 @@ class OrtRunner(HostRunner):
 
     Args:
         ort: The module.
-        engine: The engine's file; ``record.json`` beside it tells its shape profiles and threads.
+        engine: The engine's file; ``record.json`` next to it has its shape profiles and threads.
         shape_profile: Which shape profile inputs must fit.
 
     Raises:
@@ -72,10 +72,10 @@ class OrtRunner(HostRunner):
     def layer_times(
         self, iterations: int, step: Callable[[int], None] = lambda _: None
     ) -> list[tuple[str, list[float]]]:
-        """Milliseconds of each node in each iteration, in the order of execution, by ONNX Runtime's own profiler.
+        """Milliseconds of each node in each iteration, in the order of execution, by ONNX Runtime's profiler.
 
-        Executions with and without the profiler alternate, so that `facts` can say what the profiler costs. Both use
-        sessions of their own. A node that did not run (in a branch that was not taken) has zeros.
+        Executions with and without the profiler alternate, so that `facts` can report the profiler's overhead. Each uses
+        its own session. A node that did not run (in a branch that was not taken) has zeros.
 
         Args:
             iterations: How many executions.
@@ -106,16 +106,16 @@ class OrtRunner(HostRunner):
         }
         times = dict(found)
         names = self._order or [node.id for node in graph.nodes]
-        if [name for name in names if name in times] != list(times):  # another order than the plan's
+        if [name for name in names if name in times] != list(times):  # the order differs from the plan's
             names = [*times, *(name for name in names if name not in times)]
         return [(name, times.get(name, [0.0] * iterations)) for name in names]
 
     def memory(self) -> dict[str, int]:
-        """Bytes that ONNX Runtime's arena reports, after `layer_times`, where this version of it does."""
+        """Bytes that ONNX Runtime's arena reports, after `layer_times`, if this version reports them."""
         return dict(self._memory)
 
     def facts(self) -> dict[str, Any]:
-        """What a profile keeps beside the times.
+        """What a profile keeps in addition to the times.
 
         ``compiler``; ``layer_method`` and ``layer_statistic``, how nodes are timed; and ``profiler``, after `layer_times`:
         the medians of whole executions with and without the profiler, which alternate.
@@ -129,7 +129,7 @@ class OrtRunner(HostRunner):
 
 
 def _record(engine: Path) -> dict[str, Any]:
-    """The record beside an engine; empty where the engine was copied without it."""
+    """The record next to an engine; empty if the engine was copied without it."""
     try:
         found: dict[str, Any] = json.loads((engine.parent / "record.json").read_text())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime on the CPU, their tensors, and what their errors mean. Used in workers only."""
+"""Sessions of ONNX Runtime on the CPU, their tensors, and the meaning of their errors. Used in workers only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEVELS = {
 """ONNX Runtime's graph optimization levels by their names in `Options`."""
 
 DATA = ENGINE_FILES[1]
-"""Weights of an engine that is too large for one ONNX file, beside it."""
+"""The file next to an engine that holds its weights if it is too large for one ONNX file."""
 
 _NO_KERNEL = re.compile(
     r"Could not find an implementation for (?P<op>[^()]+)\(\d+\) node with name '(?P<name>.*)'", re.DOTALL
@@ -100,10 +100,10 @@ def open_engine(ort: Any, engine: Path, threads: int | None = None, *, profile: 
 
 
 def give_external_data(made: Any, model: Path, proto: onnx.ModelProto) -> list[mmap.mmap]:
-    """Hand weights that lie behind symbolic links to a session; ONNX Runtime itself follows none out of the model's folder.
+    """Pass weights behind symbolic links to a session: ONNX Runtime follows no link out of the model's folder.
 
     Returns:
-        The mapped files. Keep them until the session is made.
+        The mapped files. Keep them until the session exists.
     """
     folder = model.parent.resolve()
     away = [p for p in places_of(proto, model) if not (folder / p).resolve().is_relative_to(folder)]
@@ -117,17 +117,17 @@ def give_external_data(made: Any, model: Path, proto: onnx.ModelProto) -> list[m
 
 
 def places_of(proto: onnx.ModelProto, model: Path) -> list[str]:
-    """Files beside `model` in which its weights lie, as the model names them."""
+    """Files next to `model` that hold its weights, as the model names them."""
     found = {e.value for tensor in tensors_in(proto) for e in tensor.external_data if e.key == "location"}
     return sorted(found - {model.name})
 
 
 def refusal(error: Exception, graph: Graph) -> BuildError:
-    """What an error of ONNX Runtime means for the model, with the nodes that it concerns.
+    """The meaning of an ONNX Runtime error for the model, with the nodes concerned.
 
     Args:
-        error: What the session raised.
-        graph: The model, with the node names that ONNX Runtime was given.
+        error: The session's error.
+        graph: The model, with the node names that ONNX Runtime got.
     """
     said = str(error)
     code, hint = ways_out(error)
@@ -141,7 +141,7 @@ def refusal(error: Exception, graph: Graph) -> BuildError:
         ]
         what = f"operator {found['domain']}:{found['op']}" if domain else f"operator {found['op']}"
         message = f"ONNX Runtime does not know the {what}."
-        hint = "ONNX Runtime has kernels for ONNX's operators and its own. Replace the operator, or build with a compiler that knows it."
+        hint = "ONNX Runtime has kernels for ONNX's operators and its own. Replace the operator, or build with a compiler that supports it."
     elif found := _NO_KERNEL.search(said):
         nodes = [found["name"]] if found["name"] in graph.by_id else []
         types = _types(graph, nodes)
@@ -182,7 +182,7 @@ def _types(graph: Graph, nodes: Sequence[str]) -> str:
 
 
 def dtype_of(text: str) -> str:
-    """ONNX's name of a data type as ONNX Runtime writes it (``tensor(float)``); "" for what is no tensor."""
+    """ONNX's name of a data type that ONNX Runtime writes as ``tensor(float)``; "" if it is not a tensor."""
     found = re.fullmatch(r"tensor\((\w+)\)", text)
     return "" if found is None else _DTYPES.get(found[1], found[1])
 
@@ -192,7 +192,7 @@ def tensors_of(
 ) -> dict[str, tuple[list[int], str]]:
     """Shape (-1 where open) and data type of every tensor of an optimized graph's top level, as ONNX Runtime infers them.
 
-    ONNX Runtime says what it knows of outputs only, so each tensor is made an output of a copy of the graph.
+    ONNX Runtime reports shapes and types of outputs only, so each tensor becomes an output of a copy of the graph.
 
     Args:
         ort: The module.
@@ -210,7 +210,7 @@ def tensors_of(
             for size in shapes[value.name]:
                 value.type.tensor_type.shape.dim.add().dim_value = size
     if shapes:
-        del copy.graph.value_info[:]  # what they say of open dimensions would hold inference back
+        del copy.graph.value_info[:]  # their open dimensions would block inference
         for value in copy.graph.output:
             value.type.tensor_type.ClearField("shape")
     have = {value.name for value in copy.graph.output}

@@ -13,15 +13,15 @@ _KERNEL = "_kernel_time"
 def node_times(
     events: Sequence[Mapping[str, Any]], *, skip: int = 0, owners: Collection[str] = ()
 ) -> tuple[list[tuple[str, list[float]]], dict[str, dict[str, Any]]]:
-    """Milliseconds of each node, in the order in which they first ran, one entry an execution.
+    """Milliseconds of each node, in the order in which they first ran, with one entry per execution.
 
     Args:
         events: The trace.
-        skip: Executions at the beginning that do not count.
-        owners: Names of control-flow nodes. The time of their bodies' nodes is taken off theirs.
+        skip: Number of warm-up executions at the beginning, which do not count.
+        owners: Names of control-flow nodes. The time of their bodies' nodes is subtracted from theirs.
 
     Returns:
-        Name and milliseconds of each node; and by node what the profiler says of its last execution (``args``).
+        Name and milliseconds of each node; and for each node the profiler's ``args`` of its last execution.
     """
     runs = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e.get("name") == "model_run" and "dur" in e)
     begins = [begin for begin, _ in runs]
@@ -32,7 +32,7 @@ def node_times(
     )
     found: dict[str, dict[int, float]] = {}
     facts: dict[str, dict[str, Any]] = {}
-    open_: list[tuple[int, str, int]] = []  # end, owner, execution: control flow that encloses what comes
+    open_: list[tuple[int, str, int]] = []  # end, owner, execution: control flow that encloses the next events
     for begin, negative, name, event in kernels:
         run = bisect_right(begins, begin) - 1
         if run < skip or begin > runs[run][1]:
@@ -60,7 +60,7 @@ def rows(times: Sequence[tuple[str, Sequence[float]]]) -> list[dict[str, Any]]:
 
 
 def memory(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Bytes that the arena reports, where this version of ONNX Runtime writes them: the peak over all nodes."""
+    """Bytes that the arena reports, if this version of ONNX Runtime writes them: the peak over all nodes."""
     out = {}
     for key, label in (("mem_in_use_peak", "arena_peak_bytes"), ("mem_arena_held", "arena_held_bytes")):
         values = [int(str(v)) for each in facts.values() if str(v := each.get(key, "")).isdigit()]

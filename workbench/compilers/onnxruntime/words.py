@@ -1,4 +1,4 @@
-"""What ONNX Runtime's operators do: the neutral kind of each, and a title for people."""
+"""The neutral kind and a readable title for each of ONNX Runtime's operators."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _KINDS = (
     ("control", {"If", "Loop", "Scan"}),
     ("shape", {"Shape", "Size"}),
 )  # fmt: skip
-"""Operators of ONNX Runtime's own domains, and of ONNX where `workbench.plan.kinds` has no kind for them."""
+"""Operators of ONNX Runtime's domains, and ONNX operators without a kind in `workbench.plan.kinds`."""
 
 _AS_CONV = {"_bn_nchwc": "BatchNormalization", "_mul_nchwc": "Mul"}
 """Endings of the names of NCHWc convolutions that ONNX Runtime made from other operators."""
@@ -62,7 +62,7 @@ def kind(node: Node, outputs: Collection[str] = ()) -> str:
 
 
 def title(node: Node) -> str:
-    """A title for people, such as ``Conv + Add + Relu``, ``FusedMatMul`` or ``reorder to NCHWc``."""
+    """A readable title, such as ``Conv + Add + Relu``, ``FusedMatMul`` or ``reorder to NCHWc``."""
     if node.op == "ReorderInput":
         return "reorder to NCHWc"
     if node.op == "ReorderOutput":

@@ -123,7 +123,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Told:
+class Explanation:
     """What a rule found.
 
     Attributes:
@@ -143,16 +143,16 @@ class Told:
 
 @dataclass(frozen=True)
 class Rule:
-    """`tell` is called where `pattern` is found in one message; it gives None where the graph does not confirm the cause."""
+    """`explain` is called where `pattern` is found in one message; it gives None where the graph does not confirm the cause."""
 
     code: str
     pattern: re.Pattern[str]
-    tell: Callable[[re.Match[str], Case], Told | None] = field(repr=False)
+    explain: Callable[[re.Match[str], Case], Explanation | None] = field(repr=False)
 
 
-def rule(code: str, pattern: str) -> Callable[[Callable[[re.Match[str], Case], Told | None]], Rule]:
+def rule(code: str, pattern: str) -> Callable[[Callable[[re.Match[str], Case], Explanation | None]], Rule]:
     """Make a `Rule` of the decorated function."""
-    return lambda tell: Rule(code, re.compile(pattern, re.DOTALL), tell)
+    return lambda explain: Rule(code, re.compile(pattern, re.DOTALL), explain)
 
 
 def words(text: str) -> str:

@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
-from workbench.compilers.tensorrt.case import Case, Told, rule
+from workbench.compilers.tensorrt.case import Case, Explanation, rule
 from workbench.compilers.tensorrt.causes_text import (
     ONNX_TYPE,
     TYPE,
@@ -46,7 +46,7 @@ RECURRENT = {"GRU", "LSTM", "RNN"}
 _DIMS = r"(\[[^\]]*\])"
 
 
-def _reshape(node: Node | None, have: list[int], want: list[int], case: Case) -> Told:
+def _reshape(node: Node | None, have: list[int], want: list[int], case: Case) -> Explanation:
     before, after = math.prod(have), math.prod(want)
     fixed = (
         f"{before:,} elements against {after:,}" if min(want, default=0) >= 0 else f"{before:,} elements do not divide"
@@ -63,13 +63,13 @@ def _reshape(node: Node | None, have: list[int], want: list[int], case: Case) ->
             f"Build with {want[0]} as the first dimension, or export the model with an open batch "
             f"(-1 instead of {want[0]} in that constant)."
         )
-    return Told(message, hint, ids(node))
+    return Explanation(message, hint, ids(node))
 
 
 @rule(
     "shape-mismatch", rf"volume mismatch\. Input dimensions {_DIMS} have volume \d+ and output dimensions {_DIMS} have"
 )
-def _volume(m: re.Match[str], case: Case) -> Told:
+def _volume(m: re.Match[str], case: Case) -> Explanation:
     return _reshape(case.subject(m.string), dims_of(m[1]), dims_of(m[2]), case)
 
 
@@ -77,7 +77,7 @@ def _volume(m: re.Match[str], case: Case) -> Told:
     "shape-mismatch",
     rf"(?:reshape changes volume|reshape wildcard -1 has no integer solution).*?Reshaping {_DIMS} to {_DIMS}",
 )
-def _reshaping(m: re.Match[str], case: Case) -> Told:
+def _reshaping(m: re.Match[str], case: Case) -> Explanation:
     node, want = case.blamed, dims_of(m[2])
     if node is None:  # the message names no layer: it is the node with this constant if there is only one
         same = [
@@ -91,39 +91,39 @@ def _reshaping(m: re.Match[str], case: Case) -> Told:
     "shape-mismatch",
     rf"must have inputs with same dimensions or follow broadcast rules\. Input dimensions were {_DIMS} and {_DIMS}",
 )
-def _elementwise(m: re.Match[str], case: Case) -> Told:
+def _elementwise(m: re.Match[str], case: Case) -> Explanation:
     node = case.subject(m.string)
     names = [f"{name} " for name in node.inputs[:2]] if node is not None and len(node.inputs) >= 2 else ["", ""]
     left, right = (f"{name}{show_dims(dims_of(dims))}" for name, dims in zip(names, m.groups(), strict=True))
     message = f"{label(node)} can't combine {left} with {right}: dimensions must be equal, or one of them 1."
-    return Told(message, shape_hint(case), ids(node))
+    return Explanation(message, shape_hint(case), ids(node))
 
 
 @rule("shape-mismatch", r"broadcast dimensions must be conformable")
-def _broadcast(_m: re.Match[str], case: Case) -> Told | None:
+def _broadcast(_m: re.Match[str], case: Case) -> Explanation | None:
     if case.blamed is None:
         return None
     shapes = [f"{n} {list(s)}" for n in case.blamed.inputs if (s := case.graph.tensor(n).shape) is not None]
     shown = f" {listed(shapes)}" if shapes else ""
     message = f"{label(case.blamed)} can't combine its inputs{shown}: dimensions must be equal, or one of them 1."
-    return Told(message, shape_hint(case), ids(case.blamed))
+    return Explanation(message, shape_hint(case), ids(case.blamed))
 
 
 @rule(
     "negative-dimension",
     r"Tensor (?P<tensor>.+?) has axis (\d+) with inherently negative length\. Proven upper bound is (-?\d+)",
 )
-def _negative(m: re.Match[str], case: Case) -> Told:
+def _negative(m: re.Match[str], case: Case) -> Explanation:
     node = case.graph.producer.get(m["tensor"]) or case.subject(m.string)
     if node is not None and node.op == "NonMaxSuppression" and len(node.inputs) < 3:
         message = f"{label(node)} keeps no box: max_output_boxes_per_class is not given, and ONNX's default is 0."
-        return Told(message, f"Give it as the third input. {NMS}", [node.id])
+        return Explanation(message, f"Give it as the third input. {NMS}", [node.id])
     message = f"The output {m['tensor']} of {label(node, 'a node')} would have a dimension {m[2]} below 0: its input is too small."
-    return Told(message, shape_hint(case), ids(node))
+    return Explanation(message, shape_hint(case), ids(node))
 
 
 @rule("shape-values", r"Network has dynamic or shape inputs, but no optimization profile has been defined")
-def _shape_values(_m: re.Match[str], case: Case) -> Told | None:
+def _shape_values(_m: re.Match[str], case: Case) -> Explanation | None:
     read = [n.inputs[1] for n in case.graph.nodes if n.op in {"Reshape", "Expand", "Tile"} and len(n.inputs) > 1]
     read = [name for name in dict.fromkeys(read) if name in case.graph.inputs]
     if not read:
@@ -132,7 +132,7 @@ def _shape_values(_m: re.Match[str], case: Case) -> Told | None:
         f"TensorRT reads the values of input {listed(read)} as a shape, so they must be known when the engine is built."
     )
     users = [n.id for name in read for n in case.graph.consumers[name]]
-    return Told(message, "Make it a constant of the model.", users)
+    return Explanation(message, "Make it a constant of the model.", users)
 
 
 SHAPES = (
@@ -183,7 +183,7 @@ SHAPES = (
     r"|must all be of the same type\. inputs\[\d+\] is of type (\w+) but inputs\[\d+\] is of type (\w+)"
     r"|ISelectLayer must have `thenInput` and `elseInput` of same types but has (\w+) and (\w+)",
 )
-def _differ(m: re.Match[str], case: Case) -> Told:
+def _differ(m: re.Match[str], case: Case) -> Explanation:
     node = case.subject(m.string)
     left, right = (TYPE.get(g, g) for g in m.groups() if g)
     low = {left, right} & {"FP16", "BF16"}
@@ -191,13 +191,13 @@ def _differ(m: re.Match[str], case: Case) -> Told:
         message = f"TensorRT mixes {left} and {right} inside {label(node)}, which it takes in FP32."
         to = low.pop().lower()
         hint = f"Keep it in FP32: `workbench cast MODEL --to {to} --keep-op {node.op} -o OUT`, and build OUT."
-        return Told(message, hint, [node.id])
+        return Explanation(message, hint, [node.id])
     message = f"{label(node)} gets {left} and {right}; TensorRT needs one type."
-    return Told(message, "Add a Cast in front of one of its inputs, or export the model again.", ids(node))
+    return Explanation(message, "Add a Cast in front of one of its inputs, or export the model again.", ids(node))
 
 
 @rule("type-mismatch", r"Input 0's element type \((\w+)\) differs from input 1's element type \((\w+)\)")
-def _differ_inside(m: re.Match[str], case: Case) -> Told | None:
+def _differ_inside(m: re.Match[str], case: Case) -> Explanation | None:
     """The code generator names no node. An Attention with a mask of another type is seen in the graph."""
     types = {TYPE.get(g, g) for g in m.groups()}
     for node in case.graph.nodes:
@@ -206,7 +206,7 @@ def _differ_inside(m: re.Match[str], case: Case) -> Told | None:
         query, mask = (ONNX_TYPE.get(case.graph.tensor(node.inputs[i]).dtype, "") for i in (0, 3))
         if query != mask and {query, mask} == types:
             message = f"{label(node)} gets queries in {query} and a mask in {mask}; TensorRT needs one type."
-            return Told(
+            return Explanation(
                 message, f"Cast the mask ({node.inputs[3]}) to {query}, or give it as BOOL.", [node.id], quote=False
             )
     return None
@@ -219,7 +219,7 @@ _ORT = (
 
 
 @rule("quantized-bias", r"input has type Int32 but must have type FP8")
-def _bias(m: re.Match[str], case: Case) -> Told | None:
+def _bias(m: re.Match[str], case: Case) -> Explanation | None:
     node = case.subject(m.string)
     if node is None or node.op != "DequantizeLinear":
         return None
@@ -228,7 +228,7 @@ def _bias(m: re.Match[str], case: Case) -> Told | None:
     if not users:
         return None
     message = f"{label(node)} holds the bias of {label(users[0])} in INT32, and TensorRT takes no quantized biases."
-    return Told(message, _ORT, [node.id])
+    return Explanation(message, _ORT, [node.id])
 
 
 BIASED = {"Conv", "ConvTranspose", "Gemm"}
@@ -236,41 +236,41 @@ BIASED = {"Conv", "ConvTranspose", "Gemm"}
 
 
 @rule("zero-point", r"Non-zero zero point is not supported|shiftIsAllZeros")
-def _zero_point(_m: re.Match[str], case: Case) -> Told:
+def _zero_point(_m: re.Match[str], case: Case) -> Explanation:
     node = case.blamed
     message = f"{label(node)} has a zero point other than 0; TensorRT takes only symmetric quantization."
     qlinear = any(WAYS_OUT.get(n.op) == _QDQ for n in case.graph.nodes)
-    return Told(message, _QDQ if qlinear else _ORT, ids(node), quote=False)
+    return Explanation(message, _QDQ if qlinear else _ORT, ids(node), quote=False)
 
 
 @rule("invalid-scale", r"Scale coefficients must all be positive")
-def _scale(_m: re.Match[str], case: Case) -> Told:
+def _scale(_m: re.Match[str], case: Case) -> Explanation:
     node = case.blamed
     shown = case.value(node.inputs[1]) if node is not None and len(node.inputs) > 1 else None
     least = f": the least is {min(shown):g}" if shown else ""
     hint = "Quantize the model again with data that reach this tensor."
-    return Told(f"{label(node)} has a scale that is not above 0{least}.", hint, ids(node), quote=False)
+    return Explanation(f"{label(node)} has a scale that is not above 0{least}.", hint, ids(node), quote=False)
 
 
 @rule("fp8-cast", r"Tensor (?P<tensor>.+?) has datatype (FP8|FP4|Int4) but is not produced by")
-def _fp8_cast(m: re.Match[str], case: Case) -> Told:
+def _fp8_cast(m: re.Match[str], case: Case) -> Explanation:
     node = case.graph.producer.get(m["tensor"])
     message = f"{label(node)} makes a tensor of {m[2].upper()} ({m['tensor']}); in TensorRT only QuantizeLinear does."
-    return Told(message, "Use QuantizeLinear and DequantizeLinear with a scale in place of Cast.", ids(node))
+    return Explanation(message, "Use QuantizeLinear and DequantizeLinear with a scale in place of Cast.", ids(node))
 
 
 @rule("unsupported-type", r"Unsupported data type for the Cast operator")
-def _cast_to(_m: re.Match[str], case: Case) -> Told | None:
+def _cast_to(_m: re.Match[str], case: Case) -> Explanation | None:
     if case.blamed is None:
         return None
     to = dtype_name(int(case.blamed.attribute("to", 0)))
     hint = _NO_STRINGS if to == "string" else "Cast to a type that TensorRT has, such as int32 or float16."
     message = f"{label(case.blamed)} casts to {to}, a type that TensorRT does not have."
-    return Told(message, hint, ids(case.blamed), quote=False)
+    return Explanation(message, hint, ids(case.blamed), quote=False)
 
 
 @rule("unsupported-input-type", r"Failed to convert ONNX dat[ea] type to TensorRT data type")
-def _input_type(_m: re.Match[str], case: Case) -> Told | None:
+def _input_type(_m: re.Match[str], case: Case) -> Explanation | None:
     wrong = {n: t for n in case.graph.inputs if (t := case.graph.tensor(n).dtype) not in TAKEN}
     if case.source in wrong:  # the parser names the input where a source file would stand
         wrong = {case.source: wrong[case.source]}
@@ -278,28 +278,30 @@ def _input_type(_m: re.Match[str], case: Case) -> Told | None:
         return None
     inputs = listed(f"{n} ({t})" for n, t in wrong.items())
     hint = _NO_STRINGS if "string" in wrong.values() else "Export the model with int32 or float32 in that place."
-    return Told(f"Input {inputs} has a type that TensorRT does not have.", hint, _users(wrong, case), quote=False)
+    return Explanation(
+        f"Input {inputs} has a type that TensorRT does not have.", hint, _users(wrong, case), quote=False
+    )
 
 
 @rule("unsupported-weight-type", r"Failed to import initializer: (?P<name>[^\n]+?)\s*\Z")
-def _weight_type(m: re.Match[str], case: Case) -> Told | None:
+def _weight_type(m: re.Match[str], case: Case) -> Explanation | None:
     name = m["name"].rpartition("Failed to import initializer: ")[2] or m["name"]
     kind = case.graph.tensor(name).dtype
     if not kind or kind in TAKEN:
         return None
     message = f"Constant {name} is {kind}, a type that TensorRT does not have."
-    return Told(
+    return Explanation(
         message, "Write it in another type, such as int32, int8 or float8e4m3fn.", _users([name], case), quote=False
     )
 
 
 @rule("too-many-dimensions", r"Failed to convert ONNX dimensions to TensorRT dimensions")
-def _dimensions(_m: re.Match[str], case: Case) -> Told | None:
+def _dimensions(_m: re.Match[str], case: Case) -> Explanation | None:
     wide = {n: len(s) for n in case.graph.inputs if (s := case.graph.tensor(n).shape) is not None and len(s) > 8}
     if not wide:
         return None
     message = f"TensorRT takes at most 8 dimensions; input {listed(f'{n} has {k}' for n, k in wide.items())}."
-    return Told(message, "Join dimensions with a Reshape before the model.", _users(wide, case), quote=False)
+    return Explanation(message, "Join dimensions with a Reshape before the model.", _users(wide, case), quote=False)
 
 
 def _users(names: Iterable[str], case: Case) -> list[str]:
@@ -352,13 +354,15 @@ WAYS_OUT: Mapping[str, str] = {
 
 
 @rule("plugin-needs-driver", r"plugin was not found in the plugin registry")
-def _plugin_driver(_m: re.Match[str], case: Case) -> Told | None:
+def _plugin_driver(_m: re.Match[str], case: Case) -> Explanation | None:
     """TensorRT has the plugin, but its constructor asks the GPU for its properties and the log says that this failed."""
     failed = [t for t in case.said if re.search(r"plugin.*Cuda Error in \S+: 35\b", t, re.IGNORECASE)]
     if not failed or case.blamed is None or case.blamed.op.lower() not in failed[0].lower():
         return None
     message = f"{label(case.blamed)} is a plugin in TensorRT that asks for an NVIDIA driver when it is made; there is none here."
-    return Told(message, "Build on a machine with a GPU, or cut the graph around it.", ids(case.blamed), quote=False)
+    return Explanation(
+        message, "Build on a machine with a GPU, or cut the graph around it.", ids(case.blamed), quote=False
+    )
 
 
 @rule(
@@ -366,45 +370,47 @@ def _plugin_driver(_m: re.Match[str], case: Case) -> Told | None:
     r"(?P<plugin>Plugin not found, are the plugin name, version, and namespace correct|plugin was not found in the plugin registry|"
     r"plugin creator version \S+ was not found in plugin registry)|\A(?:false)?\Z",
 )
-def _no_operator(m: re.Match[str], case: Case) -> Told:
+def _no_operator(m: re.Match[str], case: Case) -> Explanation:
     node = case.blamed
     why = f"{label(node)}: TensorRT's parser does not know this operation" + (
         " (Plugin not found)." if m["plugin"] else "."
     )
     if node is None:
-        return Told(why, REPLACE, quote=False)
+        return Explanation(why, REPLACE, quote=False)
     hint = WAYS_OUT.get(node.op, REPLACE)
     if node.domain == "com.microsoft" and node.op not in WAYS_OUT:
         hint = f"It is an operator of ONNX Runtime's own: take the model as it was before ONNX Runtime's optimizer. {REPLACE}"
-    return Told(why, hint, [node.id], quote=False)
+    return Explanation(why, hint, [node.id], quote=False)
 
 
 @rule("unsupported-attribute", r"only supports half_pixel, .*? transformation modes")
-def _transformation(_m: re.Match[str], case: Case) -> Told:
+def _transformation(_m: re.Match[str], case: Case) -> Explanation:
     mode = case.blamed.attribute("coordinate_transformation_mode", "half_pixel") if case.blamed else ""
     has = "TensorRT has half_pixel, pytorch_half_pixel, tf_half_pixel_for_nn, asymmetric and align_corners."
-    return Told(f"{label(case.blamed)} has coordinate_transformation_mode={mode}.", has, ids(case.blamed), quote=False)
+    return Explanation(
+        f"{label(case.blamed)} has coordinate_transformation_mode={mode}.", has, ids(case.blamed), quote=False
+    )
 
 
 @rule(
     "unsupported-attribute", r"(?:ScatterND|ScatterElements) with reduction is not supported|Unsupported reduction type"
 )
-def _reduction(_m: re.Match[str], case: Case) -> Told:
+def _reduction(_m: re.Match[str], case: Case) -> Explanation:
     kind = f"={case.blamed.attribute('reduction', 'none')}" if case.blamed else ""
     message = f"{label(case.blamed, 'A scatter')} has reduction{kind}, which this TensorRT does not take."
-    return Told(message, REPLACE, ids(case.blamed), quote=False)
+    return Explanation(message, REPLACE, ids(case.blamed), quote=False)
 
 
 @rule("unsupported-output", r"doesn't support mode than 1 outputs for (\w+) nodes")
-def _outputs(m: re.Match[str], case: Case) -> Told:
+def _outputs(m: re.Match[str], case: Case) -> Explanation:
     more = [o for o in case.blamed.outputs[1:] if o] if case.blamed else []
     hint = _EVAL if m[1] == "BatchNormalization" else "Leave the other outputs away, or compute them otherwise."
     message = f"{label(case.blamed)} has outputs beside the one that TensorRT gives: {', '.join(more)}."
-    return Told(message, hint, ids(case.blamed), quote=False)
+    return Explanation(message, hint, ids(case.blamed), quote=False)
 
 
 @rule("missing-tensor", r"Node input was not registered|Trying to access weights or a null tensor")
-def _missing(_m: re.Match[str], case: Case) -> Told | None:
+def _missing(_m: re.Match[str], case: Case) -> Explanation | None:
     graph = case.graph
     known = {*graph.inputs, *graph.initializers, *graph.producer, ""}
     absent = [name for name in (case.blamed.inputs if case.blamed else graph.outputs) if name not in known]
@@ -412,19 +418,19 @@ def _missing(_m: re.Match[str], case: Case) -> Told | None:
         return None
     reads = f"{label(case.blamed)} reads" if case.blamed else "The model gives"
     hint = "The model is not valid ONNX: `python -m onnx.checker FILE` says more; export it again."
-    return Told(f"{reads} {listed(absent)}, which no node makes.", hint, ids(case.blamed), quote=False)
+    return Explanation(f"{reads} {listed(absent)}, which no node makes.", hint, ids(case.blamed), quote=False)
 
 
 @rule("topk-limit", r"K exceeds the maximum value allowed \((\d+)\)")
-def _topk(m: re.Match[str], case: Case) -> Told:
+def _topk(m: re.Match[str], case: Case) -> Explanation:
     node = case.subject(m.string)
     k = case.value(node.inputs[1]) if node is not None and len(node.inputs) > 1 else None
     message = f"{label(node, 'A TopK')} asks{f' for {k[0]:,}' if k else ''}; TensorRT gives at most {int(m[1]):,}."
-    return Told(message, f"Use a k of {m[1]} or less.", ids(node))
+    return Explanation(message, f"Use a k of {m[1]} or less.", ids(node))
 
 
 @rule("window-limit", r"volume\(windowSize\) < maxKernelDimsProduct")
-def _window(_m: re.Match[str], case: Case) -> Told:
+def _window(_m: re.Match[str], case: Case) -> Explanation:
     node = case.blamed
     kernel = [int(k) for k in node.attribute("kernel_shape", [])] if node is not None else []
     asked = f" of {'x'.join(map(str, kernel))} = {math.prod(kernel):,}" if kernel else ""
@@ -433,7 +439,7 @@ def _window(_m: re.Match[str], case: Case) -> Told:
         "A window that covers the whole image is GlobalAveragePool (nn.AdaptiveAvgPool2d(1)), which has no such limit."
     )
     message = f"The window{asked} of {label(node, 'a pooling')} is larger than TensorRT takes."
-    return Told(message, hint if average else "Use a smaller window.", ids(node))
+    return Explanation(message, hint if average else "Use a smaller window.", ids(node))
 
 
 LIMITS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from workbench.compilers.tensorrt import targets
-from workbench.compilers.tensorrt.case import Case, Told, rule, words
+from workbench.compilers.tensorrt.case import Case, Explanation, rule, words
 from workbench.compilers.tensorrt.causes import HEADS, LIMITS, NMS, OPSET, RECURRENT, SHAPES, TYPES
 from workbench.compilers.tensorrt.causes_text import ONNX_TYPE, ids, label, listed, shortened
 from workbench.core.units import bytes_text
@@ -27,7 +27,7 @@ _WEIGHTS = {
     "target-type",
     r"Cannot compile for target\(s\) (?P<targets>.+?), because .*?HW-specific datatypes: (?P<types>[\w, ]+)",
 )
-def _target_type(m: re.Match[str], case: Case) -> Told:
+def _target_type(m: re.Match[str], case: Case) -> Explanation:
     kinds = [targets.NAMES.get(t.strip(), t.strip()) for t in m["types"].split(",") if t.strip()]
     asked = [t for t in re.split(r"[,\s+]+", m["targets"]) if t]
     lacking = [k for k in kinds if any(targets.has(t, k) is False for t in asked)] or kinds
@@ -51,14 +51,14 @@ def _target_type(m: re.Match[str], case: Case) -> Told:
         )
     elif lacking == ["bf16"]:
         ways.append("start from the FP32 model with --precision fp16")
-    return Told(message, "Use " + ", or ".join(ways) + "." if ways else None, nodes)
+    return Explanation(message, "Use " + ", or ".join(ways) + "." if ways else None, nodes)
 
 
 @rule(
     "target-operation",
     r"Cannot compile operation '(?P<layer>.*?)' for [^:]*\((?P<target>SM\d+)\): (?P<why>.*?)\.?\s*\Z",
 )
-def _target_operation(m: re.Match[str], case: Case) -> Told:
+def _target_operation(m: re.Match[str], case: Case) -> Explanation:
     target, node = m["target"].lower(), case.node_of(m["layer"])
     message = f"Node {node.id if node else m['layer']} can't be built for {target}: {m['why'].strip()}."
     ways = []
@@ -66,14 +66,16 @@ def _target_operation(m: re.Match[str], case: Case) -> Told:
         ways.append("--precision fp16")
     others = [t for t in case.offered if (targets.number(t) or 0) > (targets.number(target) or 999)]
     ways += [w for w in [targets.advice(["fp32"], others)] if w]
-    return Told(message, "Use " + ", or ".join(ways) + "." if ways else None, ids(node) or [m["layer"]], quote=False)
+    return Explanation(
+        message, "Use " + ", or ".join(ways) + "." if ways else None, ids(node) or [m["layer"]], quote=False
+    )
 
 
 @rule(
     "no-attention-kernel",
     r"CHECK\(composite_op->is_decomposable\(\)\) failed.*?Attention operation was not supported by a dedicated kernel",
 )
-def _attention(_m: re.Match[str], case: Case) -> Told | None:
+def _attention(_m: re.Match[str], case: Case) -> Explanation | None:
     nodes = [n for n in case.graph.nodes if n.op == "Attention" and n.domain in {"", "ai.onnx"}]
     if not nodes:
         return None
@@ -89,15 +91,15 @@ def _attention(_m: re.Match[str], case: Case) -> Told | None:
     )
     message += f" with heads of {listed(str(h) for h in sorted(set(odd.values())))} values." if odd else "."
     if low and not odd:
-        return Told(message, f"Build with --precision fp16 or bf16. Or: {OPSET}", list(kinds), quote=False)
+        return Explanation(message, f"Build with --precision fp16 or bf16. Or: {OPSET}", list(kinds), quote=False)
     if odd:
-        return Told(
+        return Explanation(
             message,
             f"It has kernels in FP16 and BF16 for heads of {HEADS[0]} to {HEADS[1]} values. {OPSET}",
             list(odd),
             quote=False,
         )
-    return Told(message, OPSET, list(kinds), quote=False)
+    return Explanation(message, OPSET, list(kinds), quote=False)
 
 
 def _head(node: Node, graph: Graph) -> int | None:
@@ -110,10 +112,10 @@ def _head(node: Node, graph: Graph) -> int | None:
 
 
 @rule("no-kernel", r"\A(?:Assertion \S+ failed\. )?(?P<layer>[^\n]+?) has no runners that implement it")
-def _no_runners(m: re.Match[str], case: Case) -> Told:
+def _no_runners(m: re.Match[str], case: Case) -> Explanation:
     node = case.node_of(m["layer"])
     if node is not None and node.op == "NonMaxSuppression":
-        return Told(
+        return Explanation(
             f"{label(node)} can't be built: {case.compiler} has no kernel for it.",
             f"{NMS} To cut: {shortened(node, case.graph)}",
             [node.id],
@@ -121,7 +123,7 @@ def _no_runners(m: re.Match[str], case: Case) -> Told:
     types = [t for n in (node.inputs if node else ()) if (t := case.graph.tensor(n).dtype)]
     with_types = f" with inputs of {listed(dict.fromkeys(types))}" if types else ""
     message = f"{case.compiler} has no kernel for {label(node, m['layer'])}{with_types}."
-    return Told(
+    return Explanation(
         message,
         f"Replace this node, or cut the graph around it{': ' + shortened(node, case.graph) if node else ''}.",
         ids(node) or [m["layer"]],
@@ -129,7 +131,7 @@ def _no_runners(m: re.Match[str], case: Case) -> Told:
 
 
 @rule("int8-convolution", r"CHECK\(dtype == myelinTypeFloat\b.*?myelinTypeFP8E4M3\) failed")
-def _no_int8(_m: re.Match[str], case: Case) -> Told | None:
+def _no_int8(_m: re.Match[str], case: Case) -> Explanation | None:
     """A list of a convolution's types that lacks INT8, for a model that has convolutions in INT8."""
     nodes = int8_convolutions(case.graph)
     return _int8(nodes) if nodes else None
@@ -139,14 +141,14 @@ def _no_int8(_m: re.Match[str], case: Case) -> Told | None:
     "int8-convolution",
     r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z| due to)",
 )
-def _no_int8_named(m: re.Match[str], case: Case) -> Told | None:
+def _no_int8_named(m: re.Match[str], case: Case) -> Explanation | None:
     nodes = int8_convolutions(case.graph)
     named = {n.id for n in case.nodes_in(m["layer"].strip())}
     return _int8(nodes) if named & set(nodes) and "insufficient workspace" not in m.string else None
 
 
-def _int8(nodes: list[str]) -> Told:
-    return Told(
+def _int8(nodes: list[str]) -> Explanation:
+    return Explanation(
         f"This version has no INT8 convolutions, and the model has {len(nodes)}: {', '.join(nodes[:5])}"
         + (" and more." if len(nodes) > 5 else "."),
         "Upgrade (TensorRT for RTX 1.7 builds them), quantize to fp8 instead (sm89 and later), or leave these "
@@ -159,11 +161,11 @@ def _int8(nodes: list[str]) -> Told:
     "workspace",
     r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)\.? due to insufficient workspace",
 )
-def _workspace(m: re.Match[str], case: Case) -> Told:
+def _workspace(m: re.Match[str], case: Case) -> Explanation:
     nodes = case.nodes_in(m["layer"])
     named = listed(map(label, nodes)) or m["layer"].strip("'{} ")
     limit = f" of {bytes_text(case.config.workspace)}" if case.config.workspace is not None else ""
-    return Told(
+    return Explanation(
         f"No kernel for {named} fits into the workspace{limit}.",
         "Give more workspace (--workspace, workspace= in Python).",
         ids(*nodes) or [named],
@@ -171,18 +173,18 @@ def _workspace(m: re.Match[str], case: Case) -> Told:
 
 
 @rule("out-of-memory", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
-def _no_memory_for(m: re.Match[str], case: Case) -> Told | None:
+def _no_memory_for(m: re.Match[str], case: Case) -> Explanation | None:
     """The builder reports memory that is out for each kernel that it tries, goes on, and at last has none left."""
     if not any(_memory.pattern.search(text) for text in case.said):
         return None
     nodes = case.nodes_in(m["layer"].strip())
     named = listed(map(label, nodes)) or m["layer"].strip("'{} ")
     message = f"TensorRT found no kernel for {named}, and reported that memory was out while it tried kernels."
-    return Told(message, _LESS_MEMORY, ids(*nodes) or [named])
+    return Explanation(message, _LESS_MEMORY, ids(*nodes) or [named])
 
 
 @rule("no-kernel", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
-def _no_implementation(m: re.Match[str], case: Case) -> Told:
+def _no_implementation(m: re.Match[str], case: Case) -> Explanation:
     nodes, layer = case.nodes_in(m["layer"].strip()), m["layer"].strip().strip("'{}")
     named = label(nodes[0]) if len(nodes) == 1 else layer
     low = case.config.precision != "fp32"
@@ -192,11 +194,11 @@ def _no_implementation(m: re.Match[str], case: Case) -> Told:
         if low and nodes
         else None
     )
-    return Told(f"TensorRT has no kernel for {named} on {case.targets}{types}.", hint, ids(*nodes) or [layer])
+    return Explanation(f"TensorRT has no kernel for {named} on {case.targets}{types}.", hint, ids(*nodes) or [layer])
 
 
 @rule("code-generator", r"Error during shape inference of\s+(?P<what>[^\n]{1,300})")
-def _generator(m: re.Match[str], case: Case) -> Told:
+def _generator(m: re.Match[str], case: Case) -> Explanation:
     """TensorRT accepted the model's shapes and then contradicted itself: not a shape of the model's."""
     inner = re.search(r"\(([^(),]+)", m["what"])
     node = case.node_of(inner[1]) if inner else None
@@ -206,7 +208,7 @@ def _generator(m: re.Match[str], case: Case) -> Told:
     if case.config.precision == "bf16" and loops:
         ops = "|".join(dict.fromkeys(n.op for n in loops))
         hint = f"The model has {ops}: with TensorRT for RTX 1.7 such a model failed in BF16 and was built with --precision fp16. Try that."
-    return Told(
+    return Explanation(
         f"TensorRT took the model's shapes, and its code generator then failed on operations of its own{where}.",
         hint,
         ids(node),
@@ -217,20 +219,20 @@ def _generator(m: re.Match[str], case: Case) -> Told:
     "out-of-memory",
     r"\AError Code:? \d+: OutOfMemory|Error Code:? \d+: OutOfMemory \(|cudaError 2: out of memory|Cuda Runtime \(out of memory\)|\bstd::bad_alloc\b",
 )
-def _memory(m: re.Match[str], _case: Case) -> Told:
+def _memory(m: re.Match[str], _case: Case) -> Explanation:
     size = re.search(r"Requested size was (\d+) bytes", m.string)
     asked = f" when it asked for {bytes_text(int(size[1]))}" if size else ""
     where = "The machine's memory" if "bad_alloc" in m[0] else "The GPU's memory"
-    return Told(
+    return Explanation(
         f"{where} was out{asked}.",
         _LESS_MEMORY,
     )
 
 
 @rule("gpu-not-supported", r"cannot run on this GPU")
-def _gpu(m: re.Match[str], case: Case) -> Told:
+def _gpu(m: re.Match[str], case: Case) -> Explanation:
     offered = f", or name a target to build for: {', '.join(case.offered)}" if case.offered else ""
-    return Told(
+    return Explanation(
         f"This TensorRT does not run on this machine's GPU: {words(m.string)}.",
         f"Install the flavour for it (`workbench doctor`){offered}.",
         quote=False,
@@ -238,7 +240,7 @@ def _gpu(m: re.Match[str], case: Case) -> Told:
 
 
 @rule("refit-needs-driver", r"CHECK\(status == CUDA_SUCCESS\) failed")
-def _refit(_m: re.Match[str], case: Case) -> Told | None:
+def _refit(_m: re.Match[str], case: Case) -> Explanation | None:
     asked = [
         n for n, on in (("refit", case.config.option("refit")), ("strip_plan", case.config.option("strip_plan"))) if on
     ]
@@ -249,20 +251,20 @@ def _refit(_m: re.Match[str], case: Case) -> Told | None:
     ]
     if not asked or case.gpus:
         return None
-    return Told(
+    return Explanation(
         "Refittable and stripped engines need an NVIDIA driver while they are built, and there is none here.",
         f"Build without {listed(asked)}, or on a machine with a GPU.",
     )
 
 
 @rule("missing-library", r"Unable to load library: (?P<file>[^\s:]+)")
-def _library(m: re.Match[str], case: Case) -> Told:
+def _library(m: re.Match[str], case: Case) -> Explanation:
     hint = (
         "TensorRT for RTX comes without it: build without version_compatible."
         if "lean" in m["file"] and case.config.option("version_compatible")
         else "Install the package that holds it."
     )
-    return Told(f"TensorRT needs the library {m['file']}, which can't be loaded here.", hint)
+    return Explanation(f"TensorRT needs the library {m['file']}, which can't be loaded here.", hint)
 
 
 BUILDER = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from workbench.compilers.tensorrt.case import Case, Rule, Told
+from workbench.compilers.tensorrt.case import Case, Explanation, Rule
 from workbench.model.graph import Graph
 from workbench.model.node import Node
 
@@ -65,10 +65,10 @@ def plain(code: str, pattern: str, message: str, hint: str | None = None, *, quo
     Groups that are shapes or types are written as everywhere else. `hint` None: shapes disagree, see `shape_hint`.
     """
 
-    def tell(m: re.Match[str], case: Case) -> Told:
+    def explain(m: re.Match[str], case: Case) -> Explanation:
         node = case.subject(m.string)
         groups = [show_dims(dims_of(g)) if g.startswith("[") else TYPE.get(g, g) for g in (m[0], *m.groups(""))]
         text = message.format(*groups, node=label(node))
-        return Told(text, shape_hint(case) if hint is None else hint, ids(node), quote)
+        return Explanation(text, shape_hint(case) if hint is None else hint, ids(node), quote)
 
-    return Rule(code, re.compile(pattern, re.DOTALL), tell)
+    return Rule(code, re.compile(pattern, re.DOTALL), explain)

@@ -14,7 +14,7 @@ from workbench.compilers.tensorrt.compatibility import check_file
 from workbench.compilers.tensorrt.dtypes import ENUM
 from workbench.compilers.tensorrt.runtime import Log, logger
 from workbench.core.errors import BuildError, ConfigError
-from workbench.core.shared_arrays import Place, Seen
+from workbench.core.shared_arrays import Place, ReceivedArrays
 from workbench.core.store import output
 from workbench.core.worker import Reporter
 from workbench.hardware.cuda import need_gpu
@@ -88,7 +88,7 @@ def refit(
         arrays: dict[str, Any] = {}
     else:
         assert weights is not None
-        arrays = Seen().get(weights)
+        arrays = ReceivedArrays().get(weights)
         count = len(arrays)
         _set(trt, refitter, arrays)
         missing = [name for name in refitter.get_missing_weights() if name]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Rule, Told, words
+from workbench.compilers.tensorrt.case import DRIVER, LONGEST, Case, Explanation, Rule, words
 from workbench.compilers.tensorrt.causes import PARSER, REPLACE
 from workbench.compilers.tensorrt.causes_builder import BUILDER
 from workbench.compilers.tensorrt.causes_text import ids, label
@@ -23,12 +23,12 @@ _FOLLOWS = re.compile(
 """Messages that only follow from the one before."""
 
 
-def _first(rules: Sequence[Rule], texts: Sequence[str], case: Case) -> tuple[str, Told, str] | None:
+def _first(rules: Sequence[Rule], texts: Sequence[str], case: Case) -> tuple[str, Explanation, str] | None:
     for each in rules:
         for text in texts:
             found = each.pattern.search(text)
-            if found is not None and (told := each.tell(found, case)) is not None:
-                return each.code, told, text
+            if found is not None and (explained := each.explain(found, case)) is not None:
+                return each.code, explained, text
     return None
 
 
@@ -55,10 +55,10 @@ def builder_error(case: Case) -> BuildError | ConfigError:
         return BuildError(
             f"TensorRT could not build the engine{about}: {words(said[last])}", details=details, code="build-failed"
         )
-    code, told, text = found
-    details |= {"nodes": list(told.nodes)} if told.nodes else {}
-    message = f"{told.message}\nTensorRT: {words(text)[:500]}" if told.quote else told.message
-    return told.kind(message, hint=told.hint, details=details, code=code)
+    code, explained, text = found
+    details |= {"nodes": list(explained.nodes)} if explained.nodes else {}
+    message = f"{explained.message}\nTensorRT: {words(text)[:500]}" if explained.quote else explained.message
+    return explained.kind(message, hint=explained.hint, details=details, code=code)
 
 
 def _without_words(case: Case, raw: Sequence[str], details: dict[str, Any]) -> BuildError | ConfigError:
@@ -160,18 +160,18 @@ def parser_error(complaints: Sequence[Complaint], case: Case) -> UnsupportedNode
             texts = [complaint.text.strip()]
         found = _first(PARSER, texts, case)
         own = reason(complaint.text)
-        code, told = found[:2] if found else (_without_rule(complaint), Told("", REPLACE, ids(node)))
-        name = node.id if node is not None else (told.nodes[0] if told.nodes else complaint.name)
+        code, explained = found[:2] if found else (_without_rule(complaint), Explanation("", REPLACE, ids(node)))
+        name = node.id if node is not None else (explained.nodes[0] if explained.nodes else complaint.name)
         where = f"{complaint.op or (node.op if node else '') or 'node'} {name}" if name else "The parser names no node"
-        line = told.message or f"{where}: {own}"
+        line = explained.message or f"{where}: {own}"
         nodes.append({
             "node": name, "index": complaint.index, "op": complaint.op or (case.graph.by_id[name].op if name in case.graph.by_id else ""),
-            "code": complaint.code, "cause": code, "reason": own, "hint": told.hint,
+            "code": complaint.code, "cause": code, "reason": own, "hint": explained.hint,
         })  # fmt: skip
         if line not in lines:
             lines.append(line)
-        if told.hint and told.hint not in hints:
-            hints.append(told.hint)
+        if explained.hint and explained.hint not in hints:
+            hints.append(explained.hint)
     count = len({n["node"] for n in nodes if n["node"]})
     head = (
         f"TensorRT's parser refused {count} node{'s' if count > 1 else ''}"

@@ -1,4 +1,4 @@
-"""The contract suite: what must hold for every compiler, as pytest tests that a compiler's own package imports.
+"""The contract suite: pytest tests that every compiler must pass. The compiler's package imports them.
 
     from workbench.compilers.testing import CompilerContract
 
@@ -6,10 +6,10 @@
         compiler = "mine"
         expected_failures = {"test_open_shapes": "needs fixed shapes"}
 
-Each test checks one thing that the compiler declares (`workbench.compilers.base`). What a compiler does not offer, or can't do
-on this machine, is skipped with its reason. A test in `expected_failures` must fail: once it passes, the entry has to go.
+Each test checks one thing that the compiler declares (`workbench.compilers.base`). Tests of what a compiler does not offer
+or can't do on this machine are skipped with the reason. A test in `expected_failures` must fail: once it passes, remove it.
 
-The suite talks to the compiler as the workbench does: by its worker tasks, in worker processes. Workers import the
+The suite uses the compiler as the workbench does: it runs the worker tasks in worker processes. Workers import the
 compiler's package by name, so it must be installed, or be on ``PYTHONPATH``.
 """
 

@@ -34,7 +34,7 @@ from workbench.compilers.options import Options
 from workbench.compilers.testing.models import OPEN, expected, input_of, relative_error, write_models
 from workbench.core.errors import CancelledError, ConfigError, WorkbenchError, WorkerCrashedError
 from workbench.core.jobs import Job
-from workbench.core.shared_arrays import Seen, Shared
+from workbench.core.shared_arrays import ReceivedArrays, SentArrays
 from workbench.hardware.target import CPU, GPUS
 from workbench.model.model import Model
 from workbench.model.onnx_file import fingerprint
@@ -59,11 +59,11 @@ P = TypeVar("P", bound=Compiler)
 
 
 def check_plan(plan: Plan, record: Mapping[str, Any]) -> None:
-    """Assert what holds for every plan: each layer of the record is in it, each node is claimed or listed with a reason.
+    """Assert what every plan must satisfy: it has each layer of the record, and each node has a layer or a reason.
 
     Args:
         plan: Assembled from `record` and the model.
-        record: The compiler's answer.
+        record: The compiler's record.
     """
     assert [layer.name for layer in plan.layers] == [raw["name"] for raw in record["layers"]]
     assert [layer.type for layer in plan.layers] == [raw["type"] for raw in record["layers"]]
@@ -113,7 +113,7 @@ class Built:
         return self.folder / "engine"
 
     def arguments(self, compiler: Compiler) -> dict[str, Any]:
-        """What tasks that open the engine take."""
+        """Arguments of the tasks that open the engine."""
         return {**compiler.arguments(), "engine": str(self.engine), "built": self.record["compiler"]}
 
 
@@ -139,7 +139,7 @@ class CompilerContract:
 
     @pytest.fixture
     def models(self, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-        """The models by name, written once for the class; override it to add or leave out some."""
+        """The models by name, written once for the class. Override it to add or leave out models."""
         if type(self) not in _models:
             _models[type(self)] = write_models(tmp_path_factory.mktemp("models"))
         return _models[type(self)]
@@ -154,7 +154,7 @@ class CompilerContract:
         return registry.info_of(self.compiler)
 
     def able(self, protocol: type[P]) -> P:
-        """The compiler, where it can do this here; else the test is skipped with the reason."""
+        """The compiler if it can do this here; otherwise the test is skipped with the reason."""
         made = registry.get(self.compiler)
         ability = next(a for a, p in PROTOCOLS.items() if p is protocol)
         if not isinstance(made, protocol):
@@ -164,7 +164,7 @@ class CompilerContract:
         return made
 
     def config(self, model: str) -> BuildConfig:
-        """What a model is built with: nothing but its shapes where they are open."""
+        """The config of a model's build: only shapes, if they are open."""
         profiles = (ShapeProfile.parse(["x=1x8:2x8:4x8"]),) if model == OPEN else ()
         return self.able(Builds).complete(BuildConfig(compiler=self.compiler, profiles=profiles))
 
@@ -180,7 +180,7 @@ class CompilerContract:
     # --- description --------------------------------------------------------------------------------------
 
     def test_description(self) -> None:
-        """It is described, and says for each ability that it offers whether it can use it here."""
+        """It has a description, which says for each ability that it offers whether it can use it here."""
         info = self.info()
         assert info.error is None
         assert isinstance(info, CompilerInfo)
@@ -243,7 +243,7 @@ class CompilerContract:
         assert BuildConfig.from_dict(json.loads(json.dumps(first.to_dict()))) == first
 
     def test_options_are_described(self) -> None:
-        """Forms, flags and schema come from the options: each has a default and says what it does."""
+        """Forms, flags and schema come from the options: each has a default and a description."""
         made = self.able(Builds)
         assert issubclass(made.options, Options)
         made.options()
@@ -261,7 +261,7 @@ class CompilerContract:
         assert "no_such_option" in str(info.value)
 
     def test_a_target_that_it_lacks_is_refused(self) -> None:
-        """A target that is not among its own is refused before a worker starts."""
+        """A target that it does not offer is refused before a worker starts."""
         made = self.able(Builds)
         targets = self.info().targets
         others = [target for target in (CPU, *GPUS) if target not in targets]
@@ -292,7 +292,7 @@ class CompilerContract:
         assert built.config.profiles
 
     def test_a_damaged_model_is_refused(self, tmp_path: Path) -> None:
-        """A file that is no model is an error with a message, not a crash."""
+        """A file that is not a model is an error with a message, not a crash."""
         made = self.able(Builds)
         file = tmp_path / "damaged.onnx"
         file.write_bytes(b"\x08\x08\x12\x04nope")
@@ -319,7 +319,7 @@ class CompilerContract:
     def opened(
         self, request: pytest.FixtureRequest, models: dict[str, Path], builds: dict[str, Built]
     ) -> Iterator[tuple[Job, dict[str, Any], Built]]:
-        """A worker with an open engine, and what it says first."""
+        """A worker with an open engine, and its first message."""
         made = self.able(Runs)
         built = self.built(request.param, models, builds)
         arguments = {**built.arguments(made), "shape_profile": 0, "cache": None, "finite": True}
@@ -331,11 +331,11 @@ class CompilerContract:
 
     @pytest.mark.parametrize("opened", ["mlp", "residual", "layout", OPEN], indirect=True)
     def test_run(self, opened: tuple[Job, dict[str, Any], Built]) -> None:
-        """An engine computes what ONNX's reference evaluator does, as often as it is asked."""
+        """An engine gives the results of ONNX's reference evaluator in every call."""
         job, ports, built = opened
         assert set(ports["inputs"]) == {"x"}
         assert set(ports["outputs"]) == {"y"}
-        shared, seen = Shared(), Seen()
+        shared, seen = SentArrays(), ReceivedArrays()
         for seed in (1, 2):
             x = input_of(built.path, seed)
             answer = job.ask({"do": "run", "arrays": shared.put({"x": x})}, LIMIT)
@@ -354,7 +354,7 @@ class CompilerContract:
         x = input_of(built.path, 1)
         bad = x.copy()
         bad[0, 0] = np.nan
-        shared, seen = Shared(), Seen()
+        shared, seen = SentArrays(), ReceivedArrays()
         for given in ({}, {"z": x}, {"x": x.astype(np.float64)}, {"x": x[:, :3]}, {"x": bad}):
             with pytest.raises(ConfigError):
                 job.ask({"do": "run", "arrays": shared.put(given)}, LIMIT)
@@ -363,7 +363,7 @@ class CompilerContract:
 
     @pytest.mark.parametrize("model", ["mlp", "residual"])
     def test_profile(self, model: str, models: dict[str, Path], builds: dict[str, Built], tmp_path: Path) -> None:
-        """A profile has a latency, the error of the outputs, and layers that are the plan's."""
+        """A profile has a latency, the error of the outputs, and the layers of the plan."""
         made = self.able(Profiles)
         built = self.built(model, models, builds)
         x = input_of(built.path, 1)
@@ -396,7 +396,7 @@ class CompilerContract:
     # --- the other protocols ------------------------------------------------------------------------------
 
     def test_diagnose(self, models: dict[str, Path], builds: dict[str, Built]) -> None:
-        """It says what an engine of its own needs, without touching it."""
+        """It reports what one of its engines requires, without opening it."""
         made = self.able(Diagnoses)
         built = self.built("mlp", models, builds)
         facts = {**built.record["compiler"], "gpu": None}
@@ -409,7 +409,7 @@ class CompilerContract:
         assert all(text for text in made.known_issues(facts).values())
 
     def test_examine(self) -> None:
-        """The installed library says its version and targets."""
+        """The installed library reports its version and targets."""
         made = self.able(Examines)
         found = Job(made.examine_task, made.arguments(), title="examine", time_limit=LIMIT).result()
         assert found["version"]
@@ -417,7 +417,7 @@ class CompilerContract:
         json.dumps(found)
 
     def test_partition(self, models: dict[str, Path]) -> None:
-        """It says of every node whether it takes it."""
+        """It reports for every node whether it supports it."""
         made = self.able(Partitions)
         arguments = {**made.arguments(), "model": str(models["residual"]), "operators": ["Conv", "NoSuchOperator"]}
         found = Job(made.partition_task, arguments, title="partition", time_limit=LIMIT).result()

@@ -1,4 +1,4 @@
-"""The models of the contract suite, and what is right for them."""
+"""The models of the contract suite, and their correct outputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_models(folder: Path) -> dict[str, Path]:
     """The small FP32 models of the suite, as ONNX files by name. Their inputs are called ``x``.
 
     Args:
-        folder: Where they go.
+        folder: Where to write them.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -80,7 +80,7 @@ def expected(model: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def relative_error(got: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> float:
-    """Norm of the difference over the norm of what is right; infinity for another shape."""
+    """Norm of the difference divided by the norm of the correct output; infinity for another shape."""
     if got.shape != right.shape:
         return math.inf
     return float(np.linalg.norm(got.astype(np.float64) - right) / np.linalg.norm(right))

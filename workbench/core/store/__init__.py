@@ -1,9 +1,9 @@
-"""Where everything is kept: one folder, shared by every notebook, script and shell of a user.
+"""The store: one folder for all files, shared by every notebook, script and shell of a user.
 
 ``WORKBENCH_HOME`` names the folder; without it the user's data folder is used. Only its owner may enter it. In it:
 
     format              version of this layout
-    secret              key of the seals that tell this store's own builds from others
+    secret              key of the seals that mark builds of this store
     adopted             builds from before there were seals
     index.db            fingerprints of files, models made from others, summaries of engines (SQLite, WAL)
     models/<sha256>/    models that the workbench made: exported, cast, imported
@@ -12,7 +12,7 @@
     sessions/<name>.db  one session each (SQLite, WAL)
     locks/, tmp/        locks of running builds, and their unfinished folders
 
-A build is made in ``tmp`` and moved into place whole, so a folder in ``builds`` is always complete.
+A build is made in ``tmp`` and moved into place when finished, so a folder in ``builds`` is always complete.
 """
 
 from workbench.core.store.database import Database

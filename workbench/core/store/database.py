@@ -1,4 +1,4 @@
-"""An SQLite file that many processes and threads share, and how its format moves on."""
+"""An SQLite file that many processes and threads share, and the migration of its format."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Database:
         path: The file; created if absent, with its folder.
 
     Raises:
-        StoreError: it can't be opened, is no SQLite file, or is a symbolic link.
+        StoreError: it can't be opened, is not an SQLite file, or is a symbolic link.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class Database:
             raise unwritable(path, error, store=True) from None
 
     def _use_wal(self) -> None:
-        # Switching to WAL needs the file alone for a moment, and does not wait by itself.
+        # Switching to WAL needs exclusive access for a moment, and SQLite does not wait for it.
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -78,7 +78,7 @@ class Database:
                 return
 
     def migrate(self, steps: Sequence[Sequence[str]], what: str) -> None:
-        """Bring the file to the newest format: ``PRAGMA user_version`` counts the steps that were taken.
+        """Bring the file to the newest format: ``PRAGMA user_version`` counts the completed steps.
 
         All missing steps and the new number are one transaction. A process that dies in it leaves the file as it was;
         two processes take turns, and the second finds nothing left to do.
@@ -102,7 +102,7 @@ class Database:
         if found == known:
             return
         with self.write() as db:
-            for step in steps[self._format() :]:  # asked again: another process may have been first
+            for step in steps[self._format() :]:  # check again: another process may have been first
                 for statement in step:
                     db.execute(statement)
             db.execute(f"PRAGMA user_version = {known}")
@@ -144,14 +144,14 @@ class Database:
                 try:
                     yield self._db
                 except BaseException:
-                    if self._db.in_transaction:  # a full disk has rolled back by itself
+                    if self._db.in_transaction:  # on a full disk, SQLite has already rolled back
                         self._db.execute("ROLLBACK")
                     raise
                 self._db.execute("COMMIT")
             except UnicodeEncodeError as error:
                 raise _not_utf8(error) from None
             except sqlite3.Error as error:
-                with contextlib.suppress(sqlite3.Error):  # of a closed file, or one that can't be written at all
+                with contextlib.suppress(sqlite3.Error):  # the file is closed or can't be written
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
                 if isinstance(error, sqlite3.ProgrammingError):

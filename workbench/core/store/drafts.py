@@ -1,7 +1,8 @@
-"""Files that are replaced whole: written as a draft beside the file, which takes its place at the end.
+"""Atomic replacement of files: a draft is written next to the file and replaces it at the end.
 
-`replacing` is for the workbench's own files, `output` for a file that the user named. A draft that a killed process
-left is removed by whoever next replaces the same file; if `output` was given a store, also by whoever next opens that.
+`replacing` is for the workbench's own files, `output` for a file that the user named. The next
+process that replaces the same file removes a draft that a killed process left. If `output` was given a store, the next
+process that opens the store does so too.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DRAFT = "draft"
 
 @contextlib.contextmanager
 def replacing(file: Path, *, mode: int = 0o666) -> Iterator[Path]:
-    """A draft that takes the place of `file` at the end: nobody ever reads half a file.
+    """A draft that replaces `file` at the end: readers never see half a file.
 
     Raises:
         OSError: it can't be written.
@@ -39,7 +40,7 @@ def replacing(file: Path, *, mode: int = 0o666) -> Iterator[Path]:
         _remove(old)
     draft = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     held = None
-    while held is None:  # another process may hold it for a moment, to look whether it is held
+    while held is None:  # another process may hold it for a moment, to check whether it is locked
         held = hold(draft, mode=mode)
     try:
         yield draft
@@ -51,7 +52,7 @@ def replacing(file: Path, *, mode: int = 0o666) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def output(path: str | Path, *, parents: bool = False, store: Store | None = None) -> Iterator[Path]:
-    """A draft of a file that the user named; it takes its place at the end. Until then what was there stays.
+    """A draft of a file that the user named. It replaces the file at the end; until then, the old file stays.
 
     A device or pipe, such as /dev/stdout, is written directly.
 
@@ -61,7 +62,7 @@ def output(path: str | Path, *, parents: bool = False, store: Store | None = Non
         store: A store that notes the draft; the next process that opens it removes the draft of a killed one.
 
     Raises:
-        StoreError: it can't be written; the code says why: ``disk-full``, ``read-only``, ``not-permitted``,
+        StoreError: it can't be written; the code is the reason: ``disk-full``, ``read-only``, ``not-permitted``,
             ``no-folder``, ``is-folder``, ``not-written``.
     """
     path = Path(path)
@@ -95,7 +96,7 @@ def output(path: str | Path, *, parents: bool = False, store: Store | None = Non
                 if target.exists():
                     shutil.copymode(target, draft)
         except OSError as error:
-            # A file that was read meanwhile may be at fault as well; the system's message names it.
+            # A file that was read meanwhile may also be the cause; the system's message names it.
             ours = error.filename is None or Path(os.fsdecode(error.filename)).parent == target.parent
             if not ours and error.errno not in FULL:
                 raise StoreError(f"{path} could not be written: {error}.", code="not-written") from None

@@ -16,18 +16,18 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a full disk."""
 
 UNWRITABLE = frozenset({"disk-full", "read-only", "not-permitted"})
-"""Codes of errors that say that a place can't be written now, though nothing in it is wrong."""
+"""Codes of errors for a place that can't be written now, although nothing in it is wrong."""
 
 _DENIED = {errno.EACCES, errno.EPERM}
 
 
 def unwritable(path: Path | str, error: OSError, *, store: bool = False) -> StoreError:
-    """The error of a file or folder that could not be written, by what the operating system said.
+    """The error for a file or folder that could not be written, from the operating system's error.
 
     Args:
         path: What could not be written.
-        error: What the system said.
-        store: Whether `path` is in the workbench's own folder, so that ``WORKBENCH_HOME`` can name another.
+        error: The system's error.
+        store: Whether `path` is in the workbench's own folder, so that ``WORKBENCH_HOME`` can point elsewhere.
     """
     elsewhere = "point WORKBENCH_HOME at a folder that you may write to" if store else "name a file elsewhere"
     other = f"{elsewhere[:1].upper()}{elsewhere[1:]}."
@@ -67,7 +67,7 @@ def check_file(path: Path) -> None:
 
 
 def database_error(path: Path, error: sqlite3.Error) -> StoreError:
-    """The error of an SQLite file, by SQLite's message and the state of the file system."""
+    """The error for an SQLite file, from SQLite's message and the state of the file system."""
     text = str(error)
     if "full" in text:
         return unwritable(path, OSError(errno.ENOSPC, "full"), store=True)

@@ -1,4 +1,4 @@
-"""What failed builds leave: their log, request and record, for a week or until space runs short."""
+"""Files of failed builds: log, request and record, kept for a week or until disk space is low."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOM_BYTES = 100e6
 
 
 def keep(store: Path, scratch: Path, folder: Path, name: str, notes: Mapping[str, Any]) -> Path | None:
-    """Move what a failed build left into the store; see `Store.keep_failure`. `scratch` is an empty folder."""
+    """Move the files of a failed build into the store; see `Store.keep_failure`. `scratch` is an empty folder."""
     place = store / "failures" / f"{name}-{uuid.uuid4().hex[:8]}"
     try:
         work = scratch / "failure"
@@ -42,7 +42,7 @@ def keep(store: Path, scratch: Path, folder: Path, name: str, notes: Mapping[str
 
 
 def forget(store: Path) -> None:
-    """Remove failed builds that are older than a week, or for which there is no space."""
+    """Remove failed builds that are older than a week, or that there is no space for."""
     folder = store / "failures"
     found = []
     with contextlib.suppress(OSError):

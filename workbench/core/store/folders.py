@@ -49,7 +49,7 @@ def move_in(folder: Path, place: Path) -> None:
 
 
 def _set_mode(path: Path, mode: int) -> None:
-    """Set a mode; some mounted file systems have none, and that is no reason not to work there."""
+    """Set a mode. Some mounted file systems have no modes; the store works there too."""
     try:
         path.chmod(mode)
     except OSError as error:

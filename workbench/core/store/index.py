@@ -1,6 +1,6 @@
 """The store's index: fingerprints of model files, models made from others, and summaries of engines.
 
-Everything in it can be computed again; without it the store is slower and loses nothing.
+Everything in it can be recomputed. Without it the store is slower but loses nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Index:
         try:
             now = _stamp([path, *(path.parent / name for name in names[1:])])
         except OSError:
-            return None  # a file is gone: whoever reads the model reports it
+            return None  # a file is gone: the code that reads the model reports it
         return str(row[1]) if row[0] == now else None
 
     def derived(self, key: str) -> tuple[Path, dict[str, Any]] | None:
@@ -78,7 +78,7 @@ class Index:
         return (path, json.loads(row[1])) if path.is_file() else None
 
     def put_derived(self, key: str, sha256: str, info: Mapping[str, Any]) -> None:
-        """Note that the model with this fingerprint was made from what `key` stands for."""
+        """Note that the model with this fingerprint was made under `key`."""
         with self._db.write() as db:
             db.execute("INSERT OR REPLACE INTO derived VALUES (?, ?, ?)", (key, sha256, json.dumps(info)))
 

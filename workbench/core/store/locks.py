@@ -1,4 +1,4 @@
-"""Locks among processes, by ``flock``: the operating system releases them when their holder dies."""
+"""Locks between processes with ``flock``. The operating system releases a lock when its process ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _held: set[int] = set()
 
 
 def hold(path: Path, *, create: bool = True, mode: int = 0o600) -> int | None:
-    """Lock a file among all processes.
+    """Lock a file for this process, against all others.
 
     Args:
         path: The file.
@@ -35,7 +35,7 @@ def hold(path: Path, *, create: bool = True, mode: int = 0o600) -> int | None:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if create and error.errno in NO_LOCKS:
-                _held.add(held)  # a file system without locks: what a killed process leaves there stays
+                _held.add(held)  # a file system without locks: files of a killed process stay there
                 return held
             os.close(held)
             if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, *NO_LOCKS}:

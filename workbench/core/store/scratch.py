@@ -22,7 +22,7 @@ _scratches: dict[Path, int] = {}
 
 
 def claim(place: Path, prefix: str) -> tuple[Path, int]:
-    """A new folder in `place`, and the lock beside it that says that its process lives; `discard` ends both.
+    """A new folder in `place`, and a lock next to it that shows that its process is alive; `discard` removes both.
 
     Raises:
         OSError: it can't be made.
@@ -31,7 +31,7 @@ def claim(place: Path, prefix: str) -> tuple[Path, int]:
     folder = place / f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     lock = folder.with_name(f"{folder.name}.lock")
     held = None
-    while held is None:  # `sweep` may hold a lock for a moment, to look whether it is held
+    while held is None:  # `sweep` may hold a lock for a moment, to check whether it is locked
         held = hold(lock)
     try:
         folder.mkdir(mode=0o700)
@@ -54,8 +54,8 @@ def discard(folder: Path, held: int) -> None:
 def sweep(place: Path) -> None:
     """Remove the folders of `place` whose process is gone: killed, or ended by a signal.
 
-    The lock, which the operating system releases, shows that. A folder of an earlier version has none and goes a day
-    after its process ended.
+    A released lock shows that. A folder of an earlier version has no lock and is removed a day after its process
+    ended.
     """
     try:
         names = {entry.name for entry in os.scandir(place)}
@@ -63,7 +63,7 @@ def sweep(place: Path) -> None:
         return
     for name in names:
         path = place / name
-        with contextlib.suppress(OSError):  # what can't be removed now stays for the next time
+        with contextlib.suppress(OSError):  # the next sweep tries again
             if name.endswith(".lock"):
                 held = hold(path, create=False)
                 if held is not None:
@@ -81,8 +81,8 @@ def _remove(folder: Path) -> None:
 
 @atexit.register
 def _remove_all() -> None:
-    """Threads that are stopped with the interpreter do not clean up."""
+    """Remove open folders at exit: threads that end with the interpreter do not clean up."""
     for folder, pid in list(_scratches.items()):
-        # Not the folders of the process that this one was forked from. A noted draft is removed by the next process.
+        # Not the folders of the process that this one was forked from. The next process removes a noted draft.
         if pid == os.getpid() and not (folder / DRAFT).exists():
             _remove(folder)

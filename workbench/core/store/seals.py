@@ -1,7 +1,7 @@
-"""Seals: what tells a store's own builds from others.
+"""Seals, which distinguish a store's own builds from others.
 
 A build's ``seal.json`` holds size and SHA-256 of each of its files and is signed (HMAC) with the store's secret. A build
-whose seal this store did not sign is never found by its key. What an archive brings has a key that begins with
+whose seal this store did not sign is never found by its key. A build from an archive has a key that begins with
 ``imported-``.
 """
 
@@ -30,7 +30,7 @@ SEAL = "seal.json"
 Standing = Literal["own", "imported", "foreign", "absent"]
 
 ENGINE_FILES = ("engine", "engine.data")
-"""An engine in a build's folder: the file, and the weights beside it if a compiler writes two files."""
+"""An engine in a build's folder: the file, and the weights next to it if a compiler writes two files."""
 
 _SEALED = (*ENGINE_FILES, "build.log", "record.json", "plan.json", "build.json")
 
@@ -55,7 +55,7 @@ class Seals:
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
     def standing(self, key: str) -> Standing:
-        """What is under `key`; see `Store.standing`."""
+        """The origin of the build under `key`; see `Store.standing`."""
         place = self._path / "builds" / key
         if not is_key(key) or not (place / "build.json").is_file():
             return "absent"
@@ -153,8 +153,8 @@ def read_secret(path: Path) -> bytes | None:
 def make_secret(store: Path) -> bytes:
     """Make the secret of the store in this folder; the caller holds the lock for it.
 
-    Builds that are there already have no seal. They were built here, or came from an archive that an earlier version let
-    in; nothing in them shows which, so they stay valid and are listed as adopted. A build without a seal that appears
+    Existing builds have no seal. They were built here, or an earlier version imported them from an archive; nothing in
+    them shows which, so they stay valid and are listed as adopted. A build without a seal that appears
     later was not made by this store.
 
     Raises:
@@ -176,7 +176,7 @@ def make_secret(store: Path) -> bytes:
 
 
 def read_seal(folder: Path) -> dict[str, Any] | None:
-    """What a build's seal says; None if it has none, or one that can't be read. Its signature is not checked."""
+    """The content of a build's seal; None if it has none, or one that can't be read. The signature is not checked."""
     try:
         seal = json.loads((folder / SEAL).read_text())
         files = {
@@ -188,12 +188,12 @@ def read_seal(folder: Path) -> dict[str, Any] | None:
 
 
 def sound(folder: Path, name: str, data: bytes | None = None) -> bool:
-    """Whether a file of a build is what its seal says; true if the build has no seal, since nothing is known.
+    """Whether a file of a build matches its seal; true if the build has no seal, since nothing is known.
 
     Args:
         folder: The build.
         name: The file.
-        data: Its content, if it was read already.
+        data: Its content, if already read.
     """
     seal = read_seal(folder)
     known = seal["files"].get(name) if seal is not None else None

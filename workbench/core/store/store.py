@@ -44,13 +44,13 @@ def home() -> Path:
 
 @dataclass(frozen=True)
 class KnownBuild:
-    """A build in the store, with what the index knows of it.
+    """A build in the store, with what the index knows about it.
 
     Attributes:
         key: The build's key.
         folder: Its folder.
-        state: Stands for the present content of the folder; None if it can't be known without reading it.
-        summary: What was kept for this state; None if nothing was.
+        state: Identifies the current content of the folder; None if that requires reading it.
+        summary: The summary kept for this state; None if there is none.
     """
 
     key: str
@@ -64,8 +64,8 @@ class Store:
 
     Args:
         path: The folder; created if absent.
-        reading: Go on where the folder can't be written: what is noted is then kept in a temporary folder until this
-            process ends, and `unwritable` says why.
+        reading: Go on if the folder can't be written: notes are then kept in a temporary folder until this process ends, and
+            `unwritable` says why.
 
     Raises:
         StoreError: the folder can't be used, or was written by a later version.
@@ -75,7 +75,7 @@ class Store:
         # Workers have another working directory.
         self.path = (Path(path) if path is not None else home()).absolute()
         self.unwritable: StoreError | None = None
-        # Where databases, locks and unfinished work lie: elsewhere only where the folder can't be written.
+        # The folder of databases, locks and unfinished work: another one only if this folder can't be written.
         self._state = self.path
         try:
             self._prepare()
@@ -122,7 +122,7 @@ class Store:
         if not text and not create:
             return
         if not text:
-            # Replaced whole, so that another process that looks at the same moment sees all or nothing.
+            # Replaced atomically, so that another process that reads at the same moment sees all or nothing.
             with replacing(marker) as draft:
                 draft.write_text(f"{FORMAT}\n")
             return
@@ -160,12 +160,12 @@ class Store:
         return sorted(p.stem for p in (self._state / "sessions").glob("*.db"))
 
     def session_file(self, name: str) -> Path:
-        """Where the session `name` lives."""
+        """The file of the session `name`."""
         return self._state / "sessions" / f"{name}.db"
 
     @contextlib.contextmanager
     def scratch(self, prefix: str) -> Iterator[Path]:
-        """A folder for unfinished work; whatever is still there at the end is removed.
+        """A folder for unfinished work; it is removed at the end with what is still in it.
 
         A process that is killed leaves its folder; the next one that opens the store removes it.
 
@@ -189,9 +189,9 @@ class Store:
     def lock(
         self, name: str, waiting: Callable[[], None] | None = None, stop: Callable[[], bool] | None = None
     ) -> Iterator[None]:
-        """Hold the lock `name` among all processes; `waiting` is called once if another process has it.
+        """Hold the lock `name` against all other processes; `waiting` is called once if another process has it.
 
-        The operating system releases it when its holder dies, however that happens.
+        The operating system releases it when the process ends, for whatever reason.
 
         Raises:
             CancelledError: `stop` returned true while another process had it.
@@ -226,7 +226,7 @@ class Store:
         Args:
             path: The model file.
             compute: Computes the fingerprint.
-            companions: The files beside it that hold weights.
+            companions: The files next to it that hold weights.
         """
         return self._index.fingerprint(path, compute, companions)
 
@@ -269,8 +269,8 @@ class Store:
     def known_builds(self, keys: Iterable[str]) -> list[KnownBuild]:
         """The builds that `build` finds, with their summaries: a few file states each, and no file is read.
 
-        A build that was renewed, replaced or sealed again has no summary until `keep_summaries` gives it one; one whose
-        folder is gone is left out.
+        A build that was rebuilt, replaced or sealed again has no summary until `keep_summaries` gives it one. A build
+        whose folder is gone is left out.
         """
         wanted = list(keys)
         if not wanted:
@@ -298,9 +298,9 @@ class Store:
             self._index.put_summaries(rows)
 
     def standing(self, key: str) -> Standing:
-        """What is under `key`.
+        """The origin of the build under `key`.
 
-        ``own``: built by this store. ``imported``: from an archive, as it came. ``foreign``: its seal is missing or was
+        ``own``: built by this store. ``imported``: from an archive, unchanged. ``foreign``: its seal is missing or was
         not signed by this store, so nothing shows who made it. ``absent``: nothing.
         """
         return self._seals.standing(key)
@@ -310,7 +310,7 @@ class Store:
         return self._seals.sign(document)
 
     def seal(self, folder: Path, key: str) -> None:
-        """Write down size and SHA-256 of each file of a build that was just made, signed.
+        """Write the signed size and SHA-256 of each file of a build that was just made.
 
         Raises:
             OSError: a file can't be read or written.
@@ -318,7 +318,7 @@ class Store:
         self._seals.seal(folder, key)
 
     def replace_in_build(self, folder: Path, files: Mapping[str, bytes]) -> None:
-        """Replace files of a build, in the order given. Meanwhile the old and the new content are sound.
+        """Replace files of a build, in the order given. Meanwhile both the old and the new content are valid.
 
         Raises:
             StoreError: the store can't be written.
@@ -351,11 +351,11 @@ class Store:
     # --- failures -----------------------------------------------------------------------------------
 
     def keep_failure(self, folder: Path, name: str, notes: Mapping[str, Any]) -> Path | None:
-        """Keep what a failed build left, for a week or until space runs short; None if there is no space now.
+        """Keep the files of a failed build for a week or until disk space is low; None if there is no space now.
 
         Args:
-            folder: The build's unfinished folder: its log and its record are taken from there.
-            name: What to call it: letters, digits and dashes.
+            folder: The build's unfinished folder: the log and the record come from there.
+            name: Its name: letters, digits and dashes.
             notes: JSON-able documents by the file's name: ``request.json``, ``error.json``.
         """
         failures.forget(self.path)
