@@ -460,7 +460,7 @@ def test_where_rounding_decides_the_export_is_not_blamed(session: Session, modul
 
 
 def test_a_module_that_draws_random_numbers_is_not_compared(session: Session) -> None:
-    with pytest.warns(ExportWarning, match="other results at each run"):
+    with pytest.warns(ExportWarning, match="other results in each run"):
         session.add(Draws(), (X8,))
 
 

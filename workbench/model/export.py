@@ -96,12 +96,12 @@ def export_module(
     call, dynamic = _opened(Call.of(module, inputs), profile)
     with evaluation(module), torch.no_grad(), _quiet():
         step("Running the module")
-        call, outputs, told = _usable(module, call, run(module, call))
+        call, outputs, notes = _usable(module, call, run(module, call))
         step("Exporting to ONNX")
         program = None
         if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
             names = _export_scripted(torch, module, call, dynamic, opset, path)
-            told.append(
+            notes.append(
                 "A traced or scripted module has no source lines. To get them, pass the original Python module."
             )
         else:
@@ -129,9 +129,9 @@ def export_module(
             report["error"], more = compare(
                 module, path, calls, dynamic=dynamic, names=names, check=check, program=program
             )
-            told += more
-    if told:
-        report["warnings"] = told
+            notes += more
+    if notes:
+        report["warnings"] = notes
     return report
 
 
@@ -276,14 +276,14 @@ def _usable(module: Any, call: Call, made: Any) -> tuple[Call, Outputs, list[str
 
     A Hugging Face language model returns its cache of keys and values unless it is called with ``use_cache=False``.
     """
-    outputs, told = outputs_of(made), []
+    outputs, notes = outputs_of(made), []
     caches = [(place, value) for place, value in outputs.others if type(value).__name__.endswith("Cache")]
     if caches and call.takes("use_cache"):
         without = call.with_keyword("use_cache", False)
         again = outputs_of(run(module, without))
         if not any(type(value).__name__.endswith("Cache") for _, value in again.others):
             place, value = caches[0]
-            told.append(
+            notes.append(
                 f"{title_of(module)} was exported with use_cache=False: its default returns {place}, a "
                 f"{type(value).__name__}, which can't be an output of an ONNX model. For a cache, wrap the module in one "
                 "that takes and returns its tensors."
@@ -305,8 +305,8 @@ def _usable(module: Any, call: Call, made: Any) -> tuple[Call, Outputs, list[str
             code="export-outputs",
         )
     if plainly:
-        told.append(f"Omitted from the outputs, because they are not tensors: {', '.join(plainly)}.")
-    return call, outputs, told
+        notes.append(f"Omitted from the outputs, because they are not tensors: {', '.join(plainly)}.")
+    return call, outputs, notes
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def name_nodes(graph: Any, call: Call, outputs: Outputs) -> list[str]:
         raise ModelError(
             f"The module received the tensors {', '.join(call.names)}, but the exported model takes "
             f"{', '.join(v.name for v in graph.inputs) or 'none'}.",
-            hint="Please report it to PyTorch, with the module.",
+            hint="Report this to PyTorch, with the module.",
             code="export-inputs",
         )
     values = {v.name: v for v in [*graph.inputs, *graph.initializers.values()]}

@@ -1,4 +1,4 @@
-"""Nodes sorted so that each stands behind those that it reads."""
+"""Sorts nodes so that each follows the nodes that it reads from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def ordered(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
-    """The model with the nodes of each graph in an order in which each follows what it reads.
+    """The model with the nodes of each graph sorted so that each follows the nodes that it reads from.
 
     Returns:
-        The model itself where its nodes are in order, else a copy; and an output of each node that stood too early.
+        The model itself if its nodes are in order, otherwise a copy; and an output of each node that came too early.
 
     Raises:
-        ModelError: nodes wait for each other in a circle (``node-cycle``).
+        ModelError: nodes depend on each other in a cycle (``node-cycle``).
     """
     moved = [node for graph in graphs_of(model.graph) for node in _early(graph)]
     if not moved:
@@ -34,7 +34,7 @@ def ordered(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
 
 
 def graphs_of(graph: Any) -> Iterator[Any]:
-    """A graph and the bodies in it, outermost first."""
+    """A graph and its bodies, outermost first."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -45,7 +45,7 @@ def graphs_of(graph: Any) -> Iterator[Any]:
 
 
 def _reads(node: Any) -> Iterator[str]:
-    """Names that a node reads, those that its bodies read too."""
+    """Names that a node and its bodies read."""
     yield from node.input
     for attribute in node.attribute:
         for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
@@ -56,7 +56,7 @@ def _reads(node: Any) -> Iterator[str]:
 
 
 def _makers(graph: Any) -> dict[str, int]:
-    """Which node makes a tensor, by name; the first where several do."""
+    """The node that writes each tensor, by the tensor's name; the first if there are several."""
     makers: dict[str, int] = {}
     given = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     for i, node in enumerate(graph.node):
@@ -67,13 +67,13 @@ def _makers(graph: Any) -> dict[str, int]:
 
 
 def _early(graph: Any) -> list[Any]:
-    """Nodes that stand before a node that they read from."""
+    """Nodes that come before a node that they read from."""
     makers = _makers(graph)
     return [node for i, node in enumerate(graph.node) if any(makers.get(name, -1) >= i for name in _reads(node))]
 
 
 def _sort(graph: Any) -> None:
-    """Put a graph's nodes in order, in place; those that may stand where they are keep their order."""
+    """Sort a graph's nodes in place. Nodes that need not move keep their order."""
     makers = _makers(graph)
     before = [{makers[name] for name in _reads(node) if name in makers} for node in graph.node]
     try:
@@ -82,7 +82,7 @@ def _sort(graph: Any) -> None:
     except CycleError as error:
         circle = [graph.node[i].name or next(iter(graph.node[i].output), "?") for i in error.args[1]]
         raise ModelError(
-            f"Nodes of the model read from each other in a circle: {' -> '.join(c[:80] for c in circle[:8])}.",
+            f"Nodes of the model read from each other in a cycle: {' -> '.join(c[:80] for c in circle[:8])}.",
             hint="ONNX forbids that: export the model again.",
             details={"nodes": circle},
             code="node-cycle",

@@ -1,4 +1,4 @@
-"""Where a model comes from, and what was done to it: `Model.origin`, kept with the model and in archives.
+"""Where a model comes from and how it was changed: `Model.origin`, stored with the model and in archives.
 
 ``workbench/schemas/origin.schema.json`` is generated from these types.
 """
@@ -33,7 +33,7 @@ class SchemeDocument(TypedDict, total=False):
 
 @extensible
 class ListsDocument(TypedDict, total=False):
-    """Which nodes a cast was told to take or to leave, and whether inputs and outputs keep their types."""
+    """The nodes that a cast includes or excludes, and whether inputs and outputs keep their types."""
 
     keep: list[str]
     keep_ops: list[str]
@@ -56,7 +56,7 @@ class ChangedDocument(TypedDict):
 
 @extensible
 class FoldedDocument(TypedDict):
-    """A weight that was computed from constants, so that it can be quantized."""
+    """A weight that was computed from constants to quantize it."""
 
     weight: str
     bytes: int
@@ -70,7 +70,7 @@ class ImportedDocument(TypedDict):
 
     archive: str
     trust: bool
-    """Whether the user allowed to run code that the model names."""
+    """Whether the user allowed running code that the model names."""
 
 
 _Class = TypedDict("_Class", {"class": str}, total=False)
@@ -78,39 +78,39 @@ _Class = TypedDict("_Class", {"class": str}, total=False)
 
 @extensible
 class Origin(_Class, total=False):
-    """Where a model comes from, and what was done to it. Which fields are present depends on `kind`."""
+    """Where a model comes from and how it was changed. Which fields are present depends on `kind`."""
 
     kind: OriginKind
     name: str
-    """Of a sample."""
+    """The name of a sample."""
     spec: str
-    """Of a factory, as ``package.module:function``."""
+    """The factory, as ``package.module:function``."""
     folder: str
-    """The working directory that a factory is imported from; not kept."""
+    """The working directory that a factory is imported from; not stored."""
     file: str
-    """The Python file of a sample; not kept."""
+    """The Python file of a sample; not stored."""
     root: str
-    """The folder of a sample; not kept."""
+    """The folder of a sample; not stored."""
     made_from: dict[str, Any]
-    """Sources that the export of a factory depends on; not kept."""
+    """Sources that the export of a factory depends on; not stored."""
     exported: float
-    """When, in seconds since the epoch; not kept."""
+    """Time of the export, in seconds since the epoch; not stored."""
     path: str
-    """Of an ONNX file."""
+    """The path of an ONNX file."""
     inputs: dict[str, list[int]]
     """Shapes that it was exported at."""
     dynamic: dict[str, dict[str, str]]
     """Dynamic dimensions by input and axis."""
     torch: str
-    """Version that exported it."""
+    """The PyTorch version that exported it."""
     error: dict[str, float | str]
-    """Largest relative difference from PyTorch by set of shapes, or why it was not compared."""
+    """Largest relative difference from PyTorch for each set of shapes, or why it was not compared."""
     source: Sha256
     """Fingerprint of the model that it was rewritten from."""
     library: str
-    """What rewrote it, where it was not the workbench."""
+    """The tool that rewrote it, if it was not the workbench."""
     precision: str
-    """Of a cast: fp16 or bf16."""
+    """The type of a cast: fp16 or bf16."""
     lists: ListsDocument
     casts: int
     """Cast nodes that were added."""
@@ -122,23 +122,23 @@ class Origin(_Class, total=False):
     """Nodes left in FP32 because a rule keeps them there, by rule."""
     changed: list[ChangedDocument]
     clipped: list[str]
-    """Constants beyond the range of the lower type that were brought into it."""
+    """Constants outside the range of the lower type that were clipped to it."""
     warnings: list[str]
     scheme: SchemeDocument
     quantized: list[str]
     """Nodes that were quantized."""
     left: dict[str, str]
-    """Nodes that were not, each with the reason."""
+    """Nodes that were not quantized, each with the reason."""
     folded: dict[str, FoldedDocument]
     """Weights that were computed from constants, by node."""
     pairs: int
     """Q/DQ pairs on activations."""
     calibration: Annotated[str, Field(pattern="^[0-9a-f]{1,64}$")] | None
-    """Name of the calibration's file in the store."""
+    """Name of the calibration file in the store."""
     ranges: dict[str, float]
     """Calibrated range by tensor."""
     moved: list[str]
-    """What was done to misplaced Q/DQ pairs, one sentence each."""
+    """How each misplaced Q/DQ pair was changed, one sentence each."""
     removed: int
     """Q/DQ pairs that were removed."""
     added: int

@@ -1,4 +1,4 @@
-"""What is wrong with a graph, found before a compiler is asked."""
+"""Finds problems of a graph before a compiler sees it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def find_problems(graph: Graph) -> Iterator[Problem]:
-    """What the nodes and tensors of a graph prove to be wrong."""
+    """The problems that the nodes and tensors of a graph prove."""
     from workbench.model.shapes import bad_equation
 
     model = graph.proto
@@ -35,7 +35,7 @@ def find_problems(graph: Graph) -> Iterator[Problem]:
         if schema is None:
             continue
         listed, least = node.proto.input, schema.least[0]
-        # Exporters leave out inputs of Resize that its schema asks for; everyone reads that.
+        # Exporters omit inputs of Resize that its schema requires; all readers accept that.
         empty = [i for i, name in enumerate(listed) if not name and i < len(schema.single) and schema.single[i]]
         if len(listed) < least or (empty and node.op != "Resize"):
             yield Problem(

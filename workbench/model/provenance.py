@@ -1,7 +1,7 @@
-"""Where a node comes from: module scope, class, source file and line, original torch operation.
+"""Where a node comes from: module scope, class, source file and line, and original torch operation.
 
 Read from the metadata that ``torch.onnx.export(dynamo=True)`` writes on each node
-(``pkg.torch.onnx.*``). Tools that rewrite a graph often drop it, so it is always looked up in the
+(``pkg.torch.onnx.*``). Tools that rewrite a graph often drop it, so it is always read from the
 original model, by node name.
 """
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _PREFIX = "pkg.torch.onnx."
 _LONGEST = 100_000
-"""Characters of a stack trace or a list that are looked at; the exporter writes a few thousand."""
+"""Maximum number of characters of a stack trace or a list that are read; the exporter writes a few thousand."""
 
 _FRAME = re.compile(
     r'File "(?P<file>[^"\n]{1,4096})", line (?P<line>\d{1,9}), in (?P<function>\S+)\n?[^\S\n]*(?P<code>[^\n]*)'
 )
 _TARGET = re.compile(r"target=([^\]]+)\]")
-# Frames of the library say how torch is written, not where the user asked for the operation.
+# Frames of the library show how torch is written, not where the user's code calls the operation.
 _LIBRARY = re.compile(
     r"^<eval_with_key>|(^|[\\/])torch[\\/](nn|_ops|_dynamo|_refs|_decomp|_higher_order_ops|export|onnx|fx|ao)\b"
 )
@@ -58,7 +58,7 @@ class SourceDocument(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The place in the user's program that a node stands for.
+    """The place in the user's program that a node comes from.
 
     Attributes:
         scope: Path of the module instance, such as ``encoder.layer.0.attention``.
@@ -85,7 +85,7 @@ class Source:
 
 
 def source_of(node: Node) -> Source | None:
-    """What the exporter recorded on `node`, or None where there is nothing."""
+    """What the exporter recorded on `node`; None if there is nothing."""
     metadata = node.metadata
     if not any(key.startswith(_PREFIX) for key in metadata) and "namespace" not in metadata:
         return None
@@ -100,14 +100,14 @@ def source_of(node: Node) -> Source | None:
 
 
 def scope_of(metadata: Mapping[str, str]) -> str:
-    """Path of the module instance that a node belongs to, from the node's metadata; empty where it is not known."""
+    """Path of the module instance that a node belongs to, from the node's metadata; empty if it is not known."""
     scopes = _strings(metadata.get(_PREFIX + "name_scopes", ""))
     # The last entry is the operation itself; the one before it is the module that called it.
     return scopes[-2] if len(scopes) > 1 else ""
 
 
 def source_of_fx(node: Any) -> Source:
-    """Where a node of a torch graph (``torch.fx.Node``) comes from; fields that are not recorded are empty."""
+    """The source of a node of a torch graph (``torch.fx.Node``); fields that are not recorded are empty."""
     scope = module = ""
     for path, kind in (node.meta.get("nn_module_stack") or {}).values():
         # The innermost module is the last; torch.compile writes paths as L['self'].block[0].
@@ -122,23 +122,23 @@ def source_of_fx(node: Any) -> Source:
 # --- the text of source lines -------------------------------------------------------------------------
 
 AROUND = 4
-"""Lines of source text that are kept before and after each line that a node comes from."""
+"""Number of source lines that are kept before and after each line that a node comes from."""
 
 FOLDERS = "WORKBENCH_SOURCES"
-"""Environment variable: folders below which source files that a model names may be read, separated as in ``PATH``."""
+"""Environment variable: folders below which source files named by a model may be read, separated as in ``PATH``."""
 
 Lines = dict[str, dict[int, str]]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the text of source lines may be taken from. A model may name any file of this machine; few are read.
+    """Where the text of source lines may be read from. A model may name any file of this machine, so few are allowed.
 
     Attributes:
         kept: Text that was kept when the workbench exported the model, by file and line.
-        folders: Folders that the user named: regular text files below them are read.
+        folders: Folders that the user named; regular text files below them may be read.
         samples: Whether the files of the sample models may be read.
-        missing: Why the text that was kept can't be read; "" where it can, or where none was kept.
+        missing: Why the text that was kept can't be read; "" if it can, or if none was kept.
     """
 
     kept: Lines = field(default_factory=dict)
@@ -152,10 +152,10 @@ class Sources:
         return tuple(Path(p).expanduser() for p in os.environ.get(FOLDERS, "").split(os.pathsep) if p)
 
     def lines(self, source: Source, around: int = 2) -> tuple[str, int, list[str]] | None:
-        """File, number of the first line, and the lines around a source's line.
+        """The file, the number of the first line, and the lines around the line of a source.
 
-        Where their text is not known, or is not what the exporter saw, the line that the exporter recorded stands alone.
-        None where that is not known either.
+        If their text is not known or differs from what the exporter saw, only the line that the exporter recorded.
+        None if that is not known either.
         """
         if not source.file or source.line < 1:
             return None
@@ -178,7 +178,7 @@ class Sources:
         return (source.file, source.line, [source.code]) if source.code else None
 
     def _places(self, file: str) -> Iterable[Path]:
-        """Files on this machine that `file` may stand for, links resolved; all lie below a folder that may be read."""
+        """Files on this machine that `file` may refer to, links resolved; all are below a folder that may be read."""
         from workbench.model.sample_models import sample_folder
 
         folders = [*self.folders, *([sample_folder()] if self.samples else [])]
@@ -190,7 +190,7 @@ class Sources:
                 root = folder.resolve()
             except (OSError, RuntimeError):
                 continue
-            # The file itself, or one of its name in the named folder where the model was exported on another machine.
+            # The file itself, or, if the model was exported on another machine, a file of its name in the named folder.
             for place in (Path(file), *(root.joinpath(*parts[i:]) for i in range(len(parts)))):
                 try:
                     real = place.resolve() if place.is_absolute() else (root / place).resolve()
@@ -201,13 +201,13 @@ class Sources:
 
 
 def collect_sources(traces: Iterable[str], base: Path | None = None) -> Lines:
-    """The text around every line that the stack traces of an export name, to be kept with the model.
+    """The text around every line in the stack traces of an export, to keep with the model.
 
-    For models that are exported here and now: their files are the user's own.
+    Only for models that this process exports: their files belong to the user.
 
     Args:
         traces: The nodes' ``pkg.torch.onnx.stack_trace``.
-        base: Folder that relative paths in them start at.
+        base: The folder that relative paths in them start from.
     """
     wanted: dict[str, set[int]] = {}
     for trace in traces:
@@ -223,13 +223,13 @@ def collect_sources(traces: Iterable[str], base: Path | None = None) -> Lines:
 
 
 def keep_sources(model: Path, lines: Lines) -> None:
-    """Write source text beside a model that was exported: ``model.onnx`` and ``model.sources.json``."""
+    """Write source text next to an exported model: ``model.sources.json`` for ``model.onnx``."""
     if lines:
         _beside(model).write_text(json.dumps(lines, ensure_ascii=False), encoding="utf-8")
 
 
 def kept_sources(model: Path) -> Lines:
-    """What `keep_sources` wrote; empty where there is nothing.
+    """The source text that `keep_sources` wrote; empty if there is none.
 
     Raises:
         ModelError: the file is damaged (``sources-damaged``).
@@ -279,7 +279,7 @@ def _text_of(file: Path, _changed: int, size: int) -> tuple[str, ...] | None:
 
 
 def _bytes(file: Path, most: float) -> bytes:
-    """At most `most` bytes of a regular file; OSError for anything else. A pipe is not waited for."""
+    """At most `most` bytes of a regular file; OSError for anything else. It does not wait for a pipe."""
     handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as data:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -301,7 +301,7 @@ def _strings(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _frame(trace: str) -> tuple[str, int, str]:
-    """The innermost frame that is not torch's own."""
+    """The innermost frame that does not belong to torch."""
     frames = [(m["file"], int(m["line"]), m["code"].strip()) for m in _FRAME.finditer(trace[-_LONGEST:])]
     mine = [frame for frame in frames if not _LIBRARY.search(frame[0])]
     return (mine or frames or [("", 0, "")])[-1]

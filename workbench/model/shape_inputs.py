@@ -1,8 +1,8 @@
-"""Inputs whose values a model reads as a shape, found in the graph alone.
+"""Finds the inputs whose values a model reads as a shape, from the graph alone.
 
-Such an input says how far to slice, how often to repeat, or what shape to take. TensorRT calls it a shape tensor: it
-reads it on the host, takes INT32 and INT64 only, and wants its smallest, usual and largest values before it builds.
-The tables hold what TensorRT for RTX 1.7.1 was seen to do, operator by operator (tests/unit/test_shape_inputs.py).
+Such an input gives the end of a slice, a number of repeats, or a new shape. TensorRT calls it a shape tensor: it
+reads it on the host, takes only INT32 and INT64, and needs its min, opt, and max values for the build.
+The tables show the observed behavior of TensorRT for RTX 1.7.1 for each operator (tests/unit/test_shape_inputs.py).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ READS: dict[str, tuple[int, ...]] = {
     "ConstantOfShape": (0,), "CumSum": (1,), "Expand": (1,), "OneHot": (1,), "Pad": (1,), "Range": (0, 1, 2),
     "Reshape": (1,), "Resize": (2, 3), "Slice": (1, 2, 3, 4), "Split": (1,), "Tile": (1,), "TopK": (1,), "Upsample": (1,),
 }  # fmt: skip
-"""Positions of the inputs that an operator reads as a shape, a position or a count."""
+"""Positions of the inputs that an operator reads as a shape, a position, or a count."""
 
 CONSTANT = dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Squeeze", "Unsqueeze"), (1,))  # fmt: skip
-"""Positions of the inputs that TensorRT takes as constants only: axes."""
+"""Positions of the inputs that must be constants for TensorRT: axes."""
 
 THROUGH = frozenset({
     "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "Div", "Equal", "Expand", "Floor", "Gather", "Greater",
@@ -30,10 +30,10 @@ THROUGH = frozenset({
     "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Transpose",
     "Unsqueeze", "Where", "Xor",
 })  # fmt: skip
-"""Operators through which a value is still known before anything runs."""
+"""Operators whose result is known before anything runs if their inputs are."""
 
 INTEGERS = frozenset({"int32", "int64"})
-"""Types that TensorRT takes for an input that is read as a shape."""
+"""Types that TensorRT accepts for an input that is read as a shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class ShapeInput:
     """An input of the model whose values are read as a shape.
 
     Attributes:
-        name: Of the input.
-        dtype: Its type; TensorRT takes those of `INTEGERS`.
-        elements: How many values it has; None where its own shape is open.
-        readers: Ids of the nodes that read it so, in the graph's order.
-        constant: Whether one of them takes a constant only, so that no value can be given.
+        name: The name of the input.
+        dtype: Its type; TensorRT accepts those in `INTEGERS`.
+        elements: Its number of values; None if its own shape is open.
+        readers: Ids of the nodes that read it as a shape, in the graph's order.
+        constant: Whether one of them takes only a constant, so that no value can be given.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ShapeInput:
 
 
 def shape_inputs(graph: Graph) -> dict[str, ShapeInput]:
-    """Inputs that some node reads as a shape, directly or after integer arithmetic, by name."""
+    """Inputs that a node reads as a shape, directly or after integer arithmetic, by name."""
     readers: dict[str, dict[str, None]] = {}
     constant: set[str] = set()
     found = set(graph.inputs)
@@ -81,7 +81,7 @@ def _read_by(node: Node, table: Mapping[str, tuple[int, ...]]) -> list[str]:
 
 
 def _sources(graph: Graph, name: str) -> set[str]:
-    """Where a value comes from, back through arithmetic: inputs of the graph, and whatever ends the way."""
+    """The origins of a value, traced back through arithmetic: inputs of the graph, and values where the trace ends."""
     seen, queue = {name}, [name]
     ends = set()
     while queue:

@@ -1,4 +1,4 @@
-"""Shapes of a model's dynamic inputs: one, or smallest, usual and largest."""
+"""Shapes of a model's dynamic inputs: one shape, or min, opt, and max."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGITS = re.compile("[0-9]{1,19}")
 
 
 class ShapeRange(Frozen):
-    """The smallest, the usual and the largest shape of one input; the plan is tuned for `opt`.
+    """The min, opt, and max shape of one input; the compiler optimizes for `opt`.
 
     A dimension may be 0: an empty key-value cache has no entries before the first token.
     """
@@ -47,7 +47,7 @@ class ShapeRange(Frozen):
 
     @property
     def fixed(self) -> bool:
-        """Whether there is only one shape, so that the network can be built static."""
+        """Whether there is only one shape, so that the network can be built with static shapes."""
         return self.min == self.max
 
     def __str__(self) -> str:
@@ -59,10 +59,10 @@ def _x(shape: Shape) -> str:
 
 
 class ValueRange(Frozen):
-    """The smallest, the usual and the largest values of one input that the model reads as a shape.
+    """The min, opt, and max values of one input that the model reads as a shape.
 
-    TensorRT reads such an input on the host before it runs: it holds how far to slice, how often to repeat, or a
-    new shape. Its elements are given in order; a scalar has one.
+    TensorRT reads such an input on the host before it runs the network: it holds the end of a slice, a number of
+    repeats, or a new shape. The elements are in order; a scalar has one.
     """
 
     min: tuple[int, ...]
@@ -72,7 +72,7 @@ class ValueRange(Frozen):
     @model_validator(mode="after")
     def _ordered(self) -> ValueRange:
         if not len(self.min) == len(self.opt) == len(self.max):
-            raise ValueError(f"values {self} differ in how many they are")
+            raise ValueError(f"values {self}: min, opt and max differ in length")
         if not all(low <= usual <= high for low, usual, high in zip(self.min, self.opt, self.max, strict=True)):
             raise ValueError(f"values {self}: each needs min <= opt <= max")
         if any(not -(2**63) <= number < 2**63 for number in (*self.min, *self.max)):
@@ -90,7 +90,7 @@ class ValueRange(Frozen):
 
 
 class ShapeProfile(Frozen):
-    """TensorRT's optimization profile.
+    """The shapes to optimize for, like an optimization profile of TensorRT.
 
     Attributes:
         inputs: A `ShapeRange` for each dynamic input, by name.
@@ -105,11 +105,11 @@ class ShapeProfile(Frozen):
         """Read shapes and values, each one or min:opt:max.
 
         A shape is written ``x=1x3x224x224`` or ``x=1x3x224x224:8x3x224x224:32x3x224x224``. Values of an input that the
-        model reads as a shape stand behind two equals signs, with commas: ``n==8``, ``n==1:8:32`` or
-        ``size==8,8:64,64:512,512``. In a mapping the text of values begins with one: ``{"n": "=1:8:32"}``.
+        model reads as a shape follow two equals signs, separated by commas: ``n==8``, ``n==1:8:32``, or
+        ``size==8,8:64,64:512,512``. In a mapping, the text of values starts with one: ``{"n": "=1:8:32"}``.
 
         Raises:
-            ConfigError: a text is not of that form, or not 0 <= min <= opt <= max.
+            ConfigError: a text does not have that form, or does not satisfy 0 <= min <= opt <= max.
         """
         pairs = list(texts.items()) if isinstance(texts, Mapping) else [_pair(t) for t in texts]
         inputs: dict[str, ShapeRange] = {}
@@ -126,7 +126,7 @@ class ShapeProfile(Frozen):
                 shapes = []
             if len(shapes) not in (1, 3):
                 raise ConfigError(
-                    f"Shape {name}={text} is not understood.",
+                    f"Shape {name}={text} is not valid.",
                     hint=f"Write {name}=1x3x224x224, or min:opt:max as {name}=1x3x224x224:8x3x224x224:32x3x224x224.",
                 )
             if name in inputs:
@@ -159,7 +159,9 @@ class ShapeProfile(Frozen):
     def _apart(self) -> ShapeProfile:
         both = sorted(self.inputs.keys() & self.values.keys())
         if both:
-            raise ValueError(f"{', '.join(both)}: has a shape and values; the values say how many there are")
+            raise ValueError(
+                f"{', '.join(both)}: has a shape and values; give only the values, which determine the shape"
+            )
         return self
 
     def __hash__(self) -> int:
@@ -170,7 +172,7 @@ class ShapeProfile(Frozen):
 
 
 def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile | None:
-    """Shapes as people write them (``{"x": "1x3x224x224"}``, ``{"x": (1, 3, 224, 224)}``) as a profile.
+    """A profile from shapes in the forms that users write: ``{"x": "1x3x224x224"}``, ``{"x": (1, 3, 224, 224)}``.
 
     Raises:
         ConfigError: a text is not a shape.
@@ -184,10 +186,10 @@ def profile_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> ShapeProfile 
 
 
 def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Shape] | None:
-    """One shape of each input: a text, in the form that a build takes, stands for its opt shape.
+    """One shape of each input. A text may have the form that a build takes; then its opt shape is used.
 
     Raises:
-        ConfigError: a text is not understood.
+        ConfigError: a text is not a shape.
     """
     if shapes is None or isinstance(shapes, ShapeProfile):
         return None if shapes is None else shapes.sizes
@@ -197,16 +199,16 @@ def sizes_of(shapes: Mapping[str, Any] | ShapeProfile | None) -> dict[str, Shape
 
 
 def _whole(text: str) -> int:
-    """A whole number in plain digits; `int` takes underscores, blanks and the digits of other scripts as well."""
+    """A whole number in ASCII digits; `int` would also accept underscores, spaces, and digits of other scripts."""
     if not _DIGITS.fullmatch(text):
         raise ValueError("not a whole number")
     return int(text)
 
 
 def _pair(text: str) -> tuple[str, str]:
-    """Name and shape of ``NAME=SHAPE``, or name and values, with the second equals sign, of ``NAME==VALUES``.
+    """The name and shape of ``NAME=SHAPE``, or the name and ``=VALUES`` of ``NAME==VALUES``.
 
-    A name may hold equals signs; that of an input given here can't end with one.
+    A name may hold equals signs, but it can't end with one here.
     """
     name, sign, shape = text.rpartition("=")
     if name.endswith("=") and len(name) > 1:
@@ -224,7 +226,7 @@ def _values(name: str, text: str) -> ValueRange:
         parts = []
     if len(parts) not in (1, 3):
         raise ConfigError(
-            f"Values {name}={text} are not understood.",
+            f"Values {name}={text} are not valid.",
             hint=f"Write whole numbers: {name}==8, min:opt:max as {name}==1:8:32, or with commas where there are "
             f"several: {name}==1,1:8,8:32,32.",
         )

@@ -1,7 +1,7 @@
-"""Shapes of a graph's tensors: what ONNX infers, and what follows from values that are known before anything runs.
+"""Shapes of a graph's tensors: those that ONNX infers, and those that depend on values known before anything runs.
 
-ONNX's inference follows shape arithmetic through few operations: a `Range` up to a batch, or a `Tile` by it, leaves all that
-comes after unknown. Here such small values are computed as the compiler would, and the inference goes on from them.
+ONNX's inference follows shape arithmetic through few operations: after a `Range` up to the batch size, or a `Tile` by
+it, all shapes are unknown. This module computes such small values as the compiler would, and continues the inference.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     Values = dict[str, np.ndarray]
 
 LARGEST = 16_384
-"""Elements up to which a value is computed: shapes, positions and masks, not data."""
+"""Maximum number of elements of a computed value: enough for shapes, positions, and masks, but not data."""
 
 MOST_DIMENSIONS = 64
-"""Dimensions up to which an inferred shape is kept; TensorRT knows 8."""
+"""Maximum rank of an inferred shape that is kept; TensorRT supports 8 dimensions."""
 
 _TOTAL = 50_000_000
-"""Elements of all computed values together."""
+"""Maximum number of elements of all computed values together."""
 
 _HIDDEN = "workbench.hidden"
-"""A domain of which ONNX knows no operator."""
+"""A domain in which ONNX knows no operator."""
 
-# ONNX's own propagation of values keeps about 140 bytes for each element of what these make, and of any long vector.
+# ONNX's own propagation of values keeps about 140 bytes for each element of their outputs, and of any long vector.
 _LONG = frozenset({"Range", "ConstantOfShape", "Expand"})
 
 _TERM = r" *(?:[A-Za-z] *)*(?:\.\.\. *)?(?:[A-Za-z] *)*"
-# For others, such as "abc,abc-", ONNX's shape inference may never return.
+# With other equations, such as "abc,abc-", ONNX's shape inference may never return.
 _EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
 
 _PASSES = 8
-"""How often shapes may lead to values and values to shapes."""
+"""Maximum number of rounds in which shapes give values and values give shapes."""
 
 _ARITHMETIC = frozenset({
     "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "CumSum", "Div", "Equal", "Expand", "Floor",
@@ -52,7 +52,7 @@ _ARITHMETIC = frozenset({
 })  # fmt: skip
 
 
-# Their result is as large as their inputs are together, one dimension with the other.
+# Each dimension of their result is at most the sum of those of their inputs.
 _BROADCASTING = frozenset({
     "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Or", "Pow",
     "Sub", "Where",
@@ -60,16 +60,16 @@ _BROADCASTING = frozenset({
 
 
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with the shapes that can be inferred; the others stay unknown. See `infer`."""
+    """`model` with the shapes that can be inferred; others stay unknown. See `infer`."""
     return infer(model)[0]
 
 
 def infer(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """`model` with the shapes that can be inferred, and in words why others are unknown.
+    """`model` with the shapes that can be inferred, and sentences that explain why others are unknown.
 
-    ONNX's inference is native code that a model can keep busy without end, so it runs in a worker with limits of time
-    and memory (``SHAPE_SECONDS``, ``SHAPE_BYTES`` of `workbench.core.limits`). Where one strikes, shapes are inferred again
-    without the values of tensors; where it strikes again, `model` comes back as it is.
+    ONNX's inference is native code that some models keep busy forever, so it runs in a worker with limits on time
+    and memory (``SHAPE_SECONDS``, ``SHAPE_BYTES`` of `workbench.core.limits`). If it exceeds a limit, shapes are inferred
+    again without the values of tensors. If it exceeds a limit again, `model` is returned unchanged.
     """
     import onnx
 
@@ -115,10 +115,10 @@ def infer_task(*, model: str, values: bool) -> dict[str, Any]:
 
     Args:
         model: The model, serialized, in base64.
-        values: Whether values that are known before anything runs are followed.
+        values: Whether to follow values that are known before anything runs.
 
     Returns:
-        ``model`` (as it was given) and ``notes`` (why shapes are unknown, in words).
+        ``model`` (serialized, in base64) and ``notes`` (sentences that explain why shapes are unknown).
     """
     import onnx
 
@@ -134,7 +134,7 @@ def _infer(model: onnx.ModelProto, *, follow: bool) -> tuple[onnx.ModelProto, li
     try:
         if not follow:
             return _native(model, {}, values=False), []
-        # First without ONNX's own propagation of values, which would hold each element of a long tensor.
+        # First without ONNX's own propagation of values, which would keep each element of a long tensor.
         known: Values = {}
         shaped = _grown(_native(model, {}, values=False), known, values=False)
         start = onnx.ModelProto()
@@ -144,13 +144,13 @@ def _infer(model: onnx.ModelProto, *, follow: bool) -> tuple[onnx.ModelProto, li
         _take_shapes(found, shaped, known)
         found = _grown(found, known, values=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as error:
-        # The graph contradicts itself; the compiler says where.
+        # The graph contradicts itself; the compiler reports where.
         return model, [f"Shapes are unknown: ONNX's shape inference refused the model ({first_lines(error)})."]
     return found, []
 
 
 def _grown(found: onnx.ModelProto, known: Values, *, values: bool) -> onnx.ModelProto:
-    """`found` with the shapes that follow from values, and values that follow from shapes; both are added to."""
+    """`found` with the shapes that depend on values, and the values that depend on shapes; both arguments are extended."""
     for _ in range(_PASSES):
         more = _values(found)
         if not more.keys() - known.keys():
@@ -161,7 +161,7 @@ def _grown(found: onnx.ModelProto, known: Values, *, values: bool) -> onnx.Model
 
 
 def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node of a graph, those of its bodies (If, Loop, Scan) too."""
+    """Every node of a graph, including those in its bodies (If, Loop, Scan)."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -172,7 +172,7 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def bad_equation(node: onnx.NodeProto) -> str | None:
-    """The equation of an Einsum node where it is not valid; ONNX's shape inference may never return for such a one."""
+    """The equation of an Einsum node if it is not valid; ONNX's shape inference may never return for such an equation."""
     if node.op_type != "Einsum":
         return None
     equation = next((a.s.decode(errors="replace") for a in node.attribute if a.name == "equation"), "")
@@ -180,7 +180,7 @@ def bad_equation(node: onnx.NodeProto) -> str | None:
 
 
 def refuse_endless(model: onnx.ModelProto) -> None:
-    """Refuse a model on which ONNX's checker and ONNX Runtime, which infer shapes too, may never return.
+    """Refuse a model on which ONNX's checker and ONNX Runtime, which also infer shapes, may never return.
 
     Raises:
         ModelError: an Einsum node has no valid equation; the code is ``bad-equation``.
@@ -199,8 +199,8 @@ def refuse_endless(model: onnx.ModelProto) -> None:
 def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.ModelProto:
     """ONNX's inference on `model` with `known` tensors as constants.
 
-    What it must not see is hidden from it: Einsum equations that it never finishes, and long tensors whose shapes are
-    known already.
+    Einsum equations on which it would never finish are hidden from it, and so are long tensors whose shapes are
+    already known.
     """
     import onnx
     from onnx import numpy_helper
@@ -210,7 +210,7 @@ def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.Mode
     graph = copy.graph
     shapes = _shapes(graph)
     hidden: dict[int, tuple[str, list[str]]] = {}  # by place among all nodes: domain and outputs
-    nodes = list(graph.node)  # kept: an id means a node only as long as its object lives
+    nodes = list(graph.node)  # kept alive: an id identifies a node only as long as its object exists
     top = {id(node) for node in nodes}
     made: set[str] = set()
     for i, node in enumerate(nodes_of(graph)):
@@ -225,7 +225,7 @@ def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.Mode
             made |= outputs
             del node.output[:]
     imported = {entry.domain for entry in copy.opset_import}
-    # Operators of a domain that the model forgot to import are skipped rather than an error.
+    # Operators of a domain that the model does not import are skipped and do not cause an error.
     forgotten = {node.domain for node in graph.node} - imported - {"", "ai.onnx"} | {_HIDDEN}
     copy.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(forgotten))
     closed = [v for v in graph.value_info if v.name not in made]
@@ -245,14 +245,14 @@ def _native(model: onnx.ModelProto, known: Values, *, values: bool) -> onnx.Mode
 
 
 def _drop_ranks(graph: onnx.GraphProto) -> None:
-    """Take back shapes of more dimensions than any compiler knows: a chain of them would fill the memory."""
+    """Remove shapes with more dimensions than any compiler supports: a chain of them would fill the memory."""
     for value in (*graph.value_info, *graph.output):
         if len(value.type.tensor_type.shape.dim) > MOST_DIMENSIONS:
             value.type.tensor_type.ClearField("shape")
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int | None, ...]]:
-    """Shapes by tensor, None for a dimension that is not a number; tensors of which nothing is known are left out."""
+    """Shapes by tensor, with None for a dimension that is not a number. Tensors without a known shape are omitted."""
     found = {value.name: _shape_of(value) for value in (*graph.value_info, *graph.input, *graph.output)}
     out = {name: shape for name, shape in found.items() if shape is not None}
     return {**out, **{tensor.name: tuple(tensor.dims) for tensor in graph.initializer}}
@@ -267,11 +267,11 @@ def _is_long(shape: tuple[int | None, ...] | None) -> bool:
 
 
 def _values(model: onnx.ModelProto) -> Values:
-    """Small values that nodes of unknown shape depend on, or are, as far as they can be computed from known shapes."""
+    """Small values of nodes with unknown shapes and of their inputs, where they can be computed from known shapes."""
     graph = model.graph
     shapes = _shapes(graph)
     makers = {name: node for node in graph.node for name in node.output if name}
-    # Backwards from what is not known, through what may be arithmetic on shapes.
+    # Backwards from unknown shapes, through operations that may be arithmetic on shapes.
     wanted: set[str] = set()
     queue = [
         n
@@ -300,14 +300,14 @@ def _values(model: onnx.ModelProto) -> Values:
         made = computed(node, values, shapes, opsets)
         total += sum(getattr(value, "size", 0) for value in made)
         values.update(zip(node.output, made, strict=False))
-    values.pop("", None)  # an output that nobody wants
+    values.pop("", None)  # an output that the file omits
     return {name: value for name, value in values.items() if name not in given}
 
 
 def computed(
     node: onnx.NodeProto, values: Values, shapes: dict[str, tuple[int | None, ...]], opsets: dict[str, int]
 ) -> list[Any]:
-    """The outputs of a node whose inputs are known; empty if they are not known or too large."""
+    """The outputs of a node whose inputs are known; empty if the inputs are unknown or the outputs too large."""
     import numpy as np
 
     inputs = {name: values[name] for name in node.input if name in values}
@@ -326,20 +326,20 @@ def computed(
 
         with np.errstate(all="ignore"):
             made = list(ReferenceEvaluator(node, opsets=opsets).run(None, inputs))
-    except Exception:  # noqa: BLE001 - a node that can't be evaluated, for whatever reason: its value stays unknown
+    except Exception:  # noqa: BLE001 - if a node can't be evaluated for any reason, its value stays unknown
         return []
     return made if all(isinstance(value, np.ndarray) and value.size <= LARGEST for value in made) else []
 
 
 def small_array(tensor: onnx.TensorProto) -> Any:
-    """The values of a small tensor that lies in the graph; None for others, and for those that onnx can't read."""
+    """The values of a small tensor inside the graph; None for other tensors, and if onnx can't read it."""
     from onnx import numpy_helper
 
     if tensor.external_data or not 0 <= math.prod(tensor.dims) <= LARGEST:
         return None
     try:
         return numpy_helper.to_array(tensor)
-    except (KeyError, TypeError, ValueError, AttributeError):  # no type that onnx knows, or too few values
+    except (KeyError, TypeError, ValueError, AttributeError):  # a type that onnx does not know, or too few values
         return None
 
 
@@ -375,7 +375,7 @@ def _shape_value(node: onnx.NodeProto, shapes: dict[str, tuple[int | None, ...]]
 
 
 def _elements(op: str, inputs: list[Any]) -> float:
-    """At least as many elements as a result has, so that none is computed that would fill the memory."""
+    """An upper bound on the elements of a result, to avoid computing one that would fill the memory."""
     import numpy as np
 
     if op == "ConstantOfShape":
@@ -396,7 +396,7 @@ def _elements(op: str, inputs: list[Any]) -> float:
 
 
 def _without_open(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without the inner shapes that are open: what is open is inferred again."""
+    """A copy without the open shapes of inner tensors, so that they are inferred again."""
     import onnx
 
     copy = onnx.ModelProto()
@@ -415,7 +415,7 @@ def _shape_of(value: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
 
 
 def _take_shapes(model: onnx.ModelProto, better: onnx.ModelProto, values: Values) -> None:
-    """Put into `model` the shapes that `better` knows, and those of `values`."""
+    """Write the shapes of `better` and of `values` into `model`."""
     from onnx import helper
 
     graph = model.graph

@@ -1,4 +1,4 @@
-"""From whatever people have to a Model: a file, a sample's name, a factory, a torch module."""
+"""Makes a Model from a file, the name of a sample, a factory, or a torch module."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from workbench.model.verify import Check
 
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-"""A function that makes a model: ``package.module:factory``."""
+"""The form of a factory, a function that makes a model: ``package.module:factory``."""
 
 
 def resolve(
@@ -45,7 +45,7 @@ def resolve(
     renew: bool = False,
     on_step: Callable[[str], None] | None = None,
 ) -> Model:
-    """The Model that `source` stands for.
+    """The Model of `source`.
 
     Args:
         source: A path to an ONNX file; the name of a sample; ``package.module:factory``, a function
@@ -53,12 +53,12 @@ def resolve(
             `onnx.ModelProto`; or a Model.
         store: Where exported models are kept.
         inputs: Example inputs of a torch module.
-        name: What to call it.
-        profile: Shapes to export at, for what is exported from torch; see `export.export_module`.
+        name: Its name in the session.
+        profile: Shapes to export at, for models from torch; see `export.export_module`.
         on_job: Called with each job that is started, to show progress or cancel.
-        check: How what is exported is compared with torch: "error", "warn" or "off"; see `export.check_of`.
-        on_step: Called with what is done next, in words, while a torch module is exported.
-        renew: Export a factory's model again, also where nothing that it came from seems changed.
+        check: How an export is compared with torch: "error", "warn", or "off"; see `export.check_of`.
+        on_step: Called with the name of each step before it starts, while a torch module is exported.
+        renew: Export a factory's model again, even if nothing that it depends on seems changed.
 
     Raises:
         ModelError: there is no such model, or it can't be read or exported.
@@ -72,7 +72,7 @@ def resolve(
         if kind_of(path) == "file" or path.suffix == ".onnx":
             # Absolute: the model outlives this working directory, in the store and in workers.
             model = Model(name or path.stem, path.absolute(), {"kind": "file", "path": str(path.resolve())})
-            _ = model.graph  # a bad file is told here, not at its first use
+            _ = model.graph  # a bad file raises an error here, not at its first use
             return model
         if text in samples():
             return _sample(text, store, name, profile, on_job, check)
@@ -81,10 +81,10 @@ def resolve(
             key = _factory_key(origin, profile, check)
             return _exported(origin, store, name or text.partition(":")[2], profile, key, on_job, check, renew=renew)
         if kind_of(path) == "folder":
-            read_graph(path)  # says that it is a folder, and which models it holds
+            read_graph(path)  # the error says that it is a folder, and which models it holds
         near = difflib.get_close_matches(text, [*samples(), *(p.name for p in Path().glob("*.onnx"))], n=3)
         raise ModelError(
-            f"There is no model {text[:300]!r}: no file, no sample, no package.module:factory of that name.",
+            f"There is no model {text[:300]!r}: no file, sample, or package.module:factory has that name.",
             hint=(f"Did you mean {' or '.join(near)}? " if near else "")
             + "`workbench samples` lists the sample models.",
         )
@@ -93,8 +93,8 @@ def resolve(
     if hasattr(source, "SerializeToString") and hasattr(source, "graph"):
         return _proto(source, store, name or source.graph.name or "model")
     raise ModelError(
-        f"A {type(source).__name__} is not a model that the workbench can take.",
-        hint="Pass a path to an ONNX file, a torch module with inputs=, a sample's name or package.module:factory.",
+        f"The workbench can't make a model from a {type(source).__name__}.",
+        hint="Pass a path to an ONNX file, a torch module with inputs=, the name of a sample, or package.module:factory.",
     )
 
 
@@ -131,7 +131,7 @@ def _exporter() -> str:
 
 
 def _factory_key(origin: Mapping[str, Any], profile: ShapeProfile | None, check: Check | bool | None) -> str:
-    """What an export of a factory is found under; whether its sources changed since is asked then."""
+    """The key of a factory's export. It does not depend on the sources; the caller checks whether they changed."""
     libraries = [(name, installed(name)) for name in ("torch", "onnxscript", "transformers", *REWRITERS)]
     asked = [origin["spec"], origin["folder"], profile.model_dump_json() if profile else "", check_of(check)]
     place = [sys.version, sys.prefix, os.environ.get("PYTHONPATH", "")]
@@ -189,7 +189,7 @@ def _module(
 
     kind = title_of(module)
     title = name or kind
-    # Here and not in a worker: the module lives in this process, and need not be picklable.
+    # Here and not in a worker: the module is in this process, and need not be picklable.
     with store.scratch("export") as folder:
         work = folder / "model"
         work.mkdir()
@@ -220,6 +220,6 @@ def _keep(work: Path, store: Store, name: str, info: dict[str, Any], key: str | 
 
 
 def _public(*origins: Mapping[str, Any]) -> Origin:
-    """What a model keeps of where it comes from: no places on this machine."""
+    """The part of an origin that is stored with a model: no paths of this machine."""
     private = {"file", "root", "folder", "made_from", "exported"}
     return cast("Origin", {k: v for origin in origins for k, v in origin.items() if k not in private})

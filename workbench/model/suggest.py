@@ -1,7 +1,7 @@
-"""Shapes and values to begin with, for inputs that a model leaves open: by name, by use, and tried by shape inference.
+"""Suggests shapes and values for the open inputs of a model, by name and by use, and tries them in shape inference.
 
-They are a place to start, not a promise: a build tells. Images get 224 pixels a side, sequences 128 steps, the batch is 1,
-and channels and features are read from the weights that the input meets first.
+They are a start, and only a build shows whether they work. Images get 224 pixels per side, sequences 128 steps, and the
+batch is 1. Channels and features come from the first weights that read the input.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from workbench.model.node import Dim, Node, Tensor
 
 IMAGE, SEQUENCE, FRAMES = 224, 128, 16
-"""Pixels a side, steps of a sequence, and frames of a video that are suggested first."""
+"""Pixels per side, steps of a sequence, and frames of a video that are suggested first."""
 
 OTHERS = {IMAGE: (256, 512, 640, 32), SEQUENCE: (64, 16, 8, 1), FRAMES: (8, 32)}
-"""What is tried where the first size contradicts the graph."""
+"""Sizes that are tried if the first size contradicts the graph."""
 
 TRIES = 8
-"""How many sets of sizes are tried at most: each costs one shape inference."""
+"""Maximum number of sets of sizes that are tried: each costs one shape inference."""
 
 _SAME = frozenset(
     {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Relu", "Sub"}
 )
-"""Operators behind which an axis of the input is still the same axis."""
+"""Operators that keep each axis of their input at the same position."""
 
 _BATCH = re.compile(r"^(n|b|bs|bsz|.*batch.*)$")
 _STEPS = re.compile(r"seq|len|time|token|step|past|cache|ctx|context|frames|words|^(t|s|l)$")
@@ -45,7 +45,7 @@ class Suggestion:
     """Shapes and values of all inputs that need them.
 
     Attributes:
-        texts: By input, in the form that `workbench.ShapeProfile.parse` takes.
+        texts: The suggestion for each input, in the form that `workbench.ShapeProfile.parse` takes.
         tried: Whether shape inference found a shape for every tensor and no contradiction.
     """
 
@@ -54,32 +54,34 @@ class Suggestion:
 
     @property
     def flags(self) -> str:
-        """As options of a command."""
+        """The suggestion as options of a command."""
         return " ".join(f"--shape {_word(f'{name}={text}')}" for name, text in self.texts.items())
 
     @property
     def python(self) -> str:
-        """As a keyword argument."""
+        """The suggestion as a Python keyword argument."""
         return f"shapes={dict(self.texts)!r}"
 
     @property
     def words(self) -> str:
-        """In words, as Python; for the shell see `workbench.cli.options.in_shell`."""
+        """A hint with the suggestion as Python; for the shell see `workbench.cli.options.in_shell`."""
         ranges = "For a range write MIN:OPT:MAX in place of one shape"
         if any(text.startswith("=") for text in self.texts.values()):
             ranges += " or value"
         note = (
-            "" if self.tried else " Shape inference could not follow these sizes through the whole model: check them."
+            ""
+            if self.tried
+            else " Shape inference could not propagate these sizes through the whole model: check them."
         )
         return f"To begin with: {self.python}\n{ranges}.{note}"
 
 
 def suggest(graph: Graph, also: Collection[str] = ()) -> Suggestion:
-    """What to begin with for each input of open shape, and for each that is read as a shape.
+    """Suggest a shape for each input of open shape, and values for each input that is read as a shape.
 
     Args:
         graph: The graph.
-        also: Inputs that are read as a shape, though the graph alone does not show it.
+        also: Inputs that are read as a shape although the graph alone does not show it.
     """
     read = [n for n, s in graph.shape_inputs.items() if s.dtype in INTEGERS and not s.constant]
     read += [n for n in also if n not in read]
@@ -99,18 +101,18 @@ def suggest(graph: Graph, also: Collection[str] = ()) -> Suggestion:
 
 
 def missing_shapes(model: str, graph: Graph, shapes: list[str], values: list[str]) -> ConfigError:
-    """The error that inputs have no shape, or no values: one suggestion for all of them.
+    """The error for inputs without a shape or without values, with one suggestion for all of them.
 
     Args:
-        model: Its name.
-        graph: Its graph.
-        shapes: Inputs of open shape that have none.
+        model: The model's name.
+        graph: The model's graph.
+        shapes: Inputs of open shape that have no shape.
         values: Inputs that are read as a shape and have no values.
 
     Returns:
         The error; ``details["shapes"]`` is the suggestion, by input.
     """
-    told = graph.suggestion if all(n in graph.shape_inputs for n in values) else suggest(graph, values)
+    suggestion = graph.suggestion if all(n in graph.shape_inputs for n in values) else suggest(graph, values)
     said = []
     if shapes:
         named = ", ".join(f"{n} [{', '.join(_dim(d) for d in graph.tensor(n).shape or ())}]" for n in shapes)
@@ -120,8 +122,8 @@ def missing_shapes(model: str, graph: Graph, shapes: list[str], values: list[str
     constant = f" Or make {' and '.join(values)} a constant of the model." if values else ""
     return ConfigError(
         " ".join(said),
-        hint=f"{told.words}{constant}",
-        details={"inputs": [*shapes, *values], "shapes": dict(told.texts)},
+        hint=f"{suggestion.words}{constant}",
+        details={"inputs": [*shapes, *values], "shapes": dict(suggestion.texts)},
         code="shapes-missing" if shapes else "values-missing",
     )
 
@@ -130,7 +132,7 @@ def _read_as(graph: Graph, name: str) -> str:
     found = graph.shape_inputs.get(name)
     nodes = [graph.by_id[i] for i in found.readers] if found else []
     by = f" by {', '.join(f'{n.op} {n.id}' for n in nodes[:3])}{' and more' if len(nodes) > 3 else ''}" if nodes else ""
-    return f"Input {name} is read as a shape{by}: TensorRT needs its smallest, usual and largest values"
+    return f"Input {name} is read as a shape{by}: TensorRT needs its min, opt and max values"
 
 
 def _dim(dim: Dim) -> str:
@@ -147,8 +149,8 @@ def _word(text: str) -> str:
 
 
 def _sizes(graph: Graph, inputs: Mapping[str, tuple[Dim, ...]]) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Shapes of all `inputs`, the likeliest first. Equal symbols have equal sizes."""
-    kinds: dict[object, int] = {}  # the first size of each open dimension, by symbol or by place
+    """Shapes of all `inputs`, the most likely first. Equal symbols have equal sizes."""
+    kinds: dict[object, int] = {}  # the first size of each open dimension, by symbol or by position
     for name, shape in inputs.items():
         known, image = _used(graph, graph.tensor(name))
         for axis, dim in enumerate(shape):
@@ -174,7 +176,7 @@ def _sizes(graph: Graph, inputs: Mapping[str, tuple[Dim, ...]]) -> Iterator[dict
 
 
 def _sum_up(kinds: dict[object, int]) -> None:
-    """Give a symbol such as ``past_length + sequence_length``, or one of a total, the sum that it names."""
+    """Set a symbol such as ``past_length + sequence_length``, or one that names a total, to the sum."""
     symbols = [key for key in kinds if isinstance(key, str)]
     for key in symbols:
         terms = [t.strip() for t in key.split("+")]
@@ -192,7 +194,7 @@ def _sum_up(kinds: dict[object, int]) -> None:
 
 
 def _named(symbol: str, axis: int) -> int:
-    """A size by the name of a dimension; 0 where it says nothing."""
+    """A size by the name of a dimension; 0 if the name gives no information."""
     name = symbol.lower()
     if not name or name.startswith("unk__"):
         return 0
@@ -204,12 +206,12 @@ def _named(symbol: str, axis: int) -> int:
 
 
 def _placed(axis: int) -> int:
-    """A size by place alone: the batch comes first, then steps."""
+    """A size by position alone: the batch comes first, then steps."""
     return 1 if axis == 0 else SEQUENCE
 
 
 def _used(graph: Graph, tensor: Tensor) -> tuple[dict[int, int], dict[int, int]]:
-    """Sizes of an input's axes that weights prescribe, and those that follow from what it is (an image, a video)."""
+    """Sizes of an input's axes that weights determine, and those that depend on what it is (an image, a video)."""
     known: dict[int, int] = {}
     likely: dict[int, int] = {}
     rank = len(tensor.shape or ())
@@ -222,7 +224,7 @@ def _used(graph: Graph, tensor: Tensor) -> tuple[dict[int, int], dict[int, int]]
         name, axes = queue.pop()
         for node in graph.consumers.get(name, []):
             found, kind = _prescribed(graph, node, name, len(axes))
-            # A broken model may have weights of another rank than its operator asks for.
+            # In a broken model, weights may not have the rank that their operator requires.
             known |= {axes[a]: size for a, size in found.items() if 0 <= a < len(axes)}
             likely = {axes[a]: size for a, size in kind.items() if 0 <= a < len(axes)} | likely
             if node.op not in _SAME and node.op != "Transpose":
@@ -234,7 +236,7 @@ def _used(graph: Graph, tensor: Tensor) -> tuple[dict[int, int], dict[int, int]]
                     continue
                 following = tuple(axes[a] for a in order)
             elif any(i and i != name and i not in graph.constants for i in node.inputs):
-                continue  # another tensor may have widened it
+                continue  # another tensor may have broadcast it
             for output in node.outputs[:1]:
                 if output not in seen:
                     seen.add(output)
@@ -243,7 +245,7 @@ def _used(graph: Graph, tensor: Tensor) -> tuple[dict[int, int], dict[int, int]]
 
 
 def _prescribed(graph: Graph, node: Node, name: str, rank: int) -> tuple[dict[int, int], dict[int, int]]:
-    """What one reader says of the axes of the tensor `name`, of `rank` dimensions: certain sizes, and likely ones."""
+    """Certain and likely sizes of the axes of the tensor `name` with `rank` dimensions, from one of its readers."""
     at = [i for i, n in enumerate(node.inputs) if n == name]
     if at != [0]:
         return {}, {}
@@ -281,7 +283,7 @@ def _prescribed(graph: Graph, node: Node, name: str, rank: int) -> tuple[dict[in
 def _values(
     graph: Graph, read: Sequence[str], sizes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Values of inputs that are read as a shape, the likeliest first: a shape that the reader's data has, or one number."""
+    """Values of inputs that are read as a shape, the most likely first: the shape of the reader's data, or one number."""
     if not read:
         yield {}
         return
@@ -301,7 +303,7 @@ def _values(
         yield dict(picked)
 
 
-# --- what shape inference says ------------------------------------------------------------------------
+# --- results of shape inference ----------------------------------------------------------------------
 
 
 def _produced(graph: Graph) -> list[Tensor]:
@@ -309,7 +311,7 @@ def _produced(graph: Graph) -> list[Tensor]:
 
 
 def _contradictions(graph: Graph) -> int:
-    """Nodes whose shapes can't be: a Reshape that changes how many elements there are."""
+    """Nodes with impossible shapes: a Reshape that changes the number of elements."""
     wrong = 0
     for node in graph.nodes:
         if node.op == "Reshape" and node.outputs:

@@ -1,8 +1,8 @@
-"""Whether an exported file does what the torch module does: checked as ONNX, run in ONNX Runtime, compared.
+"""Verifies an exported file: checks it as ONNX, runs it in ONNX Runtime, and compares it with the torch module.
 
-Where results differ, the module's own result in FP64 is the measure. A module that gives other results in FP32 than in
-FP64, or after a change of its weights by a few roundings (a top-k over nearly equal scores), can't be checked by
-comparison: that is no fault of the export, and is said.
+If results differ, the module's result in FP64 is the reference. A comparison can't verify a module whose FP32 results
+differ from FP64, or change when its weights change by a few roundings (a top-k over nearly equal scores). Then the
+export is not at fault, and a warning says so.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 Check = Literal["error", "warn", "off"]
 
 TOLERANCE = 1e-2
-"""Largest difference from torch, relative to the largest output, that an export may show."""
+"""Maximum allowed difference from torch, relative to the largest output."""
 
 _ROUNDING = 1e-6
-"""Relative change of the weights and inputs that shows whether results hang on rounding: some 8 roundings of FP32."""
+"""Relative change of weights and inputs that shows whether results depend on rounding: about 8 roundings of FP32."""
 
 _TRIES = 3
 
 _LARGEST = 1_500_000_000
-"""Bytes of a file up to which its inner results are looked at."""
+"""Maximum size in bytes of a file whose intermediate results are compared."""
 
 
 def check_file(path: Path) -> None:
     """Check that `path` is valid ONNX.
 
     Raises:
-        ModelError: it is not.
+        ModelError: it is not valid.
     """
     import onnx
 
@@ -48,7 +48,7 @@ def check_file(path: Path) -> None:
     except onnx.checker.ValidationError as error:
         raise ModelError(
             f"torch.onnx.export wrote a file that is not valid ONNX: {first_lines(error, 2)}",
-            hint="It was not kept. Please report it to PyTorch, with the module.",
+            hint="The file was not kept. Report this to PyTorch, with the module.",
             code="export-invalid",
         ) from None
 
@@ -68,11 +68,11 @@ def compare(
     Args:
         module: In evaluation mode.
         path: The exported file.
-        calls: Inputs by what they are called: "example" first, then other shapes.
+        calls: Inputs by the name of the set of shapes: "example" first, then other shapes.
         dynamic: Open dimensions by input.
-        names: Of the outputs.
-        check: "warn" keeps what differs, with a warning.
-        program: What was exported (``torch.export.ExportedProgram``), to find the first operation that differs.
+        names: Names of the outputs.
+        check: "warn" keeps a file whose results differ, with a warning.
+        program: The exported program (``torch.export.ExportedProgram``), to find the first operation that differs.
 
     Returns:
         The largest relative difference for each of `calls`, or why nothing was compared; and warnings.
@@ -91,10 +91,10 @@ def compare(
     except states.InvalidGraph as error:
         raise ModelError(
             f"torch.onnx.export wrote a graph that ONNX Runtime finds invalid: {first_lines(error)}",
-            hint="It was not kept. Please report it to PyTorch, with the module.",
+            hint="The file was not kept. Report this to PyTorch, with the module.",
             code="export-invalid",
         ) from None
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime has its own gaps; they don't concern TensorRT
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime lacks some operators; that does not affect TensorRT
         return _unchecked(f"ONNX Runtime can't load it: {first_lines(error)}")
     wanted = [i.name for i in session.get_inputs()]
     errors: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def compare(
             got = session.run(None, feeds)
         except states.NotImplemented as error:
             return _unchecked(f"ONNX Runtime can't run it: {first_lines(error)}")
-        except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises is told as our own error
+        except Exception as error:  # noqa: BLE001 - any error of ONNX Runtime becomes one of the workbench
             if not example:
                 raise _fixed(call, calls["example"], dynamic, str(error)) from None
             found = f"ONNX Runtime fails to run the exported model: {first_lines(error)}"
@@ -130,7 +130,7 @@ def compare(
         if len(expected) != len(got):
             raise ModelError(
                 f"The module returns {len(expected)} tensors, and the exported model {len(got)} ({', '.join(names)}).",
-                hint="Please report it to PyTorch, with the module.",
+                hint="Report this to PyTorch, with the module.",
                 code="export-differs",
             )
         for name, ours, theirs in zip(names, expected, got, strict=True):
@@ -155,7 +155,7 @@ _KEEP = 'To keep it with a warning: session.add(..., check="warn"), or workbench
 def difference(one: Any, other: Any) -> float:
     """Largest difference of two arrays or tensors, relative to the largest finite value of the first.
 
-    Infinite where only one of them is finite somewhere.
+    Infinite if only one of them is finite at some position.
     """
     import numpy as np
 
@@ -173,7 +173,7 @@ def _outputs(module: Any, call: Call) -> list[Any]:
 
 
 def _real(tensor: Any) -> Any:
-    """A complex tensor as the exporter writes it: with a last dimension of real and imaginary part."""
+    """A complex tensor as the exporter writes it: the last dimension holds the real and imaginary part."""
     import torch
 
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
@@ -202,11 +202,11 @@ def _judged(
     check: Check,
     first: Callable[[], str],
 ) -> str:
-    """What a difference means, as a warning; an error where the export is wrong."""
+    """Explain a difference as a warning; raise an error if the export is wrong."""
     again = _outputs(module, call)
     if any(difference(a, b) > TOLERANCE for a, b in zip(expected, again, strict=True)):
         return (
-            "The module itself gives other results at each run (it draws random numbers, or keeps a state), "
+            "The module itself returns other results in each run (it draws random numbers, or keeps a state), "
             "so the exported model could not be compared with it."
         )
     exact, reason = _in_fp64(module, call)
@@ -232,28 +232,28 @@ def _judged(
             f"{_deciding(module, call, wide=exact is not None)} The comparison says nothing about the export."
         )
     name = next(n for n in wrong if unstable[n] <= TOLERANCE)
-    told = (
+    text = (
         f"The exported model's output {name} differs from {'PyTorch in FP64' if exact is not None else 'PyTorch'} by "
         f"{wrong[name]:.2g} of the largest value ({label}); PyTorch's own FP32 result is stable to {unstable[name]:.2g}."
-        + (f" (FP64 could not be asked: {reason}.)" if exact is None else "")
+        + (f" (FP64 was not available as a reference: {reason}.)" if exact is None else "")
         + first()
     )
     if check == "warn":
-        return told
+        return text
     raise ModelError(
-        told,
-        hint=f"The exporter translated something wrongly. {_KEEP}",
+        text,
+        hint=f"The exporter translated an operation incorrectly. {_KEEP}",
         code="export-differs",
         details={"error": wrong[name], "output": name, "shapes": {n: list(t.shape) for n, t in call.tensors.items()}},
     )
 
 
 def _in_fp64(module: Any, call: Call) -> tuple[list[Any] | None, str]:
-    """The module's outputs in FP64, or None and why they can't be had."""
+    """The module's outputs in FP64; None and the reason if they can't be computed."""
     try:
         wide = copy.deepcopy(module).double()
         return _outputs(wide, _doubled(call)), ""
-    except Exception as error:  # noqa: BLE001 - it may be written for FP32 only; the reason is told
+    except Exception as error:  # noqa: BLE001 - it may be written for FP32 only; the reason is returned
         return None, f"{type(error).__name__}: {first_lines(error)}"
 
 
@@ -262,12 +262,12 @@ def _doubled(call: Call) -> Call:
 
 
 def _jittered(module: Any, call: Call) -> list[list[Any]]:
-    """Outputs after changes of the weights and inputs as small as rounding."""
+    """Outputs after changes of the weights and inputs that are as small as rounding."""
     return [_outputs(*_jitter(module, call, seed)) for seed in range(_TRIES)]
 
 
 def _jitter(module: Any, call: Call, seed: int) -> tuple[Any, Call]:
-    """A copy of the module and its call with weights and inputs changed by as much as rounding does."""
+    """A copy of the module and its call, with weights and inputs changed by as much as rounding does."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -288,7 +288,7 @@ def _jitter(module: Any, call: Call, seed: int) -> tuple[Any, Call]:
 
 
 def _deciding(module: Any, call: Call, *, wide: bool) -> str:
-    """The first operation that takes another decision (indices, a comparison) in FP64, or after a change, as a sentence."""
+    """A sentence with the first operation whose decision (indices, a comparison) differs in FP64, or after a change."""
     try:
         changed = (copy.deepcopy(module).double(), _doubled(call)) if wide else _jitter(module, call, 0)
         before, after = _decisions(module, call), _decisions(*changed)
@@ -297,16 +297,16 @@ def _deciding(module: Any, call: Call, *, wide: bool) -> str:
     found = []
     for (op, place, ours), (other, _, theirs) in zip(before, after, strict=False):
         if op != other or ours.shape != theirs.shape:
-            break  # from here on the two runs went other ways
+            break  # from here on the two runs diverge
         if not bool((ours == theirs).all()):
             found.append((op, place))
-    # The places of a maximum are often computed and not used, so another operation is the likelier one.
+    # The positions of a maximum are often computed and not used, so another operation is more likely.
     best = next((f for f in found if f[0] not in {"aten.max.dim", "aten.min.dim"}), found[0] if found else None)
-    return f" The first operation that decides otherwise then: {best[0]}{best[1]}." if best else ""
+    return f" The first operation that then decides differently: {best[0]}{best[1]}." if best else ""
 
 
 def _first(program: Any, path: Path, call: Call) -> str:
-    """The first operation of the program whose result is another one in the exported file, as a sentence."""
+    """A sentence with the first operation of the program whose result differs in the exported file."""
     import onnx
     import onnxruntime as ort
     import torch
@@ -346,7 +346,7 @@ def _first(program: Any, path: Path, call: Call) -> str:
 
 
 def _decisions(module: Any, call: Call) -> list[tuple[str, str, Any]]:
-    """Operations that make integers or booleans of floating-point numbers: name, the user's line, what they made."""
+    """Operations that compute integers or booleans from floating-point numbers: name, the user's line, the result."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -378,7 +378,7 @@ def _fixed(call: Call, example: Call, dynamic: Mapping[str, Any], why: str) -> M
     return ModelError(
         f"A dimension that should be dynamic was fixed at export: the model, exported at {used}, does not run "
         f"at {tried} ({why.splitlines()[0][:200]}).",
-        hint="The module's code uses a size as a plain number (int(x.shape[0]), a stored size, a Python loop). "
+        hint="The module uses a size as a plain number (int(x.shape[0]), a stored size, a Python loop). "
         "Use x.shape[0] directly, or build with fixed shapes.",
         details={"exported": used, "tried": tried},
         code="fixed-dimension",
