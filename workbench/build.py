@@ -1,7 +1,7 @@
-"""From a Model and a BuildConfig to an Engine: cast, look up, build in a worker, assemble, keep.
+"""Build an Engine from a Model and a BuildConfig: cast, look up, build in a worker, assemble the plan, store.
 
-Equal requests share one engine: the key is made of the model's bytes, the config, and the compiler's
-exact version. While one process builds, others that want the same wait for it and take its result.
+Equal requests share one engine: the key is a hash of the model's bytes, the config, and the compiler's
+exact version. While one process builds an engine, other processes that request it wait and use the result.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ from workbench.plan.record import RECORD
 from workbench.versions import READING, analysis
 
 HASH_FIRST_BELOW = 32_000_000
-"""Bytes of a model up to which its fingerprint is taken before the build begins."""
+"""Models up to this size (bytes) are fingerprinted before the build begins."""
 
 MOST_PLACES = 5
-"""Nodes of a refused model whose place in the source is told in the message; all are in its details."""
+"""Most nodes of a refused model whose source location the message shows; the error's details hold all of them."""
 
 
 class _Work:
-    """What one build works on: the model as the compiler gets it, and the folder that becomes the engine's."""
+    """Inputs and output of one build: the model file for the compiler, and the folder that becomes the engine's."""
 
     def __init__(self, model: Model, config: BuildConfig, compiler: Builds, scratch: Path) -> None:
         self.model, self.config, self.compiler = model, config, compiler
         self.folder = scratch / "build"
         self.folder.mkdir()
         self.renamed = model.graph.needs_renaming()
-        # A compiler opens functions and sorts nodes too, but names what it opens in its own way.
+        # A compiler also inlines functions and sorts nodes, but chooses different names for the inlined nodes.
         own = bool(self.renamed) or model.graph.rewritten
         self.file = _with_names(model, self.renamed, scratch) if own else model.path.resolve()
 
 
 @dataclass
 class Build:
-    """A build in progress; a `workbench.core.jobs.BackgroundTask`. The work is done in a worker process.
+    """A build in progress; a `workbench.core.jobs.BackgroundTask`. It runs in a worker process.
 
-    Use `session.engines.start` to make one. `result()` waits; `cancel()` stops it at once.
+    `session.engines.start` creates one. `result()` waits for it; `cancel()` stops it immediately.
     """
 
     model: Model
@@ -72,7 +72,7 @@ class Build:
     status: Status = field(default="running", init=False)
     message: str = field(default="", init=False)
     failure: str | None = field(default=None, init=False)
-    """Name of the folder in the store's ``failures`` that keeps what a failed build left."""
+    """Name of the folder in the store's ``failures`` that holds the files of a failed build."""
     completed: BuildConfig | None = field(default=None, init=False)
     """`config` with the compiler and target filled in, once they are known."""
 
@@ -88,19 +88,19 @@ class Build:
         self._thread = threading.Thread(target=self._work, name=self.title, daemon=True)
 
     def start(self) -> Build:
-        """Begin. A second call does nothing."""
+        """Start the build. A second call does nothing."""
         if self._thread.ident is None:
             self._thread.start()
         return self
 
     @property
     def title(self) -> str:
-        """What it is, for people: "build of resnet50"."""
+        """A title to display, such as "build of resnet50"."""
         return f"build of {self.model.name}"
 
     @property
     def progress(self) -> list[Progress]:
-        """Phases of the current step, in the order in which they began."""
+        """Phases of the current step, in the order in which they started."""
         return self._job.progress if self._job else []
 
     @property
@@ -115,20 +115,20 @@ class Build:
 
     @property
     def error(self) -> WorkbenchError | None:
-        """Why there is no engine; None while it runs and after success."""
+        """The error of a failed build; None while the build runs and after success."""
         return self._error
 
     @property
     def engine(self) -> Engine | None:
-        """The result, once there is one."""
+        """The result, if the build succeeded; None before."""
         return self._engine
 
     def on_change(self, listener: Callable[[Build], None]) -> None:
-        """Call `listener(build)` at each step and at the end, from a thread of the build."""
+        """Call `listener(build)` at each step and at the end, from a build thread."""
         self._listeners.append(listener)
 
     def cancel(self) -> None:
-        """Stop it by ending its worker. Safe to call at any time."""
+        """Stop the build by ending its worker. Safe to call at any time."""
         self._cancelled.set()
         if self._job is not None:
             self._job.cancel()
@@ -137,15 +137,15 @@ class Build:
         """Wait for the engine.
 
         Raises:
-            WorkbenchError: why there is none.
-            TimeoutError: `timeout` seconds passed; the build goes on.
+            WorkbenchError: the build failed.
+            TimeoutError: `timeout` seconds passed; the build continues.
         """
         try:
             if not self._done.wait(timeout):
                 raise TimeoutError(f"The build of {self.model.name} is still running.")
         except KeyboardInterrupt:
             self.cancel()
-            self._done.wait(5)  # for its worker's end, and its unfinished folder
+            self._done.wait(5)  # until the worker has ended and its unfinished folder is removed
             raise
         if self._error is not None:
             raise self._error
@@ -168,15 +168,15 @@ class Build:
             self._error = error
         except OSError as error:
             self._error = unwritable(error.filename or self.store.path, error, store=True)
-        except Exception as error:  # noqa: BLE001 - the boundary of the thread: result() raises it
+        except Exception as error:  # noqa: BLE001 - top of the thread: result() raises the error
             self._error = WorkbenchError(
                 f"{type(error).__name__}: {error}",
-                hint="This is a fault of the workbench; please report it.",
+                hint="This is a bug in the workbench; please report it.",
             )
             self._error.__cause__ = error
         self._end = time.monotonic()
         self.status = status
-        self._tell()  # before anyone who waits goes on
+        self._tell()  # before waiting threads continue
         self._done.set()
 
     def _tell(self, message: str | None = None) -> None:
@@ -200,7 +200,7 @@ class Build:
         if (found := self._known(compiler, config)) is not None:
             return found
         self.store.check_writable()
-        # Start the worker before anything else: it loads the compiler while the model is looked at here.
+        # Start the worker first: it loads the compiler while this process reads the model.
         task = self._spawn(compiler)
         try:
             check_profiles(model, config)
@@ -212,7 +212,7 @@ class Build:
             with self.store.scratch("build") as scratch:
                 work = _Work(model, config, compiler, scratch)
                 if model.bytes > HASH_FIRST_BELOW:
-                    self._launch(task, work)  # a large file is fingerprinted while it is built, not before
+                    self._launch(task, work)  # a large file is fingerprinted during the build, not before it
                 sha256 = model.sha256(self.store)
                 key = engine_key(sha256, config, compiler.version())
                 if (found := self._found(key)) is not None:
@@ -221,7 +221,9 @@ class Build:
                     if (found := self._found(key)) is not None:
                         return found
                     if task.status == "cancelled" and not self._cancelled.is_set():
-                        task = self._spawn(compiler)  # the other process gave up; this one's worker was ended
+                        task = self._spawn(
+                            compiler
+                        )  # the other process gave up, and this process has ended its own worker
                     self._launch(task, work)
                     try:
                         return self._finish(task, work, sha256, key)
@@ -234,7 +236,7 @@ class Build:
             task.cancel()
 
     def _keep_failure(self, work: _Work, sha256: str, error: WorkbenchError) -> None:
-        """Keep the log, the request and the record of a failed build, and say where in the error."""
+        """Store the log, the request and the record of a failed build, and add their location to the error."""
         request = {
             "model": {"name": self.model.name, "path": str(self.model.path), "sha256": sha256},
             "config": work.config.to_dict(),
@@ -263,10 +265,10 @@ class Build:
 
     def _wait(self, task: Job) -> None:
         self._tell("Another process is building the same engine; waiting")
-        task.cancel()  # leave the machine to the one that builds
+        task.cancel()  # leave the machine to the process that builds
 
     def _known(self, compiler: Builds, config: BuildConfig) -> Engine | None:
-        """The engine of an earlier build of an unchanged file: nothing is opened, nothing is started."""
+        """The engine of an earlier build of an unchanged file, found without opening the model or starting a worker."""
         sha256 = self.store.known_fingerprint(self.model.path) if self.model.path.is_file() else None
         if sha256 is not None and config.precision != "fp32":
             from workbench.passes.cast import known_cast
@@ -279,7 +281,7 @@ class Build:
         folder = self.store.build(key)
         if folder is None:
             if self.store.standing(key) == "foreign":
-                self._tell("What is kept under this key was not built by this store; building")
+                self._tell("This store did not build the engine cached under this key; building")
             return None
         if not self._current(folder):
             with self.store.lock(f"renew-{key}"):
@@ -289,13 +291,13 @@ class Build:
         seal = read_seal(folder)
         if seal is not None and engine.bytes not in [size for size, _ in seal["files"].get("engine", [])]:
             raise damaged(
-                folder, "engine", DocumentError(f"it has {engine.bytes:,} bytes, other than when it was built")
+                folder, "engine", DocumentError(f"its size changed to {engine.bytes:,} bytes after the build")
             )
         self._tell("Found in the cache")
         return engine
 
     def _current(self, folder: Path) -> bool:
-        """Whether the plan in a build folder is whole and of the present analysis."""
+        """Whether the plan in a build folder is complete and was made by the current analysis version."""
         note = note_in(folder)
         if note.get("analysis") != analysis(note["config"]):
             return False
@@ -307,7 +309,7 @@ class Build:
 
     def _launch(self, task: Job, work: _Work) -> None:
         if self._job is task:
-            return  # begun before the fingerprint was known
+            return  # started before the fingerprint was known
         self._use(task)
         self._tell("Building")
         task.start(
@@ -316,14 +318,14 @@ class Build:
         )  # fmt: skip
 
     def _cache(self, compiler: Builds) -> Path:
-        """Where timings of kernels may be kept for the next build by this version on this GPU."""
+        """File for the kernel timings that the next build with this version on this GPU can reuse."""
         here = [(g.name, g.driver) for g in gpus()[:1]]
         identity = json.dumps([compiler.name, compiler.version(), here])
         return self.store.path / "caches" / "builds" / hashlib.sha256(identity.encode()).hexdigest()
 
     def _finish(self, task: Job, work: _Work, sha256: str, key: str) -> Engine:
         model, config = work.model, work.config
-        # While the worker builds: shapes, costs and provenance need only the graph.
+        # Runs while the worker builds: shapes, costs and provenance need only the graph.
         graph = model.graph.at(config.opt_shapes, config.opt_values)
         _ = graph.constants, graph.live, model.provenance
         try:
@@ -336,7 +338,7 @@ class Build:
             record.setdefault("facts", {})["cast_warnings"] = list(warned)
             (work.folder / "record.json").write_text(
                 json.dumps(record, separators=(",", ":"))
-            )  # plans are renewed from it
+            )  # plans are made again from it
         plan = assemble(
             graph,
             record,
@@ -366,7 +368,7 @@ class Build:
         """Assemble the plan again from the record that the compiler left."""
         note = note_in(folder)
         plan = assembled(folder, note, self.model, lambda model: model.sha256(self.store))
-        # The note last: until it is there the plan counts as one to make again.
+        # Write the note last: without a current note, the plan is assembled again.
         self.store.replace_in_build(
             folder,
             {
@@ -377,7 +379,7 @@ class Build:
 
 
 def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
-    """Identity of an engine. A build for the GPU or the CPU of this machine depends on which one that is."""
+    """Identity of an engine. For a build on this machine's GPU or CPU, it includes the name of that device."""
     gpu = CURRENT in config.targets or not config.targets
     here: list[object] = [(g.name, g.sm) for g in gpus()[:1]] if gpu else []
     if CPU in config.targets:
@@ -387,9 +389,9 @@ def engine_key(sha256: str, config: BuildConfig, version: str) -> str:
 
 
 def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
-    """A copy of the graph in which the nodes of `renamed` have names that a log can carry.
+    """A copy of the graph in which the nodes in `renamed` have names that are valid in a log.
 
-    Weights are not copied: the copy points into the original file, which is linked beside it.
+    Weights are not copied: the copy references the original file, which is linked next to it.
     """
     import onnx
 
@@ -411,9 +413,9 @@ def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
 
 
 def _with_places(error: BuildError, provenance: Mapping[str, Source]) -> BuildError:
-    """The error with the module and the source line of each of its nodes, where they are known.
+    """Add the module and source line of each failing node to the error, if they are known.
 
-    They are added to the message (the first `MOST_PLACES`) and to ``details["sources"]``, by node.
+    The message shows the first `MOST_PLACES`; ``details["sources"]`` holds all of them, by node.
     """
     named = error.details.get("nodes")
     names = [n["node"] if isinstance(n, dict) else n for n in named] if isinstance(named, list) else []

@@ -1,6 +1,6 @@
-"""The folder that holds a build: ``build.json`` (the note), ``record.json``, ``plan.json``, ``build.log``, ``engine``.
+"""The folder of a build: ``build.json`` (the note), ``record.json``, ``plan.json``, ``build.log``, ``engine``.
 
-Each reader checks the file that it reads, and names a damaged one.
+Each function that reads a file checks it, and raises an error that names the file if it is damaged.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class BuiltModel(TypedDict):
 
 @extensible
 class ImportedBuild(TypedDict):
-    """Where a build from an archive comes from."""
+    """Origin of a build that was imported from an archive."""
 
     archive: str
     key: str
     """Its key in the archive."""
     trust: bool
-    """Whether the user allowed to run it."""
+    """Whether the user allowed it to run."""
 
 
 @extensible
 class BuildNote(TypedDict):
-    """What a build folder says about itself, ``build.json``."""
+    """Content of ``build.json``: metadata of a build."""
 
     key: str
     created: float
@@ -58,11 +58,11 @@ class BuildNote(TypedDict):
     """`BuildConfig.to_dict`."""
     model: BuiltModel
     renamed: dict[str, str]
-    """Node names as the compiler got them, and the ids of those nodes."""
+    """Node names as passed to the compiler, mapped to node ids."""
     seconds: SecondsDocument
     """`total` is always present."""
     analysis: NotRequired[int | str]
-    """Version of the analysis that made the plan."""
+    """Version of the analysis that created the plan."""
     original: NotRequired[str | None]
     """Path of the model before it was cast."""
     platform: NotRequired[str]
@@ -78,7 +78,7 @@ NOTE = DocumentType(BuildNote, title="Build", schema="workbench.build/1", check=
 
 
 def set_trust(folder: Path, store: Store) -> None:
-    """Remember that an engine from an archive may be run."""
+    """Record that the user allowed an engine from an archive to run."""
     note = note_in(folder)
     if "imported" in note:
         note["imported"]["trust"] = True
@@ -86,10 +86,10 @@ def set_trust(folder: Path, store: Store) -> None:
 
 
 def note_in(folder: Path) -> BuildNote:
-    """What a build folder says about itself.
+    """Read ``build.json`` of a build folder.
 
     Raises:
-        StoreError: it is absent or damaged.
+        StoreError: it is missing or damaged.
     """
     try:
         data = (folder / "build.json").read_bytes()
@@ -101,17 +101,17 @@ def note_in(folder: Path) -> BuildNote:
 
 
 def plan_in(folder: Path) -> Plan:
-    """The plan that a build folder holds.
+    """Read the plan in a build folder.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no plan.
         StoreError: it is damaged.
     """
     try:
         data = (folder / "plan.json").read_bytes()
         if not sound(folder, "plan.json", data):
             raise DocumentError("its content was changed")
-        # A plan with a seal was made here, or checked when it was imported.
+        # A plan with a seal was created here, or checked when it was imported.
         return Plan.from_dict(json.loads(data), check=read_seal(folder) is None)
     except FileNotFoundError:
         raise
@@ -122,10 +122,10 @@ def plan_in(folder: Path) -> Plan:
 
 
 def record_in(folder: Path) -> Record:
-    """The compiler's answer that a build folder holds.
+    """Read the record of a build folder: what the compiler reported.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no record.
         StoreError: it is damaged.
     """
     try:
@@ -142,12 +142,12 @@ def record_in(folder: Path) -> Record:
 def assembled(
     folder: Path, note: BuildNote, asked: Model | None = None, sha256: Callable[[Model], str] | None = None
 ) -> Plan:
-    """The plan of a build, made again from the record that the compiler left.
+    """Assemble the plan of a build again, from its stored record.
 
     Args:
-        folder: The build.
-        note: What its folder says.
-        asked: The model that a build was asked of; by default the file that it was built from.
+        folder: The build folder.
+        note: Its metadata.
+        asked: The model that the build was requested for; by default the file that it was built from.
         sha256: Computes a model's fingerprint.
 
     Raises:
@@ -161,9 +161,7 @@ def assembled(
         model = replace(asked, name=model.name)
     now = sha256(model) if sha256 is not None else fingerprint(model.path, set(model.companions))
     if now != note["model"]["sha256"]:
-        raise StoreError(
-            f"{model.path} is no longer the model that was built.", hint="Build it again.", code="model-changed"
-        )
+        raise StoreError(f"{model.path} has changed since it was built.", hint="Build it again.", code="model-changed")
     try:
         record = record_in(folder)
     except FileNotFoundError as error:

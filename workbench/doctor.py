@@ -1,4 +1,4 @@
-"""What this machine and install can do, and the command for each thing that is missing."""
+"""Check what this machine and installation can do; give a command for each missing part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.hardware.machine import gpus, installed, machine
 
 
 def examine() -> dict[str, Any]:
-    """Look at everything.
+    """Run all checks.
 
     Returns:
         ``checks``: rows of ``what``, ``state`` (yes, partly, no), ``found``, ``command``;
@@ -36,7 +36,9 @@ def examine() -> dict[str, Any]:
     shown: set[str] = set()
     for name in compilers.compilers():
         info = compilers.info_of(name)
-        if name == "fake" or info.name in shown:  # one is for tests and demos; two names may mean the same compiler
+        if (
+            name == "fake" or info.name in shown
+        ):  # "fake" is for tests and demos; two names can refer to the same compiler
             continue
         shown.add(info.name)
         if info.error is not None:
@@ -80,7 +82,7 @@ def examine() -> dict[str, Any]:
         add(
             "GPU",
             "no",
-            "no NVIDIA driver answers: engines for GPUs can be built and inspected here, but not run or timed",
+            "no NVIDIA driver found: you can build and inspect engines for GPUs here, but not run or time them",
         )
     for package, why, command in (
         ("torch", "models from PyTorch, source lines", "pip install 'trt-workbench[torch]'"),

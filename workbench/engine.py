@@ -1,4 +1,4 @@
-"""Engine: a built engine as a value, with everything that is known of it."""
+"""Engine: a built engine as a value, with its plan, profiles and logs."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Engine:
-    """A built engine and everything known of it.
+    """A built engine, with its plan, profiles and logs.
 
     Attributes:
-        key: Its identity: model bytes, config, compiler version. Of one from an archive: ``imported-`` and what is in it.
-        folder: Where it lies: ``engine``, ``build.log``, ``record.json``, ``plan.json``, ``build.json``.
+        key: Hash of model bytes, config and compiler version; for an engine from an archive ``imported-`` and a hash of
+            its files.
+        folder: Its folder, which contains ``engine``, ``build.log``, ``record.json``, ``plan.json``, ``build.json``.
         model: Name of the model that it was built from.
-        config: What was asked, with the compiler and target filled in.
+        config: The requested config, with the compiler and target filled in.
         created: Seconds since the epoch.
-        seconds: Time that the build took: load, parse, build, total.
-        cached: Whether this call found it ready made.
+        seconds: Build time by phase: load, parse, build, total.
+        cached: Whether this call found it in the cache.
     """
 
     key: str
@@ -54,7 +55,7 @@ class Engine:
 
     @property
     def id(self) -> str:
-        """A short form of `key` for people."""
+        """A short form of `key` to display."""
         head, mark, rest = self.key.rpartition(IMPORTED)
         return f"{head}{mark}{rest[:12]}"
 
@@ -70,10 +71,10 @@ class Engine:
 
     @cached_property
     def plan(self) -> Plan:
-        """What the compiler made of the model.
+        """The plan: layers, fusions and costs of this engine.
 
         Raises:
-            StoreError: the engine's folder was removed, or its plan is damaged and can't be made again from the record.
+            StoreError: the engine's folder was removed, or its plan is damaged and its record can't replace it.
         """
         try:
             plan = plan_in(self.folder)
@@ -88,7 +89,7 @@ class Engine:
 
     @property
     def profiles(self) -> list[Profile]:
-        """What was measured of it, oldest first.
+        """Stored profiles of this engine, oldest first.
 
         Raises:
             ProfileError: a profile is damaged.
@@ -97,7 +98,7 @@ class Engine:
 
     @property
     def profile(self) -> Profile | None:
-        """The newest of `profiles`; None before anything was measured.
+        """The newest of `profiles`; None if there are none.
 
         Raises:
             ProfileError: it is damaged.
@@ -107,10 +108,10 @@ class Engine:
 
     @property
     def measured(self) -> Plan:
-        """The plan with the times of the newest profile; the plan itself where there is none.
+        """The plan with the times of the newest profile; the plan without times if there is no profile.
 
         Raises:
-            ProfileError: the profile's layers are not the plan's, or it can't be read.
+            ProfileError: the profile's layers do not match the plan's, or the profile can't be read.
         """
         from workbench.measure.measured import apply
 
@@ -118,7 +119,7 @@ class Engine:
         return self.plan if profile is None else apply(self.plan, profile)
 
     def compatibility(self) -> list[Requirement]:
-        """Whether it can run on this machine: compiler, version, GPU, platform, each in words."""
+        """Findings on whether it can run on this machine: compiler, version, GPU, platform."""
         note = note_in(self.folder)
         return compatibility(self.plan.compiler, self.config, note.get("platform", ""))
 
@@ -126,7 +127,7 @@ class Engine:
     def errors(self) -> dict[str, Any] | None:
         """Errors against FP32 along the graph, measured with ONNX Runtime on the CPU; None before `session.precision.accuracy`.
 
-        ``tensors`` (relative L2 error by name), ``samples``, ``source`` (the data in words).
+        ``tensors`` (relative L2 error by name), ``samples``, ``source`` (a description of the data).
         """
         from workbench.precision.accuracy import errors_file
 
@@ -134,7 +135,7 @@ class Engine:
         return json.loads(file.read_text()) if file.is_file() else None
 
     def source(self) -> Model:
-        """The model that was built (after a cast, the cast one; its `original` is then the model as written).
+        """The model that was built. After a cast this is the cast model; its `original` is the model as written.
 
         Raises:
             ModelError: its file is gone.
@@ -148,7 +149,7 @@ class Engine:
         )
 
     def graph(self) -> Graph:
-        """The graph at the shapes that the plan was made for.
+        """The graph at the plan's shapes.
 
         Raises:
             ModelError: the model's file is gone.
@@ -157,7 +158,7 @@ class Engine:
 
     @property
     def log(self) -> str:
-        """The whole build log, VERBOSE.
+        """The complete build log at VERBOSE level.
 
         Raises:
             StoreError: the engine's folder was removed.
@@ -166,7 +167,7 @@ class Engine:
 
     @property
     def record(self) -> Record:
-        """The compiler's answer, with the raw layers.
+        """What the compiler reported, with the raw layers.
 
         Raises:
             StoreError: the engine's folder was removed.
@@ -187,27 +188,27 @@ class Engine:
 
     @property
     def archive(self) -> str | None:
-        """Name of the archive that it came in; None where it was built here."""
+        """Name of the archive that it was imported from; None if it was built here."""
         imported = note_in(self.folder).get("imported")
         return None if imported is None else str(imported["archive"])
 
     @property
     def trusted(self) -> bool:
-        """Whether it may be run: it was built here, or its user said so (`session.engines.trust`)."""
+        """Whether it may run: it was built here, or the user trusted it (`session.engines.trust`)."""
         imported = note_in(self.folder).get("imported")
         return imported is None or imported["trust"] is True
 
     def check_trusted(self) -> None:
-        """Refuse to run an engine that came from an archive, or that was changed: a serialized engine is code.
+        """Refuse to run an untrusted engine from an archive, or a changed one: a serialized engine is code.
 
         Raises:
-            StoreError: it came from an archive and nobody said that it is to be trusted (code ``untrusted``), or its
-                bytes are not those that were sealed (``damaged``).
+            StoreError: it came from an archive and you have not trusted it (code ``untrusted``), or its
+                bytes do not match its seal (``damaged``).
         """
         if self.trusted:
             for name in ENGINE_FILES:
                 if (self.folder / name).is_file() and not sound(self.folder, name):
-                    raise damaged(self.folder, name, DocumentError("its bytes are not those that were built"))
+                    raise damaged(self.folder, name, DocumentError("its content has changed since it was built"))
             return
         raise StoreError(
             f"Engine {self.id} came in the archive {self.archive} and was not built here. A serialized engine is code, "
@@ -220,9 +221,9 @@ class Engine:
 
     @cached_property
     def tactics(self) -> list[Tactic]:
-        """Every tactic that the build timed, by layer, with the builder's own times and which the engine runs.
+        """Every tactic that the build timed, by layer, with the builder's times and the tactic that the engine runs.
 
-        Empty where the log tells of none: TensorRT for RTX times tactics when an engine first runs, not here.
+        Empty if the log lists none: TensorRT for RTX times tactics when an engine first runs, not during the build.
         """
         compiler = compilers.find(self.config.compiler, ListsTactics)
         if compiler is None:
@@ -231,7 +232,7 @@ class Engine:
             return compiler.tactics(lines)
 
     def open(self, profile: int = 0, *, weight_budget: int | None = None, finite: bool = True) -> Running:
-        """Load it into a worker process and keep it there: ``with engine.open() as running: running({"x": x})``.
+        """Load it into a worker process and keep it loaded: ``with engine.open() as running: running({"x": x})``.
 
         Args:
             profile: Which shape profile to use.
@@ -241,8 +242,8 @@ class Engine:
 
         Raises:
             CompilerUnavailableError: its compiler can't run engines here: there is no NVIDIA GPU, or it is not installed.
-            BuildError: it can't be used here; the message says why.
-            ConfigError: there is no such shape profile, or the engine streams no weights.
+            BuildError: it can't run here; the message gives the reason.
+            ConfigError: there is no such shape profile, or the engine does not support weight streaming.
             StoreError: it came from an archive and is not trusted; see `check_trusted`.
         """
         from workbench.measure.running import Running
@@ -252,17 +253,17 @@ class Engine:
         return Running(self, profile, weight_budget=weight_budget, finite=finite)
 
     def run(self, inputs: Mapping[str, Any], *, profile: int = 0) -> dict[str, Any]:
-        """Execute it once: load, run, unload. `open` keeps it loaded for more.
+        """Run it once: load, run, unload. Use `open` to keep it loaded for several runs.
 
         Args:
             inputs: NumPy arrays or torch tensors by name; see `workbench.measure.running.Running`.
             profile: Which shape profile to use.
 
         Returns:
-            The outputs by name, of the kind of the inputs and on their device.
+            The outputs by name, of the same type and on the same device as the inputs.
 
         Raises:
-            WorkbenchError: as `open`, and `ConfigError` where the inputs do not fit.
+            WorkbenchError: as for `open`; `ConfigError` if the inputs do not fit.
         """
         with self.open(profile) as running:
             return running(inputs)
@@ -270,22 +271,22 @@ class Engine:
     def refit(
         self, weights: Mapping[str, Any] | str | Path, out: str | Path, *, time_limit: float | None = None
     ) -> Path:
-        """Write a copy with other weights and the same kernels to `out`; takes no build. In a worker.
+        """Write a copy with other weights and the same kernels to `out`, in a worker and without a build.
 
-        Needs a GPU and an engine built with ``refit=True`` or ``strip_plan=True``. Written against TensorRT's names;
-        not yet run on a GPU.
+        Needs a GPU and an engine built with ``refit=True`` or ``strip_plan=True``. Written against TensorRT's API;
+        not yet tested on a GPU.
 
         Args:
-            weights: NumPy arrays by the names of the model's initializers, in its types; those left out stay as they
-                are. Or the path of an ONNX file with the same graph.
-            out: Where the new engine goes.
-            time_limit: Seconds after which it is ended.
+            weights: NumPy arrays by initializer name, in the types of the model; weights left out are unchanged.
+                Or the path of an ONNX file with the same graph.
+            out: Path of the new engine.
+            time_limit: Seconds after which the worker is stopped.
 
         Returns:
             `out`.
 
         Raises:
-            ConfigError: the engine was not built for it, or weights that do not fit it.
+            ConfigError: the engine was not built for refitting, or the weights do not fit it.
             CompilerUnavailableError: as `open`.
         """
         from workbench.measure.running import refit
@@ -295,9 +296,9 @@ class Engine:
         return refit(self, weights, Path(out), time_limit)
 
     def save(self, path: str | Path) -> Path:
-        """Copy the serialized engine to `path`; what was there is replaced only by the whole file.
+        """Copy the serialized engine to `path`; an existing file is replaced only when the copy is complete.
 
-        Weights that are in a file beside the engine are copied into the same folder, under the name that the engine gives.
+        Weights in a separate file are copied into the same folder, under the file name that the engine expects.
 
         Raises:
             StoreError: the engine's folder was removed, it is damaged, or `path` can't be written.
@@ -309,18 +310,18 @@ class Engine:
         size, told = self.path.stat().st_size, self.plan.facts.get("engine_bytes")
         if (told is not None and size != told) or (known is not None and size not in [each for each, _ in known]):
             wanted = told if told is not None else known[0][0] if known else 0
-            raise self._broken(f"it has {size:,} bytes and was built with {wanted:,}")
+            raise self._broken(f"it has {size:,} bytes, but had {wanted:,} when built")
         with output(path) as draft, self.path.open("rb") as source, draft.open("wb") as out:
             digest = hashlib.sha256()
             while data := source.read(1 << 20):
                 digest.update(data)
                 out.write(data)
             if known is not None and digest.hexdigest() not in [each for _, each in known]:
-                raise self._broken("its bytes are not those that were built")
+                raise self._broken("its content has changed since it was built")
         for extra in ENGINE_FILES[1:]:
             if (self.folder / extra).is_file():
                 if not sound(self.folder, extra):
-                    raise self._broken(f"the bytes of {extra} are not those that were built")
+                    raise self._broken(f"the content of {extra} has changed since it was built")
                 with output(Path(path).parent / extra) as draft:
                     shutil.copyfile(self.folder / extra, draft)
         return Path(path)
@@ -344,7 +345,7 @@ def load_engine(folder: Path, model: str | None = None, *, cached: bool = True) 
     """The engine in a build folder.
 
     Raises:
-        StoreError: what is there is damaged.
+        StoreError: the folder's content is damaged.
     """
     note = note_in(folder)
     return Engine(

@@ -1,4 +1,4 @@
-"""A small Jupyter server extension: Netron's view of a session's model, from the origin of the Jupyter server.
+"""A Jupyter server extension that serves Netron's view of a session's model from the Jupyter server's origin.
 
 Netron's ``widget()`` opens another port, which fails on hubs and behind proxies. Here the Jupyter server itself serves
 Netron's files and the models of sessions, behind its authentication:
@@ -44,7 +44,7 @@ class NetronHandler(JupyterHandler):  # type: ignore[misc]
     auth_resource = "workbench"
 
     def set_default_headers(self) -> None:
-        """Allow nothing from elsewhere: Netron shows the model and connects to no other server."""
+        """Block all other origins: Netron shows the model and connects to no other server."""
         super().set_default_headers()
         self.set_header(
             "Content-Security-Policy",
@@ -67,15 +67,15 @@ class NetronHandler(JupyterHandler):  # type: ignore[misc]
             raise web.HTTPError(404, "Netron is not installed: pip install 'trt-workbench[lab]'")
         if file.startswith("data/"):
             self.set_header("Content-Type", "application/octet-stream")
-            # In a thread, one graph at a time: reading a large one takes seconds, and the server must answer meanwhile.
+            # In a thread, one graph at a time: reading a large graph takes seconds, and the server must respond.
             self.write(await asyncio.get_running_loop().run_in_executor(_reader, _graph, session, model))
         elif file == "":
             self.set_header("Content-Type", _TYPES[".html"])
-            # Without this cookie Netron asks an address service on the internet whether it needs consent to count users.
+            # Without this cookie Netron calls an internet service to find out whether it needs consent for analytics.
             self.set_cookie("consent", "no", path=url_path_join(self.base_url, "workbench/netron"), samesite="Strict")
             self.write(_page(folder, model))
         else:
-            path = folder / Path(file).name  # Netron's files lie flat
+            path = folder / Path(file).name  # all of Netron's files are in one folder
             if path.suffix not in _TYPES or not path.is_file():
                 raise web.HTTPError(404, f"Netron has no file {file!r}.")
             self.set_header("Content-Type", _TYPES[path.suffix])
@@ -106,7 +106,7 @@ def _page(folder: Path, model: str) -> str:
 def _graph(session: str, model: str) -> bytes:
     """The graph of a session's model without its weights.
 
-    A weight that stays on disk is empty here: Netron shows its type and shape.
+    Weights that stay on disk are empty here: Netron shows their type and shape.
     """
     from workbench.core.store import Store
     from workbench.session.session import Session
@@ -114,7 +114,7 @@ def _graph(session: str, model: str) -> bytes:
     try:
         store = Store(reading=True)
         if session not in store.sessions():
-            raise web.HTTPError(404, f"There is no session {session!r}")
+            raise web.HTTPError(404, f"Session {session!r} does not exist")
         opened = Session(session, store=store)
         try:
             proto = opened.models[model].graph.proto
@@ -136,4 +136,4 @@ def _load_jupyter_server_extension(app: Any) -> None:
 
 
 load_jupyter_server_extension = _load_jupyter_server_extension
-"""Voila looks for this name."""
+"""Entry point for Voila, which looks up this name."""

@@ -1,4 +1,4 @@
-"""How a model is rewritten to another precision before a compiler sees it."""
+"""Rewrite a model to another precision before compilation, and measure the error."""
 
 from workbench.passes.cast import cast
 from workbench.precision.quantize import quantize

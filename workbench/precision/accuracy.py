@@ -1,13 +1,12 @@
-"""How far a model in a lower precision is from the FP32 one: at its outputs, along the graph, and by layer.
+"""Measure the error of a model in lower precision against FP32: at the outputs, along the graph, and by layer.
 
-Everything runs in a worker with ONNX Runtime on the CPU and all its graph optimizations off, so that the
-numbers are those of the graph and not of a fusion. FP16 and BF16 are simulated (`workbench.precision.simulate`): each
-node is computed in FP32 and its outputs are rounded to the type, so that a value beyond FP16's range is infinite, while
-what accumulating in FP16 inside a node would cost is not seen. A GPU's kernels may round differently: measure the
-engine itself (`workbench.measure`) where there is a GPU.
+Everything runs in a worker with ONNX Runtime on the CPU. All graph optimizations are off, so that fusions do not affect
+the numbers. FP16 and BF16 are simulated (`workbench.precision.simulate`): each node is computed in FP32 and its outputs
+are rounded to the type. A value beyond FP16's range becomes infinite, but errors from accumulation in FP16 inside a node
+are not simulated. A GPU's kernels may round differently: if you have a GPU, measure the engine (`workbench.measure`).
 
-Three questions, three functions: `accuracy` (how far?), `sensitivity` (which layer's fault?), `mixed` (which
-layers to leave in higher precision so that it is near enough?).
+Three functions answer three questions: `accuracy` (how large is the error?), `sensitivity` (which layers cause it?),
+`mixed` (which layers must stay in higher precision to limit it?).
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ class Accuracy:
     Attributes:
         models: For each model: ``relative_l2``, ``relative_max`` (largest difference over the largest value),
             ``max_abs``, ``cosine``, ``snr_db``, ``top1`` and ``top5`` (agreement with FP32, in 0..1, of the
-            first output where it has classes), ``accuracy`` (share of right labels, where there are labels),
-            ``not_finite`` (values that are NaN or infinite, and finite in FP32). One such value makes the errors
+            first output if it has classes), ``accuracy`` (share of correct labels, if labels are given),
+            ``not_finite`` (values that are NaN or infinite but finite in FP32). One such value makes the errors
             infinite, ``snr_db`` minus infinite and ``cosine`` None; its sample counts as wrong.
-        tensors: For each model and tensor along the graph ``relative_l2``, where asked.
-        samples: How many.
-        source: The data, in words.
+        tensors: For each model and tensor along the graph ``relative_l2``, if requested.
+        samples: Number of samples.
+        source: Description of the data.
     """
 
     models: Mapping[str, Mapping[str, float | None]]
@@ -54,7 +53,7 @@ class Accuracy:
     source: str
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a model."""
+        """One row per model."""
         import pandas as pd
 
         return pd.DataFrame.from_dict({k: dict(v) for k, v in self.models.items()}, orient="index")
@@ -79,23 +78,24 @@ def accuracy(
     keep: Path | None = None,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Accuracy:
-    """The error of each of `models` against `exact`, on data that are best not those of the calibration.
+    """The error of each of `models` against `exact`. Use other data than for the calibration.
 
     Args:
         exact: The FP32 model.
-        models: By the name that they get in the result.
+        models: Models by their name in the result.
         store: Where results are kept.
         data: As for calibration.
-        labels: The right class of each sample, also of those that a limit or a fixed batch leaves out: gives the true accuracy, of the FP32 model ("fp32") as well.
-        along: Compare each tensor that both graphs have, too.
+        labels: The correct class of each sample, including samples that a limit or a fixed batch leaves out. With labels
+            the result has the true accuracy, also of the FP32 model ("fp32").
+        along: Also compare each tensor that both graphs have.
         shapes: Sizes of dynamic inputs.
         limit: At most this many batches.
-        keep: A folder in which the FP32 model's outputs are kept, for several calls with the same model and data: it
-            runs once then. Nothing of `models` is kept there.
+        keep: A folder that caches the FP32 model's outputs, for several calls with the same model and data: the FP32
+            model then runs once. Outputs of `models` are not cached there.
         on_job: Called with the job, to show progress or cancel.
 
     Raises:
-        CalibrationError: the data do not fit, or there are not as many labels as samples.
+        CalibrationError: the data do not fit, or the number of labels differs from the number of samples.
         ModelError: ONNX Runtime can't run a model.
     """
     answer = measured(
@@ -111,7 +111,7 @@ def accuracy(
 
 
 def errors_file(home: Path, sha256: str) -> Path:
-    """Where the errors along the graph of the model with this fingerprint are kept: for overlays.
+    """File with the errors along the graph of the model with this fingerprint, for overlays.
 
     Args:
         home: The store's folder.
@@ -124,7 +124,7 @@ def errors_file(home: Path, sha256: str) -> Path:
 
 
 def _simulated(path: Path, folder: Path, reporter: Reporter) -> Path:
-    """The model to run on the CPU in place of one with FP16 or BF16; the same path where it has none."""
+    """A model that simulates FP16 and BF16 on the CPU; the same path if the model has neither type."""
     from workbench.passes.ir import load_ir, save_ir
     from workbench.precision.simulate import simulate
 
@@ -166,9 +166,7 @@ def accuracy_task(
             with replacing(kept) as draft, draft.open("wb") as out:
                 flat = [part for parts in want.values() for part in parts]
                 count = len(next(iter(want.values())))
-                np.savez(
-                    out, *flat, names=np.array(list(want)), count=np.array(count)
-                )  # an output may be called "file"
+                np.savez(out, *flat, names=np.array(list(want)), count=np.array(count))  # an output may be named "file"
     found = {"fp32": errors(want, want, labels)}
     tensors = {}
     for name, path in models.items():
@@ -180,7 +178,7 @@ def accuracy_task(
 
 
 def _along(exact: Path, low: Path, batches: Path, folder: Path, reporter: Reporter, name: str) -> dict[str, float]:
-    """The relative error of each floating-point tensor that both graphs compute; infinite where one is not finite."""
+    """The relative error of each floating-point tensor that both graphs compute; infinite if a value is not finite."""
     import numpy as np
 
     from workbench.passes.ir import load_ir, save_ir

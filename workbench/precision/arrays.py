@@ -1,4 +1,4 @@
-"""Arrays and images from a stranger's files: headers are checked before anything of their size is made."""
+"""Read arrays and images from untrusted files: headers are checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 KINDS = "biufV"
-"""Kinds of NumPy's data types that are read: booleans, numbers, and types that NumPy does not know (bfloat16)."""
+"""Accepted kinds of NumPy data types: booleans, numbers, and types unknown to NumPy (bfloat16)."""
 
 SMALL = 1 << 26
-"""Bytes of an array in an archive that may be compressed by any ratio."""
+"""Arrays in an archive up to this size (bytes) may have any compression ratio."""
 
 _HINT = "Write it with numpy.save or numpy.savez."
 
@@ -28,14 +28,14 @@ def read_arrays(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
     """The array of an ``.npy`` file, or those of an ``.npz`` file by name.
 
     Raises:
-        CalibrationError: it can't be read, holds something else than numbers, or is damaged.
+        CalibrationError: it can't be read, contains anything other than numbers, or is damaged.
         LimitError: it is larger than ``SAMPLE_BYTES``, or unpacks to more than ``ARCHIVE_RATIO`` times its size.
     """
     place = Path(path)
     try:
         status = place.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _refused(place, "it is no regular file")
+            raise _refused(place, "it is not a regular file")
         limits.check("SAMPLE_BYTES", status.st_size, f"{place}")
         with place.open("rb") as file:
             begin = file.read(6)
@@ -47,7 +47,7 @@ def read_arrays(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
         raise CalibrationError(f"There is no file {place}.", code="file-missing") from None
     except (CalibrationError, LimitError):
         raise
-    except Exception as error:  # noqa: BLE001 - NumPy and zipfile raise errors of a dozen kinds for damaged files
+    except Exception as error:  # noqa: BLE001 - NumPy and zipfile raise many exception types for damaged files
         raise _refused(place, first_lines(error)) from None
 
 
@@ -61,12 +61,12 @@ def _array(place: Path, file: BinaryIO, size: int) -> np.ndarray:
 
 
 def _check_header(place: Path, file: BinaryIO, size: int) -> None:
-    """Refuse an array of which the file can't hold the numbers, before memory is taken for them.
+    """Refuse an array whose data can't fit in the file, before memory is allocated.
 
     Args:
         place: For messages.
-        file: At the array's beginning; at its numbers afterwards.
-        size: Bytes of the array in the file, with its header.
+        file: Positioned at the array's header; afterwards at its data.
+        size: Bytes of the array in the file, including its header.
     """
     import numpy as np
 
@@ -113,7 +113,7 @@ def read_image(path: Path, mode: str, size: tuple[int, int]) -> Image:
     """An image in `mode` (``RGB``, ``L``), resized to `size` (width, height).
 
     Raises:
-        CalibrationError: it is no image, or damaged.
+        CalibrationError: it is not an image, or is damaged.
         LimitError: it has more than ``IMAGE_PIXELS``.
     """
     from PIL import Image
@@ -124,10 +124,10 @@ def read_image(path: Path, mode: str, size: tuple[int, int]) -> Image:
             return picture.convert(mode).resize(size)
     except LimitError:
         raise
-    except Exception as error:  # noqa: BLE001 - Pillow raises errors of a dozen kinds for damaged files
+    except Exception as error:  # noqa: BLE001 - Pillow raises many exception types for damaged files
         raise CalibrationError(
             f"{path} can't be read as an image: {first_lines(error)}.",
-            hint="Repair it, or take it out of the folder.",
+            hint="Repair it, or remove it from the folder.",
             code="data-unreadable",
         ) from None
 

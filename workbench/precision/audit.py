@@ -1,8 +1,8 @@
-"""What did I really get: precision asked, and precision in the plan, with what the difference costs.
+"""Compare the requested precision with the precision in the plan, and state what the difference costs.
 
-Everything is read off a `Plan`: the data types that layers read and write, their bytes, and, where the
-compiler names what it fused, the words of the name. Bytes are those that kernels ask for (see
-`workbench.plan.traffic`): computed, not measured.
+Everything is derived from a `Plan`: the data types that layers read and write, their bytes, and the names of fused
+layers, if the compiler gives them. Bytes are the memory requests of kernels (see `workbench.plan.traffic`): computed,
+not measured.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ if TYPE_CHECKING:
     from workbench.plan.vocabulary import Vocabulary
 
 HEAVY = ("conv", "gemm", "attention")
-"""Kinds whose precision decides the speed."""
+"""Kinds whose precision determines the speed."""
 
 NAMES = {short: name_of(short) for short in ("fp32", "fp16", "bf16", "int8", "fp8", "int4")}
-"""Short names of precisions, and ONNX's."""
+"""Short names of precisions, and ONNX's names."""
 
 
 KINDS = {
-    "fp32-product": "computes in FP32 although a lower precision was asked for",
+    "fp32-product": "computes in FP32 although a lower precision was requested",
     "wide-output": "reads a quantized type and stores FP32, which the next kernel reads again",
     "double-requantization": "quantizes, dequantizes and quantizes again",
-    "conversion-kernel": "does nothing but change the type",
-    "weights-dequantized": "turns stored weights into a wider type at run time, in a kernel of its own",
-    "fp32-pointwise": "computes in FP32, though no product, where a lower precision was asked for",
+    "conversion-kernel": "only converts the type",
+    "weights-dequantized": "converts stored weights to a wider type at run time, in a separate kernel",
+    "fp32-pointwise": "is not a product and computes in FP32 although a lower precision was requested",
 }
-"""The kinds of findings, in words."""
+"""The kinds of findings, with descriptions."""
 
 _HINTS = {
-    "fp32-product": "Cast the model (`workbench cast`; rest='fp16' where it is quantized), or quantize these nodes: their "
+    "fp32-product": "Cast the model (`workbench cast`; rest='fp16' if it is quantized), or quantize these nodes: their "
     "names are in the table.",
-    "conversion-kernel": "A kernel of its own reads and writes all of it; see whether its neighbour can take the type.",
+    "conversion-kernel": "A separate kernel reads and writes the whole tensor; check whether its neighbor can use the type.",
     "weights-dequantized": "The next kernel reads the wide copy: the narrow storage saves disk, not traffic.",
-    "fp32-pointwise": "Cast the model; where it was cast, look at what the conversion lists as left in FP32.",
+    "fp32-pointwise": "Cast the model. If it is already cast, check which nodes the conversion lists as left in FP32.",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as asked.
+    """One difference from the request.
 
     Attributes:
         kind: A key of `KINDS`.
         layers: Ids of the layers.
-        bytes: What these layers move; for wide-output only what FP16 would have saved.
-        text: In words.
+        bytes: Bytes that these layers move; for wide-output only the bytes that FP16 would save.
+        text: Description.
         hint: What to try.
     """
 
@@ -82,12 +82,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """The precision of a plan, by layer and in sum.
+    """The precision of a plan, by layer and in total.
 
     Attributes:
-        plan: What was looked at.
-        asked: The precision that was asked for, short (fp32, fp16, bf16, int8, fp8, int4).
-        findings: What is not as asked, the most costly first.
+        plan: The audited plan.
+        asked: Short name of the requested precision (fp32, fp16, bf16, int8, fp8, int4).
+        findings: Differences from the request, the most costly first.
     """
 
     plan: Plan = field(repr=False)
@@ -96,14 +96,14 @@ class Audit:
 
     @cached_property
     def launches(self) -> list[Layer]:
-        """The layers that are work for the GPU."""
+        """The layers that launch GPU work."""
         return [layer for layer in self.plan.layers if layer.launches]
 
     @cached_property
     def by_precision(self) -> dict[str, dict[str, int]]:
         """For each data type that layers read: ``kernels``, ``flops``, ``bytes``.
 
-        ``flops`` is the sum of what is known, ``flops_unknown`` of how many kernels it is not.
+        ``flops`` is the sum of the known values; ``flops_unknown`` counts the kernels without a known value.
         """
         out: dict[str, dict[str, int]] = {}
         for layer in self.launches:
@@ -127,7 +127,7 @@ class Audit:
 
     @property
     def words(self) -> str:
-        """How many convolutions, matrix products and attentions read what was asked, in a sentence; "" without any."""
+        """A sentence on how many convolutions, matrix products and attentions read the requested type; "" without any."""
         heavy = [layer for layer in self.launches if layer.kind in HEAVY]
         other = Counter(layer.precision or "unknown" for layer in heavy if not _as_asked(layer, self.asked))
         if not heavy:
@@ -142,7 +142,7 @@ class Audit:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The numbers that two plans are compared by."""
+        """The numbers used to compare two plans."""
         vocabulary = _vocabulary(self.plan)
         pointwise = [layer for layer in self.launches if layer.kind not in HEAVY]
         found = Counter(dict.fromkeys(KINDS, 0))
@@ -166,7 +166,7 @@ class Audit:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a launch: what it reads and writes, what it costs, and what was found."""
+        """One row per launch: what it reads and writes, its cost, and its findings."""
         import pandas as pd
 
         vocabulary = _vocabulary(self.plan)
@@ -203,7 +203,7 @@ class Audit:
 
 
 def known(asked: str | None) -> None:
-    """Refuse what is no precision.
+    """Check that `asked` is a precision.
 
     Raises:
         ConfigError: there is no such precision.
@@ -213,14 +213,14 @@ def known(asked: str | None) -> None:
 
 
 def audit(plan: Plan, asked: str | None = None, scheme: Mapping[str, Any] | None = None) -> Audit:
-    """Compare what was asked with what is in the plan.
+    """Compare the requested precision with the plan.
 
     Args:
-        plan: Of any compiler; without names of fused operations what follows from types is found.
-        asked: fp32, fp16, bf16, int8, fp8 or int4. By default what the build was asked for, or the quantized
-            type that most products read, where a graph was quantized before the build.
-        scheme: Fields of the `Scheme` that the model was quantized by, where that is known (`scheme_in`): then no hint
-            asks for what was done already.
+        plan: Of any compiler; without names of fused operations, findings are based on types only.
+        asked: fp32, fp16, bf16, int8, fp8 or int4. By default the precision of the build config, or the quantized
+            type that most products read if the graph was quantized before the build.
+        scheme: Fields of the `Scheme` that the model was quantized with, if known (`scheme_in`): hints then skip steps
+            that were already done.
 
     Raises:
         ConfigError: there is no such precision.
@@ -249,7 +249,7 @@ def audit(plan: Plan, asked: str | None = None, scheme: Mapping[str, Any] | None
 
 
 def scheme_in(path: Path) -> dict[str, Any] | None:
-    """The scheme that the workbench quantized the model at `path` by, as the file itself says; None for another model."""
+    """The scheme recorded in a model file that the workbench quantized; None for other models."""
     from workbench.model.onnx_file import read_graph
 
     for entry in read_graph(path).metadata_props:
@@ -257,19 +257,19 @@ def scheme_in(path: Path) -> dict[str, Any] | None:
             try:
                 scheme = json.loads(entry.value)["scheme"]
             except (ValueError, KeyError, TypeError):
-                return None  # someone else's note of the same name
+                return None  # another tool's metadata with the same name
             return scheme if isinstance(scheme, dict) else None
     return None
 
 
 def _hint(kind: str, layers: Sequence[Layer], launches: Sequence[Layer], scheme: Mapping[str, Any] | None) -> str:
-    """What to try against a finding; nothing that was done already, and nothing that would change nothing."""
+    """What to try for a finding, without steps that were already done or would have no effect."""
     if kind == "wide-output":
         fp8 = [layer for layer in layers if (layer.precision or "").startswith("float8") and layer.kind == "conv"]
         if len(fp8) == len(layers):
             return (
-                "An FP8 convolution keeps a scale for each channel in its weight, and stores FP32 behind it; TensorRT for RTX "
-                "1.5 computes one with a single scale wrong. Leave these nodes in the rest's precision (keep=), or use INT8."
+                "An FP8 convolution has per-channel weight scales and stores FP32; TensorRT for RTX "
+                "1.5 computes wrong results with a single scale. Keep these nodes in the rest's precision (keep=), or use INT8."
             )
         held = {t.dtype for layer in launches for t in (*layer.inputs, *layer.outputs)}
         steps = []
@@ -279,15 +279,17 @@ def _hint(kind: str, layers: Sequence[Layer], launches: Sequence[Layer], scheme:
             steps.append("rest='fp16'")
         if steps:
             return f"Quantize with {' and '.join(steps)}: then the product stores FP16."
-        return "The scheme asks for FP16 behind these already. Leave the nodes in the rest's precision (keep=), and compare."
+        return (
+            "The scheme already requests FP16 after these. Keep the nodes in the rest's precision (keep=), and compare."
+        )
     if kind == "double-requantization":
         if scheme is not None and scheme.get("placement") == "tensorrt":
             return (
-                "The pairs are on inputs of products already. Leave the node behind in the rest's precision (keep=), or the "
+                "The pairs are already on inputs of products. Keep the next node in the rest's precision (keep=), or the "
                 "other branch of the addition (residual=False), and compare."
             )
         return (
-            "Q/DQ stand between an operation and its activation: `workbench placement MODEL` moves them, and quantizing the "
+            "Q/DQ pairs are between an operation and its activation: `workbench placement MODEL` moves them. Quantizing the "
             "FP32 model with placement='tensorrt' puts them on inputs of convolutions and matrix products only."
         )
     return _HINTS[kind]
@@ -304,7 +306,7 @@ def _asked(plan: Plan, launches: Sequence[Layer]) -> str:
     asked = str(plan.config.get("precision", "fp32"))
     if asked != "fp32":
         return asked
-    # The graph itself may be in a lower precision: then that is what was asked.
+    # The graph may already be in a lower precision, which is then the requested one.
     types = Counter(layer.precision for layer in launches if layer.kind in HEAVY)
     most = types.most_common(1)[0][0] if types else "float32"
     return next((short for short, name in NAMES.items() if name == most), "fp32")
@@ -352,7 +354,7 @@ def _kinds(layer: Layer, asked: str, vocabulary: Vocabulary) -> list[str]:
 
 
 def _requantizations(layer: Layer, vocabulary: Vocabulary) -> int:
-    """How often the layer's name says round-and-clamp (INT8), or else whether it turns a wider type into FP8."""
+    """How often the layer's name contains round-and-clamp (INT8), or else whether it converts a wider type to FP8."""
     if count := vocabulary.requantizations(layer.name):
         return count
     wide = any(BITS.get(t.dtype, 0) > 8 for t in layer.inputs)
@@ -360,7 +362,7 @@ def _requantizations(layer: Layer, vocabulary: Vocabulary) -> int:
 
 
 def _saved(layer: Layer) -> int:
-    """Bytes that FP16 in place of FP32 would save: in the store, and in the load behind it."""
+    """Bytes that FP16 instead of FP32 would save: in the store, and in the load of the next kernel."""
     return sum((t.bytes or 0) // 2 * 2 for t in layer.outputs if t.dtype == "float32")
 
 

@@ -1,4 +1,4 @@
-"""Two audits side by side: what got better and what was lost."""
+"""Compare two audits side by side: improvements and losses."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 def compare(plans: Mapping[str, Plan], asked: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Several plans of one model side by side: one row a figure, one column a plan."""
+    """Several plans of one model side by side: one row per figure, one column per plan."""
     import pandas as pd
 
     figures = {name: audit(plan, (asked or {}).get(name)).figures for name, plan in plans.items()}
-    # A Series of objects each: a column of mixed numbers would turn the counts into floats.
+    # One Series of objects per plan: a column of mixed numbers would convert the counts to floats.
     return pd.DataFrame({name: pd.Series(found, dtype=object) for name, found in figures.items()})
 
 
 @dataclass(frozen=True)
 class Change:
-    """A part of the model, and what it moves in two plans.
+    """A part of the model, and the bytes that it moves in two plans.
 
     Attributes:
-        layers: Ids of the first plan's layers; empty where only the second has any.
-        nodes: The nodes that both plans have there; empty for what only one plan does.
+        layers: Ids of the first plan's layers; empty if only the second plan has layers.
+        nodes: The nodes that both plans have there; empty for work that only one plan does.
         low: Bytes that the first plan moves.
         wide: Bytes that the second moves.
-        title: The most costly layer, in words.
+        title: Title of the most costly layer.
     """
 
     layers: tuple[str, ...]
@@ -50,9 +50,9 @@ class Change:
 def changes(low: Plan, wide: Plan) -> tuple[Change, ...]:
     """Where two plans of one model differ in bytes, the largest loss of the first plan first.
 
-    Layers that execute a common node belong together, across both plans and however each fused; what belongs to
-    no common node (a cast, a Q/DQ kernel, a layout change) stands alone. Every launch is in exactly one part, so
-    the differences sum up to that of the plans. Bytes are computed, not measured.
+    Layers of both plans that execute a common node form one part, regardless of how each plan fused them. A layer
+    without a common node (a cast, a Q/DQ kernel, a layout change) is a separate part. Every launch is in exactly one
+    part, so the differences add up to the difference of the plans. Bytes are computed, not measured.
     """
     common = set(low.layers_of) & set(wide.layers_of)
     boss: dict[tuple[int, str], tuple[int, str]] = {}
@@ -94,31 +94,31 @@ def verdict(low: Plan, wide: Plan, names: Sequence[str] = ("INT8", "FP16")) -> s
     mine, theirs = audit(low).figures, audit(wide).figures
     a, b = mine["bytes"], theirs["bytes"]
     if not a or not b:
-        return "The bytes are not known."
+        return "The bytes are unknown."
     hidden = mine["bytes_unknown"] + theirs["bytes_unknown"]
-    but = f" (Of {hidden} kernels they are not known, and not counted.)" if hidden else ""
+    but = f" (The bytes of {hidden} kernels are unknown and not counted.)" if hidden else ""
     change = abs(a - b) / b
     if a == b:
-        return f"{names[0]} and {names[1]} move as many bytes: {bytes_text(a)}.{but}"
+        return f"{names[0]} and {names[1]} move the same number of bytes: {bytes_text(a)}.{but}"
     text = f"{names[0]} moves {bytes_text(a)}, {names[1]} {bytes_text(b)}"
     if a > b:
-        return f"{text}: {change:.0%} more. It may well be slower; see what the audit finds before you run it.{but}"
+        return f"{text}: {change:.0%} more. It may be slower; see the findings of the audit before you run it.{but}"
     return f"{text}: {change:.0%} less.{but}"
 
 
 def losses(low: Plan, wide: Plan) -> pd.DataFrame:
-    """Where the time of two measured plans of one model goes, the parts in which `low` is slower first.
+    """Compare the times of two measured plans of one model; parts in which `low` is slower come first.
 
-    The model's own nodes join the two: kernels of either plan that execute a common node belong to one part,
-    whatever each compiler fused. Kernels that execute no node of the other plan (a Q/DQ pair's own, a layout
-    change) are parts of their own.
+    The model's nodes join the two plans: kernels of either plan that execute a common node form one part,
+    regardless of what each compiler fused. Kernels without a common node (of a Q/DQ pair, a layout
+    change) are separate parts.
 
     Args:
         low: The quantized plan, with times (`Engine.measured`).
-        wide: The other one, with times.
+        wide: The other plan, with times.
 
     Returns:
-        One row a part: ``nodes`` (the first that both execute), ``low`` and ``wide`` (kernels), ``low_ms``,
+        One row per part: ``nodes`` (the first that both execute), ``low`` and ``wide`` (kernels), ``low_ms``,
         ``wide_ms`` and ``lost_ms``, the difference; all measured.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Run a calibration by itself: to look at distributions and ranges before anything is quantized.
+"""Run only a calibration, to inspect distributions and ranges before you quantize.
 
-The cache lies where `quantize` looks for it, so that quantizing with the same data then runs no model.
+`quantize` finds the cache: quantizing with the same data then does not run the model.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def calibrate(
     min_samples: int = MIN_SAMPLES,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Calibration:
-    """Histograms of the activations that `to` quantizes, from a worker; kept, so that the second time is a look-up.
+    """Histograms of the activations that `to` quantizes, computed in a worker and cached.
 
     Args:
-        model: In FP32.
-        store: Where it is kept.
+        model: An FP32 model.
+        store: Where the result is cached.
         data: See `workbench.precision.data.batches`.
         to: int8 or fp8; INT4 quantizes weights only and needs no calibration.
         shapes: Sizes of dynamic inputs.
         limit: At most this many batches.
-        min_samples: Fewer samples are refused.
+        min_samples: Smallest number of samples accepted.
         on_job: Called with the job, to show progress or cancel.
 
     Raises:

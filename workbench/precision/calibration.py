@@ -1,10 +1,9 @@
-"""Calibration: the data, what is looked at before they are used, and the ranges that they give.
+"""Calibration: run the model on data, and derive the ranges of activations.
 
-Data come in many forms (see `batches`) and leave as a folder of checked batches with a digest. A worker runs
-the FP32 model on them with ONNX Runtime and counts each activation's magnitudes into a histogram. The
-histograms are the cache: every method (entropy, percentile, minmax) reads its range off the same counts, so
-trying another one runs no model. A cache knows which model and data it was made from, and is refused for
-another model.
+Data in many forms (see `batches`) become a folder of checked batches with a digest. A worker runs the FP32 model on
+them with ONNX Runtime and counts each activation's magnitudes in a histogram. The histograms are the cache: every
+method (entropy, percentile, minmax) computes its range from the same counts, so trying another method does not run the
+model. A cache records its model and data, and is refused for another model.
 """
 
 from __future__ import annotations
@@ -54,15 +53,15 @@ class Calibration:
 
     @staticmethod
     def key(model: str, digest: str, tensors: Iterable[str]) -> str:
-        """The name under which a calibration is kept: another version of ONNX Runtime calibrates anew."""
+        """The cache key of a calibration; it includes the version of ONNX Runtime."""
         identity = json.dumps([SCHEMA, made_by("onnxruntime"), model, digest, sorted(tensors)])
         return hashlib.sha256(identity.encode()).hexdigest()
 
     def check(self, model: str, name: str = "this model") -> None:
-        """Refuse a cache that was made from another model.
+        """Refuse a cache of another model.
 
         Raises:
-            CalibrationError: it was.
+            CalibrationError: the cache was made from another model.
         """
         if self.model != model:
             raise CalibrationError(
@@ -71,11 +70,11 @@ class Calibration:
             )
 
     def ranges(self, method: str = "entropy", percentile: float = 99.99) -> dict[str, float]:
-        """The magnitude at which each tensor's range ends."""
+        """The upper end of each tensor's range, as a magnitude."""
         return {name: h.range(method, percentile) for name, h in self.tensors.items()}
 
     def to_frame(self, percentile: float = 99.99) -> pd.DataFrame:
-        """One row a tensor: its extremes and what each method would choose."""
+        """One row per tensor: its extremes and the range that each method would choose."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -89,7 +88,7 @@ class Calibration:
     def compare(self, other: Calibration, method: str = "entropy", percentile: float = 99.99) -> pd.DataFrame:
         """The ranges of two calibrations side by side, the largest change first.
 
-        `ratio` is the other's range over this one's; a tensor that only one has is left empty.
+        `ratio` is the other's range over this one's; it is empty for a tensor that only one has.
         """
         return side_by_side(self.ranges(method, percentile), other.ranges(method, percentile))
 
@@ -106,7 +105,7 @@ class Calibration:
         """Read what `save` wrote.
 
         Raises:
-            CalibrationError: it is no calibration cache, of a later version, or holds ranges that can't be.
+            CalibrationError: it is not a calibration cache, is of a later version, or contains impossible ranges.
             LimitError: it is too large or nested too deeply.
         """
         try:
@@ -116,7 +115,7 @@ class Calibration:
                 f"{path} can't be read: {error.strerror or error}.", hint=CACHES, code="file-unreadable"
             ) from None
         try:
-            data = parse_json(text, str(path), finite=False)  # the tensor is named below
+            data = parse_json(text, str(path), finite=False)  # the error below names the tensor
             if not isinstance(data, dict) or data.get("schema") != SCHEMA:
                 raise DocumentError(f"its schema is not {SCHEMA}")
             about = _about(data)
@@ -124,7 +123,7 @@ class Calibration:
                 raise DocumentError("it has no tensors")
         except ValueError as error:
             raise CalibrationError(
-                f"{path} is no calibration cache, or not a whole one: {error}.", hint=CACHES, code="calibration-cache"
+                f"{path} is not a calibration cache, or is incomplete: {error}.", hint=CACHES, code="calibration-cache"
             ) from None
         tensors = {}
         for name, histogram in data["tensors"].items():
@@ -132,7 +131,7 @@ class Calibration:
                 tensors[name] = Histogram.from_dict(histogram)
             except ValueError as error:
                 raise CalibrationError(
-                    f"{path} is damaged: of tensor {name}, {error}.",
+                    f"{path} is damaged: tensor {name}: {error}.",
                     hint="Calibrate again, or copy the file again.",
                     details={"tensor": name},
                     code="calibration-histogram",
@@ -141,17 +140,17 @@ class Calibration:
 
 
 def _about(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cache says of its model and data.
+    """The model and data that a cache records.
 
     Raises:
-        DocumentError: it does not, or in other types.
+        DocumentError: they are missing or have the wrong type.
     """
     about = document.get("data")
     if not isinstance(document.get("model"), str) or not isinstance(about, dict):
-        raise DocumentError("it does not say which model and data it is of")
+        raise DocumentError("it does not record its model and data")
     for key, kind in (("source", str), ("digest", str), ("batches", int), ("samples", int)):
         if not isinstance(about.get(key), kind) or isinstance(about[key], bool):
-            raise DocumentError(f"it does not say its data's {key}")
+            raise DocumentError(f"it does not record its data's {key}")
     return about
 
 
@@ -162,7 +161,7 @@ def side_by_side(mine: Mapping[str, float], theirs: Mapping[str, float]) -> pd.D
     rows = []
     for name in dict.fromkeys([*mine, *theirs]):
         a, b = mine.get(name), theirs.get(name)
-        ratio = 1.0 if a == b else b / a if a and b is not None else None  # the same, 0 beside 0 too
+        ratio = 1.0 if a == b else b / a if a and b is not None else None  # equal, including 0 and 0
         rows.append({"tensor": name, "this": a, "other": b, "ratio": ratio})
     frame = pd.DataFrame(rows, columns=["tensor", "this", "other", "ratio"])
     change = (frame["ratio"].astype(float) - 1).abs().fillna(float("inf"))
@@ -172,7 +171,7 @@ def side_by_side(mine: Mapping[str, float], theirs: Mapping[str, float]) -> pd.D
 def collect(
     model: Any, tensors: Sequence[str], folder: Path, reporter: Reporter, scratch: Path
 ) -> dict[str, Histogram]:
-    """Run an FP32 model (an `onnx_ir.Model`; its outputs are changed) on the batches of `folder`; in a worker.
+    """Run an FP32 model (an `onnx_ir.Model`; its outputs are modified) on the batches of `folder`; in a worker.
 
     Raises:
         CalibrationError: ONNX Runtime can't run it, or a tensor is not finite.

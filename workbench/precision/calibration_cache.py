@@ -1,11 +1,11 @@
-"""TensorRT 10's calibration cache: a line that names the calibrator, then a scale for each tensor.
+"""TensorRT 10's calibration cache: a line with the calibrator's name, then a scale for each tensor.
 
     TRT-101300-EntropyCalibration2
     x: 3c010a14
 
-The number is the scale (the range's end over 127) as the bits of a float32, the highest byte first. Tensors have
-the names that TensorRT's network gave them, which for a parsed model are those of the ONNX file. The file says
-nothing of the model that it was made from.
+The number is the scale (the range's end over 127) as the bits of a float32, the highest byte first. Tensor
+names are those of TensorRT's network, which for a parsed model are those of the ONNX file. The file does not record the
+model that it was made from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEVELS = 127
 """Largest magnitude of INT8, symmetric about zero."""
 
 SMALLEST, LARGEST = 2.0**-126, 3.4028234663852886e38 / LEVELS
-"""Scales that a float32 holds in full, and whose range's end it holds too."""
+"""Scales that float32 can represent at full precision, together with the end of their range."""
 
 _HEAD = re.compile(r"TRT-[0-9]+-\w+")
 _DIGITS = re.compile(r"[0-9a-fA-F]{8}")
@@ -53,7 +53,7 @@ class TensorRTCache:
 
     @staticmethod
     def is_one(path: str | Path) -> bool:
-        """Whether a file begins as such a cache does."""
+        """Whether a file begins like such a cache."""
         try:
             with Path(path).open("rb") as file:
                 return _HEAD.match(file.readline(80).decode("ascii", "replace")) is not None
@@ -65,14 +65,14 @@ class TensorRTCache:
         """Read what TensorRT wrote.
 
         Raises:
-            CalibrationError: a line does not follow the format, gives a scale that INT8 can't have, or a tensor that
-                another line has given.
+            CalibrationError: a line does not follow the format, gives an invalid INT8 scale, or repeats a tensor of
+                another line.
             LimitError: it is too large.
         """
         limits.check("DOCUMENT_BYTES", len(text), name)
         lines = whole_text(text).split("\n")
         if not lines or not _HEAD.fullmatch(lines[0].strip()):
-            raise CalibrationError(f"{name} is no calibration cache of TensorRT.", hint=_HINT)
+            raise CalibrationError(f"{name} is not a TensorRT calibration cache.", hint=_HINT)
         scales: dict[str, float] = {}
         for number, line in enumerate(lines[1:], 2):
             line = line.removesuffix("\r")  # noqa: PLW2901
@@ -86,22 +86,22 @@ class TensorRTCache:
                 )
             (scale,) = struct.unpack(">f", bytes.fromhex(digits.strip()))
             about: dict[str, Any] = {"details": {"tensor": tensor}, "code": "calibration-scale"}
-            # TensorRT itself writes 0 for a tensor that was always zero; `ranges` refuses it where it is needed.
+            # TensorRT writes 0 for a tensor that was always zero; `ranges` refuses it if it is needed.
             if not (SMALLEST <= scale <= LARGEST or (scale == 0 and digits.strip() == "0" * 8)):
                 raise CalibrationError(
                     f"Line {number} of {name} gives {tensor} a scale of {scale}.",
-                    hint="No range of INT8 has such a scale. Calibrate again.",
+                    hint="This scale is not valid for INT8. Calibrate again.",
                     **about,
                 )
             if tensor in scales:
                 raise CalibrationError(
                     f"Line {number} of {name} gives {tensor} a scale for the second time.",
-                    hint="Two caches were joined, or the file is damaged. Calibrate again.",
+                    hint="Two caches were concatenated, or the file is damaged. Calibrate again.",
                     **about,
                 )
             scales[tensor] = scale
         if not scales:
-            raise CalibrationError(f"{name} holds no tensor.")
+            raise CalibrationError(f"{name} contains no tensors.")
         return TensorRTCache(lines[0].strip(), scales)
 
     @staticmethod
@@ -109,7 +109,7 @@ class TensorRTCache:
         """Read a file.
 
         Raises:
-            CalibrationError: it is none.
+            CalibrationError: it is not such a cache.
         """
         try:
             text = read_text(path)
@@ -119,7 +119,7 @@ class TensorRTCache:
 
     @staticmethod
     def of(calibration: Calibration, method: str = "entropy", percentile: float = 99.99) -> TensorRTCache:
-        """The ranges of a calibration of ours, for TensorRT 10 to read."""
+        """The ranges of a workbench calibration, in a form that TensorRT 10 reads."""
         names = {"entropy": "EntropyCalibration2", "minmax": "MinMaxCalibration", "percentile": "LegacyCalibration"}
         ranges = calibration.ranges(method, percentile)
         return TensorRTCache(f"TRT-100000-{names[method]}", {name: end / LEVELS for name, end in ranges.items()})
@@ -139,10 +139,10 @@ class TensorRTCache:
         """The magnitude at which each tensor's range ends.
 
         Args:
-            wanted: Names of the tensors that must be there; None for all that are.
+            wanted: Names of the required tensors; None for all tensors in the cache.
 
         Raises:
-            CalibrationError: one of them is not, or its scale is 0.
+            CalibrationError: one of them is missing, or its scale is 0.
         """
         found = {name: scale * LEVELS for name, scale in self.scales.items()}
         if wanted is None:
@@ -154,14 +154,14 @@ class TensorRTCache:
             raise CalibrationError(
                 f"The cache {self.head} has no range for {len(absent)} of {len(wanted)} tensors, the first is {absent[0]}: "
                 f"{other}.",
-                hint="Calibrate again with data; TensorRT names tensors as the ONNX file does that it parsed.",
+                hint="Calibrate again with data; TensorRT uses the tensor names of the ONNX file that it parsed.",
             )
         dead = [name for name in wanted if found[name] == 0]
         if dead:
             raise CalibrationError(
                 f"The cache {self.head} gives {dead[0]} a scale of 0: it was zero on all data that made the cache"
                 + (f" (and {len(dead) - 1} more)." if len(dead) > 1 else "."),
-                hint="Calibrate again with data that reach it, or leave its node in higher precision (keep).",
+                hint="Calibrate again with data that make it nonzero, or keep its node in higher precision (keep).",
                 details={"tensor": dead[0], "tensors": dead[:20]},
                 code="calibration-scale",
             )
@@ -175,7 +175,7 @@ class TensorRTCache:
         return side_by_side(self.ranges(), theirs)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a tensor: its scale and where its range ends."""
+        """One row per tensor: its scale and the end of its range."""
         import pandas as pd
 
         rows = [{"tensor": n, "scale": s, "range": s * LEVELS} for n, s in self.scales.items()]

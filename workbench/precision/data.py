@@ -1,4 +1,4 @@
-"""Batches for calibration and test: checked, in the model's types, kept on disk."""
+"""Batches for calibration and testing: checked, in the model's types, stored on disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 MIN_SAMPLES = 8
-"""Fewer samples than this are refused: their extremes say little about the next one."""
+"""Smallest number of samples accepted: the extremes of fewer samples do not predict the next one."""
 
 
 CACHES = (
@@ -38,15 +38,15 @@ class Batches:
     """Checked batches on disk.
 
     Attributes:
-        folder: One ``.npz`` file a batch, in order.
+        folder: One ``.npz`` file per batch, in order.
         digest: SHA-256 of their contents.
-        count: How many batches.
-        samples: How many samples: the sum of the first dimensions.
-        source: What they were made from, in words.
-        warnings: What the user should know.
-        places: For each sample its place in the data, counted from 0: some may have been left out.
-        cut: Whether a limit ended the data early, so that there may be more of them.
-        total: How many samples were looked at, those left out included.
+        count: Number of batches.
+        samples: Number of samples: the sum of the first dimensions.
+        source: Description of the original data.
+        warnings: Warnings for the user.
+        places: Index of each sample in the data, from 0: some samples may have been left out.
+        cut: Whether a limit ended the data early, so that there may be more data.
+        total: Number of samples read, including those left out.
     """
 
     folder: Path
@@ -63,17 +63,18 @@ class Batches:
         return read_batches(self.folder)
 
     def labels(self, given: Sequence[int]) -> list[int]:
-        """The labels of these samples, from those of all the data (or of these samples alone).
+        """The labels of these samples, from the labels of all the data (or of only these samples).
 
         Raises:
-            CalibrationError: there are not as many as samples.
+            CalibrationError: the number of labels differs from the number of samples.
         """
         if len(given) == self.total or (self.cut and len(given) > self.total):
             return [int(given[place]) for place in self.places]
         if len(given) == self.samples:
             return [int(label) for label in given]
         raise CalibrationError(
-            f"There are {len(given)} labels for {self.total} samples.", hint="Give one for each sample, in their order."
+            f"There are {len(given)} labels for {self.total} samples.",
+            hint="Give one label for each sample, in the same order.",
         )
 
 
@@ -99,22 +100,22 @@ def gather(
     """Read, check and store calibration data.
 
     Args:
-        data: See `batches`; or `Batches`, for several calls with the same data: those are given back as they are, if
-            there are enough samples, and `limit` and `seed` say nothing then.
-        inputs: What the model asks; from `inputs_of`.
+        data: See `batches`; or `Batches`, for several calls with the same data: these are returned unchanged if
+            there are enough samples; `limit` and `seed` then have no effect.
+        inputs: The model's inputs, from `inputs_of`.
         folder: Where the batches are written; created.
         limit: At most this many batches.
-        min_samples: Fewer samples are refused.
+        min_samples: Smallest number of samples accepted.
         seed: For ``random:N``.
-        varied: Whether they are to say something about ranges: constant, infinite and equal batches are refused then.
+        varied: Whether the data must be suitable for ranges: constant, infinite and equal batches are then refused.
 
     Raises:
-        CalibrationError: there are none or too few, or one is not a number, constant, or of the wrong shape or type.
+        CalibrationError: there are no or too few samples, or a batch is NaN, constant, or of the wrong shape or type.
     """
     import numpy as np
 
     if limit is not None and limit < 1:
-        raise CalibrationError(f"At most {limit} batches leaves none.", hint="Give 1 or more, or no limit.")
+        raise CalibrationError(f"A limit of {limit} batches leaves no data.", hint="Give 1 or more, or no limit.")
     if not inputs:
         raise CalibrationError("The model has no inputs, so there is nothing to calibrate.")
     if isinstance(data, Batches):
@@ -156,31 +157,31 @@ def gather(
     samples = len(places)
     cut = limit is not None and count >= limit
     if count == 0:
-        raise CalibrationError(f"{source} holds no batch.", hint="Give a few dozen samples of what the model will see.")
+        raise CalibrationError(f"{source} contains no batches.", hint="Give a few dozen samples of real inputs.")
     flat = [
         item.name for item in inputs if item.dtype.startswith(("float", "bfloat")) and constant[item.name] is not None
     ]
     if flat and varied:
         raise CalibrationError(
             f"Input {flat[0]} is {float(constant[flat[0]]):g} in every element of every batch: {source} is constant.",
-            hint="A constant says nothing about the range of a tensor; give real samples.",
+            hint="A constant gives no information about the range of a tensor; give real samples.",
         )
     _enough(samples, min_samples, source)
     if repeated and varied and count > 1:
         raise CalibrationError(
             f"All {count} batches of {source} are the same.",
-            hint="A generator that yields one array again and again? Give samples that differ.",
+            hint="Check whether a generator yields the same array repeatedly. Give samples that differ.",
         )
     warnings = []
     if source.startswith("random:"):
         warnings.append(
-            "Calibrated on random numbers: the ranges say nothing about your data. Use this to look at fusions and "
+            "Calibrated on random numbers: the ranges do not represent your data. Use this to look at fusions and "
             "speed, never for accuracy."
         )
     if not cut and position > samples:
         left = position - samples
         warnings.append(
-            f"{left} of {position} samples of {source} {'was' if left == 1 else 'were'} left out: they fill no batch of "
+            f"{left} of {position} samples of {source} {'was' if left == 1 else 'were'} left out: they do not fill a batch of "
             f"{inputs[0].fixed_batch}, which the model fixes."
         )
     return Batches(folder, digest.hexdigest(), count, samples, source, tuple(warnings), tuple(places), cut, position)
@@ -189,21 +190,21 @@ def gather(
 def _enough(samples: int, least: int, source: str) -> None:
     if samples < least:
         raise CalibrationError(
-            f"{source} holds {samples} sample{'s' if samples != 1 else ''}; at least {least} are needed.",
-            hint="Give more of them (a few hundred are usual), or lower min_samples if you know better.",
+            f"{source} contains {samples} sample{'s' if samples != 1 else ''}; at least {least} are needed.",
+            hint="Give more samples (a few hundred are common), or lower min_samples.",
         )
 
 
 def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, Iterable[Any]]:
-    """What `data` is in words, and its raw batches.
+    """A description of `data`, and its raw batches.
 
     Args:
         data: A folder of ``.npy``, ``.npz`` or image files; an ``.npy`` or ``.npz`` file with the samples along
             the first axis; ``module:factory``, a function without arguments that returns any of these;
-            ``random:N`` for N batches of random numbers; an array or a dict of arrays; or whatever can be
-            iterated: a generator or a DataLoader. A batch is an array, a sequence of arrays in the order of
-            the inputs (what follows them, such as labels, is dropped), or a dict by input name.
-        inputs: What the model asks.
+            ``random:N`` for N batches of random numbers; an array or a dict of arrays; or any
+            iterable: a generator or a DataLoader. A batch is an array, a sequence of arrays in the order of
+            the inputs (further items, such as labels, are dropped), or a dict by input name.
+        inputs: The model's inputs.
         seed: For ``random:N``.
 
     Raises:
@@ -225,13 +226,13 @@ def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, 
                 raise CalibrationError(f"{text} returns its own name.")
             return text, batches(made, inputs, seed=seed)[1]
         raise CalibrationError(
-            f"There are no calibration data {text!r}: no folder, no .npy or .npz file, no module:factory.",
+            f"There are no calibration data {text!r}: it is not a folder, an .npy or .npz file, or module:factory.",
             hint="random:32 calibrates on random numbers, to look at fusions only.",
         )
     if isinstance(data, str):
         number = data.partition(":")[2]
         if not re.fullmatch("[0-9]{1,12}", number) or int(number) == 0:
-            raise CalibrationError(f"{data!r} names no number of batches.", hint="Write random:32.")
+            raise CalibrationError(f"{data!r} does not give a number of batches.", hint="Write random:32.")
         return data, random_batches(inputs, int(number), seed)
     if isinstance(data, Mapping):
         return "The given arrays", split({str(k): np.asarray(v) for k, v in data.items()}, inputs)
@@ -247,8 +248,8 @@ def batches(data: Any, inputs: Sequence[Input], *, seed: int = 0) -> tuple[str, 
         return f"The given {type(data).__name__}", iter(data)
     except TypeError:
         raise CalibrationError(
-            f"An object of type {type(data).__name__} holds no calibration data.",
-            hint="Pass a folder, an .npz or .npy file, module:factory, random:N, arrays, or something to iterate.",
+            f"An object of type {type(data).__name__} is not calibration data.",
+            hint="Pass a folder, an .npz or .npy file, module:factory, random:N, arrays, or an iterable.",
         ) from None
 
 
@@ -281,7 +282,7 @@ def random_batches(inputs: Sequence[Input], count: int, seed: int = 0) -> Iterat
             elif item.dtype == "bool":
                 batch[item.name] = np.ones(shape, dtype=bool)
             else:
-                # 0 and 1 are in range of every vocabulary, mask and type id.
+                # 0 and 1 are valid for every vocabulary, mask and type id.
                 batch[item.name] = rng.integers(0, 2, shape).astype(item.dtype)
         yield batch
 
@@ -310,7 +311,7 @@ def _factory(module: str, name: str) -> Any:
 
 
 def _told(source: str, made: Iterable[Any]) -> Iterator[Any]:
-    """The raw batches; what the user's own code raises on the way is told with its place."""
+    """The raw batches; an error in the user's code is reported with its file and line."""
     try:
         yield from made
     except WorkbenchError:
@@ -323,5 +324,5 @@ def _failed(source: str, error: Exception) -> CalibrationError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return CalibrationError(
         f"{source} failed at {frame.filename}:{frame.lineno}: {type(error).__name__}: {first_lines(error)}.",
-        hint="The error is in the code that gives the data: run it by itself.",
+        hint="The error is in the code that provides the data: run it separately.",
     )

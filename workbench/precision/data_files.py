@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
-_CHUNK = 8  # samples per batch, where the model takes any number and the data are one array
+_CHUNK = 8  # samples per batch, if the model takes any number and the data are one array
 
 
 def from_file(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]]:
@@ -35,7 +35,7 @@ def _load(path: Path, inputs: Sequence[Input]) -> dict[str, np.ndarray]:
 
 
 def split(arrays: Mapping[str, np.ndarray], inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays with all samples along the first axis, in batches; an extra axis in front numbers whole batches."""
+    """Split arrays with all samples along the first axis into batches; an extra leading axis counts whole batches."""
     missing = [item.name for item in inputs if item.name not in arrays]
     if missing:
         raise CalibrationError(
@@ -57,7 +57,7 @@ def split(arrays: Mapping[str, np.ndarray], inputs: Sequence[Input]) -> Iterator
     total = lengths[inputs[0].name]
     whole = total - total % size if inputs[0].fixed_batch and total >= size else total
     for start in range(0, whole, size):
-        # What fills no batch of a fixed size goes with the last one: `fit` leaves it out, and it is told.
+        # A remainder smaller than a fixed batch goes with the last batch: `fit` leaves it out and a warning says so.
         end = total if start + size == whole else start + size
         yield {i.name: arrays[i.name][start:end] for i in inputs}
 
@@ -93,7 +93,7 @@ def from_folder(path: Path, inputs: Sequence[Input]) -> Iterator[dict[str, np.nd
 
 
 def _pictures(files: Sequence[Path], inputs: Sequence[Input]) -> Iterator[dict[str, np.ndarray]]:
-    """Images as RGB in 0..1, resized to the input; normalization beyond that is the user's."""
+    """Images as RGB in 0..1, resized to the input; further normalization is up to the user."""
     import numpy as np
 
     name = only_input(inputs, "a folder of images")

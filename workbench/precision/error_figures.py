@@ -1,4 +1,4 @@
-"""Errors of outputs against a reference, added up batch by batch."""
+"""Errors of outputs against a reference, accumulated batch by batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sums:
-    """What the figures of one output are made of, added up batch by batch in float64."""
+    """Sums for the figures of one output, accumulated batch by batch in float64."""
 
     off: float = 0.0
     size: float = 0.0
@@ -27,7 +27,7 @@ class Sums:
     hidden: int = 0
 
     def add(self, left: np.ndarray, right: np.ndarray) -> None:
-        """Take in a batch; what is not finite in the reference itself has no error."""
+        """Add a batch; values that are not finite in the reference are ignored."""
         import numpy as np
 
         have = np.isfinite(right)
@@ -46,19 +46,19 @@ class Sums:
 
     @property
     def blind(self) -> bool:
-        """Whether the reference holds values and none is finite, so that there is nothing to compare with."""
+        """Whether the reference has values but none is finite, so that no comparison is possible."""
         return bool(self.hidden and not self.compared)
 
     @property
     def relative(self) -> float | None:
-        """Norm of the difference over the norm of the reference; None where that is 0, or nothing in it is finite."""
+        """Norm of the difference over the norm of the reference; None if that is 0 or has no finite value."""
         if self.blind:
             return None
         return (self.off / self.size) ** 0.5 if self.size else (0.0 if not self.off else None)
 
     @property
     def cosine(self) -> float | None:
-        """Cosine of the angle between output and reference; None where one is 0."""
+        """Cosine of the angle between output and reference; None if one is 0."""
         return self.product / (self.size * self.own) ** 0.5 if self.size and self.own else None
 
 
@@ -70,12 +70,12 @@ def errors(
     """The figures of `Accuracy.models` for one model's outputs.
 
     Args:
-        got: For each output its batches, in order; they may differ in shape.
-        want: The reference's.
-        labels: The right class of each sample.
+        got: The batches of each output, in order; they may differ in shape.
+        want: The same for the reference.
+        labels: The correct class of each sample.
 
     Raises:
-        ConfigError: an output is missing or of another shape, or there are labels and no classes.
+        ConfigError: an output is missing or has another shape, or there are labels but no classes.
     """  # fmt: skip
     import numpy as np
 
@@ -102,9 +102,9 @@ def errors(
         "snr_db": -20 * float(np.log10(relative)) if relative else None,
         "not_finite": float(bad),
     }
-    if bad:  # a NaN or an infinity is no small error
+    if bad:  # a NaN or an infinity is not a small error
         out |= {"relative_l2": np.inf, "relative_max": np.inf, "max_abs": np.inf, "cosine": None, "snr_db": -np.inf}
-    rows = {np.shape(right)[1:] for right in first if np.size(right)}  # of no samples there is no share
+    rows = {np.shape(right)[1:] for right in first if np.size(right)}  # without samples there is no share
     if len(rows) == 1 and len(classes := rows.pop()) == 1 and classes[0] > 1:
         out |= _classes(got[name], first, labels)
     elif labels is not None:
@@ -120,7 +120,7 @@ def _classes(
 
     right, left = np.concatenate(list(want)), np.concatenate(list(got))
     best, mine = right.argmax(axis=1), left.argmax(axis=1)
-    # A row with a value that is not finite names no class, though argmax takes a NaN for the largest.
+    # A row with a value that is not finite predicts no class, although argmax treats NaN as the largest value.
     fine = ~(np.isnan(left) | (np.isfinite(right) & ~np.isfinite(left))).any(axis=1)
     out: dict[str, float | None] = {"top1": float(((best == mine) & fine).mean())}
     if right.shape[1] > 5:
@@ -132,5 +132,5 @@ def _classes(
 
 
 def rank(value: float | None) -> float:
-    """An error to rank by: one that has no number (FP32's outputs are 0, these are not) is the largest."""
+    """An error to rank by: an undefined error (FP32's outputs are 0, these are not) ranks as the largest."""
     return float("inf") if value is None else value

@@ -1,4 +1,4 @@
-"""The distribution of one activation, and the range that each calibration method takes from it."""
+"""The distribution of one activation, and the range that each calibration method computes from it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ METHODS = ("entropy", "percentile", "minmax")
 
 
 BINS = 2048
-"""Bins of a histogram of magnitudes; TensorRT's own calibrators use as many."""
+"""Bins of a histogram of magnitudes; TensorRT's calibrators use the same number."""
 
 
 LEVELS = 128
-"""Magnitudes that INT8 tells apart; what the entropy method squeezes a histogram into."""
+"""Distinct magnitudes of INT8; the entropy method merges a histogram into this many groups."""
 
 
 CUT = 0.01
@@ -33,7 +33,7 @@ class Histogram:
     """How often each magnitude of a tensor occurred.
 
     Always `BINS` bins from 0 to `top`; a larger value doubles `top` and merges bins in pairs, so that the
-    counts stay exact whatever the order of the batches.
+    counts stay exact for any order of the batches.
     """
 
     counts: Any = None
@@ -74,7 +74,7 @@ class Histogram:
         while amax >= self.top:
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2, np.int64)])
             self.top *= 2
-        # Divided first: BINS / top itself is beyond FP32 where the values are below 6e-36.
+        # Divide first: BINS / top overflows FP32 if the values are below 6e-36.
         index = (np.abs(flat.astype(np.float32, copy=False)) / np.float32(self.top) * BINS).astype(np.int32)
         np.minimum(index, BINS - 1, out=index)
         self.counts += np.bincount(index, minlength=BINS)
@@ -85,7 +85,7 @@ class Histogram:
         return max(abs(self.low), abs(self.high))
 
     def beyond(self, end: float) -> float:
-        """The share of values (0..1) whose magnitude lies beyond `end`, to the width of a bin."""
+        """The share of values (0..1) whose magnitude is beyond `end`, with the accuracy of one bin."""
         total = 0 if self.counts is None else int(self.counts.sum())
         if not total or not self.top:
             return 0.0
@@ -93,7 +93,7 @@ class Histogram:
         return float(self.counts[first:].sum()) / total if end < self.amax else 0.0
 
     def range(self, method: str, percentile: float = 99.99) -> float:
-        """The magnitude at which the range ends by `method`; never beyond the largest that occurred."""
+        """The upper end of the range by `method`, as a magnitude; never beyond the largest value that occurred."""
         import numpy as np
 
         if method not in METHODS:
@@ -120,13 +120,13 @@ class Histogram:
         """The inverse of `to_dict`.
 
         Raises:
-            DocumentError: a field is absent, of another type, or says what can't be: counts that are not `BINS` numbers,
-                values beyond the last bin, a count of elements that is not the sum.
+            DocumentError: a field is missing, has the wrong type, or is inconsistent: counts that are not `BINS` numbers,
+                values beyond the last bin, an element count that is not the sum.
         """
         import numpy as np
 
         if not isinstance(data, Mapping):
-            raise DocumentError("it is no object")
+            raise DocumentError("it is not an object")
         if absent := {"counts", "top", "low", "high", "elements", "bad"} - set(data):
             raise DocumentError(f"it has no {min(absent)}")
         # The bins may end at up to twice the largest value.
@@ -137,46 +137,46 @@ class Histogram:
             raise DocumentError(f"its counts are not {BINS} numbers")
         numbers = [_count(number, "counts") for number in counts]
         if sum(numbers) != elements:
-            raise DocumentError(f"its counts add up to {sum(numbers)}, and its elements are {elements}")
+            raise DocumentError(f"its counts add up to {sum(numbers)}, but its elements are {elements}")
         amax = max(abs(low), abs(high))
         if low > high or (elements == 0 and amax > 0):
-            raise DocumentError(f"its values from {low:g} to {high:g} can't be")
-        # Every value lies within the bins; where all are zero there are none to lay out.
+            raise DocumentError(f"its values from {low:g} to {high:g} are impossible")
+        # Every value is within the bins; if all are zero, there are no bins to check.
         if top < 0 or amax > top or (top == 0 and any(numbers[1:])):
-            raise DocumentError(f"its bins end at {top:g}, and its values lie between {low:g} and {high:g}")
-        # The largest value lies in the last bin that holds any, to what rounding moves it.
+            raise DocumentError(f"its bins end at {top:g}, but its values are between {low:g} and {high:g}")
+        # The largest value is in the last nonempty bin, within rounding.
         last = max((place for place, number in enumerate(numbers) if number), default=0)
         if top and abs(amax / top * BINS - last - 0.5) > 1.5:
             raise DocumentError(
-                f"its largest value is {amax:g}, and its last count is at {(last + 0.5) * top / BINS:g}"
+                f"its largest value is {amax:g}, but its last count is at {(last + 0.5) * top / BINS:g}"
             )
         return Histogram(np.array(numbers, dtype=np.int64) if numbers else None, top, low, high, elements, bad)
 
 
 def _real(value: Any, key: str, largest: float = LARGEST) -> float:
-    """A number that FP32 holds."""
+    """A number that FP32 can represent."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not -largest <= value <= largest:
-        raise DocumentError(f"its {key} is {value!r:.60}, which is no number of FP32")
+        raise DocumentError(f"its {key} is {value!r:.60}, which is not an FP32 number")
     return float(value)
 
 
 def _count(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise DocumentError(f"its {key} hold {value!r:.60}, which is no count")
+        raise DocumentError(f"its {key} contain {value!r:.60}, which is not a count")
     return value
 
 
 def _entropy(counts: np.ndarray) -> int:
-    """How many bins to keep so that `LEVELS` levels lose the least information (least KL divergence).
+    """The number of bins to keep so that `LEVELS` levels lose the least information (smallest KL divergence).
 
-    The search of TensorRT's entropy calibrator: for each candidate, what lies beyond goes into the last bin;
-    the kept bins are squeezed into `LEVELS` groups and spread again over those that were not empty. The
-    first bin takes its neighbour's count, since exact zeros (after a ReLU) cost nothing at any scale.
+    This is the search of TensorRT's entropy calibrator: for each candidate, counts beyond it are added to the last
+    bin; the kept bins are merged into `LEVELS` groups and spread again over the nonempty bins. The first bin takes its
+    neighbor's count, because exact zeros (after a ReLU) have no error at any scale.
 
-    One guard is added: ranges that cut off more than `CUT` of the values are not considered. On data with few
-    distinct values (an 8-bit image, a one-hot code) the divergence is smallest where everything is cut off.
+    In addition, ranges that cut off more than `CUT` of the values are not considered. On data with few
+    distinct values (an 8-bit image, a one-hot code) the divergence would be smallest with everything cut off.
 
-    ONNX Runtime's own calibrator keeps 128 bins by default, which leaves it exactly one candidate, the whole
+    ONNX Runtime's calibrator uses 128 bins by default, which leaves exactly one candidate, the whole
     range: its "entropy" then equals minmax.
     """
     import numpy as np
@@ -201,7 +201,7 @@ def _entropy(counts: np.ndarray) -> int:
         filled = np.add.reduceat(some.astype(np.float64), edges)
         mean = np.divide(mass, filled, out=np.zeros(LEVELS), where=filled > 0)
         q = np.repeat(mean, np.diff(np.append(edges, end)))[some]
-        # A divergence needs both positive: a bin that outliers alone filled gets next to nothing.
+        # The divergence needs both to be positive: a bin that contains only outliers gets a tiny value.
         q = np.maximum(q, 1e-4)
         p, q = p[some] / p.sum(), q / q.sum()
         divergence = float((p * np.log(p / q)).sum())

@@ -1,4 +1,4 @@
-"""What a model takes, and arrays made to fit it."""
+"""A model's inputs, and conversion of arrays to fit them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Input:
-    """What the model asks of one input."""
+    """Requirements of one model input."""
 
     name: str
     shape: tuple[int | str | None, ...]
@@ -25,12 +25,12 @@ class Input:
 
     @property
     def fixed_batch(self) -> int | None:
-        """The size of the first dimension, where the model fixes it."""
+        """The size of the first dimension, if the model fixes it."""
         return self.shape[0] if self.shape and isinstance(self.shape[0], int) and self.shape[0] > 0 else None
 
 
 def inputs_of(graph: Graph, shapes: Mapping[str, Shape] | None = None) -> list[Input]:
-    """The inputs of a model, with their dynamic dimensions taken from `shapes` where it gives them.
+    """The inputs of a model, with dynamic dimensions replaced by those in `shapes`.
 
     Raises:
         ConfigError: `shapes` does not fit the model.
@@ -44,21 +44,21 @@ def inputs_of(graph: Graph, shapes: Mapping[str, Shape] | None = None) -> list[I
 
 
 def only_input(inputs: Sequence[Input], what: str) -> str:
-    """The name of the model's only input, for data that name none.
+    """The name of the model's only input, for data without input names.
 
     Raises:
         CalibrationError: the model has several.
     """
     if len(inputs) != 1:
         raise CalibrationError(
-            f"The model has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}) and {what} names none.",
+            f"The model has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}) and {what} gives no input names.",
             hint="Give a dict or an .npz file with an array for each.",
         )
     return inputs[0].name
 
 
 def fit(raw: Any, inputs: Sequence[Input], number: int) -> tuple[list[dict[str, Any]], int]:
-    """One raw batch as arrays by input name, cut into the model's own batch size where that is fixed; its samples."""
+    """One raw batch as arrays by input name, split into the model's batch size if fixed; and its sample count."""
     import numpy as np
 
     if isinstance(raw, Mapping):
@@ -72,7 +72,7 @@ def fit(raw: Any, inputs: Sequence[Input], number: int) -> tuple[list[dict[str, 
         named = {item.name: named[item.name] for item in inputs}
     elif isinstance(raw, list | tuple):
         if len(raw) < len(inputs):
-            raise CalibrationError(f"Batch {number} holds {len(raw)} arrays; the model has {len(inputs)} inputs.")
+            raise CalibrationError(f"Batch {number} contains {len(raw)} arrays; the model has {len(inputs)} inputs.")
         named = {item.name: as_array(value) for item, value in zip(inputs, raw, strict=False)}
     else:
         named = {only_input(inputs, f"batch {number}"): as_array(raw)}
@@ -98,7 +98,7 @@ def fit(raw: Any, inputs: Sequence[Input], number: int) -> tuple[list[dict[str, 
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A NumPy array, also from a torch tensor on any device."""
+    """Convert to a NumPy array, also from a torch tensor on any device."""
     import numpy as np
 
     if hasattr(value, "detach"):
@@ -107,7 +107,7 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def checked(array: np.ndarray, item: Input, number: int, *, infinite: bool = False) -> np.ndarray:
-    """The array in the input's own type, or the reason why it can't be; `infinite` numbers may be meant (masks)."""
+    """Convert the array to the input's type, or raise an error; `infinite` allows infinite values (masks)."""
     import numpy as np
 
     where = f"Batch {number} of input {item.name}"
@@ -133,16 +133,16 @@ def checked(array: np.ndarray, item: Input, number: int, *, infinite: bool = Fal
         )
     if floating and not (~np.isnan(array) if infinite else np.isfinite(array)).all():
         raise CalibrationError(
-            f"{where} holds {int(np.isnan(array).sum())} NaN and {int(np.isinf(array).sum())} infinite values.",
-            hint="Look at how the data were prepared: a division by zero, a missing value?",
+            f"{where} contains {int(np.isnan(array).sum())} NaN and {int(np.isinf(array).sum())} infinite values.",
+            hint="Check the data preparation for divisions by zero and missing values.",
         )
     kind = {"bfloat16": "float32"}.get(want, want)
     with np.errstate(over="ignore", invalid="ignore"):
         made = np.ascontiguousarray(array.astype(kind, copy=False))
-    # A cast wraps integers around and makes large numbers infinite, without a word.
+    # A cast silently wraps integers around and makes large numbers infinite.
     if not ((np.isfinite(made) | np.isinf(array)).all() if floating else (made == array).all()):
         raise CalibrationError(
-            f"{where} holds values from {array.min():.4g} to {array.max():.4g}, which {want} does not.",
+            f"{where} contains values from {array.min():.4g} to {array.max():.4g}, which {want} can't represent.",
             hint="Prepare the data exactly as for inference.",
         )
     return made

@@ -1,4 +1,4 @@
-"""Work on a model and data in a worker, kept by content: the second time is a look-up."""
+"""Run a task on a model and data in a worker, and cache the result by content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def write_json(file: Path, data: Mapping[str, Any]) -> None:
-    """Write `data` as JSON; readers see the whole file or none."""
+    """Write `data` as JSON atomically: readers see the complete file or none."""
     with replacing(file) as draft:
         draft.write_text(json.dumps(data))
 
@@ -30,7 +30,7 @@ def measured(
     what: str, exact: Model, store: Store, data: Any, labels: Sequence[int] | None, shapes: Mapping[str, Shape] | None,
     limit: int | None, on_job: Callable[[Job], Any] | None, arguments: dict[str, Any], identity: list[Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """Run a task ``{what}_task`` of ``workbench.precision.{what}`` in a worker, or find what it gave earlier."""
+    """Run a task ``{what}_task`` of ``workbench.precision.{what}`` in a worker, or return its cached result."""
     with store.scratch(what) as folder:
         batches = gather(data, inputs_of(exact.graph, shapes), folder / "batches", limit=limit, min_samples=1)
         wanted = None if labels is None else batches.labels(labels)
@@ -55,4 +55,4 @@ def measured(
 
 
 VERSION = 3
-"""Raise it when the same request gives other numbers, so that kept ones are measured anew."""
+"""Increase this number when the same request gives different results; cached results are then measured again."""

@@ -1,7 +1,7 @@
-"""From a TensorRT 10 style request (precision flags, a calibrator) to the strongly typed one of TensorRT 11.
+"""Convert a TensorRT 10 request (precision flags, a calibrator) to a strongly typed request for TensorRT 11.
 
 TensorRT 11 and TensorRT for RTX have no FP16, BF16, INT8 or FP8 flags and no calibrators: precision is in the
-graph. What was a flag becomes a step before the build; what was a calibrator becomes calibration data.
+graph. A flag becomes a step before the build; a calibrator becomes calibration data.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CALIBRATORS = {
     "ENTROPY_CALIBRATION": "entropy", "IInt8MinMaxCalibrator": "minmax", "MINMAX_CALIBRATION": "minmax",
     "IInt8LegacyCalibrator": "percentile", "LEGACY_CALIBRATION": "percentile",
 }  # fmt: skip
-"""TensorRT 10's calibrators and the method that does the same."""
+"""TensorRT 10's calibrators and the equivalent methods."""
 
 _READ = {"onnx", "calib", "saveengine", "stronglytyped", "layerprecisions", "layeroutputtypes", "precisionconstraints",
          "explicitbatch"}  # fmt: skip
@@ -29,10 +29,10 @@ class Migration:
     """The same request for a strongly typed compiler.
 
     Attributes:
-        flags: What was understood of the old request.
+        flags: The recognized parts of the old request.
         python: Lines for a notebook.
         shell: The same as commands.
-        notes: What is different now, in words.
+        notes: What changed.
     """
 
     flags: tuple[str, ...]
@@ -46,12 +46,12 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
 
     Args:
         request: The old request.
-        model: The model, where the request names none.
-        data: Calibration data to put into the commands.
+        model: The model, if the request names none.
+        data: Calibration data for the commands.
         target: GPU to build for.
 
     Raises:
-        ConfigError: it holds no precision flag, calibrator or trtexec option.
+        ConfigError: it contains no precision flag, calibrator or trtexec option.
     """
     options = _options(request)
     words = [name.lower() for name in options]
@@ -64,12 +64,12 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
         flags = list(dict.fromkeys([*flags, "int8"]))
     if not flags and "onnx" not in options and "stronglyTyped" not in request:
         raise ConfigError(
-            f"{request!r} holds no precision flag or calibrator of TensorRT 10.",
-            hint="Such as: --fp16 --int8 --calib=cache, BuilderFlag.FP16, IInt8EntropyCalibrator2.",
+            f"{request!r} contains no precision flag or calibrator of TensorRT 10.",
+            hint="For example: --fp16 --int8 --calib=cache, BuilderFlag.FP16, IInt8EntropyCalibrator2.",
         )
     notes = []
     if "best" in flags:
-        notes.append("--best chose among all precisions by timing; nothing does that now. Compare builds instead.")
+        notes.append("--best chose among all precisions by timing; this no longer exists. Compare builds instead.")
         flags = [f for f in flags if f != "best"] or ["fp16"]
     rest = next((f for f in ("fp16", "bf16") if f in flags), "fp32")
     low = next((f for f in ("int8", "fp8", "int4") if f in flags), None)
@@ -80,7 +80,7 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
         if rest == "fp32":
             notes.append(
                 f"{low.upper()} alone left the rest in FP32. That is slower than FP16 for matrix products; "
-                "rest='fp16' is advised and used here."
+                "rest='fp16' is recommended and used here."
             )
             rest = "fp16"
         wanted = f", method={method!r}" if method else ""
@@ -93,42 +93,40 @@ def migrate(request: str, *, model: str = "model.onnx", data: str = "DATA", targ
             f"workbench quantize {source} --to {low}{option} --rest {rest}{f' --method {method}' if method else ''} -o {built}"
         )
         shell.append(f"workbench audit {built} --target {target}")
-        notes.append(
-            "Layers are quantized where the graph says so, not where the builder found it faster: audit the result."
-        )
+        notes.append("The graph determines which layers are quantized, not the builder's timing: audit the result.")
         if "calib" in options or re.search(r"read_calibration_cache|get_calibration_cache", request):
             notes.append(
-                "An old calibration cache can stand in for the data where its tensors have the names of this ONNX file; "
-                "it does not say which model it was made from. Otherwise calibrate again."
+                "An old calibration cache can replace the data if its tensors have the names of this ONNX file; "
+                "it does not record its model. Otherwise calibrate again."
             )
         if method == "percentile":
-            notes.append("The legacy calibrator searched a quantile; the percentile method takes the one you give.")
+            notes.append("The legacy calibrator searched for a quantile; the percentile method uses the one you give.")
     else:
         option = f", precision={rest!r}" if rest != "fp32" else ""
         python.append(f"engine = session.build({model!r}, target={target!r}{option})")
         shell.append(f"workbench audit {source} --target {target}" + (f" --precision {rest}" if rest != "fp32" else ""))
         if rest != "fp32":
             notes.append(
-                f"{rest.upper()} was a permission, layer by layer; now each operation that ONNX allows it in has it."
+                f"{rest.upper()} was optional for each layer; now every operation that supports it in ONNX uses it."
             )
     if re.search(r"--(layerPrecisions|layerOutputTypes|precisionConstraints)|layer\.precision|OBEY_PRECISION", request):
         notes.append("Precision set on layers becomes keep= patterns of node names: quantize(..., keep='node*').")
     if re.search(r"EXPLICIT_BATCH|explicitBatch", request):
-        notes.append("EXPLICIT_BATCH is gone: every network has it.")
+        notes.append("EXPLICIT_BATCH was removed: every network uses it.")
     if other := [name for name in options if name.lower() not in {*FLAGS, *_READ}]:
         shapes = any("shapes" in name.lower() for name in other)
         notes.append(
-            f"Not carried over, because it says nothing about precision: {', '.join('--' + name for name in other)}."
+            f"Not converted, because it does not concern precision: {', '.join('--' + name for name in other)}."
             + " Shapes are given as --shape NAME=MIN:OPT:MAX, shapes= in Python." * shapes
         )
     return Migration(tuple(flags), tuple(python), tuple(shell), tuple(notes))
 
 
 def _options(request: str) -> dict[str, str]:
-    """The options of a command line and their values, by name without dashes; what is quoted stays whole."""
+    """The options of a command line and their values, by name without dashes; quoted text is kept together."""
     try:
         words = shlex.split(request)
-    except ValueError:  # a quote that does not end: part of a line of Python
+    except ValueError:  # an unclosed quote: part of a line of Python
         words = request.split()
     found = {}
     for i, word in enumerate(words):

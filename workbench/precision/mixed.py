@@ -1,4 +1,4 @@
-"""Mixed precision: the layers that stay in high precision, chosen until the error fits a limit."""
+"""Mixed precision: choose the layers that stay in high precision so that the error meets a limit."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mixed:
-    """A choice of layers to leave in higher precision.
+    """A set of layers to keep in higher precision.
 
     Attributes:
         keep: Their names; pass them to `quantize` as ``keep=``.
-        value: What the metric is with this choice.
-        met: Whether that meets the budget; if not, even keeping all would not.
-        tried: Each choice that was measured: ``kept`` (how many) and ``value``.
-        metric: What was asked for: accuracy, top1 or relative_l2.
+        value: The value of the metric with these layers.
+        met: Whether that meets the budget; if not, keeping all layers does not meet it either.
+        tried: Each measured candidate: ``kept`` (number of layers) and ``value``.
+        metric: The requested metric: accuracy, top1 or relative_l2.
     """
 
     keep: tuple[str, ...]
@@ -57,35 +57,37 @@ def mixed(
     limit: int | None = None,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Mixed:
-    """The fewest layers to leave in higher precision so that the budget is met.
+    """Find a small set of layers to keep in higher precision so that the budget is met.
 
-    Layers are ranked by `sensitivity`, and the number of them to keep is found by bisection, each candidate
-    quantized and measured as a whole; then each kept layer is tried without. The ranking is of layers alone,
-    so another set of the same size may do as well: the answer is small, not proven smallest.
+    Layers are ranked by `sensitivity`. Bisection finds the number of layers to keep; each candidate is quantized and
+    measured as a whole. Then the search tries to remove each kept layer. The ranking measures each layer separately,
+    so another set of the same size may also work: the result is small, but not proven to be the smallest.
 
     Args:
         exact: The FP32 model.
-        low: Made from it by `quantize`.
-        store: Where results are kept.
+        low: The model that `quantize` made from it.
+        store: Where results are cached.
         data: As for calibration.
         budget: At least this accuracy or top-1 agreement (0..1), or at most this relative error.
         metric: accuracy (needs labels), top1 or relative_l2.
-        labels: The right class of each sample.
+        labels: The correct class of each sample.
         shapes: Sizes of dynamic inputs.
         limit: At most this many batches.
         on_job: Called with each job.
 
     Raises:
-        ConfigError: there is no such metric, it needs labels, the model's outputs do not have it, or no model could meet
+        ConfigError: there is no such metric, it needs labels, the model's outputs do not support it, or no model could meet
             the budget.
     """
     if metric not in {"accuracy", "top1", "relative_l2"}:
         raise ConfigError(f"There is no metric {metric!r}.", hint="Metrics: accuracy, top1, relative_l2.")
     if metric == "accuracy" and labels is None:
-        raise ConfigError("An accuracy needs labels.", hint="Give labels=, or take metric='top1' or 'relative_l2'.")
+        raise ConfigError(
+            "The metric accuracy needs labels.", hint="Give labels=, or use metric='top1' or 'relative_l2'."
+        )
     budget = _budget(budget, metric)
     scheme = scheme_of(low)
-    with store.scratch("mixed-data") as folder:  # read once: an iterator gives its batches to the first who asks
+    with store.scratch("mixed-data") as folder:  # read once: an iterator yields its batches only once
         batches = gather(data, inputs_of(exact.graph, shapes), folder, limit=limit, min_samples=1)
         ranking = sensitivity(exact, low, store, data=batches, labels=labels, shapes=shapes, on_job=on_job)
         order = [row["node"] for row in ranking.layers]
@@ -98,19 +100,17 @@ def mixed(
 
 
 def _budget(budget: Any, metric: str) -> float:
-    """The budget as a number that some model meets."""
+    """The budget as a number that a model can meet."""
     try:
         number = float(budget)
     except (TypeError, ValueError):
         number = math.nan
-    if not 0 <= number < math.inf:  # NaN neither
+    if not 0 <= number < math.inf:  # also excludes NaN
         raise ConfigError(
-            f"A budget is a number from 0 on, not {budget!r}.", hint="Such as 0.98, or 0.01 for an error."
+            f"A budget is a number of at least 0, not {budget!r}.", hint="For example 0.98, or 0.01 for an error."
         )
     if metric != "relative_l2" and number > 1:
-        raise ConfigError(
-            f"{metric} is a share of 1, and never {number:g}.", hint=f"For {number:g} %: {number / 100:g}."
-        )
+        raise ConfigError(f"{metric} is between 0 and 1, not {number:g}.", hint=f"For {number:g} %: {number / 100:g}.")
     return number
 
 
@@ -129,7 +129,7 @@ def mixed_task(
     if (have := errors(want, want, labels)).get(metric) is None:
         known = ", ".join(name for name in ("accuracy", "top1", "relative_l2") if have.get(name) is not None)
         raise ConfigError(
-            f"There is no {metric} of this model: its first output has no classes.", hint=f"Metrics it has: {known}."
+            f"This model has no {metric}: its first output has no classes.", hint=f"Metrics it has: {known}."
         )
     tried: list[dict[str, float]] = []
     steps = math.ceil(math.log2(len(order) + 1)) + 1
@@ -161,7 +161,7 @@ def mixed_task(
         else:
             low = middle + 1
     keep, value = order[:high], values[high]
-    for name in list(keep[::-1]):  # the least sensitive of those kept first
+    for name in list(keep[::-1]):  # the least sensitive kept layer first
         less = [n for n in keep if n != name]
         attempt = value_of(less)
         if meets(attempt):
@@ -171,5 +171,5 @@ def mixed_task(
 
 
 def literal(name: str) -> str:
-    """A pattern that matches `name` alone."""
+    """A pattern that matches only `name`."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)

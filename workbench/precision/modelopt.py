@@ -1,8 +1,8 @@
 """NVIDIA ModelOpt's quantization and AutoCast, run by workers in ModelOpt's own environment.
 
-ModelOpt wants other packages than the workbench does, so it lives in a virtual environment of its own
-(`workbench env create modelopt`). Its choices are its own: which nodes get Q/DQ, a scale for each channel of a
-weight, which nodes stay in FP32. `workbench audit` shows its result beside the workbench's placement.
+ModelOpt needs other packages than the workbench, so it is installed in a separate virtual environment
+(`workbench env create modelopt`). ModelOpt chooses which nodes get Q/DQ, a scale for each channel of a weight, and which
+nodes stay in FP32. `workbench audit` shows its result next to the workbench's placement.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = "modelopt"
 VERSION = 2
-"""Raise it when the same request gives another graph, so that kept models are made anew."""
+"""Increase this number when the same request gives another graph; cached models are then rebuilt."""
 
 METHODS = {"entropy": "entropy", "minmax": "max"}
-"""Calibration methods that ModelOpt has, by the workbench's names."""
+"""ModelOpt's calibration methods by the workbench's names."""
 
 
 def autocast(
@@ -42,19 +42,19 @@ def autocast(
     data_max: float = 512.0,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Model:
-    """`model` in FP16 or BF16 by ModelOpt's AutoCast, which leaves nodes with large values in FP32; kept.
+    """Convert `model` to FP16 or BF16 with ModelOpt's AutoCast and cache it; nodes with large values stay in FP32.
 
     Args:
-        model: In FP32.
+        model: An FP32 model.
         precision: fp16 or bf16.
-        store: Where it is kept.
+        store: Where the result is cached.
         keep: Nodes to leave in FP32: names or patterns of nodes, or of the PyTorch modules that they come from.
         data_max: Nodes that read or write a larger magnitude (on random inputs) stay in FP32.
         on_job: Called with the job, to show progress or cancel.
 
     Raises:
         CompilerUnavailableError: ModelOpt's environment is missing or broken.
-        ModelError: ModelOpt refused the model, or no node is what `keep` names.
+        ModelError: ModelOpt refused the model, or `keep` matches no node.
     """
     from workbench.core.environments import python_of, result
     from workbench.core.jobs import Job
@@ -87,10 +87,10 @@ def autocast(
 
 
 def maker(store: Store) -> str:
-    """Versions of ModelOpt, of what it stands on and of this module, for the keys of what they make.
+    """Versions of ModelOpt, its dependencies and this module, for cache keys.
 
-    They are those which the environment was made with, outdated or not; without one, those which it would be made
-    with.
+    These are the versions that the environment was created with, even if outdated. Without an environment, they are the
+    versions that a new one would get.
     """
     from workbench.core.environments import RECIPES, look
 
@@ -105,14 +105,14 @@ def maker(store: Store) -> str:
 def quantize_task(
     reporter: Reporter, *, path: str, scheme: Mapping[str, Any], folder: str, batches: str | None, **_: Any
 ) -> dict[str, Any]:
-    """ModelOpt's own quantization with its own placement, in a worker; writes ``model.onnx`` into `folder`.
+    """Quantize with ModelOpt and its placement, in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
         As `workbench.precision.quantize_worker.quantize_task`.
     """
     quantization = _load("modelopt.onnx.quantization")
-    # For INT4 it compiles an extension when it is first used, and setuptools would take a project that it finds
-    # in the current folder, and the worker's own arguments, for its own.
+    # For INT4, ModelOpt compiles an extension on first use. Setuptools would then read a project in the current
+    # folder and the worker's arguments.
     os.chdir(Path(folder).parent)
     sys.argv = sys.argv[:1]
     from workbench.precision.data import read_batches
@@ -127,7 +127,7 @@ def quantize_task(
     total = len(list(Path(batches).glob("*.npz"))) if batches else 0
 
     class Reader:
-        """What ONNX Runtime's calibration asks: the next batch, or None; from the start again after `rewind`."""
+        """ONNX Runtime's calibration reader: returns the next batch, or None; `rewind` restarts it."""
 
         def __init__(self) -> None:
             self.rewind()
@@ -177,7 +177,7 @@ def quantize_task(
 def autocast_task(
     reporter: Reporter, *, path: str, precision: str, folder: str, keep: list[str], data_max: float
 ) -> dict[str, Any]:
-    """AutoCast itself, in a worker; writes ``model.onnx`` into `folder`.
+    """Run AutoCast in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
         As `workbench.passes.cast.cast_task`.
@@ -217,7 +217,7 @@ def autocast_task(
 
 
 def _load(module: str) -> Any:
-    """A module of ModelOpt; the error says how its environment is mended."""
+    """A module of ModelOpt; if the import fails, the error says how to fix the environment."""
     import importlib
 
     from workbench.core.environments import missing
@@ -231,7 +231,7 @@ def _load(module: str) -> Any:
 def _told(what: str, step: Callable[[], Any]) -> Any:
     try:
         return step()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - what is below ModelOpt even ends the process (setuptools)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - dependencies such as setuptools may call sys.exit
         raise ModelError(
             f"ModelOpt could not {what} the model: {type(error).__name__}: {first_lines(error)}",
             hint='The quantizer of the workbench may support it: library="workbench".',
@@ -241,7 +241,7 @@ def _told(what: str, step: Callable[[], Any]) -> Any:
 
 
 def _named(reporter: Reporter, path: Path, folder: Path, keep: tuple[str, ...]) -> tuple[Path, list[str]]:
-    """A copy in which each node has its id for a name, and the names of the nodes that `keep` matches."""
+    """A copy in which each node's name is its id, and the names of the nodes that `keep` matches."""
     from workbench.passes.ir import load_ir, save_ir
     from workbench.passes.qdq_choice import kept
 
@@ -262,7 +262,7 @@ def _what_was_done(path: Path, kept: set[str]) -> tuple[list[str], dict[str, str
     stored = {t.name for t in graph.initializer}
 
     def dequantized(name: str) -> bool:
-        for _ in range(3):  # casts may stand between
+        for _ in range(3):  # there may be casts in between
             node = produced.get(name)
             if node is None:
                 return False
@@ -276,7 +276,7 @@ def _what_was_done(path: Path, kept: set[str]) -> tuple[list[str], dict[str, str
     quantized, left = [], {}
     for node in graph.node:
         if node.op_type in HEAVY:
-            if dequantized(node.input[1]):  # data may be dequantized for the sake of another reader
+            if dequantized(node.input[1]):  # data may be dequantized for another reader
                 quantized.append(node.name)
             else:
                 left[node.name] = "kept on request" if node.name in kept else "ModelOpt left it"

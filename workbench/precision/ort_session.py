@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU with every optimization off: the reference that errors are measured against."""
+"""ONNX Runtime on the CPU without optimizations: the reference for measuring errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_session(path: Path | str) -> Any:
     try:
         graph = read_graph(Path(path))
     except ModelError:
-        pass  # ONNX Runtime says what is wrong with the file
+        pass  # ONNX Runtime reports what is wrong with the file
     else:
         refuse_endless(graph)
     options = ort.SessionOptions()
@@ -41,7 +41,7 @@ def open_session(path: Path | str) -> Any:
 
 
 def run_batch(session: Any, names: Sequence[str], batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """One batch; FP16 data go as FP32 to a simulated input."""
+    """Run one batch; FP16 data are passed as FP32 to a simulated input."""
     import numpy as np
 
     wide = {i.name for i in session.get_inputs() if i.type == "tensor(float)"}
@@ -53,7 +53,7 @@ def run_batch(session: Any, names: Sequence[str], batch: Mapping[str, np.ndarray
 
 
 def outputs_of(path: Path | str, batches: Path, tell: Callable[[], None] | None = None) -> dict[str, list[np.ndarray]]:
-    """For each output its batches, which may differ in shape: sequences have lengths."""
+    """The batches of each output; their shapes may differ, for example for sequences."""
     session = open_session(path)
     names = [o.name for o in session.get_outputs()]
     parts: dict[str, list[Any]] = {name: [] for name in names}

@@ -1,9 +1,9 @@
-"""What a cast to FP16 or BF16 breaks on real data, anywhere in the graph: the FP32 model beside its simulated cast.
+"""Find values that a cast to FP16 or BF16 breaks on real data: compare the FP32 model with its simulated cast.
 
-Both run on the data with all inner tensors shown. A tensor is named where it does not fit the type and that matters:
-it became infinite or NaN, or all zeros, and what reads it went wrong. So a mask in front of a softmax, or a saturated
-sigmoid, is no finding. If an output is off by more than `OFF` and nothing else explains it, the node where the error
-begins is named.
+Both run on the data, and all intermediate tensors are compared. A tensor is a finding if it does not fit the type and
+this matters: it became infinite, NaN or all zeros, and a node that reads it gives wrong values. So a mask before a
+softmax, or a saturated sigmoid, is not a finding. If an output's error exceeds `OFF` and nothing else explains it, the
+finding is the node where the error begins.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ VANISHING = 2.0**-25
 """The largest number that FP16 rounds to zero: half of its smallest, 2 to the power of -24 (IEEE 754, ties to even)."""
 
 OFF = {"fp16": 0.02, "bf16": 0.1}
-"""Outputs whose error (norm of the difference over the norm in FP32) is above this are named."""
+"""Outputs with a larger error (norm of the difference over the norm in FP32) are reported."""
 
 OFF_QUANTIZED = 0.1
-"""The same for a model with QuantizeLinear: what is rounded in front of it may be quantized one step further."""
+"""The same for a model with QuantizeLinear: rounding before it may change the quantized value by one step."""
 
 
 @dataclass(frozen=True)
 class Overflow:
-    """A tensor that goes wrong in the low type.
+    """A tensor with wrong values in the low type.
 
     Attributes:
         tensor: Its name.
-        node: The node that makes it; of an input of the model, one that reads it.
+        node: The node that computes it; for a model input, a node that reads it.
         op: That node's operation.
         amax: The largest finite magnitude that occurred in FP32.
         kind: ``overflow`` (beyond the range), ``input`` (an input of the model is beyond the range, or all too small), ``vanish`` (all zeros), ``nan`` (not finite for another reason), ``error``
             (an output is off, and it begins here), ``source`` (the FP32 model itself gives NaN at this output).
-        error: For ``error``: of the tensor, as a share.
+        error: For ``error``: relative error of the tensor.
         to: fp16 or bf16.
     """
 
@@ -71,8 +71,8 @@ class Overflow:
         if self.kind == "input":
             what = f"Input {self.tensor}, which {what} reads,"
             if self.amax > (LARGEST if self.to == "fp16" else 1.0):
-                return f"{what} holds {self.amax:.4g}, beyond {self._limit}: it would be infinite."
-            return f"{what} holds at most {self.amax:.4g}, which {low} rounds to zero."
+                return f"{what} contains {self.amax:.4g}, beyond {self._limit}: it would be infinite."
+            return f"{what} contains at most {self.amax:.4g}, which {low} rounds to zero."
         if self.kind == "vanish":
             return (
                 f"{what} gives at most {self.amax:.4g}, which {low} rounds to zero: {self.tensor} would be all zeros."
@@ -83,11 +83,11 @@ class Overflow:
             )
         if self.kind == "error":
             return (
-                f"{what} would be off by {self.error or 0:.0%} in {low}, though what it reads is not; so would outputs. "
+                f"{what} would be off by {self.error or 0:.0%} in {low}, although its inputs are not; the outputs would be too. "
                 f"It may have to stay in FP32 ({self.tensor})."
             )
         if self.kind == "source":
-            return f"The FP32 model itself gives NaN at output {self.tensor} ({what}) on these data: nothing is known of it."
+            return f"The FP32 model itself gives NaN at output {self.tensor} ({what}) on these data, so the cast can't be checked there."
         return f"{what} gives {self.amax:.4g}, beyond {self._limit}: {self.tensor} would be infinite."
 
     @property
@@ -96,7 +96,7 @@ class Overflow:
 
     @property
     def vanishes(self) -> bool:
-        """Whether every value is too small, not one too large."""
+        """Whether every value is too small, rather than one too large."""
         return self.kind == "vanish"
 
 
@@ -111,14 +111,14 @@ def overflows(
     limit: int | None = None,
     on_job: Callable[[Job], Any] | None = None,
 ) -> tuple[Overflow, ...]:
-    """Run the FP32 model and its simulated cast on `data` in a worker and name what goes wrong, in the graph's order.
+    """Run the FP32 model and its simulated cast on `data` in a worker; return wrong tensors in the graph's order.
 
     Args:
-        model: In FP32.
-        store: For the files of the work.
-        data: As for calibration; that batches are alike does not matter here, and infinities may be meant.
+        model: An FP32 model.
+        store: For temporary files.
+        data: As for calibration, but equal batches and infinite values are accepted.
         to: "fp16" or "bf16".
-        lists: Those of the cast: what stays in FP32 is not lost.
+        lists: Lists of the cast: nodes that stay in FP32 are not affected.
         shapes: Sizes of dynamic inputs.
         limit: At most this many batches.
         on_job: Called with the job, to show progress or cancel.
@@ -145,7 +145,7 @@ def warnings(
     model: Model, store: Store, to: str, data: Any, *, shapes: Mapping[str, Shape] | None = None,
     lists: Lists | None = None, limit: int | None = None, on_job: Callable[[Job], Any] | None = None,
 ) -> list[str]:  # fmt: skip
-    """What a cast of `model` to fp16 or bf16 breaks on data, in sentences; `data` may be "sample".
+    """Sentences on what a cast of `model` to fp16 or bf16 breaks on data; `data` may be "sample".
 
     Raises:
         CalibrationError: as `overflows`.
@@ -158,7 +158,7 @@ def warnings(
     )
     told = [one.text for one in found]
     if isinstance(data, str) and data.startswith("random:"):
-        told.append("The range was looked at on random numbers, which say nothing about your data.")
+        told.append("The range was checked on random numbers, which do not represent your data.")
     return told
 
 
@@ -167,15 +167,15 @@ def warnings(
 
 @dataclass
 class _Seen:
-    """What both models gave for one tensor, summed up over the batches."""
+    """Comparison of both models for one tensor, accumulated over the batches."""
 
     amax: float = 0.0
     nan: int = 0
     """NaN in FP32."""
     bad: int = 0
-    """Not finite in the low type, though in FP32."""
+    """Not finite in the low type, but finite in FP32."""
     alive: bool = False
-    """Whether the low type has a value other than zero."""
+    """Whether the low type has a nonzero value."""
     floating: bool = False
     off: float = 0.0
     size: float = 0.0
@@ -183,7 +183,7 @@ class _Seen:
     def add(self, exact: np.ndarray, low: np.ndarray) -> None:
         import numpy as np
 
-        if exact.shape != low.shape:  # of a length that depends on values
+        if exact.shape != low.shape:  # its length depends on values
             self.bad += 1
             return
         self.floating |= exact.dtype.kind == "f"
@@ -214,13 +214,13 @@ class _Seen:
 
 
 class _Judge:
-    """Which of the tensors that went wrong matter.
+    """Decides which of the wrong tensors matter.
 
     Args:
         graph: Of the FP32 model.
         ends: Names of the model's outputs.
-        seen: What was compared, by name.
-        off: The error up to which a tensor is right.
+        seen: Comparisons by tensor name.
+        off: The largest error of a correct tensor.
     """
 
     def __init__(self, graph: Any, ends: set[str], seen: Mapping[str, _Seen], off: float) -> None:
@@ -232,12 +232,12 @@ class _Judge:
                 self._harmless[value.name] = self._harms_nobody(value)
 
     def wrong(self, name: str) -> bool:
-        """Whether a tensor is not finite, or all zeros, where it is otherwise in FP32."""
+        """Whether a tensor is not finite, or all zeros, unlike in FP32."""
         one = self.seen.get(name)
         return one is not None and bool(one.bad or one.gone)
 
     def harmless(self, value: ir.Value) -> bool:
-        """Whether all that reads a wrong value is right all the same; an output of the model is read by someone."""
+        """Whether all nodes that read a wrong value still give correct values; a model output is never harmless."""
         return self._harmless.get(str(value.name), False)
 
     def _harms_nobody(self, value: ir.Value) -> bool:
@@ -278,9 +278,9 @@ def overflow_task(
 
 
 def _compare(exact: Any, low: Any, kind: Any, batches: Path, folder: Path, reporter: Reporter) -> dict[str, _Seen]:
-    """Run both models on the batches and compare all tensors that both have; the models' outputs are changed.
+    """Run both models on the batches and compare all tensors that both have; the models' outputs are modified.
 
-    Inputs of the model are compared with what the type `kind` makes of them.
+    Inputs of the model are compared with their values rounded to the type `kind`.
     """
     import numpy as np
     import onnx_ir as ir
@@ -329,7 +329,7 @@ def _compare(exact: Any, low: Any, kind: Any, batches: Path, folder: Path, repor
 
 
 def _found(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str) -> list[Overflow]:
-    """What is to be named, in the graph's order."""
+    """The findings, in the graph's order."""
     import ml_dtypes
 
     most = LARGEST if to == "fp16" else float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
@@ -367,7 +367,7 @@ def _found(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str) -> li
 
 
 def _off(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str, limit: float) -> list[Overflow]:
-    """Where the error of an output begins: the first node above the limit among those that it is computed from."""
+    """Where the error of an output begins: the first node above the limit among the output's ancestors."""
     floats = [
         v for v in graph.outputs if v.name in ends & seen.keys() and v.dtype is not None and v.dtype.name == "FLOAT"
     ]
@@ -376,7 +376,7 @@ def _off(graph: Any, ends: set[str], seen: Mapping[str, _Seen], to: str, limit: 
         return []
     above: set[str] = set()
     pending = [worst]
-    while pending:  # what the output is computed from
+    while pending:  # the output's ancestors
         value = pending.pop()
         if value.name not in above:
             above.add(value.name)

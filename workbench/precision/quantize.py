@@ -38,23 +38,23 @@ if TYPE_CHECKING:
     from workbench.model.shape_profile import Shape
 
 TENSORRT_CACHE = "calibration.cache"
-"""Name of a cache in TensorRT's own format, in a worker's folder."""
+"""Name of a cache in TensorRT's format, in a worker's folder."""
 
 RANGES = "ranges.json"
 """Name of the ranges of another quantized version of the model, in a worker's folder."""
 
 VERSION = 9
-"""Raise it when the same request gives another graph, so that kept models are made anew."""
+"""Increase this number when the same request gives another graph; cached models are then rebuilt."""
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """The ranges of a quantized model, to quantize its FP32 model again where the calibration is gone.
+    """The ranges of a quantized model, to quantize its FP32 model again if the calibration is gone.
 
     Attributes:
         model: Fingerprint of the FP32 model.
-        scheme: By which they were chosen.
-        ends: The magnitude at which each tensor's range ends, by name.
+        scheme: The scheme that determined them.
+        ends: The upper end of each tensor's range as a magnitude, by name.
     """
 
     model: str
@@ -63,7 +63,7 @@ class Ranges:
 
     @staticmethod
     def of(low: Model) -> Ranges:
-        """The ranges of a model that `quantize` made.
+        """The ranges recorded in a model from `quantize`.
 
         Raises:
             CalibrationError: it does not record them.
@@ -76,13 +76,13 @@ class Ranges:
         return Ranges(low.origin["source"], Scheme(**low.origin["scheme"]), low.origin["ranges"])
 
     def check(self, model: str, scheme: Scheme) -> None:
-        """Refuse another model, and a scheme with other ranges.
+        """Refuse another model, or a scheme with other ranges.
 
         Raises:
-            CalibrationError: it is one.
+            CalibrationError: the model or the scheme does not match.
         """
         if self.model != model:
-            raise CalibrationError("These ranges are of another model.", hint="Calibrate again: give data.")
+            raise CalibrationError("These ranges belong to another model.", hint="Calibrate again: give data.")
         mine, theirs = ((s.ranging, s.percentile if s.ranging == "percentile" else None) for s in (self.scheme, scheme))
         if mine != theirs:
             raise CalibrationError(
@@ -103,23 +103,23 @@ def quantize(
     on_job: Callable[[Job], Any] | None = None,
     **options: Any,
 ) -> Model:
-    """Quantize `model` in a worker and cache the result; its `origin` records what was quantized and what was not.
+    """Quantize `model` in a worker and cache the result; its `origin` records which nodes were quantized and which were not.
 
     Args:
-        model: In FP32.
-        store: Where it is kept.
-        scheme: What to do; its fields may be given by name instead.
+        model: An FP32 model.
+        store: Where the result is cached.
+        scheme: How to quantize; you can pass its fields by name instead.
         data: Calibration data (see `workbench.precision.data.batches`), or a `Calibration`, or
             the path of one that was saved as ``.json``, or the `Ranges` of another version. INT4 needs none.
-        shapes: Sizes of dynamic inputs, for data that have none of their own.
+        shapes: Sizes of dynamic inputs, for data without sizes.
         limit: At most this many batches.
-        min_samples: Fewer calibration samples are refused.
+        min_samples: Smallest number of calibration samples accepted.
         on_job: Called with the job, to show progress or cancel.
         options: Fields of `Scheme`.
 
     Raises:
-        ModelError: it is quantized already, its opset can't be raised to what the scheme needs, or no node is what
-            `keep` or `only` names.
+        ModelError: it is already quantized, its opset can't be raised to what the scheme needs, or `keep` or `only`
+            matches no node.
         CalibrationError: the data do not fit.
         ConfigError: an option is wrong.
         CompilerUnavailableError: with library="modelopt", ModelOpt's environment is missing or broken.
@@ -180,8 +180,8 @@ def refuse_quantized(model: Model) -> None:
     if found:
         listed = ", ".join(f"{n} {op}" for op, n in found.items())
         raise ModelError(
-            f"{model.name} is quantized already: it holds {listed}.",
-            hint="Start from the FP32 model; build this one as it is, or look at it with `workbench audit` and "
+            f"{model.name} is quantized already: it contains {listed}.",
+            hint="Start from the FP32 model. Or build this one unchanged, or inspect it with `workbench audit` and "
             "`workbench placement`.",
         )
 
@@ -199,10 +199,10 @@ def calibration(model: Model, store: Store) -> Calibration:
 
 
 def ranges_of(model: Model, store: Store) -> Calibration | Ranges:
-    """What a quantized model's ranges come from, for `quantize`: its calibration, or without it the ranges themselves.
+    """The source of a quantized model's ranges, for `quantize`: its calibration, or else the recorded ranges.
 
     Raises:
-        CalibrationError: neither is known.
+        CalibrationError: neither exists.
     """
     name = model.origin.get("calibration")
     return calibration(model, store) if name and _kept(store, name).is_file() else Ranges.of(model)
@@ -216,7 +216,7 @@ def _calibration(
     model: Model, scheme: Scheme, data: Any, source: str, shapes: Mapping[str, Shape] | None,
     limit: int | None, min_samples: int, folder: Path,
 ) -> tuple[Path | None, Batches | None]:  # fmt: skip
-    """A calibration cache, or batches to make one from."""
+    """A calibration cache, or batches to compute one from."""
     if not scheme.calibrated:
         return None, None
     if data is None:
@@ -265,7 +265,7 @@ def _by_tensorrt(
     model: Model, scheme: Scheme, store: Store, batches: Batches, source: str, folder: Path,
     on_job: Callable[[Job], Any] | None,
 ) -> Path:  # fmt: skip
-    """The calibration cache of TensorRT 10's calibrator for the batches; it is cached, so the calibrator runs once."""
+    """TensorRT 10's calibration cache for the batches; it is cached, so the calibrator runs once."""
     from workbench import compilers
     from workbench.compilers.base import Calibrates
 
@@ -297,7 +297,7 @@ def _digest(cache: Path | None) -> str:
 
 
 def summary(model: Model) -> Sequence[tuple[str, str]]:
-    """How a quantized model was made, as labels and values to show."""
+    """How a quantized model was made, as labels and values to display."""
     from workbench.core.units import bytes_text
 
     info = model.origin

@@ -1,4 +1,4 @@
-"""The worker's part of quantization: it calibrates, inserts the Q/DQ pairs and writes the model."""
+"""Quantization in a worker: calibrate, insert the Q/DQ pairs and write the model."""
 
 from __future__ import annotations
 
@@ -144,14 +144,14 @@ def _check_all(wanted: Sequence[str], known: Collection[str]) -> None:
 
 
 def _add_metadata(model: ir.Model, scheme: Scheme, about: Mapping[str, Any]) -> None:
-    """Record in the file how it was made."""
+    """Record in the file how the model was quantized."""
     model.metadata_props["workbench.quantize"] = json.dumps(
         {"scheme": scheme.to_dict(), "source": about["model"], "data": about["source"], "digest": about["digest"]}
     )
 
 
 def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, batches: Path) -> dict[str, Any]:
-    """Quantize with ONNX Runtime's `quantize_static`, which places the pairs itself; for comparison.
+    """Quantize with ONNX Runtime's `quantize_static`, which chooses the placement; for comparison.
 
     Two of its defaults are changed, since TensorRT refuses the graph otherwise: zero points are 0, and biases
     are not quantized (its parser takes no INT32 in DequantizeLinear).
@@ -197,7 +197,7 @@ def _by_onnxruntime(reporter: Reporter, path: Path, how: Scheme, folder: Path, b
             activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, calibrate_method=methods[how.ranging],
             nodes_to_exclude=names, extra_options=extra,
         )  # fmt: skip
-    except Exception as error:  # any kind: the model or the data caused it
+    except Exception as error:  # any exception: the model or the data caused it
         raise CalibrationError(
             f"ONNX Runtime's quantize_static can't quantize this model by {how.ranging}: {error}",
             hint="method='minmax' needs no histogram of values; placement='tensorrt' (the default) calibrates by itself.",

@@ -1,4 +1,4 @@
-"""Data to calibrate and to test with: a user's own, or those that a sample model brings."""
+"""Data for calibration and testing: the user's, or the data of a sample model."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from workbench.model.model import Model
 
 CALIBRATION = 256
-"""Training samples of a sample model that calibrate it."""
+"""Number of a sample model's training samples used to calibrate it."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a precision is tried with.
+    """Data to evaluate a precision.
 
     Attributes:
         calibration: Data for ranges; anything that `workbench.precision.data.batches` takes.
         test: Data for errors.
-        labels: The right class of each sample of `test`, where known.
+        labels: The correct class of each sample of `test`, if known.
     """
 
     calibration: Any
@@ -40,7 +40,7 @@ class Data:
 
 
 def has_data(model: Model) -> bool:
-    """Whether the model is a sample that brings data of its own (``data="sample"``)."""
+    """Whether the model is a sample that has data (``data="sample"``)."""
     from workbench.model.sample_models import samples
 
     entry = samples().get(str(model.origin.get("name"))) if model.origin.get("kind") == "sample" else None
@@ -56,19 +56,19 @@ def data_of(
     *,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Data:
-    """What calibrates and tests `model`.
+    """Data to calibrate and test `model`.
 
     Args:
         model: The FP32 model.
-        store: Where a sample's data are kept.
-        data: For calibration. "sample" stands for the sample model's own: training images calibrate, images that
-            it has not seen test, with labels.
-        test: For errors; by default as `data`, or the sample's own.
+        store: Where a sample's data are stored.
+        data: For calibration. "sample" uses the sample model's data: training images for calibration, and
+            labeled images that it was not trained on for testing.
+        test: For errors; by default as `data`, or the sample's test data.
         labels: A sequence of classes, or the path of an .npy file of them.
         on_job: Called with the job that fetches a sample's data.
 
     Raises:
-        CalibrationError: "sample" is asked for and the model brings no data, or labels can't be read.
+        CalibrationError: "sample" is requested but the model has no data, or labels can't be read.
     """
     wants = [isinstance(value, str) and value == "sample" for value in (data, test)]
     if not any(wants):
@@ -85,7 +85,7 @@ def read_labels(labels: Any) -> list[int] | None:
     """Labels from a sequence, an array, or the path of an .npy file; None stays None.
 
     Raises:
-        CalibrationError: there is no such file, or it holds no whole numbers.
+        CalibrationError: there is no such file, or it does not contain integers.
         LimitError: it is too large.
     """
     import numpy as np
@@ -96,14 +96,14 @@ def read_labels(labels: Any) -> list[int] | None:
         labels = read_arrays(expanded(labels))
         if isinstance(labels, dict):
             raise CalibrationError(
-                "Labels can't be read from an archive.", hint="Give an .npy file: one class a sample."
+                "Labels can't be read from an archive.", hint="Give an .npy file with one class per sample."
             )
     if hasattr(labels, "detach"):
         labels = labels.detach().cpu().numpy()
     array = np.asarray(labels)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise CalibrationError(
-            f"Labels are {array.dtype} of shape {list(array.shape)}.", hint="Give one whole number for each sample."
+            f"Labels are {array.dtype} of shape {list(array.shape)}.", hint="Give one integer for each sample."
         )
     return [int(n) for n in array]
 
@@ -114,12 +114,12 @@ def _sample_data(model: Model, store: Store, on_job: Callable[[Job], Any] | None
     if not has_data(model):
         brings = ", ".join(name for name, entry in samples().items() if "data" in entry)
         raise CalibrationError(
-            f"{model.name} brings no data of its own.",
-            hint=f"Samples that do: {brings}. Give a folder, an .npz or .npy file, module:factory or random:32.",
+            f"{model.name} does not come with data.",
+            hint=f"Samples with data: {brings}. Give a folder, an .npz or .npy file, module:factory or random:32.",
         )
     entry = samples()[str(model.origin["name"])]
     file = sample_folder() / entry["file"]
-    # Shuffled by torch: another version may split them otherwise, for the model that it trains.
+    # torch shuffles the data: another version may split them differently for the model that it trains.
     made_from = [file.read_bytes(), inspect.getsource(data_task), made_by("torch")]
     identity = hashlib.sha256(repr(made_from).encode()).hexdigest()
     place = store.path / "data" / f"{entry['name']}-{identity[:16]}"

@@ -1,4 +1,4 @@
-"""A quantization scheme: what becomes INT8, FP8 or INT4, how it is scaled, and which nodes stay as they are."""
+"""A quantization scheme: what becomes INT8, FP8 or INT4, how it is scaled, and which nodes are not quantized."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from workbench.model.origin import SchemeDocument
 class Scheme(BaseModel):
     """How a model is quantized. ``None`` means the default that fits `to`.
 
-    Two choices are worth a thought. TensorRT for RTX 1.7 makes an INT8 convolution with a scale for each
-    channel of its weight ("channel", what most tools write) store FP32, which moves more bytes than FP16
-    does; and 1.5 was seen to store matrix products in FP16 before it applies such scales, which overflows.
-    "channel-after" says the same with one scale for the weight and a multiplication behind the node: FP16 is
-    stored, and holds it. (FP8 convolutions have a scale for each channel there as well: 1.5 forgets a single one.)
-    "tensor" keeps bias, addition and activation in the convolution, and is less exact. And `rest="fp32"` leaves
-    matrix products in FP32 wherever they are not quantized.
+    Two choices matter most. In TensorRT for RTX 1.7, an INT8 convolution with per-channel weight scales ("channel",
+    the output of most tools) stores FP32, which moves more bytes than FP16. Version 1.5 was observed to store matrix
+    products in FP16 before it applies such scales, which overflows. "channel-after" computes the same with one scale
+    for the weight and a multiplication after the node: the node stores FP16 without overflow. (FP8 convolutions keep
+    per-channel scales with it: version 1.5 ignores a single scale.) "tensor" keeps bias, addition and activation in the
+    convolution, and is less accurate. `rest="fp32"` leaves all matrix products that are not quantized in FP32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,17 +33,18 @@ class Scheme(BaseModel):
         | None
     ) = Field(
         None,
-        description="How a range is chosen; entropy for INT8, minmax for FP8, whose steps grow with the value. The "
-        "names that end in calibration are TensorRT 10's own calibrators, which need it and a GPU.",
+        description="How a range is chosen: by default entropy for INT8, and minmax for FP8, whose steps grow with the value. "
+        "Names that end in calibration are TensorRT 10's calibrators, which need TensorRT 10 and a GPU.",
     )  # fmt: skip
     percentile: float = Field(99.99, gt=50, le=100, description="For the percentile method.")
-    rest: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="Precision of what is not quantized.")
+    rest: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="Precision of nodes that are not quantized.")
     weights: Literal["channel-after", "channel", "tensor"] = Field(
-        "channel-after", description="A scale for each output channel (of a convolution: behind it), or one for all."
+        "channel-after",
+        description="One scale per output channel (for a convolution: applied after it), or one scale for all.",
     )
     residual: bool | None = Field(
         None,
-        description="Additions behind a convolution read a branch that is quantized anyway as quantized; by default "
+        description="Additions after a convolution read a branch as quantized if it is quantized for other readers; by default "
         "unless weights='tensor', where the addition is part of the convolution.",
     )
     keep: tuple[str, ...] = Field(
@@ -69,7 +69,7 @@ class Scheme(BaseModel):
         try:
             super().__init__(**data)
             if only_way:
-                self.model_fields_set.discard("weights")  # nobody chose it
+                self.model_fields_set.discard("weights")  # the user did not set it
         except ValidationError as error:
             raise ConfigError(
                 "The quantization scheme is not valid. "
@@ -96,9 +96,9 @@ class Scheme(BaseModel):
             if self.method == "percentile":
                 raise ValueError("ModelOpt calibrates by entropy or minmax, not by percentile")
             if self.weights != "channel":
-                raise ValueError("ModelOpt gives each channel of a weight its scale: weights='channel'")
+                raise ValueError("ModelOpt uses one scale per weight channel: weights='channel'")
             if self.only is not None:
-                raise ValueError("ModelOpt chooses its nodes itself: give keep, not only")
+                raise ValueError("ModelOpt chooses the nodes: give keep, not only")
         return self
 
     @property
@@ -108,7 +108,7 @@ class Scheme(BaseModel):
 
     @property
     def calibrator(self) -> bool:
-        """Whether TensorRT 10's own calibrator finds the ranges."""
+        """Whether TensorRT 10's calibrator computes the ranges."""
         return "calibration" in (self.method or "")
 
     @property
@@ -118,7 +118,7 @@ class Scheme(BaseModel):
 
     @property
     def calibrated(self) -> bool:
-        """Whether activations are quantized, so that data are needed."""
+        """Whether activations are quantized, which needs data."""
         return self.to != "int4"
 
     def to_dict(self) -> SchemeDocument:
@@ -126,7 +126,7 @@ class Scheme(BaseModel):
         return cast("SchemeDocument", self.model_dump(mode="json"))
 
     def but(self, **options: Any) -> Scheme:
-        """The scheme with `options` changed; what was not chosen takes the default that fits them.
+        """The scheme updated with `options`; fields that the user did not set get matching defaults.
 
         Raises:
             ConfigError: an option is wrong.
@@ -135,11 +135,11 @@ class Scheme(BaseModel):
 
     @property
     def title(self) -> str:
-        """In a few words."""
+        """A short description."""
         how = {"channel-after": "per channel, scaled behind", "channel": "per channel", "tensor": "per tensor"}[
             self.weights
         ]
-        if self.placement == "onnxruntime":  # which multiplies nothing in behind
+        if self.placement == "onnxruntime":  # this placement adds no multiplication after the node
             return f"{self.to}, as ONNX Runtime places it"
         if self.placement == "modelopt":
             return f"{self.to}, as ModelOpt places it, rest {self.rest}"
@@ -147,7 +147,7 @@ class Scheme(BaseModel):
 
 
 def scheme_of(low: Model) -> dict[str, Any]:
-    """The fields of the scheme that a model was quantized by.
+    """The fields of the scheme that a model was quantized with.
 
     Raises:
         ModelError: it was not made by `quantize`.

@@ -1,4 +1,4 @@
-"""How much each layer alone adds to the error of a quantized model."""
+"""Measure how much each layer contributes to the error of a quantized model."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What each layer costs when it alone is quantized, the most costly first.
+    """The error of each layer when only that layer is quantized, largest first.
 
     Attributes:
         layers: ``node``, ``op``, ``relative_l2``, ``snr_db``, ``top1`` and, with labels, ``accuracy``.
-        samples: How many.
+        samples: Number of samples.
     """
 
     layers: tuple[Mapping[str, Any], ...]
     samples: int
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer."""
+        """One row per layer."""
         import pandas as pd
 
         return pd.DataFrame([dict(row) for row in self.layers])
@@ -52,9 +52,10 @@ def sensitivity(
     limit: int | None = None,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Sensitivity:
-    """Quantize each layer of `low` alone, as `low` quantizes it, and measure the error at the outputs.
+    """Quantize one layer of `low` at a time, as `low` quantizes it, and measure the error at the outputs.
 
-    The rest stays in FP32, also where `low`'s own is FP16 or BF16, so that the error is the layer's own. See `accuracy` for the arguments.
+    The rest stays in FP32, even if it is FP16 or BF16 in `low`, so that the error comes from the layer. See `accuracy`
+    for the arguments.
 
     Raises:
         ModelError: `low` was not made by `quantize`.
@@ -93,7 +94,7 @@ def sensitivity_task(
 
 
 def quantize_partly(exact: Path, scheme: Any, ranges: Mapping[str, float], reporter: Reporter, out: Path, *, only: Sequence[str] | None, keep: Sequence[str]) -> None:  # fmt: skip
-    """Write `exact` with some of its layers quantized at known ranges, the rest in FP32."""
+    """Write `exact` with some of its layers quantized with known ranges, and the rest in FP32."""
     from workbench.passes.insert_qdq import Insertion, needed_opset
     from workbench.passes.ir import load_ir, save_ir
     from workbench.passes.qdq_choice import choose

@@ -1,11 +1,10 @@
-"""FP16 and BF16 on a CPU: each node computed in FP32, what it gives rounded to the type.
+"""Simulate FP16 and BF16 on a CPU: compute each node in FP32 and round its outputs to the type.
 
 ONNX Runtime's CPU provider has few FP16 kernels and no BF16 ones. It computes the nodes of an FP16 graph in FP32 and
-drops the casts between them, so that no tensor is ever rounded, nor infinite. Here the graph itself says what is
-meant: FP32 nodes, with ``Cast(low) -> Cast(float)`` behind each value of a low type. Casts that are written into the
-graph stay.
+drops the casts between them, so that tensors are never rounded or infinite. This module makes the rounding explicit:
+FP32 nodes, with ``Cast(low) -> Cast(float)`` after each value of a low type. Casts in the original graph are kept.
 
-What this does not show is what happens inside a node: a kernel that accumulates in FP16 loses more, and one that
+Effects inside a node are not simulated: a kernel that accumulates in FP16 loses more precision, and a kernel that
 fuses two nodes rounds less often.
 """
 
@@ -27,23 +26,23 @@ EXACT = frozenset({
     "Pad", "ReduceMax", "ReduceMin", "Relu", "Reshape", "Sign", "Slice", "SpaceToDepth",
     "Split", "Squeeze", "Tile", "TopK", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
-"""Operations that give values which they read, or their negatives: rounded already."""
+"""Operations whose outputs are input values or their negatives, which are already rounded."""
 
 TYPES = frozenset({"to", "dtype", "output_dtype", "output_datatype", "precision", "softmax_precision", "stash_type"})
-"""Attributes that name a type."""
+"""Attributes that contain a type."""
 
 
 def simulate(model: ir.Model) -> bool:
     """Rewrite `model`, in place, so that FP16 and BF16 are simulated in FP32.
 
-    Inputs and outputs of these types become FP32 ones that hold rounded values; all names stay. Scales of
-    QuantizeLinear and DequantizeLinear become FP32 too, with the values that they had.
+    Inputs and outputs of these types become FP32 with rounded values; all names stay. Scales of
+    QuantizeLinear and DequantizeLinear become FP32 too, with unchanged values.
 
     Args:
-        model: With types inferred, as `workbench.passes.ir.load_ir` gives it.
+        model: With inferred types, as returned by `workbench.passes.ir.load_ir`.
 
     Returns:
-        Whether the model has such a type at all, and was rewritten; one with sequences of these types is not.
+        Whether the model has such a type and was rewritten; a model with sequences of these types is not rewritten.
     """
     import onnx_ir as ir
 
@@ -75,7 +74,7 @@ def simulate(model: ir.Model) -> bool:
             value.dtype = ir.DataType.FLOAT
         elif producer is None:
             value.dtype = ir.DataType.FLOAT
-            if id(value) in inputs:  # a body's own inputs are values of its outer graph: rounded there
+            if id(value) in inputs:  # a body's inputs are values of its outer graph and rounded there
                 down = cast(value, kind)
                 up = cast(down.outputs[0], ir.DataType.FLOAT, free(f"{value.name}_rounded"))
                 for reader, place in list(value.uses()):
@@ -99,7 +98,7 @@ def simulate(model: ir.Model) -> bool:
 
 
 def _behind(producer: ir.Node, value: ir.Value, casts: list[ir.Node], free: Any) -> None:
-    """Put `casts` behind the value that `producer` gives; the last one takes over its name and its readers."""
+    """Insert `casts` after the output of `producer`; the last cast takes over its name and its readers."""
     last = casts[-1].outputs[0]
     graph = producer.graph
     assert graph is not None
@@ -117,7 +116,7 @@ def _prepend(graph: Any, nodes: tuple[ir.Node, ...]) -> None:
 
 
 def _attributes(node: ir.Node) -> None:
-    """Types and tensors that are written into the node; a Cast to a low type is what is meant, and stays."""
+    """Convert types and tensors in the node's attributes; an explicit Cast to a low type stays."""
     import onnx_ir as ir
 
     low = {int(ir.DataType[name]) for name in LOW}

@@ -1,4 +1,4 @@
-"""The session: models, engines and the selection under one name, shared by notebooks, scripts and the shell."""
+"""The session: models, engines and the selection, shared by name between notebooks, scripts and the shell."""
 
 from workbench.session.failures import Failure
 from workbench.session.session import Session

@@ -1,4 +1,4 @@
-"""The checks of an engine or a model, and what must be asked of a compiler for them."""
+"""Run the checks of an engine or a model, including those that need a compiler."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def checks(
     if profile is not None:
         found.graph.check_shapes(profile.sizes)
         found.graph.check_values(profile.usual)
-    unchecked: list[str] = [] if parser else ["which nodes TensorRT takes: it was not asked"]
+    unchecked: list[str] = [] if parser else ["which nodes TensorRT supports: its parser did not run"]
     partition = None
     if parser:
         options: dict[str, Any] = {"precision": precision}
@@ -60,7 +60,7 @@ def checks(
             partition = workspace.torch.partition(found, method=ask, shapes=profile, on_job=on_job, **options)
             unchecked += [note.rstrip(".") for note in partition.notes]
         except CompilerUnavailableError as error:
-            unchecked.append(f"which nodes TensorRT takes: {error.message}")
+            unchecked.append(f"which nodes TensorRT supports: {error.message}")
     return of_model(found, partition, unchecked, profile, precision)
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Engines(Sequence[Engine]):
     """The engines of a session, newest last: ``session.engines[-1]``.
 
-    Always current: what another notebook builds is here at once. An engine whose folder was removed from the store is
-    not listed. ``session.engines[i]`` raises `NoEngineError`, which is a `StoreError` and an `IndexError`.
+    Always current: engines that another notebook builds appear here immediately. An engine whose folder was removed
+    from the store is not listed. ``session.engines[i]`` raises `NoEngineError`, a `StoreError` and an `IndexError`.
     """
 
     def __init__(self, workspace: Workspace, file: SessionFile) -> None:
@@ -37,10 +37,10 @@ class Engines(Sequence[Engine]):
         self._file = file
         self._running: list[Build] = []
 
-    # --- which there are ----------------------------------------------------------------------------
+    # --- look up ------------------------------------------------------------------------------------
 
     def _listed(self, rows: Sequence[tuple[str, str]]) -> list[Engine]:
-        """The engines of these rows that the store has."""
+        """The engines of these rows that exist in the store."""
         return [each.engine for each in summaries(self._workspace.store, rows)]
 
     @overload
@@ -69,7 +69,7 @@ class Engines(Sequence[Engine]):
 
         Raises:
             NoEngineError: there is no such engine.
-            StoreError: several keys begin so (code ``ambiguous``), or the engine was not built by this store
+            StoreError: several keys have this beginning (code ``ambiguous``), or the engine was not built by this store
                 (``foreign-build``).
         """
         if isinstance(engine, Engine):
@@ -103,9 +103,9 @@ class Engines(Sequence[Engine]):
 
     @property
     def current(self) -> Engine | None:
-        """The engine that panels show: the one that was chosen, else the newest; None if there are no engines.
+        """The engine that panels show: the one you chose, else the newest; None if there are no engines.
 
-        May be set to an Engine, (the beginning of) its key, or None for the newest.
+        Set it to an Engine, (the beginning of) its key, or None for the newest.
         """
         key = self._file.get("current")
         if key is not None:
@@ -126,7 +126,7 @@ class Engines(Sequence[Engine]):
         self._workspace.events.emit("current", {"engine": key})
         chosen = self._workspace.selection
         if chosen.ids and (now := self.current) is not None and not any(kind_of(i, now.plan) for i in chosen.ids):
-            self._workspace.select(Selection(chosen.kind))  # it is of another model and names nothing here
+            self._workspace.select(Selection(chosen.kind))  # the selected ids belong to another model
 
     def trust(self, engine: Engine | str | int | None = None) -> None:
         """Allow an engine from an archive to run.
@@ -142,7 +142,7 @@ class Engines(Sequence[Engine]):
             set_trust(chosen.folder, self._workspace.store)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an engine: what was asked, how long it took, what fusion saved."""
+        """One row per engine: the request, the build time, and what fusion saved."""
         import pandas as pd
 
         rows = []
@@ -170,14 +170,14 @@ class Engines(Sequence[Engine]):
         on_job: Callable[[Job], None] | None = None,
         **options: Any,
     ) -> Build:
-        """Start to build `model` and return; `Session.build` has the same arguments and waits.
+        """Start to build `model` and return immediately; `Session.build` has the same arguments and waits.
 
         A model that must be exported first is exported before this returns; `on_job` is called with that job, to show
         its progress or cancel it.
 
         Raises:
             ModelError: there is no such model, or it can't be read or exported.
-            ConfigError: there is no such option, or its value does not fit.
+            ConfigError: there is no such option, or its value is invalid.
         """
         asked = config_of(config, options)
         resolved = self._workspace.models.resolve(model, asked.profiles[0] if asked.profiles else None, on_job=on_job)
@@ -188,9 +188,9 @@ class Engines(Sequence[Engine]):
         return build.start()
 
     def rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Engine:
-        """Build an engine again with the compiler and for the GPU of this machine, and wait.
+        """Build an engine again with this machine's compiler and for its GPU, and wait.
 
-        Engines are not portable between GPUs and versions: see `Engine.compatibility`.
+        Engines are not portable between GPUs and compiler versions: see `Engine.compatibility`.
 
         Args:
             engine: Which engine; see `find`.
@@ -203,7 +203,7 @@ class Engines(Sequence[Engine]):
         return self.start_rebuild(engine, **changes).result()
 
     def start_rebuild(self, engine: Engine | str | int | None = None, **changes: Any) -> Build:
-        """Start to build an engine again and return; see `rebuild`."""
+        """Start to build an engine again and return immediately; see `rebuild`."""
         from workbench.compilers.compatibility import here
 
         chosen = self.find(engine)
@@ -217,9 +217,9 @@ class Engines(Sequence[Engine]):
 
     @property
     def failures(self) -> list[Failure]:
-        """Failed builds that are still kept, newest first.
+        """Failed builds that are still stored, newest first.
 
-        A failed build keeps its log, request and record for a week, or until space runs short.
+        The store keeps the log, request and record of a failed build for a week, or until disk space runs low.
         """
         return failures(self._workspace.events, self._workspace.store)
 

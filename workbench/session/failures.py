@@ -14,13 +14,13 @@ from workbench.core.store import Store
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed build, as far as the store keeps it.
+    """A failed build and the files that the store keeps of it.
 
     Attributes:
         model: Name of the model.
-        config: What was asked for.
+        config: The requested config.
         error: Why it failed.
-        folder: What is kept: ``build.log``, ``request.json``, ``error.json``, ``record.json``, where they exist.
+        folder: Folder with ``build.log``, ``request.json``, ``error.json``, ``record.json``, if they exist.
         time: When, in seconds since the epoch.
     """
 
@@ -45,7 +45,7 @@ class Failure:
         """The build log; empty if the build failed before it wrote one.
 
         Raises:
-            StoreError: it is no longer kept (code ``failure-gone``).
+            StoreError: the store no longer keeps it (code ``failure-gone``).
         """
         if not self.folder.is_dir():
             raise StoreError(f"The log of this build is no longer kept: {self.folder}.", code="failure-gone")

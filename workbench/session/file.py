@@ -1,4 +1,4 @@
-"""The SQLite file of one session: its models, its engines, its events, and what its views share."""
+"""The SQLite file of one session: its models, engines, events, and the state that views share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STEPS = (
         *(prune(kind) for kind in KEPT),
     ),
 )
-"""What each format of the file adds (``PRAGMA user_version``); `Database.migrate` runs what is missing."""
+"""What each format of the file adds (``PRAGMA user_version``); `Database.migrate` runs the missing statements."""
 
 
 class SessionFile:
@@ -48,7 +48,7 @@ class SessionFile:
 
     def models(self) -> dict[str, Model]:
         """The models by name, in the order in which they were added."""
-        # By row number, not by time: a clock may be set back.
+        # By row number, not by time: the clock may be set back.
         rows = self.db.rows("SELECT name, data FROM models ORDER BY rowid")
         return {name: _model(name, data) for name, data in rows}
 
@@ -58,7 +58,7 @@ class SessionFile:
         return None if row is None else _model(name, row[0])
 
     def put(self, models: Iterable[Model], engines: Iterable[tuple[str, str]] = ()) -> None:
-        """Add models and engines (key, name of the model); what had the same name or key is replaced."""
+        """Add models and engines (key, name of the model); entries with the same name or key are replaced."""
         now = time.time()
         with self.db.write() as db:
             db.executemany(
@@ -67,7 +67,7 @@ class SessionFile:
             db.executemany("INSERT OR REPLACE INTO engines VALUES (?, ?, ?)", [(*e, now) for e in engines])
 
     def update(self, model: Model) -> None:
-        """Change what is known of a model; it keeps its place in the order."""
+        """Update a model; it keeps its place in the order."""
         with self.db.write() as db:
             db.execute("UPDATE models SET data = ? WHERE name = ?", (_data(model), model.name))
 
@@ -79,7 +79,7 @@ class SessionFile:
     # --- engines ------------------------------------------------------------------------------------
 
     def engines(self) -> list[tuple[str, str]]:
-        """Key and name of the model of each engine, oldest first."""
+        """Key and model name of each engine, oldest first."""
         return [(key, model) for key, model in self.db.rows("SELECT key, model FROM engines ORDER BY rowid")]
 
     def engine(self, key: str) -> str | None:
@@ -87,15 +87,15 @@ class SessionFile:
         row = self.db.row("SELECT model FROM engines WHERE key = ?", key)
         return None if row is None else str(row[0])
 
-    # --- what views share ---------------------------------------------------------------------------
+    # --- shared state -------------------------------------------------------------------------------
 
     def get(self, key: str) -> Any:
-        """The JSON value kept under `key`, or None."""
+        """The JSON value stored under `key`, or None."""
         row = self.db.row("SELECT value FROM state WHERE key = ?", key)
         return None if row is None else json.loads(row[0])
 
     def set(self, key: str, value: Any) -> None:
-        """Keep a JSON value under `key`; None removes it."""
+        """Store a JSON value under `key`; None removes it."""
         with self.db.write() as db:
             if value is None:
                 db.execute("DELETE FROM state WHERE key = ?", (key,))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Files:
-    """Writes the session as one file, and reads and writes what trtexec uses."""
+    """Writes the session as one file; reads trtexec's files and writes its commands."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -41,15 +41,15 @@ class Files:
         metadata: Sequence[str | Path] = (),
         model: Any = None,
     ) -> Plan:
-        """The plan of an engine that was built elsewhere, from the files that trtexec wrote about it.
+        """The plan of an engine that was built elsewhere, from trtexec's output files.
 
         Args:
             layers: File of ``--exportLayerInfo`` (TensorRT 8 to 11, RTX), or a plan as JSON.
             profile: File of ``--exportProfile``, for the time of each layer.
             times: File of ``--exportTimes``, for the end-to-end latency.
-            metadata: Files that say which GPU it was and how it was built.
-            model: The model that it was built from, or anything that `Session.add` takes. Without it the costs before
-                fusion and the nodes in no layer are unknown.
+            metadata: Files that state the GPU and how the engine was built.
+            model: The model that it was built from, or anything that `Session.add` takes. Without it, the costs
+                before fusion and the nodes without a layer are unknown.
 
         Raises:
             ProfileError: a file can't be read or belongs to another engine or model.
@@ -75,7 +75,7 @@ class Files:
         measure: bool = True,
         **options: Any,
     ) -> Command:
-        """The trtexec command that builds `model` as the workbench would; ``notes`` says what to know about it.
+        """The trtexec command that builds `model` as the workbench would; ``notes`` lists caveats.
 
         A model in FP16 or BF16 is converted first: the command names the converted file.
 

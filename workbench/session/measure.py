@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Measure:
-    """Latency, time of each layer, and what a dynamic shape costs, on this machine's GPU."""
+    """Measures latency, layer times, and the cost of dynamic shapes on this machine's GPU."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -34,13 +34,14 @@ class Measure:
     ) -> Profile:
         """Measure an engine and wait: latency, time of each layer, error of the outputs.
 
-        The result is kept beside the engine; see `Engine.profiles` and `Engine.measured`.
+        The result is stored with the engine; see `Engine.profiles` and `Engine.measured`.
 
         Args:
             engine: Which engine (see `session.engines.find`); the current one by default.
             inputs: Arrays by input name, or an .npz file of them; random values by default.
             reference: What to compare the outputs with: True for the model as written, run by ONNX Runtime on the CPU
-                in its own precision; False for nothing; arrays by output name, an .npz file of them, or an ONNX file.
+                in the model's precision; False for no comparison; arrays by output name, an .npz file of them, or
+                an ONNX file.
             options: Arguments of `workbench.measure.profile.profile`, such as ``duration_ms`` or ``graph``.
 
         Returns:
@@ -48,7 +49,7 @@ class Measure:
 
         Raises:
             CompilerUnavailableError: the engine's compiler can't measure here: there is no GPU, or it is not installed.
-            BuildError: the engine can't be used here; the message says why.
+            BuildError: the engine can't run here; the message gives the reason.
             ConfigError: inputs or reference do not fit the engine.
             StoreError: it came from an archive and is not trusted; see `Engine.check_trusted`.
         """
@@ -62,7 +63,7 @@ class Measure:
         reference: Mapping[str, Any] | str | Path | bool = True,
         **options: Any,
     ) -> Job:
-        """Start to measure an engine and return; see `profile`."""
+        """Start to measure an engine and return immediately; see `profile`."""
         from workbench.measure.profiling import start
 
         chosen = self._workspace.engines.find(engine)
@@ -79,7 +80,7 @@ class Measure:
     def dynamic(
         self, model: Any, config: BuildConfig | None = None, *, measure: Mapping[str, Any] | None = None, **options: Any
     ) -> dict[str, Any]:
-        """What a dynamic shape costs: the model built for its usual shape alone and for the whole range.
+        """Measure the cost of a dynamic shape: build the model for the opt shape only and for the whole range.
 
         Args:
             model: As for `Session.build`.
@@ -89,10 +90,10 @@ class Measure:
             options: Fields of `BuildConfig`.
 
         Returns:
-            ``fixed`` and ``dynamic``, each with ``engine`` (its key), ``latency`` at the usual shape, ``launches``,
-            ``build_s``, ``error``; with TensorRT for RTX also ``fallback``, the dynamic engine with the kernels for any
-            shape that run until those for the shape at hand are compiled; ``shapes``; ``overhead_ms`` of the medians,
-            and ``overhead`` as a part of the fixed engine's.
+            ``fixed`` and ``dynamic``, each with ``engine`` (its key), ``latency`` at the opt shape, ``launches``,
+            ``build_s``, ``error``; with TensorRT for RTX also ``fallback``, the dynamic engine with the
+            fallback kernels (for any shape) that run until the kernels for the current shape are compiled;
+            ``shapes``; ``overhead_ms`` of the medians, and ``overhead`` as a fraction of the fixed engine's median.
 
         Raises:
             ConfigError: there is no range.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Models(Mapping[str, Model]):
     """The models of a session by name, in the order in which they were added: ``session.models["resnet50"]``.
 
-    Always current: what another notebook adds is here at once. ``session.models[name]`` raises `NoModelError`, which is
-    a `StoreError` and a `KeyError`.
+    Always current: models that another notebook adds appear here immediately. ``session.models[name]``
+    raises `NoModelError`, a `StoreError` and a `KeyError`.
     """
 
     def __init__(self, workspace: Workspace, file: SessionFile) -> None:
@@ -43,27 +43,27 @@ class Models(Mapping[str, Model]):
         return len(self._file.models())
 
     def items(self) -> ItemsView[str, Model]:
-        """Names and models, as they are now."""
+        """The current names and models."""
         return self._file.models().items()
 
     def values(self) -> ValuesView[Model]:
-        """The models, as they are now."""
+        """The current models."""
         return self._file.models().values()
 
     def resolve(
         self, model: Any, profile: ShapeProfile | None = None, *, on_job: Callable[[Job], Any] | None = None
     ) -> Model:
-        """The model that `model` means; a new one is added to the session.
+        """Resolve `model` to a Model; a new one is added to the session.
 
         Args:
             model: A Model, the name of one in the session, or anything that `Session.add` takes.
-            profile: The shapes that it is needed at. A model that was exported from PyTorch at shapes that exclude
+            profile: The required shapes. A model that was exported from PyTorch at shapes that exclude
                 these is exported again.
             on_job: Called with each job that is started.
 
         Raises:
             ModelError: there is no such model, or it can't be read or exported.
-            StoreError: it must be exported again by code that came in an archive and is not trusted.
+            StoreError: it must be exported again with untrusted code from an archive.
         """
         if isinstance(model, Model):
             found = model
@@ -90,18 +90,18 @@ class Models(Mapping[str, Model]):
         return next((m for m in self.values() if m.path == built.path), built)
 
     def original(self, low: Model | Engine | str) -> Model:
-        """The FP32 model that a cast or quantized one was made from.
+        """The FP32 model from which a cast or quantized model was created.
 
         Args:
-            low: A model (or its name) made by `session.precision.cast` or `quantize`, or an engine of one.
+            low: A model (or its name) from `session.precision.cast` or `quantize`, or an engine of one.
 
         Raises:
-            ModelError: it was not made here, or its FP32 model is no longer in the session.
+            ModelError: the workbench did not create it, or its FP32 model is no longer in the session.
         """
         model = self.of(low)
         if (exact := model.original) is not None:
             found = next((m for m in self.values() if m.path == exact.path), exact)
-            # A model with moved Q/DQ pairs was made from one that is quantized too.
+            # A model with moved Q/DQ pairs was created from a model that is also quantized.
             return self.original(found) if model.origin.get("kind") == "placement" else found
         source = model.origin.get("source")
         if source is None:
@@ -114,13 +114,13 @@ class Models(Mapping[str, Model]):
             if other.path.is_file() and other.sha256(self._workspace.store) == source:
                 return self.original(other) if model.origin.get("kind") == "placement" else other
         raise ModelError(
-            f"The FP32 model that {model.name} was made from is not in session {self._workspace.name}.",
+            f"The FP32 model of {model.name} is not in session {self._workspace.name}.",
             hint="Add the same file again: session.add(...).",
             code="no-original",
         )
 
     def trust(self, name: str) -> None:
-        """Allow the code that a model from an archive names to run: its factory may then be called.
+        """Allow the code that a model from an archive references to run: its factory can then be called.
 
         Raises:
             NoModelError: the session has no model of that name.
@@ -145,7 +145,7 @@ class Models(Mapping[str, Model]):
 
 
 def _fits(model: Model, profile: ShapeProfile) -> bool:
-    """Whether `model`, as it was exported, can be built at these shapes."""
+    """Whether `model` as exported can be built at these shapes."""
     try:
         model.graph.check_shapes(profile.sizes)
     except ConfigError:

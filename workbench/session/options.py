@@ -1,4 +1,4 @@
-"""How options that users write become a `BuildConfig`."""
+"""Convert options that users write into a `BuildConfig`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from workbench.model.shape_profile import profile_of, sizes_of
 
 
 def config_of(config: BuildConfig | None, options: Mapping[str, Any]) -> BuildConfig:
-    """`config` with `options` on top; ``target`` and ``shapes`` are short for ``targets`` and ``profiles``.
+    """`config` updated with `options`; ``target`` and ``shapes`` are short for ``targets`` and ``profiles``.
 
     Raises:
-        ConfigError: there is no such option, or its value does not fit.
+        ConfigError: there is no such option, or its value is invalid.
     """
     changes = dict(options)
     if "target" in changes:

@@ -1,4 +1,4 @@
-"""``session.precision``: casts and quantization, and what they cost in accuracy and save in time."""
+"""``session.precision``: casts and quantization, and their effect on accuracy and time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Precision:
-    """Models in lower precision: made, compared with FP32, and compared with each other."""
+    """Creates models in lower precision and compares them with FP32 and with each other."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -48,16 +48,16 @@ class Precision:
         Args:
             model: A Model, the name of one in the session, or anything that `Session.add` takes.
             to: "fp16" or "bf16".
-            name: What to call it; by default the model's name with the precision appended.
-            check: Data (as for calibration, or "sample") on which the FP32 model and its cast are run first; what goes
-                wrong is listed in ``origin["warnings"]``, with what the graph alone shows.
+            name: Name of the result; by default the model's name with the precision appended.
+            check: Data (as for calibration, or "sample") on which the FP32 model and its cast run first; problems
+                are listed in ``origin["warnings"]``, together with those found in the graph.
             shapes: Sizes of dynamic inputs, for `check`.
             limit: At most this many batches of `check`.
             options: Arguments of `workbench.passes.cast`: ``keep``, ``keep_ops``, ``only``, ``only_ops``, ``keep_io``.
 
         Raises:
-            ModelError: the model can't be rewritten, or no node is what a list names.
-            CalibrationError: the data of `check` do not fit.
+            ModelError: the model can't be rewritten, or a list names a node that does not exist.
+            CalibrationError: the `check` data do not fit.
         """
         from workbench.passes.cast import cast, lists_of
         from workbench.precision.overflow import warnings as overflows
@@ -86,7 +86,7 @@ class Precision:
         Args:
             model: A Model, the name of one in the session, or anything that `Session.add` takes.
             data: Calibration data; see `workbench.precision.quantize`, or "sample" for the sample's own.
-            name: What to call it; by default the model's name with the precision appended.
+            name: Name of the result; by default the model's name with the precision appended.
             options: Fields of `workbench.precision.Scheme` and arguments of `workbench.precision.quantize`.
 
         Raises:
@@ -103,7 +103,7 @@ class Precision:
         return self._workspace.add(replace(low, name=title))
 
     def calibrate(self, model: Any, data: Any, **options: Any) -> Calibration:
-        """The distribution of each activation on `data`: a calibration cache, to look at or to quantize with.
+        """The distribution of each activation on `data`: a calibration cache, to inspect or to quantize with.
 
         Args:
             model: A Model, the name of one in the session, or anything that `Session.add` takes.
@@ -127,13 +127,13 @@ class Precision:
         """Quantize again with the same scheme and ranges, and keep more nodes in higher precision.
 
         Args:
-            low: A model (or its name) made by `quantize`.
-            keep: Names of nodes, such as `mixed` gives them, or one name.
-            name: What to call it; the model's name and "-mixed" by default.
+            low: A model (or its name) from `quantize`.
+            keep: Names of nodes, such as those from `mixed`, or one name.
+            name: Name of the result; the model's name and "-mixed" by default.
             options: As for `quantize`.
 
         Raises:
-            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            ModelError: `quantize` did not create it, or its FP32 model is gone.
             CalibrationError: its calibration is no longer in the store, and `options` need ranges that it does not have.
         """
         from workbench.precision.mixed import literal
@@ -149,14 +149,14 @@ class Precision:
         )
 
     def accuracy(self, low: Model | Engine | str, data: Any, *, labels: Any = None, **options: Any) -> Accuracy:
-        """The error of a cast or quantized model against its FP32 one, at the outputs and along the graph.
+        """The error of a cast or quantized model against its FP32 model, at the outputs and along the graph.
 
-        Errors along the graph are kept; the map of its engines can then be colored by them.
+        Errors along the graph are stored; the map of its engines can then show them as colors.
 
         Args:
-            low: A model (or its name) made by `cast` or `quantize`, or an engine of one.
+            low: A model (or its name) from `cast` or `quantize`, or an engine of one.
             data: Data to test with, or "sample".
-            labels: The right class of each sample, or an .npy file of them.
+            labels: The correct class of each sample, or an .npy file of them.
             options: Arguments of `workbench.precision.accuracy.accuracy`; ``along`` is true by default.
 
         Raises:
@@ -175,16 +175,16 @@ class Precision:
         return found
 
     def sensitivity(self, low: Model | str, data: Any, *, labels: Any = None, **options: Any) -> Sensitivity:
-        """The error that each layer of a quantized model causes when it alone is quantized, the largest first.
+        """The error that each layer of a quantized model causes when only that layer is quantized, largest first.
 
         Args:
-            low: A model (or its name) made by `quantize`.
+            low: A model (or its name) from `quantize`.
             data: Data to test with, or "sample".
-            labels: The right class of each sample, or an .npy file of them.
+            labels: The correct class of each sample, or an .npy file of them.
             options: Arguments of `workbench.precision.sensitivity.sensitivity`.
 
         Raises:
-            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            ModelError: `quantize` did not create it, or its FP32 model is gone.
             CalibrationError: the data do not fit.
         """
         from workbench.precision.sensitivity import sensitivity
@@ -193,19 +193,19 @@ class Precision:
         return sensitivity(exact, model, self._workspace.store, data=given.test, labels=given.labels, **options)
 
     def mixed(self, low: Model | str, data: Any, budget: float, *, labels: Any = None, **options: Any) -> Mixed:
-        """A small set of layers of a quantized model to keep in higher precision so that `budget` is met.
+        """Find a small set of layers of a quantized model to keep in higher precision so that it meets `budget`.
 
-        ``session.precision.quantize(original, calibration, keep=found.keep)`` makes that model.
+        ``session.precision.quantize(original, calibration, keep=found.keep)`` creates that model.
 
         Args:
-            low: A model (or its name) made by `quantize`.
+            low: A model (or its name) from `quantize`.
             data: Data to test with, or "sample".
             budget: At least this accuracy or top-1 agreement (0..1), or at most this relative error.
-            labels: The right class of each sample, or an .npy file of them.
+            labels: The correct class of each sample, or an .npy file of them.
             options: Arguments of `workbench.precision.mixed.mixed`, such as ``metric``.
 
         Raises:
-            ModelError: it was not made by `quantize`, or its FP32 model is gone.
+            ModelError: `quantize` did not create it, or its FP32 model is gone.
             ConfigError: there is no such metric, or it needs labels.
             CalibrationError: the data do not fit.
         """
@@ -219,7 +219,7 @@ class Precision:
     def _tested(
         self, low: Any, data: Any, labels: Any, options: dict[str, Any]
     ) -> tuple[Model, Model, Any, dict[str, Any]]:
-        """The model in lower precision, its FP32 one, data to test both with, and the options with sizes as tuples."""
+        """The model in lower precision, its FP32 model, test data for both, and the options with sizes as tuples."""
         from workbench.precision.samples import data_of
 
         exact = self._workspace.models.original(low)
@@ -258,11 +258,11 @@ class Precision:
             data: Calibration data (see `workbench.precision.data.batches`), or "sample" for the sample's
                 own.
             test: Data for the errors; by default the calibration data, or the sample's own test images.
-            labels: The right class of each test sample, or an .npy file of them, to compute the accuracy.
+            labels: The correct class of each test sample, or an .npy file of them, to compute the accuracy.
             shapes: Sizes of dynamic inputs.
             limit: At most this many batches, of calibration and of test.
-            errors: Whether errors are measured, with ONNX Runtime on the CPU.
-            on_variant: Called with the result so far after each variant.
+            errors: Whether to measure errors, with ONNX Runtime on the CPU.
+            on_variant: Called with the partial result after each variant.
             on_job: Called with each job and build, to show progress or cancel; canceling one stops the comparison.
 
         Raises:

@@ -23,7 +23,7 @@ def selected(file: SessionFile) -> Selection:
 
 
 def select(workspace: Workspace, file: SessionFile, selection: Selection, origin: str | None) -> None:
-    """Set the selection and announce it, unless it is what is selected already."""
+    """Set the selection and publish an event, unless nothing changes."""
     chosen = replace(selection, origin=origin or f"{PROCESS}/python")
     now = selected(file)
     if (now.kind, now.ids) == (chosen.kind, chosen.ids):
@@ -34,7 +34,7 @@ def select(workspace: Workspace, file: SessionFile, selection: Selection, origin
 
 
 def read(workspace: Workspace, value: Selection | str | Iterable[str] | None) -> Selection:
-    """What a user means by `value`: ids are nodes if no layer of the current plan is called so."""
+    """Convert `value` to a Selection: ids are nodes if no layer of the current plan has these ids."""
     chosen = Selection.of(value)
     if isinstance(value, Selection) or not chosen.ids or not _are_nodes(workspace, chosen.ids):
         return chosen
@@ -49,13 +49,13 @@ def kind_of(item: str, plan: Plan) -> Literal["layer", "node"] | None:
 
 
 def _are_nodes(workspace: Workspace, ids: Sequence[str]) -> bool:
-    """Whether `ids` name nodes and no layer: in the current plan, else in a model of the session."""
+    """Whether `ids` are nodes and not layers, in the current plan, else in a model of the session."""
     engine = workspace.engines.current
     kinds = {kind_of(i, engine.plan) for i in ids} if engine is not None else {None}
     if kinds != {None}:
         return "layer" not in kinds
     for model in workspace.models.values():
-        with contextlib.suppress(ModelError):  # its file is gone: it has no nodes to select
+        with contextlib.suppress(ModelError):  # its file is gone, so it has no nodes to select
             if any(i in model.graph.by_id for i in ids):
                 return True
     return False

@@ -1,8 +1,7 @@
-"""The Session: the only object a user must know.
+"""The Session: the only class that you need to know.
 
-A session is a name. Whoever opens that name, in this notebook, another one, a script or the shell, sees the same
-models, engines and selection, live. It keeps no results in memory only: after a kernel is restarted, what was built is
-still there.
+A session has a name. Every notebook, script and shell that opens that name sees the same models, engines and
+selection, live. All results are stored on disk: after a kernel restart, your engines are still there.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ class Session:
     """Models, engines, profiles and the selection under one name.
 
     Args:
-        name: Letters, digits, dots, dashes and underscores. Opened if it exists, else created.
-        store: Where its files are; `WORKBENCH_HOME` or the user's data folder by default.
-        reading: Go on if that folder can't be written: what is added is then kept until this process ends, and
-            `Store.unwritable` says why. For commands that only look.
+        name: Letters, digits, dots, dashes and underscores. The session is opened if it exists, else created.
+        store: Location of its files; `WORKBENCH_HOME` or the user's data folder by default.
+        reading: Continue if that folder can't be written: additions then last until this process ends, and
+            `Store.unwritable` gives the reason. For commands that only read.
 
     Attributes:
         name: The session's name.
-        store: Where its files are.
-        events: What happened in it; `Events.subscribe` for news.
+        store: Location of its files.
+        events: The session's events; use `Events.subscribe` to be notified.
         models: Models by name.
         engines: Engines, newest last; the current one; builds.
         precision: Casts, quantization, accuracy.
@@ -60,7 +59,7 @@ class Session:
         files: Archives and trtexec's files.
 
     Raises:
-        StoreError: the name does not fit, or the session can't be read.
+        StoreError: the name is invalid, or the session can't be read.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Session:
     ) -> None:
         if not _NAME.fullmatch(name):
             raise StoreError(
-                f"{name!r} can't be a session's name.",
+                f"{name!r} is not a valid session name.",
                 hint="Use letters, digits, dots, dashes and underscores.",
                 code="session-name",
             )
@@ -87,21 +86,21 @@ class Session:
     def from_archive(
         cls, path: str | Path, name: str | None = None, *, store: Store | Path | str | None = None, trust: bool = False
     ) -> Session:
-        """Open an archive as a session; what the session already holds stays.
+        """Open an archive as a session; existing models and engines of the session are kept.
 
-        A model of the archive whose name the session has for another model gets a number appended. An engine gets
-        another key (``imported-...``), so that no build ever finds it, unless this very store wrote the archive.
+        If the session already uses a model's name for another model, a number is appended. Unless this store wrote
+        the archive, its engines get other keys (``imported-...``), so that builds never find them.
 
         Args:
-            path: What `session.files.export` wrote.
+            path: A file that `session.files.export` wrote.
             name: The session's name; the archive's own by default.
             store: As for `Session`.
-            trust: Whether code in the archive may run: engines, and the factory that a model names, when it is exported
-                at another shape. This is kept for each model and engine; `session.models.trust` and
-                `session.engines.trust` change it later. Looking at them runs no code.
+            trust: Whether code in the archive may run: engines, and the factory of a model when it is exported at
+                another shape. This is stored for each model and engine; `session.models.trust` and
+                `session.engines.trust` change it later. Inspecting them runs no code.
 
         Raises:
-            StoreError: it is no such archive, it is damaged, or it comes from a later version.
+            StoreError: it is not such an archive, is damaged, or was written by a later version.
             LimitError: it is larger than a limit of `workbench.core.limits`.
         """
         from workbench.session.archive.keep import opened
@@ -140,11 +139,11 @@ class Session:
             source: A path to an ONNX file, a sample's name, ``package.module:factory``, a torch module (with
                 `inputs`), an `onnx.ModelProto`, or a Model.
             inputs: Example inputs of a torch module, by position or by name.
-            name: What to call it; the file's or class's name by default. A model of the same name is replaced.
+            name: Name of the model; the file's or class's name by default. A model of the same name is replaced.
             shapes: Shapes to export at, such as ``{"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``.
             on_job: Called with each job that is started, to show progress.
-            check: A model exported from PyTorch is run in ONNX Runtime and compared: "error" refuses one that differs,
-                "warn" keeps it with a warning, "off" does not compare. By default the value of
+            check: How to check a model exported from PyTorch, by running it in ONNX Runtime: "error" refuses a model
+                whose outputs differ, "warn" keeps it with a warning, "off" does not compare. By default the value of
                 ``WORKBENCH_EXPORT_CHECK``, else "error".
             renew: Export a factory's model again even if its sources did not change.
             on_step: Called with the next step, as text, while a torch module is exported in this process: `print`.
@@ -173,17 +172,17 @@ class Session:
 
         Args:
             model: A Model, the name of one in the session, or anything that `add` takes.
-            config: What to ask of the compiler. Options may be given by name instead or in addition, such
-                as ``target="sm89", precision="fp16", shapes={"x": "1x3x224x224"}``. Values of an input that the model
-                reads as a shape begin with an equals sign: ``shapes={"n": "=1:8:32"}``.
-            time_limit: Seconds after which the build is stopped.
+            config: Build settings. You can also pass options by name, such
+                as ``target="sm89", precision="fp16", shapes={"x": "1x3x224x224"}``. If the model reads an input as a
+                shape, write its values after an equals sign: ``shapes={"n": "=1:8:32"}``.
+            time_limit: Seconds after which to stop the build.
             options: Fields of `BuildConfig`; `target` and `shapes` are short for `targets` and `profiles`.
 
         Raises:
             ConfigError: an option is wrong or the compiler lacks it; or shapes or values are missing, and
                 ``details["shapes"]`` suggests some.
             BuildError: the compiler refused the model.
-            WorkerCrashedError: the compiler crashed; the session is unharmed.
+            WorkerCrashedError: the compiler crashed; the session is not affected.
         """
         return self.engines.start(model, config, time_limit=time_limit, **options).result()
 
@@ -198,17 +197,17 @@ class Session:
         precision: Literal["fp32", "fp16", "bf16"] = "fp32",
         on_job: Callable[[Job], None] | None = None,
     ) -> Findings:
-        """What is likely to surprise about an engine or a model: only what its own data prove.
+        """Problems found in an engine or a model, each with evidence from its own data.
 
         Args:
             model: An Engine or (the beginning of) its key; a Model, the name of one in the session, or anything that
-                `add` takes. By default the current engine, else the newest model. A name means the model.
-            parser: Whether to ask TensorRT which nodes of a model it takes (in a worker, about a second).
-            ask: What to ask: the ``parser``, or the ``builder``, which refuses some of what the parser takes. By
-                default the builder where that is quick (see `session.torch.partition`).
-            shapes: Shapes and values that the model will be built with.
-            target: GPU that it will be built for; the builder builds for it.
-            precision: Precision that it will be built in.
+                `add` takes. By default the current engine, else the newest model. A name refers to the model.
+            parser: Whether to check which nodes TensorRT supports (in a worker, about a second).
+            ask: What checks them: the ``parser``, or the ``builder``, which refuses some nodes that the parser
+                accepts. By default the builder if that is fast (see `session.torch.partition`).
+            shapes: Shapes and values of the planned build.
+            target: GPU of the planned build; the builder builds for it.
+            precision: Precision of the planned build.
             on_job: Called with each job that is started.
 
         Raises:
@@ -227,8 +226,8 @@ class Session:
 
         Args:
             name: Which panel.
-            plan: A plan to show instead of the session's engines, such as `session.files.inspect` gives: fusions and
-                profile.
+            plan: A plan to show instead of the session's engines, such as one from `session.files.inspect`; the fusions
+                and profile panels support this.
             model: The model that `plan` was built from, if it is known, or anything that `add` takes.
 
         Raises:
@@ -253,10 +252,10 @@ class Session:
 
         Args:
             path: The .html file to write.
-            engine: Which engine (see `session.engines.find`), or a plan such as `session.files.inspect` gives; the
+            engine: Which engine (see `session.engines.find`), or a plan such as one from `session.files.inspect`; the
                 current engine by default.
             model: The model that a plan was built from, if it is known, or anything that `add` takes.
-            sources: Whether source lines from the folders that ``WORKBENCH_SOURCES`` names go into it.
+            sources: Whether to include source lines from the folders in ``WORKBENCH_SOURCES``.
 
         Raises:
             StoreError: there is no such engine, or the file can't be written.
@@ -271,7 +270,7 @@ class Session:
 
     @property
     def selection(self) -> Selection:
-        """What is selected in every view of this session; may be set to an id, several, or None."""
+        """The selection of every view of this session. Set it to an id, several ids, or None."""
         return shared.selected(self._file)
 
     @selection.setter
@@ -280,7 +279,7 @@ class Session:
         self.select(chosen, origin=chosen.origin or None)
 
     def select(self, selection: Selection, *, origin: str | None = None) -> None:
-        """Set the selection in the name of `origin` (a view); no event if nothing changes."""
+        """Set the selection on behalf of `origin` (a view); no event if nothing changes."""
         shared.select(self, self._file, selection, origin)
 
     def close(self) -> None:
@@ -291,7 +290,7 @@ class Session:
         self._file.close()
 
     def delete(self) -> None:
-        """Remove the session; models and engines stay in the store for others."""
+        """Remove the session; models and engines stay in the store for other sessions."""
         self.close()
         self._file.delete()
 

@@ -1,4 +1,4 @@
-"""Summaries of engines: what a list of engines needs, kept in the store's index so that no build is read for it."""
+"""Summaries of engines for lists, kept in the store's index so that no build files are read."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workbench.engine import Engine, load_engine
 
 @dataclass(frozen=True)
 class Summary:
-    """An engine as a list shows it.
+    """An engine as shown in a list.
 
     Attributes:
         engine: The engine.
-        plan: The totals of its plan (`Plan.summary`); empty if they were not asked for.
+        plan: The totals of its plan (`Plan.summary`); empty if they were not requested.
     """
 
     engine: Engine
@@ -26,13 +26,13 @@ class Summary:
 
 
 def summaries(store: Store, engines: Sequence[tuple[str, str]], *, plans: bool = False) -> list[Summary]:
-    """The engines that the store has.
+    """Summaries of the engines that exist in the store.
 
-    What is not in the index is read from the builds, and kept there for the next time.
+    Summaries that are not in the index are read from the builds and added to the index.
 
     Args:
         store: The store.
-        engines: Key and name of the model of each.
+        engines: Key and model name of each engine.
         plans: Whether the totals of the plans are needed.
 
     Raises:
@@ -60,6 +60,6 @@ def summaries(store: Store, engines: Sequence[tuple[str, str]], *, plans: bool =
     try:
         store.keep_summaries(fresh)
     except StoreError as error:
-        if error.code not in UNWRITABLE:  # a store that can't be written is read each time
+        if error.code not in UNWRITABLE:  # without write access, the builds are read each time
             raise
     return found

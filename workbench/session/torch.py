@@ -34,10 +34,10 @@ class Torch:
         on_job: Callable[[Job], None] | None = None,
         **options: Any,
     ) -> Partition:
-        """Which operators of a model run in TensorRT, which fall back, and how many engines that makes.
+        """Which operators of a model run in TensorRT, which fall back, and how many engines result.
 
-        Torch-TensorRT's partitioner and TensorRT's parser only plan: nothing is built, and what they accept can still
-        be refused by the builder. The builder builds, cuts out what it refuses, and builds the rest.
+        Torch-TensorRT's partitioner and TensorRT's parser only plan and build nothing; the builder can still refuse
+        operators that they accept. The builder method builds, cuts out refused operators, and builds the rest.
 
         Args:
             model: A torch module (with `inputs`), a sample's name, ``package.module:factory``, the name of a
@@ -46,17 +46,17 @@ class Torch:
             shapes: Shapes such as ``{"x": "1x3x224x224:8x3x224x224:32x3x224x224"}``, and values of inputs that are read as
                 a shape, such as ``{"n": "=1:8:32"}``.
             method: ``torch_tensorrt`` for Torch-TensorRT's own partitioner; ``parser`` for TensorRT's ONNX parser and
-                ``builder`` for its builder, which also take ONNX files. By default the first where it is installed and the
-                model is a PyTorch one; else the builder of TensorRT for RTX if the model is small
+                ``builder`` for its builder, which also take ONNX files. The default is the first if it is installed and
+                the model is a PyTorch model; else the builder of TensorRT for RTX if the model is small
                 (`workbench.experiments.partition.by_parser.QUICK_NODES`, `QUICK_BYTES`) and its shapes are known; else
                 the parser.
             on_job: Called with each job that is started.
             options: For torch_tensorrt: ``precision``, ``min_block_size``, ``torch_executed_ops``, ``target`` (the GPU
-                to plan for), ``build`` (False only plans, even if there is a GPU). For the parser and the builder:
+                to plan for), ``build`` (False only plans, even with a GPU). For the parser and the builder:
                 ``precision``, ``target``.
 
         Raises:
-            CompilerUnavailableError: what `method` needs is not installed.
+            CompilerUnavailableError: a package that `method` needs is not installed.
             ModelError: the model can't be read or exported.
             ConfigError: an option does not fit.
         """
@@ -97,12 +97,12 @@ class Torch:
         shapes: Mapping[str, str] | ShapeProfile | None = None,
         **options: Any,
     ) -> Compiled:
-        """Compile a torch module with Torch-TensorRT on this machine's GPU.
+        """Compile a torch module with Torch-TensorRT for this machine's GPU.
 
         Args:
-            module: The module; a copy of it is compiled, and it is not changed.
+            module: The module; it is copied before compilation and not changed.
             inputs: Example inputs, by position or by name.
-            shapes: Shapes, with min:opt:max where a dimension is dynamic.
+            shapes: Shapes, with min:opt:max for a dynamic dimension.
             options: ``how`` (``export``, which can be saved, or ``torch.compile``), ``precision`` (fp32, fp16, bf16),
                 ``workspace`` (bytes), ``min_block_size``, ``torch_executed_ops``, and other settings of Torch-TensorRT.
 

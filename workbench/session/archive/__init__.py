@@ -1,1 +1,1 @@
-"""A session as one file: its models, engines and selection in a zip archive. Opening one trusts nothing in it."""
+"""A session as one file: its models, engines and selection in a zip archive. An opened archive is untrusted."""

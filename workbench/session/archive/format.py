@@ -1,8 +1,8 @@
-"""What an archive holds: a zip file with ``session.json``, ``models/<sha256>/`` and ``builds/<key>/``.
+"""Format of an archive: a zip file with ``session.json``, ``models/<sha256>/`` and ``builds/<key>/``.
 
-What an archive says about itself can't be proven, except by the store that wrote it: ``session.json`` holds the SHA-256
-of every file and a signature with the store's secret. Engines of any other archive are kept under keys that begin with
-``imported-``, where no build looks for them, and the code that its models and engines bring is not run.
+Only the store that wrote an archive can verify it: ``session.json`` holds the SHA-256 of every file and a signature
+with the store's secret. Engines of any other archive are stored under keys that begin with ``imported-``. Builds
+never look up these keys, and the code in such models and engines does not run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workbench.core.typed_document import DocumentType, Sha256, extensible
 from workbench.model.origin import Origin
 
 RATIO_FROM = 100e6
-"""Bytes below which an archive may be packed as well as it likes."""
+"""Bytes below which an archive may have any compression ratio."""
 
 FILES = (*ENGINE_FILES, "build.log", "record.json", "plan.json", "build.json")
 OPTIONAL = (*ENGINE_FILES[1:], "build.log")
@@ -77,12 +77,12 @@ MANIFEST = DocumentType(Manifest, title="Session archive", schema="workbench.ses
 
 
 def damaged(why: str) -> StoreError:
-    """The error of an archive that is not as it was written."""
+    """The error for an archive that changed after it was written."""
     return StoreError(
         f"The archive is damaged: {why}.", hint="Copy it again, or export it again.", code="damaged-archive"
     )
 
 
 def unsafe(message: str) -> StoreError:
-    """The error of an archive that tries to write outside its folder."""
+    """The error for an archive that tries to write outside its folder."""
     return StoreError(message, hint="Do not open it.", code="unsafe-archive")

@@ -1,4 +1,4 @@
-"""Keep what an archive holds in the store, once everything in it was checked."""
+"""Move the content of an archive into the store after all of it has been checked."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from workbench.session.archive.format import Manifest, ManifestEngine, ManifestM
 
 @dataclass(frozen=True)
 class Content:
-    """An archive that was unpacked and checked.
+    """An unpacked and checked archive.
 
     Attributes:
         folder: Where it was unpacked.
         head: Its ``session.json``.
         archive: The archive's file name.
         store: The store that it is read into.
-        own: Whether this very store wrote it.
+        own: Whether this store wrote it.
     """
 
     folder: Path
@@ -42,27 +42,27 @@ class Content:
     own: bool
 
     def session_name(self, name: str | None) -> str:
-        """Name of the session to open it as; `name` if it is given."""
+        """Name of the session to open the archive as; `name` if given."""
         if name is not None or self.own:
             return name or str(self.head["name"])
-        # Someone else's archive does not choose which of the user's sessions it goes into.
+        # An archive from another store must not choose which of the user's sessions it is opened into.
         known = self.store.sessions()
         return next(n for n in _others(self.head["name"], first=True) if n not in known)
 
     @property
     def selection(self) -> Selection:
-        """What was selected in the session."""
+        """The session's selection."""
         return Selection(self.head["selection"]["kind"], tuple(self.head["selection"]["ids"]))
 
     def keep(self, before: Mapping[str, Model], trust: bool) -> tuple[list[Model], list[tuple[str, str]]]:
         """Move models and engines into the store.
 
         Args:
-            before: The models that the session has; a model of the archive gets another name than these.
+            before: The models that the session already has; archive models with the same name are renamed.
             trust: Whether code in the archive may run.
 
         Returns:
-            The models, and key and name of the model of each engine, as the session is to list them.
+            The models, and the key and model name of each engine, for the session to list.
 
         Raises:
             StoreError: the store can't be written.
@@ -93,13 +93,13 @@ class Content:
         return model is not None and model.path.is_file() and model.sha256(self.store) == sha256
 
     def _keep_build(self, engine: ManifestEngine, trust: bool) -> str:
-        """Put one engine into the store; its key there."""
+        """Move one engine into the store; returns its key there."""
         place = self.folder / "builds" / engine["key"]
         note = note_in(place)
         key = engine["key"]
         if not self.own:
             key = IMPORTED + engine["digest"]
-            # Paths of the machine that made it mean nothing here, or another file.
+            # Paths from the machine that wrote it are missing here, or name a different file.
             kept = self.store.path / "models"
             note["model"]["path"] = str(kept / note["model"]["sha256"] / "model.onnx")
             entry = self.head["models"].get(engine["model"])
@@ -117,14 +117,14 @@ class Content:
 
 @contextlib.contextmanager
 def opened(path: Path, store: Store) -> Iterator[Content]:
-    """Unpack and check an archive; what was unpacked is removed at the end, except what was kept.
+    """Unpack and check an archive; at the end, unpacked files that were not moved into the store are removed.
 
     Raises:
-        StoreError: there is no such file, it is no archive, it is damaged, or it is of a later version.
+        StoreError: the file does not exist, is not an archive, is damaged, or was written by a later version.
         LimitError: it is larger than a limit.
     """
     if not path.is_file():
-        raise StoreError(f"There is no file {path}.", code="no-file")
+        raise StoreError(f"File {path} does not exist.", code="no-file")
     size = path.stat().st_size
     with store.scratch("import") as scratch:
         try:
@@ -132,7 +132,7 @@ def opened(path: Path, store: Store) -> Iterator[Content]:
                 "workbench.session.archive.unpack:unpack",
                 {"path": str(path.resolve()), "folder": str(scratch)},
                 title=f"reading {path.name}",
-                seconds=limits.limit("READER_SECONDS") + size / 2e6,  # a slow disk writes about ten times that
+                seconds=limits.limit("READER_SECONDS") + size / 2e6,  # even a slow disk writes about ten times as fast
             )
         except LimitError as error:
             raise LimitError(
@@ -151,24 +151,24 @@ def _keep_model(folder: Path, entry: ManifestModel, store: Store) -> Path:
     if file.is_file():
         return file
     source = folder / "models" / sha256
-    # In the store all are called so: the same content may be made here as well, and is looked for by that name.
+    # All model files in the store have this name: a model created here with the same content is found under it.
     (source / entry["file"]).rename(source / "model.onnx")
     keep = {source / "model.onnx", *Model("", source / "model.onnx").companions}
     for other in [f for f in source.rglob("*") if f.is_file() and f not in keep]:
         other.unlink()
-    if file.parent.is_dir():  # of an archive read by an earlier version, which left the file its name
+    if file.parent.is_dir():  # an earlier version imported this model and kept its file name
         shutil.copyfile(source / "model.onnx", file)
         return file
     return store.add_model(source, sha256, None, {})
 
 
 def _plain(title: str) -> str:
-    """The name, or another where it would stand in front of a file or a ``package.module:factory`` of that name."""
+    """The name, or another one if it would hide a file or a ``package.module:factory`` of the same name."""
     return re.sub(r"[:/\\]", "-", title).removesuffix(".onnx") or "model"
 
 
 def _others(title: str, *, first: bool) -> Iterator[str]:
-    """Names to give instead; `first` says whether the name itself is among them."""
+    """Alternative names; `first` says whether the name itself is included."""
     if first:
         yield title
     yield from (f"{title}-{number}" for number in count(2))

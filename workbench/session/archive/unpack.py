@@ -35,7 +35,7 @@ from workbench.versions import analysis
 
 
 def unpack(*, path: str, folder: str) -> Manifest:
-    """Unpack an archive into `folder` and check everything in it; run by `jobs.guarded`.
+    """Unpack an archive into `folder` and check everything in it; runs in `jobs.guarded`.
 
     Args:
         path: The archive.
@@ -45,7 +45,7 @@ def unpack(*, path: str, folder: str) -> Manifest:
         Its ``session.json``, with the digest of each engine's files in ``engines``.
 
     Raises:
-        StoreError: it is no archive, it is damaged, or it is of a later version.
+        StoreError: it is not an archive, is damaged, or was written by a later version.
         LimitError: it is larger than a limit.
     """
     file = Path(path)
@@ -54,7 +54,7 @@ def unpack(*, path: str, folder: str) -> Manifest:
             return _checked(archive, file, Path(folder))
     except (WorkbenchError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - a damaged archive may break in any way
+    except Exception as error:  # noqa: BLE001 - a damaged archive can raise any exception
         raise StoreError(
             f"{file.name} is not a session archive, or is damaged ({type(error).__name__}: {str(error)[:200]}).",
             hint="Make one with session.files.export(path), or copy it again.",
@@ -75,7 +75,7 @@ def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> Manifest:
         if entry.filename.startswith("/") or ".." in parts or (parts and ":" in parts[0]) or "\\" in entry.filename:
             raise unsafe(f"The archive holds an unsafe path: {entry.filename!r}.")
     if len({entry.filename for entry in entries}) < len(entries):
-        raise damaged("it holds two files of one name")
+        raise damaged("it contains two files with the same name")
     data = json.loads(_document(archive, "session.json", what))
     found = data.get("format") if isinstance(data, dict) else None
     if isinstance(found, str) and found != MANIFEST.id:
@@ -90,16 +90,16 @@ def _checked(archive: zipfile.ZipFile, file: Path, folder: Path) -> Manifest:
         raise damaged(str(error)) from None
     keys = [engine["key"] for engine in head["engines"]]
     if len(set(keys)) < len(keys):
-        raise damaged("an engine is listed twice")
+        raise damaged("it lists an engine twice")
     for title in [head["name"], *head["models"], *(engine["model"] for engine in head["engines"])]:
         if not title.strip() or len(title) > 300 or not title.isprintable():
-            raise damaged(f"{title[:40]!r} can't be a name")
+            raise damaged(f"{title[:40]!r} is not a valid name")
     digests = _extract(archive, head, folder, what)
     known = head.get("files")
     if known is not None and {name: digests[name] for name in digests if name in known} != known:
-        raise damaged("a file in it is not the one that was put in")
+        raise damaged("a file in it was changed")
     if known is not None and set(digests) != set(known):
-        raise damaged("it holds files that were not put in when it was made")
+        raise damaged("files were added to it")
     for title, model in head["models"].items():
         _check_model(title, model, folder)
     for engine in head["engines"]:
@@ -125,7 +125,7 @@ def _document(archive: zipfile.ZipFile, name: str, what: str) -> bytes:
 
 
 def _extract(archive: zipfile.ZipFile, head: Manifest, folder: Path, what: str) -> dict[str, str]:
-    """Unpack what ``session.json`` lists; SHA-256 by name. What it does not list stays in the archive."""
+    """Unpack the files that ``session.json`` lists, and no others; returns the SHA-256 by name."""
     models = {f"models/{entry['sha256']}/" for entry in head["models"].values()}
     builds = {f"builds/{engine['key']}/" for engine in head["engines"]}
     left = limits.limit("ARCHIVE_BYTES")
@@ -150,12 +150,14 @@ def _extract(archive: zipfile.ZipFile, head: Manifest, folder: Path, what: str) 
 
 
 def _copy(source: IO[bytes], out: IO[bytes], most: float, what: str) -> tuple[int, str]:
-    """Copy at most `most` bytes, whatever the archive says of their number; size and SHA-256."""
+    """Copy at most `most` bytes, whatever size the archive states; returns size and SHA-256."""
     digest, size = hashlib.sha256(), 0
     while data := source.read(CHUNK):
         size += len(data)
         if size > most:
-            raise limits.exceeded("ARCHIVE_BYTES", f"{what} unpacks to more bytes than it says, and than the limit.")
+            raise limits.exceeded(
+                "ARCHIVE_BYTES", f"{what} unpacks to more bytes than it states, and more than the limit."
+            )
         digest.update(data)
         out.write(data)
     return size, digest.hexdigest()
@@ -176,13 +178,13 @@ def _check_model(title: str, entry: ManifestModel, folder: Path) -> None:
         if ".." in parts or (companion.name == "model.onnx" and len(parts) == 1):
             raise unsafe(f"Model {title} in the archive keeps weights at an unsafe path.")
     if fingerprint(source, companions) != sha256:
-        raise damaged(f"model {title} is not the one that was put in")
+        raise damaged(f"model {title} was changed")
     if entry["origin"].get("kind") in {"quantize", "cast", "placement"}:
         _check_origin(title, entry["origin"])
 
 
 def _check_origin(title: str, origin: Origin) -> None:
-    """Refuse a model that says it was rewritten by the workbench and lacks what the workbench writes."""
+    """Refuse a model that claims to be rewritten by the workbench but lacks the metadata that the workbench writes."""
     from workbench.precision.scheme import Scheme
 
     needed = {
@@ -192,16 +194,16 @@ def _check_origin(title: str, origin: Origin) -> None:
     }
     for name in needed[origin["kind"]]:
         if name not in origin and name != "warnings":
-            raise damaged(f"model {title} does not say its {name!r}")
+            raise damaged(f"model {title} lacks {name!r} in its metadata")
     if "scheme" in origin:
         try:
             Scheme(**origin["scheme"])
         except (TypeError, WorkbenchError) as error:
-            raise damaged(f"the scheme of model {title} is none: {error}") from None
+            raise damaged(f"the scheme of model {title} is invalid: {error}") from None
 
 
 def _check_build(key: str, head: Manifest, folder: Path, digests: Mapping[str, str]) -> str:
-    """Check one engine; the digest of its files, as they were in the archive."""
+    """Check one engine; returns the digest of its files as they were in the archive."""
     from workbench.measure.measured import apply
 
     place = folder / "builds" / key
@@ -211,28 +213,28 @@ def _check_build(key: str, head: Manifest, folder: Path, digests: Mapping[str, s
         raise damaged(f"engine {key[:12]} lacks {', '.join(missing)}")
     engine = load_engine(place)
     if engine.key != key:
-        raise damaged(f"engine {key[:12]} says that it is another")
+        raise damaged(f"engine {key[:12]} has the key of another engine in its build.json")
     record, note = engine.record, note_in(place)
     sizes = {size for size in (record.get("engine_bytes"), _bytes_of(place)) if size is not None}
     if sizes - {engine.bytes}:
-        raise damaged(f"engine {key[:12]} has {engine.bytes:,} bytes and was built with {max(sizes):,}")
+        raise damaged(f"engine {key[:12]} has {engine.bytes:,} bytes, but {max(sizes):,} when built")
     if note.get("analysis") != analysis(note["config"]):
         _renew(place, note, head, folder)
     plan = plan_in(place)
     if plan.model["sha256"] != note["model"]["sha256"]:
-        raise damaged(f"the plan of engine {key[:12]} is of another model")
+        raise damaged(f"the plan of engine {key[:12]} belongs to another model")
     for profile in engine.profiles:
         try:
             Plan.from_dict(json.loads(apply(plan, profile).to_json()))
         except (KeyError, ProfileError):
-            continue  # it lacks something, or is of another engine: told when it is used
+            continue  # it lacks a part or belongs to another engine: reported when it is used
         except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise damaged(f"a profile of engine {key[:12]} is not whole: {error}") from None
+            raise damaged(f"a profile of engine {key[:12]} is incomplete: {error}") from None
     return hashlib.sha256(json.dumps(sorted(own.items())).encode()).hexdigest()
 
 
 def _bytes_of(place: Path) -> int | None:
-    """The size of its engine that a plan states, whatever else is in it."""
+    """The engine size that a plan states; other fields are ignored."""
     try:
         size = json.loads((place / "plan.json").read_bytes())["facts"]["engine_bytes"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -241,7 +243,7 @@ def _bytes_of(place: Path) -> int | None:
 
 
 def _renew(place: Path, note: BuildNote, head: Manifest, folder: Path) -> None:
-    """Make the plan of an earlier version again, where the archive holds the model; else it stays as it is."""
+    """Assemble the plan of an earlier version again if the archive contains the model; otherwise leave it unchanged."""
     sha256 = note["model"]["sha256"]
     entry = next((e for e in head["models"].values() if e["sha256"] == sha256), None)
     if entry is None or note.get("original"):
