@@ -1,7 +1,7 @@
-"""Compiling a torch module with Torch-TensorRT, in this process, since the module lives here; saving and loading it.
+"""Compiles a torch module with Torch-TensorRT in this process, where the module is, and saves and loads the result.
 
-Both calls of Torch-TensorRT: ``torch.compile(model, backend="tensorrt")``, which compiles at the first call and again
-for new shapes, and the ahead-of-time one, which is given the range of shapes and can be saved.
+It supports both ways of Torch-TensorRT: ``torch.compile(model, backend="tensorrt")`` compiles at the first call and again
+for new shapes. Ahead-of-time compilation takes the range of shapes, and its result can be saved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from workbench.plan.partition import Partition, Segment
 
 @dataclass
 class Compiled:
-    """A compiled module: call it like the module that it was made of.
+    """A compiled module: call it like the original module.
 
     Attributes:
         module: What Torch-TensorRT returned.
@@ -45,23 +45,23 @@ class Compiled:
     dynamic: dict[str, dict[int, Any]] = field(default_factory=dict, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it; tensors must lie on the GPU."""
+        """Run it; tensors must be on the GPU."""
         return self.module(*args, **kwargs)
 
     def save(self, path: str | Path, *, retrace: bool = True) -> Path:
-        """Write it to `path` as an exported program that `load` reads, also without the module's source.
+        """Write it to `path` as an exported program. `load` reads it even without the module's source.
 
         Args:
             path: The .pt2 file to write.
-            retrace: Export the compiled graph anew, as Torch-TensorRT does by default; False writes it as it is.
+            retrace: Export the compiled graph again, as Torch-TensorRT does by default; False writes it unchanged.
 
         Raises:
-            ConfigError: it was made by torch.compile, which has nothing to save.
+            ConfigError: it was made by torch.compile, whose result can't be saved.
             StoreError: it can't be written, or Torch-TensorRT can't save it.
         """
         if self.how != "export":
             raise ConfigError(
-                "What torch.compile makes lives in this process only.", hint="Compile with how='export' to save it."
+                "The result of torch.compile exists in this process only.", hint="Compile with how='export' to save it."
             )
         import torch_tensorrt
 
@@ -77,7 +77,7 @@ class Compiled:
         except Exception as error:
             raise StoreError(
                 f"Torch-TensorRT could not save the module: {first_lines(error, 2)}",
-                hint="Try retrace=False, which writes the compiled graph as it is." if retrace else None,
+                hint="Try retrace=False, which writes the compiled graph unchanged." if retrace else None,
             ) from error
         return place
 
@@ -100,7 +100,7 @@ def compile_module(
     Raises:
         CompilerUnavailableError: there is no GPU, or no usable torch_tensorrt.
         ModelError: the module can't be exported.
-        BuildError: Torch-TensorRT failed, in its own words.
+        BuildError: Torch-TensorRT failed; the message is its own.
         ConfigError: an argument is wrong.
     """
     if how not in {"export", "torch.compile"}:
@@ -109,7 +109,7 @@ def compile_module(
         raise CompilerUnavailableError("torch_tensorrt is not installed.", hint=shim.INSTALL)
     if not gpus():
         raise CompilerUnavailableError(
-            "Torch-TensorRT compiles on an NVIDIA GPU, and there is none here.",
+            "Torch-TensorRT compiles on an NVIDIA GPU, and this machine has none.",
             hint="session.torch.partition(module, inputs) plans what would run in TensorRT.",
         )
     torch_tensorrt = shim.importable(None)
@@ -124,7 +124,7 @@ def compile_module(
         )
     examples, dynamic = prepare(module, inputs, shapes)
     low, examples = cast(module, examples, precision)
-    # A copy: in FP32 `cast` gives the module itself, which must stay as and where it is.
+    # A copy: in FP32 `cast` returns the module itself, which must stay unchanged and on its device.
     low = copy.deepcopy(low).eval().cuda()
     examples = {n: t.cuda() for n, t in examples.items()}
     asked = qualified(torch_executed_ops)
@@ -143,7 +143,7 @@ def compile_module(
                 torch._dynamo.reset()
                 for each, dims in dynamic.items():
                     for d, dim in dims.items():
-                        # torch.compile keeps 1 apart: a batch of 1 is compiled again, on its own.
+                        # torch.compile treats 1 separately: it compiles a batch of 1 again.
                         torch._dynamo.mark_dynamic(examples[each], d, min=max(2, dim.min), max=dim.max)
                 made = torch.compile(low, backend="tensorrt", options=common)
             made(*examples.values())
@@ -153,7 +153,7 @@ def compile_module(
             raise BuildError(
                 f"Torch-TensorRT could not compile {type(module).__name__}: {first_lines(error, 2)}",
                 hint=hint
-                or "session.torch.partition shows what it would run where; torch_executed_ops leaves operators in PyTorch.",
+                or "session.torch.partition shows what would run where; torch_executed_ops leaves operators in PyTorch.",
                 code=code or "torch-tensorrt-failed",
             ) from error
     segments = tuple(
@@ -204,7 +204,9 @@ def load(path: str | Path) -> Compiled:
     if not place.is_file():
         raise StoreError(f"There is no file {place}.")
     if not gpus():
-        raise CompilerUnavailableError("A module compiled with Torch-TensorRT needs the NVIDIA GPU it was made for.")
+        raise CompilerUnavailableError(
+            "A module compiled with Torch-TensorRT needs the NVIDIA GPU that it was compiled for."
+        )
     torch_tensorrt = shim.importable(None)
     try:
         program = torch_tensorrt.load(str(place))

@@ -1,7 +1,7 @@
-"""What Torch-TensorRT's partitioner decides, listened to while it works.
+"""Records the decisions of Torch-TensorRT's partitioner while it runs.
 
-`torch_tensorrt.dynamo` prints its partition as text. The functions that make it are called by name from its compiler
-module, so they are wrapped for the time of one compilation and what they return is read.
+`torch_tensorrt.dynamo` prints its partition as text only. Its compiler module calls the functions that make the partition
+by name, so this module wraps them during one compilation and reads their results.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Recorder:
     _whole: list[Operator] | None = None
 
     def graph(self, module: Any) -> None:
-        """A graph is about to be partitioned; it runs in PyTorch as a whole unless `parts` follows."""
+        """A graph is about to be partitioned; all of it runs in PyTorch unless `parts` follows."""
         self.finish()
         self.graphs += 1
         self._whole = [
@@ -96,13 +96,13 @@ class Recorder:
 
 
 def qualified(operators: Iterable[str]) -> frozenset[str]:
-    """Operators as Torch-TensorRT names them; people may leave ``torch.ops.`` away, as reports do."""
+    """Operators as Torch-TensorRT names them; users may omit ``torch.ops.``, as reports do."""
     return frozenset(op if op.startswith(_PREFIX) else f"{_PREFIX}{op}" for op in operators)
 
 
 @contextmanager
 def recording(min_block_size: int, asked: frozenset[str] = frozenset()) -> Iterator[Recorder]:
-    """Listen to every partition that is made in the block; torch_tensorrt must be imported."""
+    """Record every partition made in the block; torch_tensorrt must be imported."""
     compiler = importlib.import_module("torch_tensorrt.dynamo._compiler")
     partitioning = importlib.import_module("torch_tensorrt.dynamo.partitioning")
     recorder = Recorder(min_block_size, asked)

@@ -1,9 +1,9 @@
-"""Torch-TensorRT in a process that has no GPU: enough of CUDA's answers that its partitioner can be asked.
+"""Runs Torch-TensorRT's partitioner in a process without a GPU, by simulating the CUDA calls that it needs.
 
 Torch-TensorRT asks for the GPU's compute capability when it is imported and loads a library that needs CUDA, so that
-on a machine without a GPU the import fails. The partitioner itself needs neither. `importable` answers for a named
-target and hides the library. It must only be called in a worker process, since from then on the whole process is told
-of a GPU that is not there.
+on a machine without a GPU the import fails. The partitioner itself needs neither. `importable` reports a named
+target's capability and hides the library. Call it only in a worker process: from then on, the whole process sees a GPU
+that does not exist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INSTALL = "pip install torch-tensorrt (or torch-tensorrt-rtx for TensorRT for RT
 
 
 def installed() -> str | None:
-    """Version of the installed Torch-TensorRT; None where there is none. Imports nothing."""
+    """Version of the installed Torch-TensorRT; None if it is not installed. Imports nothing."""
     if importlib.util.find_spec("torch_tensorrt") is None:
         return None
     for name in ("torch-tensorrt-rtx", "torch-tensorrt"):
@@ -37,11 +37,11 @@ def importable(target: str | None) -> Any:
     """Import torch_tensorrt.
 
     Args:
-        target: The GPU to plan for, such as ``sm89``, where none is here; None to use the one that is.
+        target: The GPU to plan for if this machine has none, such as ``sm89``; None to use this machine's GPU.
 
     Raises:
         CompilerUnavailableError: it is not installed, or does not fit this torch or TensorRT.
-        ConfigError: `target` is no architecture.
+        ConfigError: `target` is not an architecture.
     """
     if installed() is None:
         raise CompilerUnavailableError("torch_tensorrt is not installed.", hint=INSTALL)
@@ -59,9 +59,9 @@ def _pretended(target: str) -> Any:
 
     found = re.fullmatch(r"sm(\d{1,2})(\d)", target)
     if found is None:
-        raise ConfigError(f"{target!r} is no GPU architecture.", hint="Write sm89, for example.")
+        raise ConfigError(f"{target!r} is not a GPU architecture.", hint="Write sm89, for example.")
     major, minor = int(found[1]), int(found[2])
-    memory = 24 << 30  # asked for by defaults that no plan depends on
+    memory = 24 << 30  # read by defaults that no plan depends on
     properties = types.SimpleNamespace(
         name=f"planned for {target}", major=major, minor=minor, total_memory=memory, multi_processor_count=1
     )
@@ -74,7 +74,7 @@ def _pretended(target: str) -> Any:
     if not hasattr(torch._C, "_CudaDeviceProperties"):
         torch._C._CudaDeviceProperties = type("_CudaDeviceProperties", (), {})
     real = os.path.isfile
-    # Its C++ runtime needs libtorch_cuda; without the file it takes its runtime in Python, which is not used here.
+    # Its C++ runtime needs libtorch_cuda; without the file it uses its Python runtime, which is not needed here.
     os.path.isfile = lambda path: not str(path).rpartition("/")[2].startswith("libtorchtrt") and real(path)
     try:
         module = importlib.import_module("torch_tensorrt")
