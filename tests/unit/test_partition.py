@@ -158,7 +158,7 @@ def test_compile_without_a_gpu(session: Session, monkeypatch: pytest.MonkeyPatch
     from workbench.compilers.torch_tensorrt import live, shim
 
     monkeypatch.setattr(shim, "installed", lambda: "2.13.0")
-    with pytest.raises(CompilerUnavailableError, match="none here") as error:
+    with pytest.raises(CompilerUnavailableError, match="this machine has none") as error:
         session.torch.compile(object(), ())
     assert "session.torch.partition" in str(error.value.hint)
     with pytest.raises(ConfigError, match="no way 'jit'"):
@@ -380,9 +380,9 @@ class TestPlanned:
         assert found.engines == 2
 
     def test_a_target_that_is_none(self, session: Session) -> None:
-        with pytest.raises(ConfigError, match="no GPU architecture"):
+        with pytest.raises(ConfigError, match="not a GPU architecture"):
             session.torch.partition("residual_block", target="ada")
-        with pytest.raises(CompilerUnavailableError, match="none here"):
+        with pytest.raises(CompilerUnavailableError, match="this machine has none"):
             session.torch.partition("residual_block", build=True)
 
     def test_both_calls_up_to_the_builder(self) -> None:

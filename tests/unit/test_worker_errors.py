@@ -11,7 +11,7 @@ import pytest
 from tests.support import wait_for
 from workbench.core.errors import StoreError, WorkbenchError, WorkerCrashedError
 from workbench.core.jobs import Job
-from workbench.core.worker import _told
+from workbench.core.worker import _unexpected
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from workbench.core.worker import _told
     ],
 )
 def test_what_is_proven(error: Exception, code: str, said: str, hint: str) -> None:
-    told = _told(error)
+    told = _unexpected(error)
     assert told.code == code
     assert said in told.message
     assert hint in str(told.hint)
@@ -55,7 +55,7 @@ def test_what_is_proven(error: Exception, code: str, said: str, hint: str) -> No
     ],
 )
 def test_what_is_not(error: Exception) -> None:
-    told = _told(error)
+    told = _unexpected(error)
     assert (type(told), told.code) == (WorkbenchError, "unexpected")
     assert told.message == f"{type(error).__name__}: {error}"
     for words in ("permission", "log has", "nvidia-smi", "Close other work", "Free some space"):
