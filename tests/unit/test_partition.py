@@ -78,7 +78,7 @@ def test_order_of_parts() -> None:
     before = [[], [0], [1], [0], [2, 3]]
     units = [("tensorrt", [0]), ("tensorrt", [2, 4]), ("fallback", [1]), ("fallback", [3])]
     assert _ordered(units, before) == [("tensorrt", [0]), ("fallback", [1, 3]), ("tensorrt", [2, 4])]
-    with pytest.raises(ModelError, match="circle"):
+    with pytest.raises(ModelError, match="cycle"):
         _ordered([("tensorrt", [0, 2]), ("tensorrt", [1])], [[], [0], [1]])
 
 
