@@ -1,7 +1,7 @@
 """Multi-head self-attention, written out operation by operation.
 
 Scores `q @ k^T`, a scale, a softmax and `@ v`: written like this, the matrix of scores looks as if
-it were stored. A compiler that recognises the pattern never stores it: it keeps running maxima and
+it were stored. A compiler that recognizes the pattern never stores it: it keeps running maxima and
 sums and handles one tile of scores at a time (flash attention). TensorRT does so in FP16 and BF16.
 
 Look for: Q, K and V as one matrix product (a name joined by `+`). In FP32, two `gemm` layers with a

@@ -2,7 +2,7 @@
 
 The same mathematics and weights as attention, but one PyTorch call. ONNX before opset 23 has no
 such operator, so the exporter writes it out again, with the scale on q and k and not on the scores.
-What matters to the compiler is the pattern of nodes that arrives, not the call in the source.
+What matters to the compiler is the exported pattern of nodes, not the call in the source.
 
 Look for: more nodes than in attention, yet the same layers, and in FP16 the same `_gemm_mha_v2`.
 Both matrix products and the softmax point back to one line of source.

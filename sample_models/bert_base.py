@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class SelfAttention(nn.Module):
-    """Every token looks at every token that the mask allows."""
+    """Every token attends to every token that the mask allows."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class BertBase(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        # 0 where a token may be seen; elsewhere a large negative number that FP16 can hold too.
+        # 0 for tokens to attend to; elsewhere a large negative number that FP16 can hold too.
         mask = (1.0 - attention_mask[:, None, None, :].to(self.tokens.weight.dtype)) * -1e4
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         x = self.norm(self.tokens(input_ids) + self.positions(positions))

@@ -5,7 +5,7 @@ already folds it into the convolution's weights, so the graph holds Conv and Rel
 then applies the ReLU while the result is still in registers: one kernel, and the tensor between
 convolution and ReLU never reaches memory.
 
-Look for: one `correlation` layer that names both nodes, between two layers that own no node and
+Look for: one `correlation` layer that names both nodes, between two layers that have no node and
 only change the layout (NCHW to NHWC and back). With `--precision fp16` those two become the casts.
 """
 

@@ -1,8 +1,8 @@
-"""Digits: a small convolutional network that has learned something.
+"""Digits: a small trained convolutional network.
 
 Trained on scikit-learn's handwritten digits (1,797 images of 8x8), in seconds on a CPU and always with the
-same result on one machine. So its accuracy is a true percentage, and what INT8 costs can be measured rather
-than guessed. `data()` gives the images that it was trained on and those that it has never seen.
+same result on one machine. So its accuracy is a true percentage, and the loss through INT8 can be measured.
+`data()` returns the training images and the test images.
 """
 
 from __future__ import annotations

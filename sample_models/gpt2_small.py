@@ -26,7 +26,7 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * width, width)
 
     def attention(self, x: Tensor) -> Tensor:
-        """Every token looks at itself and at the tokens before it."""
+        """Every token attends to itself and to the tokens before it."""
         batch, length, width = x.shape
         q, k, v = (
             part.view(batch, length, self.heads, width // self.heads).transpose(1, 2)

@@ -1,8 +1,8 @@
-"""Layer norm and a two-layer perceptron: a reduction stands between the matrix products.
+"""Layer norm and a two-layer perceptron: a reduction before the matrix products.
 
 LayerNorm needs the mean and variance of a whole row before it can write the first element, so it
-does not ride in a GEMM's epilogue as an elementwise operation would: it is a kernel of its own.
-The GELU rides with the first linear layer.
+can't fuse into a GEMM's epilogue as an elementwise operation can: it is a separate kernel.
+The GELU fuses with the first linear layer.
 
 Look for: the LayerNorm as one `kgen` layer whose name spells mean, subtract, square root and
 divide; then which layer takes the bias, the GELU and the residual addition.

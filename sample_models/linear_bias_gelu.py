@@ -1,7 +1,7 @@
-"""A linear layer with bias, then GELU: what a GEMM can take with it.
+"""A linear layer with bias, then GELU: what a GEMM can fuse.
 
 GELU in its exact form is five elementwise operations (divide, erf, add, and two multiplications).
-None of them needs a kernel of its own: they are applied to each tile of the matrix product before
+None of them needs a separate kernel: they are applied to each tile of the matrix product before
 it is written. This is called an epilogue.
 
 Look for: one `runtime_fusion` layer whose name starts with `__myl_Fc`, holding MatMul, Add and

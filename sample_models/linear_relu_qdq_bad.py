@@ -1,9 +1,9 @@
 """INT8 matrix product and ReLU with Q/DQ in the wrong place.
 
-As linear_relu_qdq_good, plus one more Q/DQ pair between each matrix product and its ReLU, which
-is where tools put it that quantize every output. It asks for a rounding *before* the ReLU. The
-compiler must keep it, so each value is quantized, dequantized, passed through the ReLU and
-quantized again.
+Like linear_relu_qdq_good, plus one more Q/DQ pair between each matrix product and its ReLU. Tools
+that quantize every output put it there. It requires a rounding *before* the ReLU. The compiler
+must keep it, so each value is quantized, dequantized, passed through the ReLU, and quantized
+again.
 
 Look for: the same number of layers as in linear_relu_qdq_good, but two rounds in the name between
 them, `__myl_MulAddMulMinMaxRounCastCastMulReluMulMinMaxRounCast`, and a round in the last layer,
@@ -26,7 +26,7 @@ class QuantizedLinearRelu(nn.Module):
         super().__init__()
         self.linear = nn.Linear(width, width)
         nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
-        # One scale an output channel: the largest weight of each becomes 127.
+        # One scale per output channel: the largest weight of each becomes 127.
         scale = self.linear.weight.detach().abs().amax(dim=1) / 127
         self.register_buffer("scale", scale)
         self.register_buffer("zero", torch.zeros_like(scale, dtype=torch.int32))
@@ -40,7 +40,7 @@ class QuantizedLinearRelu(nn.Module):
 
 
 class LinearReluQdqBad(nn.Module):
-    """Two blocks, so that there is a tensor between them to look at."""
+    """Two blocks, so that there is a tensor between them."""
 
     def __init__(self) -> None:
         super().__init__()

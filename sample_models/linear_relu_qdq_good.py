@@ -1,7 +1,7 @@
 """INT8 matrix product and ReLU with Q/DQ in the right place.
 
 A QuantizeLinear/DequantizeLinear pair (Q/DQ) says "this tensor may be held as INT8". Here the pairs
-stand on the inputs of each matrix product and on its weights, and nowhere else. TensorRT moves
+are on the inputs of each matrix product and on its weights, and nowhere else. TensorRT moves
 each pair to where it helps: the matrix product reads INT8, and one pointwise kernel after it
 dequantizes, adds the bias, applies the ReLU and quantizes for the next one.
 
@@ -25,7 +25,7 @@ class QuantizedLinearRelu(nn.Module):
         super().__init__()
         self.linear = nn.Linear(width, width)
         nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
-        # One scale an output channel: the largest weight of each becomes 127.
+        # One scale per output channel: the largest weight of each becomes 127.
         scale = self.linear.weight.detach().abs().amax(dim=1) / 127
         self.register_buffer("scale", scale)
         self.register_buffer("zero", torch.zeros_like(scale, dtype=torch.int32))
@@ -38,7 +38,7 @@ class QuantizedLinearRelu(nn.Module):
 
 
 class LinearReluQdqGood(nn.Module):
-    """Two blocks, so that there is a tensor between them to look at."""
+    """Two blocks, so that there is a tensor between them."""
 
     def __init__(self) -> None:
         super().__init__()

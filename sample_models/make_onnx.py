@@ -2,7 +2,7 @@
 
 Two runs give the same bytes. Files keep the exporter's provenance (`pkg.torch.onnx.*`), with one
 change: a stack trace holds only the frames of this folder, under the path `sample_models/FILE.py`,
-so that no path of the machine they were made on is in them. Every sample, committed or not, is also
+so that the files hold no path of the machine that made them. Every sample, committed or not, is also
 compared with its entry in manifest.json, and the table in README.md is written from it.
 """
 
@@ -28,7 +28,7 @@ Example = tuple[nn.Module, tuple[Tensor, ...]]
 
 
 def load(file: str) -> Example:
-    """Import one sample by its path and call its `build`."""
+    """Import a sample by its path and call its `build`."""
     path = FOLDER / file
     spec = importlib.util.spec_from_file_location(f"sample_models.{path.stem}", path)
     assert spec is not None
@@ -40,7 +40,7 @@ def load(file: str) -> Example:
 
 
 def compare(entry: dict[str, Any], model: nn.Module, examples: tuple[Tensor, ...]) -> None:
-    """Stop where the manifest and the module disagree."""
+    """Exit with a message if the manifest and the module differ."""
     names = list(inspect.signature(model.forward).parameters)
     found = {
         name: (list(example.shape), str(example.dtype).removeprefix("torch."))
@@ -86,7 +86,7 @@ def export(model: nn.Module, examples: tuple[Tensor, ...]) -> bytes:
 
 
 def write_table(manifest: list[dict[str, Any]]) -> None:
-    """Put the table of samples between its two marks in README.md."""
+    """Write the table of samples between its two marks in README.md."""
     rows = [f"| [{entry['name']}]({entry['file']}) | {entry['teaches']} | {entry['expect']} |" for entry in manifest]
     table = "\n".join(["| sample | teaches | what to see |", "|---|---|---|", *rows])
     readme = FOLDER / "README.md"
@@ -98,7 +98,7 @@ def write_table(manifest: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Check every sample against the manifest and write the files that it names."""
     parser = argparse.ArgumentParser(description="Regenerate the committed .onnx files.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="samples; all when none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="samples; all if none is given")
     wanted = parser.parse_args().names
     manifest: list[dict[str, Any]] = json.loads((FOLDER / "manifest.json").read_text("utf-8"))
     if unknown := set(wanted) - {entry["name"] for entry in manifest}:

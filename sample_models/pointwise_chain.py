@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class PointwiseChain(nn.Module):
-    """Scale, shift, squash, gate: no operation looks at a neighbour."""
+    """Scale, shift, squash, gate: no operation reads a neighboring element."""
 
     def __init__(self, channels: int = 64) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """A residual block: an addition with two inputs still fuses.
 
 The second convolution ends in `+ x`, and the ReLU comes after the addition. The compiler hands the
-skip connection to the second convolution as one more input, so that addition and ReLU ride in its
-epilogue. The price: the block's input must stay in memory until the end of the block.
+skip connection to the second convolution as one more input, so that addition and ReLU fuse into its
+epilogue. The cost: the block's input must stay in memory until the end of the block.
 
 Look for: two `correlation` layers, the second of which also holds the Add and the last Relu and
 reads one more activation.

@@ -1,9 +1,9 @@
 """ResNet-50: the reference for convolutional networks.
 
 Sixteen bottleneck blocks of three convolutions each. All batch norms disappear into the weights at
-export; every ReLU and every residual addition rides with a convolution.
+export; every ReLU and every residual addition fuses with a convolution.
 
-Look for: 53 `correlation` layers, one a convolution, and five others: the layout change at the
+Look for: 53 `correlation` layers, one per convolution, and five others: the layout change at the
 input, two poolings, the change back and the classifier. In FP16 eleven 1x1 convolutions turn
 into matrix products (`__myl_FcAdd`, `__myl_FcAddRelu`).
 """
@@ -62,7 +62,7 @@ class ResNet50(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Random weights under which activations keep their size from end to end."""
+        """Random weights with which activations keep their magnitude from end to end."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -71,7 +71,7 @@ class ResNet50(nn.Module):
                 nn.init.uniform_(module.running_var, 0.8, 1.2)
         for module in self.modules():
             if isinstance(module, Bottleneck):
-                nn.init.constant_(module.bn3.weight, 0.25)  # sixteen additions must not pile up
+                nn.init.constant_(module.bn3.weight, 0.25)  # sixteen additions must not accumulate
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(torch.relu(self.bn1(self.conv1(x))))

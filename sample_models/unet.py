@@ -1,10 +1,10 @@
 """U-Net: an encoder and a decoder with concatenations across.
 
 The way down halves the image four times, the way up doubles it with transposed convolutions, and
-each level hands its features across by concatenation. Every convolution takes its ReLU along. A
-concatenation is not a kernel: both producers write straight into their part of the joined tensor.
+each level passes its features across by concatenation. Every convolution fuses with its ReLU. A
+concatenation is not a kernel: both producers write directly into their part of the joined tensor.
 
-Look for: four Concat nodes that no layer claims, the `Move` layers before the poolings (a compact
+Look for: four Concat nodes that are in no layer, the `Move` layers before the poolings (a compact
 copy of what was written into a joined tensor), transposed convolutions as `deconv` layers, and how
 long the tensors across the middle must stay in memory.
 """

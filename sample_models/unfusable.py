@@ -1,4 +1,4 @@
-"""Operations that do not fuse: every node is a kernel of its own.
+"""Operations that do not fuse: every node is a separate kernel.
 
 Fusion joins operations that can work element by element, or tile by tile, on data that is already
 on the chip. Sorting, selecting, prefix sums and gathering by computed positions need a whole row at

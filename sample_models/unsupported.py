@@ -1,8 +1,8 @@
-"""A graph with an operator that TensorRT's ONNX parser does not take.
+"""A graph with an operator that TensorRT's ONNX parser does not support.
 
 `torch.logdet` exports to Det and Log. Det is one of ONNX's own operators: the model is valid, and
-ONNX Runtime runs it. TensorRT's parser knows the name and refuses it. Everything before it (a
-convolutional stem) and after it (a small head) is supported, so the graph falls into two parts
+ONNX Runtime runs it. TensorRT's parser knows the name but rejects it. Everything before it (a
+convolutional stem) and after it (a small head) is supported, so the graph has two parts
 that would build, with one node between them.
 
 Look for: the error that names the node and its line of source, and the two supported parts.

@@ -62,8 +62,8 @@ def try_one(name: str, data: bytes, folder: Path, seconds: float = SECONDS) -> t
     try:
         READERS[name].read(data, folder)
     except WorkbenchError as error:
-        if "a fault of the workbench" in str(error):
-            return str(error), "called a fault of the workbench"
+        if any(words in str(error) for words in ("fault of the workbench", "bug in the workbench")):
+            return str(error), "called a bug in the workbench"
         try:
             json.dumps(error.to_dict(), allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as wrong:

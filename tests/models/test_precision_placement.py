@@ -66,9 +66,9 @@ def test_each_kind_is_found_and_moved_out_of_the_way(session: Session, tmp_path:
     assert np.linalg.norm(a - b) < 0.05 * np.linalg.norm(a)
     assert fix(bad, session.store, kinds=KINDS).path == good.path
     assert [m.kind for m in look(fix(bad, session.store))] == ["residual"]
-    with pytest.raises(ModelError, match="Nothing is misplaced"):
+    with pytest.raises(ModelError, match="No Q/DQ pair is misplaced"):
         fix(good, session.store)
-    with pytest.raises(ConfigError, match="no misplacement 'relu'"):
+    with pytest.raises(ConfigError, match="no kind of misplaced pair 'relu'"):
         fix(bad, session.store, kinds=("relu",))
 
 

@@ -85,7 +85,7 @@ def test_bert_has_no_fp32_product_left(shared: Session, to: str) -> None:
     assert len(heavy(plan, "attention")) == 12
     assert {layer.inputs[0].dtype for layer in heavy(plan, "attention")} == {"float16"}
     assert set(low.origin["left"].values()) == {
-        "both inputs are activations: an attention stays one kernel in the rest's precision"
+        "both inputs are activations: attention stays one kernel in the precision of the rest"
     }
 
 

@@ -115,6 +115,7 @@ def fine(ended: Ended) -> None:
     assert ended.code in (1, 2), (ended.code, ended.err)
     assert "Traceback" not in ended.err
     assert "fault of the workbench" not in ended.err
+    assert "bug in the workbench" not in ended.err
     assert ended.err.strip() or "Usage" in ended.out, ended.out
     if ended.code == 1:
         assert ended.out == ""

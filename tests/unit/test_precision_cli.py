@@ -302,7 +302,7 @@ def test_wrong_choices_are_refused(cli, tmp_path: Path, data: Path) -> None:
     model = save(net(), tmp_path / "net.onnx")
     told = cli("placement", model, "--kind", "foo")
     assert told.returncode == 1
-    assert "no misplacement 'foo'" in told.stderr
+    assert "no kind of misplaced pair 'foo'" in told.stderr
     assert cli("calibration", data, "--method", "minmax_calibration").returncode == 2
     for command in (("samples",), ("doctor",), ("bench", "digits")):
         assert cli(*command, "--format", "csv").returncode == 2, command

@@ -403,7 +403,7 @@ def test_every_reason_is_true() -> None:
         data, weight = (fixed(i) for i in nodes[name].input[:2])
         kinds = {
             "both inputs are activations": (not data, not weight, not near_softmax(nodes[name])),
-            "both inputs are activations: an attention stays one kernel in the rest's precision": (
+            "both inputs are activations: attention stays one kernel in the precision of the rest": (
                 not data, not weight, near_softmax(nodes[name])
             ),
             "its weight is computed, not stored": (not data, not weight, nodes[name].op_type != "MatMul"),

@@ -1,1 +1,1 @@
-"""Facts about machines and GPUs: what is here, what each GPU can do, and CUDA through its driver library."""
+"""Facts about this machine and about GPUs, and the devices that engines run on."""

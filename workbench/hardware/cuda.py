@@ -1,4 +1,4 @@
-"""What measuring needs of CUDA, done with torch: memory, a stream, events, graphs. Used in workers only."""
+"""The parts of CUDA that measurements need, through torch: memory, a stream, events, graphs. Used only in workers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from workbench.core.errors import CompilerUnavailableError
 
 
 def need_gpu(available: bool) -> None:
-    """Refuse to go on without a GPU.
+    """Check that there is a GPU.
 
     Raises:
-        CompilerUnavailableError: there is none.
+        CompilerUnavailableError: there is no GPU.
     """
     if not available:
         raise CompilerUnavailableError(
-            "Running an engine needs an NVIDIA GPU, its driver, and a torch built with CUDA.",
-            hint="`workbench doctor` says what is missing; plans can be made and read without a GPU.",
+            "Running an engine needs an NVIDIA GPU, its driver, and a build of torch with CUDA.",
+            hint="`workbench doctor` shows what is missing. Plans do not need a GPU.",
         )
 
 
@@ -70,7 +70,7 @@ class TorchDevice:
         return bool(self._torch.isfinite(tensor).all())
 
     def pointer(self, tensor: Any) -> int:
-        """Its address."""
+        """The tensor's address."""
         return int(tensor.data_ptr())
 
     def synchronize(self) -> None:
@@ -129,7 +129,7 @@ class TorchDevice:
         """The kernels that one `step` starts, by torch.profiler (CUPTI), in the order in which they started.
 
         Returns:
-            ``name`` and ``ms`` (median of `count` steps) of each.
+            ``name`` and ``ms`` (median of `count` steps) of each kernel.
 
         Raises:
             RuntimeError: two steps started different kernels.
@@ -154,7 +154,7 @@ class TorchDevice:
         return [{"name": name, "ms": statistics.median(run[i][2] for run in runs)} for i, name in enumerate(names)]
 
     def ceilings(self) -> dict[str, Any]:
-        """What this GPU reaches: bytes per second of one large copy, operations per second of one GEMM for each precision.
+        """Measured peaks: bytes per second of one large copy, operations per second of one GEMM for each precision.
 
         Returns:
             ``bandwidth`` and ``peaks`` as in `workbench.hardware.devices.DeviceSpec`, best of several runs; ``size``, the
@@ -187,7 +187,7 @@ class TorchDevice:
                 torch.cuda.synchronize()
                 peaks[kind] = 2 * edge**3 / best(step)
             except (RuntimeError, AttributeError, NotImplementedError):
-                return  # this GPU or this torch does not support it
+                return  # this GPU or this version of torch does not support it
             finally:
                 torch.cuda.empty_cache()
 
@@ -232,7 +232,7 @@ class TorchDevice:
         }  # fmt: skip
 
     def uuid(self) -> str | None:
-        """The UUID of the GPU that torch uses; None if this torch does not report it."""
+        """The UUID of the GPU that torch uses; None if this version of torch does not report it."""
         found = getattr(self._torch.cuda.get_device_properties(0), "uuid", None)
         return str(found) if found else None
 
@@ -242,7 +242,7 @@ class TorchDevice:
         return int(total - free)
 
     def _from_numpy(self, array: Any, dtype: str) -> Any:
-        """A CPU tensor of an array; NumPy has bfloat16 by ml_dtypes, which torch does not know."""
+        """A CPU tensor from an array. In NumPy, bfloat16 comes from ml_dtypes, which torch does not know."""
         import numpy as np
 
         array = np.ascontiguousarray(array)

@@ -1,7 +1,7 @@
-"""What measuring and serving ask of the device that an engine runs on: memory, time, facts.
+"""The interface of the device that an engine runs on, for measuring and serving: memory, time, facts.
 
 `workbench.hardware.cuda.TorchDevice` is a `GraphDevice`; `workbench.hardware.host.HostDevice` is a plain `Device`. A
-tensor is whatever the device uses: a torch tensor on the GPU, a NumPy array on the CPU.
+tensor is of the type that the device uses: a torch tensor on the GPU, a NumPy array on the CPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 
 class Device(Protocol):
-    """One device with one queue of work. Used in workers only."""
+    """One device with one queue of work. Used only in workers."""
 
     @property
     def clock(self) -> str:
@@ -23,7 +23,7 @@ class Device(Protocol):
         ...
 
     def upload(self, array: Any, dtype: str) -> Any:
-        """An array as a contiguous tensor on the device; no copy where it is one already."""
+        """An array as a contiguous tensor on the device; not copied if it already is one."""
         ...
 
     def download(self, tensor: Any) -> Any:
@@ -47,7 +47,7 @@ class Device(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What the device is: ``name``, and what identifies its architecture and software."""
+        """A description of the device: ``name``, and what identifies its architecture and software."""
         ...
 
     def used(self) -> int:
@@ -80,9 +80,9 @@ class GraphDevice(Device, Protocol):
         ...
 
     def ceilings(self) -> dict[str, Any]:
-        """What this GPU reaches: ``bandwidth`` (bytes/s), ``peaks`` (operations/s by data type), ``size``."""
+        """Measured peaks of this GPU: ``bandwidth`` (bytes/s), ``peaks`` (operations/s by data type), ``size``."""
         ...
 
     def uuid(self) -> str | None:
-        """The GPU's UUID; None where it is not known."""
+        """The GPU's UUID; None if it is not known."""
         ...

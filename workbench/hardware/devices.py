@@ -1,6 +1,6 @@
-"""GPUs and their architectures, read from ``devices.json``: the only table of them.
+"""GPUs and their architectures, read from ``devices.json``, the only table of them.
 
-Peak rates and bandwidths are values from datasheets. Each GPU names its source.
+Peak rates and bandwidths are datasheet values. Each GPU names the source of its values.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Architecture:
     Attributes:
         arch: Its name, such as ``sm89``.
         name: NVIDIA's name for it, such as Ada Lovelace.
-        product: The product line that people know it by, such as RTX 40.
-        gpu: Short name of the GPU that stands for it (a key of `DEVICES`); None if no GPU of it is listed.
+        product: The product line, such as RTX 40.
+        gpu: Short name of the GPU that represents it (a key of `DEVICES`); None if no GPU of it is listed.
     """
 
     arch: str
@@ -38,7 +38,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """Ceilings of one GPU.
+    """Peak rates of one GPU.
 
     Attributes:
         name: The product name.
@@ -90,7 +90,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     arch: Architecture(arch, entry["name"], entry["product"], entry.get("gpu"))
     for arch, entry in _TABLE["architectures"].items()
 }
-"""Every architecture that is known, by name, oldest first."""
+"""All known architectures, by name, oldest first."""
 
 DEVICES: Mapping[str, DeviceSpec] = {
     short: DeviceSpec(
@@ -102,7 +102,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
     )
     for short, entry in _TABLE["gpus"].items()
 }
-"""Every GPU that is known, by short name. The values are NVIDIA's, not measured."""
+"""All known GPUs, by short name. The values are from NVIDIA, not measured."""
 
 _SHORT_NAMES = {
     name.lower(): short
@@ -112,7 +112,7 @@ _SHORT_NAMES = {
 
 
 def device(name: str) -> DeviceSpec:
-    """A GPU by short name, product name or the driver's name, or the one that stands for an architecture.
+    """A GPU by short name, product name, or the driver's name, or the GPU that represents an architecture.
 
     Raises:
         ConfigError: it is not in the table.

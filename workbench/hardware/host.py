@@ -1,4 +1,4 @@
-"""The CPU as a device for measuring and serving: NumPy arrays and a monotonic clock. Used in workers only."""
+"""The CPU as a device for measuring and serving: NumPy arrays and a monotonic clock. Used only in workers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class HostDevice:
 
         return np.empty(shape, numpy_type(dtype))
 
-    def upload(self, array: Any, dtype: str) -> Any:  # noqa: ARG002 - the array has its type
-        """A contiguous array; the same memory where it is one already."""
+    def upload(self, array: Any, dtype: str) -> Any:  # noqa: ARG002 - the array already has its type
+        """A contiguous array; not copied if it already is one."""
         import numpy as np
 
         return np.ascontiguousarray(array)
@@ -62,14 +62,14 @@ class HostDevice:
         return {"name": _processor(), "kind": "cpu", "cores": cores}
 
     def used(self) -> int:
-        """Bytes of memory that this process holds."""
+        """Bytes of memory that this process uses."""
         import psutil
 
         return int(psutil.Process().memory_info().rss)
 
 
 def numpy_type(dtype: str) -> Any:
-    """The NumPy type of a data type's name; NumPy has bfloat16 and the FP8 types by ml_dtypes."""
+    """The NumPy type for the name of a data type; bfloat16 and the FP8 types come from ml_dtypes."""
     import numpy as np
 
     if not dtype.startswith(("bfloat", "float8")):
@@ -82,7 +82,7 @@ def numpy_type(dtype: str) -> Any:
 
 
 def _processor() -> str:
-    """The processor's name as the system has it, such as ``AMD EPYC 9654 96-Core Processor``."""
+    """The processor's name from the system, such as ``AMD EPYC 9654 96-Core Processor``."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""What this machine is and has, told without loading CUDA or any library into the notebook's process."""
+"""Describes this machine without loading CUDA or other libraries into the notebook's process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.core.errors import CompilerUnavailableError
 from workbench.core.typed_document import Count, closed, extensible
 
 REWRITERS = ("onnx", "onnx_ir")
-"""What the workbench's own rewriting of graphs stands on: operator schemas, shape inference, opset conversion."""
+"""The libraries that rewrite graphs: operator schemas, shape inference, opset conversion."""
 
 
 @closed
@@ -58,11 +58,11 @@ class Gpu:
 
 @lru_cache(maxsize=1)
 def gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs that CUDA uses here, in its order; empty without a driver.
+    """The NVIDIA GPUs that CUDA uses here, in CUDA's order; empty without a driver.
 
-    They are numbered as ``nvidia-smi`` does, by their place on the bus (workers are told so: `jobs`), and those that
-    ``CUDA_VISIBLE_DEVICES`` leaves out are left out. Asked of ``nvidia-smi``: initializing CUDA here would tie the
-    notebook to one driver state, and a CUDA toolkit on disk says nothing about a GPU.
+    GPUs are numbered as in ``nvidia-smi``, by their position on the bus (`jobs` sets this order for workers). GPUs that
+    ``CUDA_VISIBLE_DEVICES`` excludes are omitted. The source is ``nvidia-smi``: initializing CUDA here would tie the
+    notebook to one driver state, and a CUDA toolkit on disk does not mean that there is a GPU.
     """
     tool = shutil.which("nvidia-smi")
     if tool is None:
@@ -78,16 +78,16 @@ def gpus() -> tuple[Gpu, ...]:
     for line in out.strip().splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) == 5 and parts[1].replace(".", "").isdigit():
-            memory = int(parts[2]) << 20 if parts[2].isdigit() else 0  # [N/A] where the GPU has none of its own
+            memory = int(parts[2]) << 20 if parts[2].isdigit() else 0  # [N/A] if the GPU has no separate memory
             found[parts[4]] = Gpu(parts[0], "sm" + parts[1].replace(".", ""), memory, parts[3])
     return _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def _visible(found: dict[str, Gpu], wanted: str | None) -> tuple[Gpu, ...]:
-    """The GPUs, by UUID in the order of the bus, that ``CUDA_VISIBLE_DEVICES`` names, in its order.
+    """The GPUs that ``CUDA_VISIBLE_DEVICES`` names, in its order. `gpus` are by UUID in the order of the bus.
 
-    As the CUDA programming guide says: numbers, or beginnings of UUIDs; the first that is none ends the list. Of a
-    slice of a GPU (MIG) the driver does not say here which one it is of: all stay.
+    As in the CUDA programming guide, entries are numbers or prefixes of UUIDs, and the first invalid entry ends the
+    list. For a slice of a GPU (MIG), the driver does not report here which GPU it belongs to: all GPUs stay.
     """
     if wanted is None or "MIG-" in wanted:
         return tuple(found.values())
@@ -104,7 +104,7 @@ def _visible(found: dict[str, Gpu], wanted: str | None) -> tuple[Gpu, ...]:
 
 
 def machine() -> MachineDocument:
-    """Facts that belong beside any measured number."""
+    """Facts to store with any measured number."""
     return {
         "system": f"{platform.system()} {platform.release()}",
         "processor": platform.machine(),
@@ -115,24 +115,24 @@ def machine() -> MachineDocument:
 
 
 def this_platform() -> str:
-    """Operating system and processor, to which engines are bound: ``Linux x86_64``."""
+    """Operating system and processor that engines are built for: ``Linux x86_64``."""
     return f"{platform.system()} {platform.machine()}"
 
 
 def installed(module: str) -> str | None:
-    """Version of the package that brings a module; "unknown" where it does not say, None where it is not installed."""
+    """Version of the package that contains a module; "unknown" if it has none, None if it is not installed."""
     if importlib.util.find_spec(module) is None:
         return None
     try:
         return version(module)
     except PackageNotFoundError:
-        # It comes under another name, as onnxruntime does in onnxruntime-gpu.
+        # The package has another name, such as onnxruntime-gpu for onnxruntime.
         names = sorted(set(packages_distributions().get(module, ())))
         return ", ".join(f"{name} {version(name)}" for name in names) or "unknown"
 
 
 def made_by(*modules: str) -> str:
-    """Names and versions of the libraries that make a result: part of the key under which it is kept.
+    """Names and versions of the libraries that make a result: part of the key under which it is stored.
 
     Raises:
         CompilerUnavailableError: one is not installed.

@@ -1,4 +1,4 @@
-"""Clocks, power and energy of a GPU while it is measured, by NVIDIA's management library (NVML)."""
+"""Clocks, power, and energy of a GPU during a measurement, from NVIDIA's management library (NVML)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from workbench.core.typed_document import extensible
 
-_EVERY = 0.1  # seconds between two samples: the driver renews its figures no faster
+_EVERY = 0.1  # seconds between two samples: the driver does not update its values faster
 _THROTTLE = {
     "nvmlClocksThrottleReasonSwPowerCap": "power limit",
     "nvmlClocksThrottleReasonHwSlowdown": "hardware slowdown",
@@ -43,13 +43,13 @@ class Gauge:
     """Samples one GPU.
 
     Args:
-        index: NVML's number of the GPU; not asked where `uuid` is given.
-        uuid: The GPU's UUID as CUDA tells it, with or without ``GPU-``: NVML and CUDA may number GPUs otherwise.
+        index: NVML's number of the GPU; ignored if `uuid` is given.
+        uuid: The GPU's UUID from CUDA, with or without ``GPU-``: NVML and CUDA may number GPUs differently.
         nvml: The module; `pynvml` of nvidia-ml-py by default.
 
     Raises:
         ImportError: nvidia-ml-py is not installed.
-        Exception: the driver refuses (NVMLError, in the driver's words).
+        Exception: the driver refuses (NVMLError, with the driver's message).
     """
 
     def __init__(self, index: int = 0, nvml: Any = None, *, uuid: str | None = None) -> None:
@@ -69,7 +69,7 @@ class Gauge:
         self._last = 0.0
 
     def sample(self) -> None:
-        """Note clocks and power now, unless that was done a moment ago."""
+        """Record clocks and power now, unless the last sample was a moment ago."""
         now = time.monotonic()
         if now - self._last < _EVERY:
             return
@@ -87,22 +87,22 @@ class Gauge:
             self._reasons = (self._reasons or set()) | found
 
     def joules(self) -> float | None:
-        """Energy since the driver was loaded; None where the GPU does not count it."""
+        """Energy since the driver was loaded; None if the GPU does not count it."""
         millijoules = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
         return None if millijoules is None else millijoules / 1e3
 
     def _ask(self, question: Callable[..., Any], *arguments: Any) -> int | None:
-        """The driver's answer; None where it has none for this GPU (a field may be "Not Supported")."""
+        """The driver's answer; None if it has none for this GPU (a field may be "Not Supported")."""
         try:
             return int(question(self._gpu, *arguments))
         except self._nvml.NVMLError:
             return None
 
     def clocks(self) -> ClocksDocument:
-        """What was sampled: MHz of the SMs (median, least, most) and of the memory, the highest SM clock, watts.
+        """The samples: MHz of the SMs (median, minimum, maximum) and of the memory, the highest SM clock, watts.
 
-        Whether clocks were locked can't be asked; ``steady`` says whether the SM clock stayed the same. A field that
-        the driver does not tell of this GPU is None. Nothing at all before the first sample.
+        NVML does not report whether clocks are locked; ``steady`` is whether the SM clock stayed the same. A field
+        that the driver does not report for this GPU is None. Before the first sample, the result is empty.
         """
         if not self._samples:
             return {}

@@ -1,4 +1,4 @@
-"""What a compiler builds for: a GPU architecture, the GPU of this machine, or its CPU."""
+"""The target of a build: a GPU architecture, the GPU of this machine, or its CPU."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SM = re.compile(r"sm(\d+)")
 
 @dataclass(frozen=True)
 class Target:
-    """One target. `str` gives what people type: ``sm89``, ``current`` or ``cpu``.
+    """One target. `str` gives its name: ``sm89``, ``current``, or ``cpu``.
 
     Attributes:
         kind: The kind of device.
-        arch: Of a GPU, its architecture such as ``sm89``, or ``current`` for the GPU of this machine. Of a CPU, ``host``.
+        arch: For a GPU, its architecture such as ``sm89``, or ``current`` for the GPU of this machine. For a CPU, ``host``.
     """
 
     kind: Literal["gpu", "cpu"]
@@ -28,7 +28,7 @@ class Target:
 
     @staticmethod
     def parse(text: str) -> Target:
-        """A target from what people type; upper and lower case are the same.
+        """A target by its name; case does not matter.
 
         Raises:
             ConfigError: there is no such target; ``details["nearest"]`` lists the nearest ones.
@@ -55,7 +55,7 @@ class Target:
 
     @property
     def label(self) -> str:
-        """For lists that people choose from: ``sm89 (RTX 40)``, ``current (GPU of this machine)``."""
+        """A label for menus: ``sm89 (RTX 40)``, ``current (GPU of this machine)``."""
         if self == CPU:
             return "cpu (this machine)"
         if self == CURRENT:
@@ -64,7 +64,7 @@ class Target:
 
     @property
     def number(self) -> int | None:
-        """89 for ``sm89``; None where no architecture is named."""
+        """89 for ``sm89``; None if the target does not name an architecture."""
         found = _SM.fullmatch(self.arch)
         return int(found[1]) if found else None
 
@@ -74,18 +74,18 @@ CURRENT = Target("gpu", "current")
 CPU = Target("cpu", "host")
 """The CPU of this machine."""
 DEFAULT_GPU = Target("gpu", "sm89")
-"""Built for if no target is named and there is no GPU: the newest that every version of TensorRT for RTX offers."""
+"""The default target without a GPU: the newest architecture that every version of TensorRT for RTX supports."""
 GPUS = tuple(Target("gpu", arch) for arch in ARCHITECTURES)
-"""Every GPU architecture that is known."""
+"""All known GPU architectures."""
 
 
 def known_targets() -> list[str]:
-    """Every target that `Target.parse` takes."""
+    """All targets that `Target.parse` accepts."""
     return [*ARCHITECTURES, str(CURRENT), str(CPU)]
 
 
 def nearest_targets(text: str, among: Iterable[str] | None = None, count: int = 3) -> list[str]:
-    """The targets whose names are nearest to `text`: of architectures, by number."""
+    """The targets whose names are nearest to `text`; architectures are compared by number."""
     names = known_targets() if among is None else list(among)
     if (found := _SM.fullmatch(text)) is not None:
         wanted = int(found[1])

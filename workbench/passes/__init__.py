@@ -1,1 +1,1 @@
-"""Rewrites of ONNX graphs with onnx_ir: casts, Q/DQ pairs, opset. Each keeps the names of the nodes that it does not change."""
+"""Rewrites of ONNX graphs with onnx_ir: casts, Q/DQ pairs, opset. Nodes that do not change keep their names."""

@@ -1,10 +1,10 @@
-"""FP32 to FP16 or BF16, in the graph.
+"""Casts a graph from FP32 to FP16 or BF16.
 
 Strongly typed compilers (TensorRT 11, TensorRT for RTX) take the precision from the graph, so a request
-for FP16 means rewriting the graph. Which operations may run in the low type is not a list of names kept
-here but ONNX's own operator schemas: where a schema's type constraint admits it, the operation runs
-in it; where it does not, casts are put around it. Inputs and outputs of the model keep their types. Node
-names and metadata are kept; the casts that are added have names of their own.
+for FP16 means rewriting the graph. ONNX's operator schemas, and not a list of names, decide which
+operations may run in the low type: if a schema's type constraint allows the type, the operation runs in
+it; if not, casts are added around it. Inputs and outputs of the model keep their types. Nodes keep their
+names and metadata; the added casts have new names.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def lists_of(options: Mapping[str, Any]) -> Lists:
-    """The `Lists` among the arguments of `cast`."""
+    """The arguments of `cast` that form its `Lists`."""
     listed = {name: _names(options.get(name, ())) for name in ("keep", "keep_ops", "only", "only_ops")}
     return Lists(**listed, keep_io=options.get("keep_io", True))
 
@@ -54,13 +54,13 @@ def cast(
     keep_io: bool = True,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Model:
-    """`model` with its FP32 tensors in `precision` ("fp16" or "bf16"), made in a worker and kept.
+    """`model` with its FP32 tensors in `precision` ("fp16" or "bf16"), made in a worker and stored.
 
     Args:
         model: In FP32.
         precision: "fp16" or "bf16".
-        store: Where it is kept: the same request is a look-up.
-        keep: See `Lists`, as for the next three.
+        store: Where the result is stored; the same request then returns the stored model.
+        keep: See `Lists`, also for the next three.
         keep_ops: Operations to leave in FP32.
         only: The only nodes to cast.
         only_ops: The only operations to cast.
@@ -68,8 +68,8 @@ def cast(
         on_job: Called with the job, to show progress or cancel.
 
     Raises:
-        ConfigError: there is no such precision.
-        ModelError: the model can't be rewritten, or no node is what a list names.
+        ConfigError: the precision is not known.
+        ModelError: the model can't be rewritten, or an entry of a list matches no node.
     """
     if precision not in {"fp16", "bf16"}:
         raise ConfigError(f"A cast gives fp16 or bf16, not {precision!r}.", hint="For int8, fp8 and int4: quantize.")
@@ -99,7 +99,7 @@ def cast(
 
 
 def known_cast(model: Model, precision: str, sha256: str, store: Store, lists: Lists | None = None) -> Model | None:
-    """The conversion made earlier of the model with this fingerprint, or None."""
+    """The stored conversion of the model with this fingerprint; None if there is none."""
     return model.derived(store, _key(precision, sha256, lists or Lists()))
 
 
@@ -113,13 +113,13 @@ def _key(precision: str, sha256: str, lists: Lists) -> str:
 def cast_task(
     reporter: Reporter, *, path: str, precision: str, folder: str, lists: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The conversion itself, in a worker; writes ``model.onnx`` into `folder`.
+    """Convert the model, in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
-        ``casts`` (how many were added), ``lowered`` (how many nodes run in the type), ``kept`` (nodes left in FP32, by
-        operation), ``guarded`` (of these, names of those that a rule kept; see `workbench.passes.guard`), ``changed``
-        (constants that the type would change), ``clipped`` (constants beyond the type's range whose size means nothing,
-        brought into it), ``warnings``.
+        ``casts`` (number of casts added), ``lowered`` (number of nodes that run in the type), ``kept`` (nodes left in
+        FP32, by operation), ``guarded`` (names of those that a rule kept; see `workbench.passes.guard`), ``changed``
+        (constants that the type would change), ``clipped`` (constants clipped to the type's range, because their size
+        has no meaning), ``warnings``.
 
     Raises:
         ModelError: the result is not a valid model, though the source is.

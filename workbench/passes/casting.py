@@ -1,4 +1,4 @@
-"""The cast itself: a pass over one onnx_ir graph that notes which nodes it kept in FP32 and what it clipped."""
+"""The cast: a pass over an onnx_ir graph that records which nodes it kept in FP32 and which constants it clipped."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 VERSION = 5
-"""Raise it when the same model is cast differently, so that kept models are made anew."""
+"""Increase this number when the cast of a model changes; stored models are then made again."""
 
 
 class Casting:
-    """One pass over the graph in its order. For each FP32 value it knows a low and a high version.
+    """One pass over the graph in its order. Each FP32 value has a low and a high version.
 
-    What `guard.Guard` says must stay in FP32 stays, unless the lists name it as a node to cast.
+    Nodes that `guard.Guard` keeps in FP32 stay in FP32, unless the lists name them as nodes to cast.
     """
 
     def __init__(self, model: ir.Model, low: ir.DataType, reporter: Reporter, lists: Lists | None = None) -> None:
@@ -40,7 +40,7 @@ class Casting:
         self.reporter = reporter
         self.casts = 0
         self.lowered = 0
-        """How many nodes read or give a tensor in the low type that was FP32."""
+        """Number of nodes that read or write a tensor in the low type that was FP32."""
         self.kept: dict[str, int] = {}
         self.clipped: list[str] = []
         self.guarded: dict[str, list[str]] = {}
@@ -79,7 +79,7 @@ class Casting:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What was done, JSON-able; see `cast_task`."""
+        """What changed, JSON-able; see `cast_task`."""
         return {
             "casts": self.casts, "lowered": self.lowered, "kept": self.kept, "clipped": self.clipped,
             "guarded": self.guarded, "changed": [asdict(one) for one in self.guard.changed],
@@ -87,7 +87,7 @@ class Casting:
         }  # fmt: skip
 
     def warnings(self) -> list[str]:
-        """What a user must know of the result, in sentences."""
+        """What a user must know about the result, in sentences."""
         name, out = self._suffix.upper(), []
         if not self.lowered:
             out.append(f"Nothing was cast: {self._nothing()}")
@@ -102,7 +102,7 @@ class Casting:
         return out
 
     def _nothing(self) -> str:
-        """Why nothing was cast, in a sentence."""
+        """A sentence that explains why nothing was cast."""
         wide = sum(n for t, n in self.types.items() if t == "FLOAT")
         name = self._suffix.upper()
         if not wide:
@@ -128,7 +128,7 @@ class Casting:
             self._keep_high(node)
             return
         if not floats or (node.op_type == "Constant" and node.domain in {"", "ai.onnx"}):
-            return  # a constant goes the way of its readers: see `_constants`
+            return  # its readers determine the type of a constant: see `_constants`
         if not self.lists.admits(node.name or "", node.op_type):
             self._keep_high(node)
             return
@@ -152,7 +152,7 @@ class Casting:
                 value.dtype = self.low
 
     def _keep_high(self, node: ir.Node) -> None:
-        """Leave the node in FP32, and what its bodies read as well."""
+        """Leave the node in FP32, and everything that its bodies read."""
         touched = False
         for i, value in enumerate(node.inputs):
             if value is not None and id(value) in self._was:
@@ -173,7 +173,7 @@ class Casting:
             self.kept[node.op_type] = self.kept.get(node.op_type, 0) + 1
 
     def _schema(self, node: ir.Node) -> Any:
-        """ONNX's schema of the operation; None where it is not ONNX's."""
+        """ONNX's schema of the operation; None if the operation does not belong to ONNX."""
         import onnx
 
         try:
@@ -183,10 +183,10 @@ class Casting:
             return None
 
     def _low_variables(self, node: ir.Node) -> tuple[list[bool], list[bool]] | None:
-        """For each input and output: is it FP32, and may it have the low type? None where the node must stay as it is.
+        """For each input and output: is it FP32, and may it have the low type? None if the node must not change.
 
-        The types of a node's tensors hang together by the variables of its schema. A type that no input decides
-        is that of an attribute, or of its default.
+        The type variables of the schema connect the types of a node's tensors. An attribute or its default gives a
+        type that no input determines.
         """
         schema = self._schema(node)
         if schema is None or any(v is not None and id(v) in self._mixed for v in (*node.inputs, *node.outputs)):
@@ -198,7 +198,7 @@ class Casting:
         made = [self._type_of(schema.outputs, i) for i in range(len(node.outputs))]
         for name, value in zip((*names, *made), (*node.inputs, *node.outputs), strict=True):
             if value is not None and value.name and value.dtype is None and name in open_ and value.uses():
-                return None  # of a type that nobody knows, behind an operation of another library
+                return None  # of unknown type, after an operation of another library
         inputs = [
             v is not None and id(v) in self._was and allowed.get(name, name == wanted)
             for v, name in zip(node.inputs, names, strict=True)
@@ -208,7 +208,7 @@ class Casting:
         outputs = []
         for value, name in zip(node.outputs, made, strict=True):
             low = id(value) in self._was and allowed.get(name, name == wanted)
-            if low and name not in names:  # no input decides it
+            if low and name not in names:  # no input determines it
                 if "stash_type" in schema.attributes:
                     low = False
                 elif typed is not None:
@@ -224,7 +224,7 @@ class Casting:
         return str(formal[min(place, len(formal) - 1)].type_str) if formal else ""
 
     def _typed(self, node: ir.Node, schema: Any) -> bool | None:
-        """Whether an attribute, or its default, says FP32; None where the operation has no such attribute."""
+        """Whether an attribute, or its default, gives FP32; None if the operation has no such attribute."""
         if node.op_type == "ConstantOfShape":
             return "value" not in node.attributes or node.attributes["value"].as_tensor().dtype == self.high
         for name in TYPE_ATTRIBUTES:
@@ -236,7 +236,7 @@ class Casting:
         return None
 
     def _attributes(self, node: ir.Node) -> None:
-        """Types and values that are written into the node itself, or that it has by default."""
+        """Adapt types and values in the node's attributes, or their defaults."""
         ir = self.ir
         for name, attribute in list(node.attributes.items()):
             if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == self.high:
@@ -261,7 +261,7 @@ class Casting:
             node.attributes["value"] = ir.AttrTensor("value", zero)
 
     def _constants(self) -> None:
-        """Constant nodes whose readers all run in the low type hold it themselves."""
+        """Convert Constant nodes whose readers all run in the low type."""
         ir, graph = self.ir, self.model.graph
         outputs = {id(v) for v in graph.outputs}
         for node in list(graph):
@@ -288,7 +288,7 @@ class Casting:
         return value.dtype == dtype and (value.type is None or isinstance(value.type, self.ir.TensorType))
 
     def _types(self) -> dict[str, int]:
-        """How many tensors there are of each floating-point type of 16 bits and more."""
+        """Number of tensors of each floating-point type with 16 bits or more."""
         found: dict[str, int] = {}
         for value in self._values():
             if value.dtype is not None and value.dtype.name in {"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"}:
@@ -296,7 +296,7 @@ class Casting:
         return found
 
     def _unify(self) -> None:
-        """Types that inference gave up on, from the other tensors of the same node."""
+        """Find types that inference left unknown, from the other tensors of the same node."""
         for node in self.model.graph:
             if all(v is None or v.dtype is not None for v in (*node.inputs, *node.outputs)):
                 continue
@@ -314,7 +314,7 @@ class Casting:
                     value.dtype = known[name]
 
     def _version(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
-        """`value` in `dtype`: itself, a converted constant, or a cast put right after its producer."""
+        """`value` in `dtype`: itself, a converted constant, or a cast directly after its producer."""
         limit = self.guard.limits.get((id(value), id(before)), 0.0)
         held = constant(value)
         if value.dtype == dtype and not (limit and held is not None):
@@ -360,7 +360,7 @@ class Casting:
         return free_name(name, self._names if taken is None else taken)
 
     def _restore_output(self, place: int, value: ir.Value, wanted: ir.DataType) -> None:
-        """Give a model output the type that it shall have (its own, or without `keep_io` the low one), and its name."""
+        """Give a model output its final type (its own, or without `keep_io` the low one), and its name."""
         ir, graph = self.ir, self.model.graph
         was, now = (self._suffix, "fp32") if wanted == self.high else ("fp32", self._suffix)
         name = value.name
@@ -374,9 +374,9 @@ class Casting:
         self.casts += 1
 
     def _convert(self, tensor: Any, name: str, limit: float | None, dtype: ir.DataType | None = None) -> Any:
-        """The tensor in the low type (or `dtype`), computed when it is saved; a finite number beyond `limit` is clipped.
+        """The tensor in the low type (or `dtype`), computed when it is saved. Finite numbers beyond `limit` are clipped.
 
-        Without a limit it is that of the type: there only what a list wants cast comes by.
+        Without a limit, the type's range is the limit. This only happens for nodes that a list names as nodes to cast.
         """
         import numpy as np
 
@@ -391,7 +391,7 @@ class Casting:
 
         def make() -> Any:
             values = tensor.numpy().astype(np.float32, copy=False)
-            # An infinity is meant; a finite number beyond the range is not, and would become one.
+            # An infinity is intended; a finite number beyond the range would become one by mistake.
             if not fits and values.size and bool((np.isfinite(values) & (np.abs(values) > most)).any()):
                 if name not in self.clipped:
                     self.clipped.append(name)
@@ -445,14 +445,14 @@ class Lists:
         return op in self.only_ops or any(fnmatchcase(name, pattern) for pattern in self.only)
 
     def names(self, name: str, op: str) -> bool:
-        """Whether `only` or `only_ops` name the node: then it is cast whatever speaks against it."""
+        """Whether `only` or `only_ops` name the node: then it is cast even if a rule would keep it."""
         return op in self.only_ops or any(fnmatchcase(name, pattern) for pattern in self.only)
 
     def check(self, nodes: Sequence[tuple[str, str]], model: str) -> None:
-        """Refuse what no node (name, operation) matches: a list that does nothing was not meant.
+        """Refuse an entry that no node (name, operation) matches: it is a mistake.
 
         Raises:
-            ModelError: the pattern or operation that no node has.
+            ModelError: no node matches a pattern, or has an operation.
         """
         operations = {op for _, op in nodes}
         for pattern in (*self.keep, *self.only):

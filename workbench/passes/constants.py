@@ -1,4 +1,4 @@
-"""Constants of an onnx_ir graph, and small questions about its values."""
+"""Constants of an onnx_ir graph, and helpers for its values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def constant(value: ir.Value | None) -> Any:
-    """The tensor that a value stands for: an initializer's or a Constant node's; None where it is computed."""
+    """The tensor of a value: that of an initializer or a Constant node; None if it is computed."""
     import numpy as np
     import onnx_ir as ir
 
@@ -29,14 +29,14 @@ def constant(value: ir.Value | None) -> Any:
 
 
 def is_tensor(value: ir.Value | None, dtype: Any) -> bool:
-    """Whether a value is a tensor (no sequence, no optional) of this type."""
+    """Whether a value is a tensor (not a sequence, not an optional) of this type."""
     import onnx_ir as ir
 
     return value is not None and value.dtype == dtype and (value.type is None or isinstance(value.type, ir.TensorType))
 
 
 def has_body(node: ir.Node) -> bool:
-    """Whether a node holds graphs of its own: If, Loop, Scan, SequenceMap."""
+    """Whether a node holds graphs: If, Loop, Scan, SequenceMap."""
     import onnx_ir as ir
 
     return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
@@ -53,5 +53,5 @@ def low_limit(low: ir.DataType) -> tuple[Any, float]:
 
 
 def attribute_of(node: ir.Node, name: str, default: Any) -> Any:
-    """An attribute's value; `default` where the node has none of that name."""
+    """An attribute's value; `default` if the node does not have the attribute."""
     return node.attributes[name].value if name in node.attributes else default

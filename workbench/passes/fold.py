@@ -1,7 +1,7 @@
-"""Weights that a graph computes from constants, such as the transposed embedding of a tied head.
+"""Computes weights that a graph derives from constants, such as the transposed embedding of a tied head.
 
-`folded` computes such a value once and remembers it; the graph is not changed. What is computed from a constant by
-arithmetic and by moving values is folded; nothing that could grow without bound is.
+`folded` computes such a value once and caches it; the graph is not changed. It folds arithmetic on constants and
+operations that move their values, but nothing whose result could grow without bound.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ FOLDED = frozenset({
     "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Mul", "Div", "Add", "Sub", "Neg",
     "Slice", "Concat",
 })  # fmt: skip
-"""Operations that are computed here."""
+"""Operations that are folded."""
 
 RANDOM = frozenset({
     "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout",
 })  # fmt: skip
-"""Operations whose result is not the same each time."""
+"""Operations with random results."""
 
 MOST_BYTES = 4_000_000_000
-"""Results above this are left to be computed where they are."""
+"""Larger results are not folded."""
 
 
 MOST_NODES = 64
-"""A chain of more nodes than this is left as well."""
+"""Longer chains of nodes are not folded."""
 
 
 def from_constants(value: ir.Value | None) -> bool:
-    """Whether a value depends on nothing but constants: neither on an input nor on chance."""
+    """Whether a value depends only on constants: not on an input, and not on random numbers."""
     seen: set[int] = set()
     pending = [value]
     while pending:
@@ -50,7 +50,7 @@ def from_constants(value: ir.Value | None) -> bool:
 
 
 def folded(value: ir.Value | None) -> Any:
-    """The tensor that a value stands for, computed where it has to be; None where that can't be done here."""
+    """The tensor of a value, computed if necessary; None if it can't be folded."""
     if value is None or (held := constant(value)) is not None:
         return None if value is None else held
     if "workbench.folded" not in value.meta:
@@ -60,7 +60,7 @@ def folded(value: ir.Value | None) -> Any:
 
 
 def makers(value: ir.Value) -> list[ir.Node]:
-    """The nodes that compute a folded value from constants, the last one first."""
+    """The nodes that compute a folded value from constants, last first."""
     out: dict[int, ir.Node] = {}
     pending: list[ir.Value | None] = [value]
     while pending:
@@ -73,7 +73,7 @@ def makers(value: ir.Value) -> list[ir.Node]:
 
 
 def described(value: ir.Value, depth: int = 3) -> str:
-    """How a value is computed from constants, in a few words: "Transpose of E"."""
+    """A short description of how a value is computed from constants: "Transpose of E"."""
     node = value.producer()
     if node is None or node.op_type == "Constant" or not depth:
         return str(value.name)

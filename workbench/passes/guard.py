@@ -1,20 +1,21 @@
-"""Which nodes of a graph must stay in FP32 when the rest is cast to FP16 or BF16, by rules on the graph.
+"""Rules that decide which nodes of a graph must stay in FP32 when the rest is cast to FP16 or BF16.
 
-FP16 has 11 significant bits and ends at 65504; BF16 has 8. Most of a network does not mind. What does mind is found
-here before anything is cast, without data. Long because the rules share what they learn of one graph:
+FP16 has 11 significant bits and a maximum of 65504; BF16 has 8 bits. Most of a network tolerates that. These rules find
+the exceptions before anything is cast, without data. Long because the rules share what they find out about a graph:
 
-- **Positions.** Whole numbers above 2,048 (256 in BF16) are rounded. Everything that is computed from integers and
-  constants alone stays in FP32 until a bounded function (sine, cosine, a comparison) ends it; so does an addition of
+- **Positions.** Integers above 2,048 (256 in BF16) are rounded. Everything that is computed only from integers and
+  constants stays in FP32, up to a bounded function (sine, cosine, a comparison); so does an addition of
   such numbers that feeds a softmax or a comparison.
-- **Phases.** The error of a sine's argument is absolute: what is computed right before a sine or cosine stays in FP32.
-- **Squares and sums.** A sum of squares (a variance, a norm), a long sum, and what follows until it divides.
+- **Phases.** The error of a sine's argument is absolute: arithmetic directly before a sine or cosine stays in FP32.
+- **Squares and sums.** A sum of squares (a variance, a norm), a long sum, and the nodes up to the division by it.
 - **Exponentials and logarithms** that are written out: softplus, log of a softmax, log-sum-exp.
 - **Constants** that the type changes by more than `CHANGED` (`EPSILON`): an epsilon of 1e-12 becomes 0, a scale of 1e-9 too, and
-  1e6 is beyond FP16. The nodes that read them, and the divisions behind, stay in FP32, and the constants are named.
-- **Decisions on inputs.** Comparisons, ArgMax, TopK, rounding: of a model's own FP32 inputs they are made in FP32.
+  1e6 is beyond FP16. The nodes that read them, and the divisions after them, stay in FP32, and a warning lists the
+  constants.
+- **Decisions on inputs.** Comparisons, ArgMax, TopK, and rounding of a model's FP32 inputs stay in FP32.
 
-Large negative constants in front of a softmax or a maximum are masks: their size means nothing, so they are brought
-into the type's range and nothing else changes.
+Large negative constants before a softmax or a maximum are masks: their size has no meaning, so they are clipped to the
+type's range and nothing else changes.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ CHANGED = 0.01
 """A constant is changed if the type moves it by more than this share (of its norm, for a tensor)."""
 
 EPSILON = 0.05
-"""The same for a single number that is added, or that bounds: an epsilon is there to be small, not to be exact."""
+"""The same for a single number that is added, or that is a bound: an epsilon must be small, not exact."""
 
 LONG = 512
-"""A sum over at least this many elements is long; so is one whose length is not known."""
+"""A sum over at least this many elements is long; so is a sum of unknown length."""
 
 LARGE = 16_384
-"""Tensors of more elements are weights: only their largest magnitude is looked at, where that is enough."""
+"""Tensors with more elements are weights: only their largest magnitude is checked, if that is enough."""
 
 MOVES = frozenset({
     "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Slice", "Gather",
@@ -51,13 +52,13 @@ POINTWISE = frozenset({
     "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Max", "Min", "Clip", "Mod",
     "Floor", "Ceil", "Round", "Where", "Cast", "Sum",
 })  # fmt: skip
-"""Arithmetic that is followed through."""
+"""Arithmetic that the rules follow."""
 
 BOUNDED = frozenset({
     "Sin", "Cos", "Tan", "Tanh", "Sigmoid", "HardSigmoid", "Softmax", "LogSoftmax", "Erf", "Sign", "Atan", "Asin", "Acos",
     "LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization", "BatchNormalization",
 })  # fmt: skip
-"""Operations whose result is small, or normalized: their errors are relative from there on."""
+"""Operations whose result is small, or normalized: errors are relative from there on."""
 
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose"})
 
@@ -73,10 +74,10 @@ PRODUCTS_OF_ALL = frozenset({"ReduceProd", "ReduceLogSum", "ReduceLogSumExp"})
 
 SOFT = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 MASKED = SOFT | {"ReduceMax", "ReduceLogSumExp", "ArgMax", "TopK", "MaxPool", "GlobalMaxPool", "Sigmoid"}
-"""What makes nothing of a very negative value."""
+"""Operations for which a very negative value has no effect."""
 
 EXACT_INTEGERS = frozenset({"BOOL", "INT8", "UINT8", "INT4", "UINT4", "INT2", "UINT2"})
-"""Whole numbers that both low types hold exactly."""
+"""Integers up to this are exact in both low types."""
 
 REASONS = {
     "positions": "computed from whole numbers (positions), which the type rounds",
@@ -99,9 +100,9 @@ class Changed:
         constant: Its name.
         node: A node that reads it.
         op: That node's operation.
-        value: The number; of a tensor the one of largest magnitude.
-        becomes: What the type makes of it; infinite where it is beyond the range.
-        size: How many elements it has.
+        value: The number; for a tensor, the number with the largest magnitude.
+        becomes: The value in the low type; infinite if it is beyond the range.
+        size: Its number of elements.
     """
 
     constant: str
@@ -113,24 +114,24 @@ class Changed:
 
     @property
     def text(self) -> str:
-        """In words."""
+        """A description for people."""
         what = f"{self.value:.4g}" if self.size == 1 else f"up to {self.value:.4g}"
         return f"{self.constant} ({what}, would be {self.becomes:.4g}) in {self.op} {self.node}"
 
 
 class Guard:
-    """Applies the rules to the main graph of `model`; nothing is changed.
+    """Applies the rules to the main graph of `model`, without changing it.
 
     Args:
         model: In FP32, with types inferred.
         low: FLOAT16 or BFLOAT16.
-        free: Whether a node may be kept at all; those that the user wants cast may not.
+        free: Whether a node may be kept in FP32; not if the user named it as a node to cast.
 
     Attributes:
         kept: For each node (by ``id``) that stays in FP32, a key of `REASONS`.
         changed: Constants that the type would change.
         limits: For a constant (by ``id``) and a node that reads it (by ``id``), the magnitude to which the constant is
-            brought, whatever type the node runs in: masks and bounds.
+            clipped, in any type that the node runs in: masks and bounds.
     """
 
     def __init__(self, model: ir.Model, low: ir.DataType, free: Callable[[ir.Node], bool] | None = None) -> None:
@@ -167,7 +168,7 @@ class Guard:
         return is_tensor(value, self.ir.DataType.FLOAT)
 
     def _keep(self, node: ir.Node, reason: str) -> bool:
-        """Mark a node; whether it is new."""
+        """Mark a node, and return whether it is new."""
         if id(node) in self.kept or not self._free(node):
             return False
         self.kept[id(node)] = reason
@@ -179,11 +180,11 @@ class Guard:
                 yield node, place
 
     def _computed(self, node: ir.Node, but: ir.Value | None = None) -> list[ir.Value]:
-        """The float inputs that are neither constants nor `but`."""
+        """The floating-point inputs that are neither constants nor `but`."""
         return [v for v in node.inputs if v is not None and v is not but and self._float(v) and constant(v) is None]
 
     def _follow(self, value: ir.Value, reason: str, joins: Collection[str]) -> None:
-        """Keep what is computed from `value` and constants alone, and the first of `joins` with another value."""
+        """Keep nodes that compute from `value` and constants alone, and the first of `joins` with another value."""
         seen: set[int] = set()
         values = [value]
         for _ in range(12):
@@ -203,7 +204,7 @@ class Guard:
             values = ahead
 
     def _back(self, value: ir.Value | None, reason: str, through: Collection[str], steps: int) -> None:
-        """Keep what computes `value`, back through operations of `through`."""
+        """Keep the nodes that compute `value`, back through operations of `through`."""
         seen: set[int] = set()
         values = [value]
         for _ in range(steps):
@@ -216,7 +217,7 @@ class Guard:
                 if node.op_type not in through and not ("Einsum" in through and self._outer(node)):
                     continue
                 if node.op_type == "Cast" and not self._float(node.inputs[0]):
-                    continue  # from integers: that is the rule of positions
+                    continue  # from integers: the rule of positions applies
                 self._keep(node, reason)
                 behind += [v for v in node.inputs if self._float(v)]
             values = behind
@@ -224,7 +225,7 @@ class Guard:
     # --- rules ----------------------------------------------------------------------------------------
 
     def _masks(self) -> None:
-        """Very negative constants that a softmax or a maximum makes nothing of, and bounds that bound nothing."""
+        """Very negative constants before a softmax or a maximum, and bounds that have no effect."""
         for node in self.nodes:
             op = node.op_type
             if op in MASKED and node.inputs:
@@ -242,14 +243,14 @@ class Guard:
             return
         if constant(value) is not None:
             if self._beyond(value, negative=True, positive=scaled):
-                # Half of the range where it is added: the sum with a score must not leave it.
+                # Half of the range if it is added: the sum with a score must stay inside the range.
                 self.limits[id(value), id(reader)] = self.largest / 2 if added else self.largest
             return
         node = value.producer()
         if node is None or node.graph is not self.graph or (id(value), added, scaled) in self._seen:
             return
         if value.is_graph_output():
-            return  # someone looks at its size
+            return  # its size has a meaning
         self._seen.add((id(value), added, scaled))
         op = node.op_type
         if op == "ConstantOfShape":
@@ -271,7 +272,7 @@ class Guard:
         return tensor is not None and self._float(value) and self._large(tensor, negative, positive)
 
     def _large(self, tensor: Any, negative: bool, positive: bool) -> bool:
-        """Whether a tensor holds finite numbers beyond the type, all of them of the signs asked for."""
+        """Whether a tensor holds finite numbers beyond the type, all with one of the given signs."""
         import numpy as np
 
         if tensor.dtype != self.ir.DataType.FLOAT:
@@ -281,7 +282,7 @@ class Guard:
         return bool(beyond.size) and bool((((beyond < 0) & negative) | ((beyond > 0) & positive)).all())
 
     def _upcasts(self) -> None:
-        """FP32 islands of a model that is in FP16 or BF16 already: someone wanted them."""
+        """FP32 islands in a model that is already in FP16 or BF16: they are intended."""
         low = {self.ir.DataType.FLOAT16, self.ir.DataType.BFLOAT16}
         island: set[int] = set()
         for node in self.nodes:
@@ -293,7 +294,7 @@ class Guard:
                     self._keep(node, "upcast")
 
     def _positions(self) -> None:
-        """What is computed from integers and constants alone, and sums of it that a softmax or a decision reads."""
+        """Values computed only from integers and constants, and their sums that a softmax or a decision reads."""
         whole = self._whole
         for node in self.nodes:
             op = node.op_type
@@ -311,7 +312,7 @@ class Guard:
                     continue
             if op == "Range" and self._float(node.outputs[0]):
                 whole.add(id(node.outputs[0]))
-                continue  # ONNX defines it in FP32 alone
+                continue  # ONNX defines it only in FP32
             floats = [v for v in node.inputs if self._float(v)]
             if not any(id(v) in whole for v in floats) or has_body(node):
                 continue
@@ -325,7 +326,7 @@ class Guard:
                 whole.update(id(v) for v in node.outputs if self._float(v))
 
     def _outer(self, node: ir.Node) -> bool:
-        """Whether a node is a product that sums over one element only: positions times frequencies."""
+        """Whether a node is a product that sums over a single element: positions times frequencies."""
         if node.op_type != "MatMul":
             return False
         left, right = node.inputs[0], node.inputs[1]
@@ -336,7 +337,7 @@ class Guard:
         return left.shape is not None and len(left.shape) >= 2 and left.shape[-1] == 1
 
     def _joined(self, node: ir.Node) -> None:
-        """An addition of positions to computed values, where a softmax, a sine or a decision reads the result."""
+        """An addition of positions to computed values whose result a softmax, a sine, or a decision reads."""
         if node.op_type not in {"Add", "Sub", "Sum", "Mul"} or all(
             self._masking(v) for v in node.inputs if v is not None and id(v) in self._whole
         ):
@@ -345,7 +346,7 @@ class Guard:
             self._keep(each, "positions")
 
     def _path(self, start: ir.Node) -> list[ir.Node]:
-        """The nodes from `start` to a softmax, a sine or a decision, through arithmetic; empty where there is no such way."""
+        """The nodes from `start` to a softmax, a sine, or a decision, through arithmetic; empty if there is no such path."""
         came: dict[int, ir.Node | None] = {id(start): None}
         ends: list[ir.Node] = []
         nodes = [start]
@@ -369,7 +370,7 @@ class Guard:
         return list(path.values())
 
     def _masking(self, value: ir.Value, left: int = 8) -> bool:
-        """Whether a value is a mask: 0, or so negative that its size means nothing."""
+        """Whether a value is a mask: 0, or so negative that its size has no meaning."""
         key = id(value), left
         if key not in self._masks_known:
             self._masks_known[key] = self._is_mask(value, left)
@@ -396,14 +397,14 @@ class Guard:
         return False
 
     def _phases(self) -> None:
-        """Sines and cosines, and the arithmetic right before them."""
+        """Sines and cosines, and the arithmetic directly before them."""
         for node in self.nodes:
             if node.op_type in {"Sin", "Cos", "Tan"} and self._float(node.inputs[0]):
                 self._keep(node, "phase")
                 self._back(node.inputs[0], "phase", POINTWISE | MOVES | {"Einsum"}, 6)
 
     def _reductions(self) -> None:
-        """Sums of squares and long sums, with the root and the division behind them."""
+        """Sums of squares and long sums, with the root and the division after them."""
         for node in self.nodes:
             op = node.op_type
             if not node.inputs or not self._float(node.inputs[0]) or not self._float(node.outputs[0]):
@@ -436,7 +437,7 @@ class Guard:
         return float(power.numpy().reshape(-1)[0]) >= 2
 
     def _variance(self, value: ir.Value) -> None:
-        """A mean of squares less the square of a mean: both, and the difference."""
+        """A mean of squares minus the square of a mean: both, and the difference."""
         for reader, _ in self._readers(value):
             if reader.op_type == "Sub" and self._computed(reader, value):
                 self._keep(reader, "squares")
@@ -445,7 +446,7 @@ class Guard:
                 self._follow(reader.outputs[0], "squares", {"Div", "Mul"})
 
     def _long(self, node: ir.Node) -> bool:
-        """Whether a reduction sums up `LONG` elements or more; yes where that is not known."""
+        """Whether a reduction sums `LONG` elements or more; True if that is not known."""
         value = node.inputs[0]
         shape = value.shape if value is not None else None
         if shape is None:
@@ -468,7 +469,7 @@ class Guard:
         return total >= LONG
 
     def _exponentials(self) -> None:
-        """Exponentials with what sums or divides them, logarithms with what they are of."""
+        """Exponentials with the nodes that sum or divide them, and logarithms with the nodes that compute their argument."""
         for node in self.nodes:
             if node.op_type == "Exp" and self._float(node.inputs[0]):
                 self._keep(node, "exp")
@@ -496,7 +497,7 @@ class Guard:
                             self._keep(node, "constants")
 
     def _constant(self, value: ir.Value, tensor: Any, node: ir.Node, place: int, left: int = 16) -> bool:
-        """Keep a node, and what follows, if the type changes a constant that it reads; whether it does."""
+        """Keep a node, and the nodes after it, if the type changes a constant that it reads; return whether it does."""
         if (id(value), id(node)) in self.limits or not self._takes_low(node, place):
             return False
         op = node.op_type
@@ -506,14 +507,14 @@ class Guard:
         off, worst, top, becomes = found
         divides = (op in {"Div", "QuantizeLinear", "DequantizeLinear", "Pow"} and place == 1) or op == "Reciprocal"
         if op == "BatchNormalization" and place == 4:
-            changed = becomes == float("inf")  # its own epsilon is added in front of the root
+            changed = becomes == float("inf")  # its own epsilon is added before the root
         else:
             small = tensor.size == 1 and op in {"Add", "Sub", "Max", "Min", "Clip"}
             changed = off > (EPSILON if small else CHANGED) or (divides and worst > CHANGED)
         infinite = becomes in (float("inf"), float("-inf"))
         if not changed or (not infinite and self._minor(node, place, tensor)):
             return False
-        if op in MOVES:  # the constant is read behind it
+        if op in MOVES:  # the constant is read after it
             if not left or (id(tensor), id(node)) in self._moved:
                 return False
             self._moved.add((id(tensor), id(node)))
@@ -524,7 +525,7 @@ class Guard:
             return any(moved)
         self._keep(node, "constants")
         if id(node) not in self.kept:
-            return False  # the user wants it cast
+            return False  # the user named it as a node to cast
         self._follow(node.outputs[0], "constants", {"Div", "Mul"} if op != "Mul" else {"Div"})
         name = str(value.name)
         if not any(c.constant == name and c.node == (node.name or "") for c in self.changed):
@@ -532,7 +533,7 @@ class Guard:
         return True
 
     def _takes_low(self, node: ir.Node, place: int) -> bool:
-        """Whether an input of the node may have the low type at all: one that is always FP32 changes no constant."""
+        """Whether an input of the node may have the low type: an input that is always FP32 changes no constant."""
         import onnx
 
         version = self.graph.opset_imports.get("", 1)
@@ -545,7 +546,7 @@ class Guard:
         return any(c.type_param_str == formal and wanted in c.allowed_type_strs for c in schema.type_constraints)
 
     def _minor(self, node: ir.Node, place: int, tensor: Any) -> bool:
-        """Whether a constant that vanishes is a bias: next to nothing beside a layer's own values."""
+        """Whether a constant that becomes 0 is a bias: negligible compared to the values of a layer."""
         if node.op_type in PRODUCTS or node.op_type in BOUNDED:
             return place >= 2
         if node.op_type != "Add" or tensor.size == 1:
@@ -555,7 +556,7 @@ class Guard:
         return maker is not None and maker.op_type in PRODUCTS
 
     def _measured(self, tensor: Any) -> tuple[float, float, float, float] | None:
-        """Relative change of the norm and of the worst element, the element of largest magnitude and what it becomes."""
+        """Relative change of the norm and of the worst element, the element of largest magnitude, and its new value."""
         import numpy as np
 
         if id(tensor) not in self._norms:
@@ -563,7 +564,7 @@ class Guard:
         return self._norms[id(tensor)][1]
 
     def fits(self, tensor: Any) -> bool:
-        """Whether a tensor was looked at and holds no finite number beyond the type."""
+        """Whether a tensor was checked and holds no finite number beyond the type."""
         return self._norms.get(id(tensor), (None, (0.0,)))[1] is None
 
     def _change(self, values: np.ndarray) -> tuple[float, float, float, float] | None:
@@ -575,7 +576,7 @@ class Guard:
         if values.size > LARGE:
             ends = float(values.max()), float(values.min())
             amax = max(abs(e) for e in ends)
-            # A sum of squares of n numbers, each off by at most half of the smallest step, is small beside amax.
+            # A sum of squares of n numbers, each off by at most half of the smallest step, is small compared to amax.
             step = 2.0**-25 if self.half else 1e-40
             if amax <= self.largest and (amax == 0.0 or amax >= step * values.size**0.5 / CHANGED):
                 return None
@@ -591,7 +592,7 @@ class Guard:
         return change, float((off / size).max()), float(wide[top]), float(low[top])
 
     def _decisions(self) -> None:
-        """Comparisons, ArgMax and rounding of the model's own inputs, with the arithmetic in between."""
+        """Comparisons, ArgMax, and rounding of the model's inputs, with the arithmetic in between."""
         for node in self.nodes:
             cast_down = node.op_type == "Cast" and not any(self._float(v) for v in node.outputs)
             if (node.op_type in DECISIONS or cast_down) and any(self._float(v) for v in node.inputs):
@@ -602,7 +603,7 @@ class Guard:
                         self._keep(each, "decision")
 
     def _given(self, value: ir.Value, cone: list[ir.Node], left: int) -> bool:
-        """Whether a value is an input of the model, a constant, or computed from these by little; then in `cone`."""
+        """Whether a value is an input of the model, a constant, or computed from these by a few nodes, added to `cone`."""
         node = value.producer()
         if constant(value) is not None or node is None:
             return True

@@ -1,11 +1,11 @@
-"""Q/DQ pairs in the graph: which nodes get them, where, and at which scales.
+"""Inserts Q/DQ pairs into a graph: for which nodes, where, and with which scales.
 
-Placement is for TensorRT: symmetric, zero point 0, on the **inputs** of convolutions and matrix products
-and nowhere else. So nothing stands between a convolution and its activation, and no value is quantized
-twice on its way. One pair serves all readers of a tensor, a residual addition behind a convolution among
-them; weights are stored quantized, biases are left alone.
+The placement is for TensorRT: symmetric, zero point 0, on the **inputs** of convolutions and matrix products
+and nowhere else. So no pair separates a convolution from its activation, and no value is quantized
+twice. One pair serves all readers of a tensor, including a residual addition after a convolution. Weights
+are stored quantized; biases do not change.
 
-What is not quantized is listed with the reason.
+The result lists each node that is not quantized, with the reason.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 LARGEST = 3.4028234663852886e38
-"""The largest number of FP32."""
+"""The largest finite number in FP32."""
 
 
 OPSET = {"int8": 13, "fp8": 19, "int4": 21}
-"""First opset of ONNX whose Q/DQ take the type."""
+"""First opset of ONNX whose Q/DQ operators take the type."""
 
 REST_OPSET = {"fp32": 13, "fp16": 19, "bf16": 22}
-"""First opset whose Q/DQ take scales of the rest's type, and whose convolutions take the rest's type."""
+"""First opset whose Q/DQ operators take scales of the rest's type, and whose convolutions take that type."""
 
 
 def needed_opset(to: str, rest: str) -> int:
-    """The lowest opset at which the scheme can be written down."""
+    """The lowest opset that can express the scheme."""
     return max(OPSET[to], REST_OPSET[rest])
 
 
@@ -47,15 +47,15 @@ class Insertion:
     Args:
         model: In FP32; changed in place.
         choices: From `choose`.
-        amax: For each activation, the magnitude that its range ends at.
+        amax: For each activation, the largest magnitude of its range.
         to: int8, fp8 or int4.
-        rest: Precision of the scales: that which the rest of the graph will have.
-        weights: "channel", a scale for each output channel of a weight; "tensor", one for all;
-            "channel-after", as "channel", but the channels' own factors are multiplied in behind, as an operation
-            of the graph, where that is what TensorRT computes right (see `_behind`).
-        residual: Whether an addition behind a convolution reads its other branch as quantized, where another
-            reader needs that quantized anyway. (In transformers this was measured to cost accuracy for few
-            bytes, so it is not done there.)
+        rest: Precision of the scales: the precision that the rest of the graph will have.
+        weights: "channel", a scale for each output channel of a weight; "tensor", one scale for all;
+            "channel-after", like "channel", but an operation of the graph multiplies by the channels' factors after
+            the node, in cases where TensorRT only computes that correctly (see `_behind`).
+        residual: Whether an addition after a convolution reads its other branch as quantized, if another
+            reader needs it quantized anyway. (In transformers, measurements showed that this costs accuracy and
+            saves few bytes, so it is not done there.)
         block: For INT4: how many weights share a scale.
     """
 
@@ -66,11 +66,11 @@ class Insertion:
     ) -> None:  # fmt: skip
         import onnx_ir as ir
 
-        given: Mapping[str, Any] = amax  # it may come from a file
+        given: Mapping[str, Any] = amax  # the ranges may come from a file
         for name, end in given.items():
             if isinstance(end, bool) or not isinstance(end, Real) or not 0 <= float(end) <= LARGEST:
                 raise CalibrationError(
-                    f"The range of {name} ends at {end!r:.60}: no scale follows from that.",
+                    f"The range of {name} ends at {end!r:.60}: no scale can be computed from that.",
                     hint="Calibrate again.",
                     details={"tensor": name},
                     code="calibration-range",
@@ -88,12 +88,12 @@ class Insertion:
         self._scaled: dict[tuple[str, int, float, tuple[int, ...]], tuple[ir.Value, ir.Value]] = {}
         self._zeros: ir.Value | None = None
         self.again: dict[str, dict[str, Any]] = {}
-        """For each node whose weight was computed from constants: ``weight`` (how), ``bytes`` (of the quantized copy) and
-        ``shared`` (the constants among those that others still read, so that the copy comes on top)."""
+        """For each node whose weight was computed from constants: ``weight`` (how), ``bytes`` (of the quantized copy), and
+        ``shared`` (the constants that other nodes still read, so that the copy needs additional memory)."""
         self._reach = self._reaches()
 
     def run(self) -> None:
-        """Insert them all."""
+        """Insert all pairs."""
         nodes = {node.name: node for node in self.graph}
         chains: set[int] = set()
         for choice in self.choices.taken:
@@ -133,7 +133,7 @@ class Insertion:
             entry["shared"] = sorted(entry.pop("sources") & set(self.graph.initializers))
 
     def _reaches(self) -> dict[str, float]:
-        """The largest magnitude in the weight of each node; for matrix products, in those of all that read one input."""
+        """The largest magnitude in the weight of each node; for matrix products, in all weights that multiply one input."""
         nodes = {node.name: node for node in self.graph}
         family: dict[str, float] = {}
         of: dict[str, str] = {}
@@ -146,14 +146,15 @@ class Insertion:
         return {node: family[together] for node, together in of.items()}
 
     def _behind(self, node: ir.Node) -> bool:
-        """Whether a node's channel factors are multiplied in behind it.
+        """Whether the multiplication by a node's channel factors comes after the node.
 
-        With a scale for each channel inside, TensorRT stores the product before it applies them: a convolution in
-        FP32, which moves more bytes than FP16 does, and a matrix product in the rest's type, where FP16 overflows
-        (TensorRT for RTX 1.5 on an H100: at 64 columns 62 % of an FP8 product's values were infinite, at 3072
-        columns 19 % of an INT8 one's; in BF16 and FP32 none). A scale for the whole weight it applies inside. FP8
-        convolutions are the exception: there that version forgets such a scale (errors of 200 to 600), and computes
-        one for each channel right. Transposed convolutions were not measured; they are treated as convolutions.
+        With a scale for each channel, TensorRT stores the product before it applies the scales: a convolution in
+        FP32, which moves more bytes than FP16, and a matrix product in the rest's type, where FP16 overflows
+        (TensorRT for RTX 1.5 on an H100: 62 % of the values of an FP8 product with 64 columns were infinite, and
+        19 % of an INT8 product with 3072 columns; none in BF16 and FP32). It applies a scale for the whole weight
+        inside the kernel. FP8 convolutions are the exception: that version ignores such a scale (errors of 200 to
+        600), but computes scales for each channel correctly. Transposed convolutions were not measured; they are
+        treated as convolutions.
         """
         if self.weights != "channel-after" or self.to == "int4":
             return False
@@ -191,7 +192,7 @@ class Insertion:
         return node
 
     def _pair(self, value: ir.Value) -> ir.Value:
-        """The activation, quantized and dequantized: right before its readers, once for all of them."""
+        """The activation, quantized and dequantized directly before its readers, once for all of them."""
         import numpy as np
 
         name = str(value.name)
@@ -212,7 +213,7 @@ class Insertion:
         return self._pairs[name]
 
     def _weight(self, value: ir.Value, axis: int) -> ir.Value:
-        """The weight, stored quantized and dequantized where it is read; shared where it was shared."""
+        """The weight, stored quantized and dequantized before its reader. A shared weight stays shared."""
         import numpy as np
 
         name = str(value.name)
@@ -244,16 +245,16 @@ class Insertion:
                 "DequantizeLinear", [stored, scale, zero], f"{name}_DequantizeLinear",
                 self.ir.DataType.FLOAT, value.shape, **more,
             )  # fmt: skip
-            self.graph.insert_before(self.graph[0], back)  # it reads nothing but constants
+            self.graph.insert_before(self.graph[0], back)  # it reads only constants
             self._weights[name, axis] = back.outputs[0]
         return self._weights[name, axis]
 
     def _channels_behind(self, node: ir.Node, weight: ir.Value, axis: int) -> None:
-        """One scale for the weight as the node sees it; the channels' factors and the bias come behind.
+        """One scale for the weight inside the node; the channels' factors and the bias come after the node.
 
         The node computes ``S * sum(x * q)``, where all channels share S, and ``y = that * f + bias`` with ``f = s / S``
-        for the channel's own scale s. No channel is larger inside than the largest one is, so FP16 holds whatever
-        it held before. Matrix products of one input share S, so that TensorRT can still make one of them.
+        for the channel's own scale s. Inside, no channel is larger than the largest one, so FP16 holds all values
+        that it held before. Matrix products of one input share S, so that TensorRT can still merge them.
         """
         import numpy as np
 
@@ -269,7 +270,7 @@ class Insertion:
         if bias is not None:
             stored_bias = constant(bias)
             if node.op_type == "Gemm":
-                wide = bias  # it may have any shape that the result's can take
+                wide = bias  # any shape that broadcasts to the result's shape is allowed
             elif stored_bias is not None:
                 wide = self._constant(f"{bias.name}_wide", stored_bias.numpy().astype(np.float32).reshape(shape))
             else:
@@ -281,14 +282,14 @@ class Insertion:
             chain.append(self._node("Add", [chain[0].outputs[0], wide], f"{title}_bias", ir.DataType.FLOAT, out.shape))
         last = chain[-1].outputs[0]
         ir.convenience.replace_all_uses_with(out, last, replace_graph_outputs=True)
-        chain[0].replace_input_with(0, out)  # its own use of `out` was replaced as well
+        chain[0].replace_input_with(0, out)  # the replacement also changed its own use of `out`
         self.graph.insert_after(node, chain)
         out.name, last.name = self._free(f"{out.name}_raw"), out.name
 
     def _scaled_weight(
         self, value: ir.Value, axis: int, shared: Any, shape: tuple[int, ...]
     ) -> tuple[ir.Value, ir.Value]:
-        """The weight dequantized at the scale `shared`, and the channels' factors in `shape`; each stored once."""
+        """The weight, dequantized with the scale `shared`, and the channels' factors in `shape`; each stored once."""
         import numpy as np
 
         name = str(value.name)
@@ -310,7 +311,7 @@ class Insertion:
         return self._scaled[key]
 
     def _one_branch(self, node: ir.Node) -> None:
-        """Let an addition read the one of its branches that is quantized anyway, so that no wide copy is kept."""
+        """Make an addition read the quantized form of a branch that is quantized anyway, so that no wide copy is kept."""
         branches = [(i, v) for i, v in enumerate(node.inputs) if v is not None and str(v.name) in self._pairs]
         if len(branches) != 1:
             return
@@ -321,7 +322,7 @@ class Insertion:
 
 
 def _convolved(value: ir.Value) -> bool:
-    """Whether a value comes out of a convolution, with at most its scale, bias or normalization behind."""
+    """Whether a convolution computes a value, with at most its scale, bias, or normalization after it."""
     node = value.producer()
     for _ in range(4):
         if node is None or node.op_type not in {"Conv", "Mul", "Add", "BatchNormalization"}:

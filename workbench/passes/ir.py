@@ -1,4 +1,4 @@
-"""Models as onnx_ir: loaded with their weights on disk, saved with large weights beside the file."""
+"""Loads models as onnx_ir with their weights on disk, and saves them with large weights next to the file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ EXTERNAL_ABOVE = 1_800_000_000
 
 
 TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype")
-"""Attributes that say which type an operation gives."""
+"""Attributes that determine an operation's output type."""
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """`name`, with a number behind it where something else has it; taken from then on."""
+    """`name`, with a number appended if it is already in `taken`; the result is added to `taken`."""
     unique, k = name, 1
     while unique in taken:
         k += 1
@@ -33,22 +33,22 @@ def free_name(name: str, taken: set[str]) -> str:
 
 
 def some(names: Sequence[str], count: int = 6) -> str:
-    """The first of the names, and how many more there are."""
+    """The first names, and the number of the others."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.Model:
-    """The model to be rewritten: functions inlined, each node named by its id, types inferred, weights on disk.
+    """The model to rewrite: functions inlined, each node named by its id, types inferred, weights on disk.
 
-    Files of IR version 3 list each weight among the graph's inputs as well; here an input is what must be given.
+    Files of IR version 3 also list each weight among the graph's inputs; here, only required inputs are inputs.
 
     Args:
         path: The ONNX file.
-        reporter: Told how far it is.
-        opset: Bring the model to this opset of ONNX first, if it has a lower one.
+        reporter: Receives the progress.
+        opset: Convert the model to this opset of ONNX first, if it has a lower one.
 
     Raises:
-        ModelError: it can't be brought to that opset, or an Einsum has no valid equation.
+        ModelError: it can't be converted to that opset, or an Einsum has no valid equation.
     """
     import onnx_ir as ir
 
@@ -60,16 +60,16 @@ def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.M
     proto = read_graph(path)
     refuse_endless(proto)
     densify(proto, path.parent)
-    graph = Graph(proto)  # functions are opened, nodes lie in order
+    graph = Graph(proto)  # functions are inlined, nodes are sorted
     proto = graph.proto
     for node in graph.nodes:
-        node.proto.name = node.id  # a node known by its output keeps its id when that output is renamed
+        node.proto.name = node.id  # a node whose id is its output's name keeps the id when that output is renamed
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = [value for value in proto.graph.input if value.name not in weights]
     if len(inputs) < len(proto.graph.input):
         del proto.graph.input[:]
         proto.graph.input.extend(inputs)
-        proto.ir_version = max(proto.ir_version, 4)  # the first that admits weights which are no inputs
+        proto.ir_version = max(proto.ir_version, 4)  # the first that allows weights that are not inputs
     if opset is not None:
         from workbench.passes.opset import upgrade
 
@@ -85,11 +85,11 @@ def load_ir(path: Path, reporter: Reporter, *, opset: int | None = None) -> ir.M
 
 
 def densify(proto: onnx.ModelProto, folder: Path) -> None:
-    """Turn sparse initializers and constants into dense ones, in place: most readers of ONNX know no others.
+    """Convert sparse initializers and constants to dense ones, in place: most readers of ONNX only support dense ones.
 
     Raises:
-        LimitError: one has more bytes than `workbench.core.limits` allows.
-        ModelError: its indices do not fit its shape (code ``bad-sparse``).
+        LimitError: a tensor has more bytes than `workbench.core.limits` allows.
+        ModelError: the indices of a tensor do not fit its shape (code ``bad-sparse``).
     """
     from onnx import helper
 
@@ -137,7 +137,7 @@ def _dense(sparse: onnx.SparseTensorProto, folder: Path) -> onnx.TensorProto:
 
 
 def save_ir(model: ir.Model, out: Path) -> None:
-    """Write the model with its weights: into one file, or beside it where they are too large for that."""
+    """Write the model with its weights: into one file, or into a second file next to it if they are too large."""
     import onnx_ir as ir
 
     weights = sum(t.nbytes for v in model.graph.initializers.values() if (t := v.const_value) is not None)

@@ -1,4 +1,4 @@
-"""Bring a graph to a later opset of ONNX, where a scheme's operations need one."""
+"""Converts a graph to a later opset of ONNX, if the operations of a scheme need one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def upgrade(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """`model` at `opset`, or as it is where it has a later one; node names and metadata are kept.
+    """`model` at `opset`, or unchanged if it has a later one; node names and metadata are kept.
 
     Raises:
-        ModelError: ONNX's converter can't bring it there; the message names the operation.
+        ModelError: ONNX's converter can't convert it; the message names the operation.
     """
     import onnx
 
@@ -24,9 +24,9 @@ def upgrade(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         return model
     try:
         made = onnx.version_converter.convert_version(model, opset)
-    except Exception as error:  # noqa: BLE001 - the converter's C++ raises what it likes
+    except Exception as error:  # noqa: BLE001 - the converter's C++ code raises many types of errors
         raise ModelError(
-            f"This model has opset {now}, the scheme needs {opset}, and ONNX can't convert it: {error}.",
+            f"This model has opset {now}, but the scheme needs {opset}, and ONNX can't convert it: {error}.",
             hint=f"Export it again with opset_version={opset} or later.",
         ) from None
     before = Counter(node.name for node in model.graph.node)

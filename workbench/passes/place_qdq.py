@@ -1,8 +1,8 @@
-"""Where Q/DQ pairs stand in a model that is quantized already, and the same model with them where TensorRT wants them.
+"""Finds misplaced Q/DQ pairs in a quantized model, and moves them to where TensorRT needs them.
 
-A pair on the input of a convolution or matrix product is what lets it read INT8 or FP8. Anywhere else a pair makes
-a kernel quantize and dequantize on its way, and keeps apart what would be one kernel. `look` finds four such places,
-`fix` takes the pairs out of the way; build both and `workbench.precision.audit_changes.compare` shows what that changes.
+A pair on the input of a convolution or matrix product lets it read INT8 or FP8. Anywhere else, a pair makes a kernel
+quantize and dequantize, and prevents fusions. `look` finds four such places, and `fix` moves the pairs. Build both
+models, and `workbench.precision.audit_changes.compare` shows the difference.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ VERSION = 2
 ACTIVATIONS = (
     "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Elu", "Erf", "Mul", "Swish",
 )  # fmt: skip
-"""What a convolution or product takes into its own kernel; Mul for activations that are written out."""
+"""Operations that fuse with a convolution or product; Mul is for activations that are written out."""
 
 POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean")
 COMMUTES = ("Relu", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity")
-"""Operations through which a symmetric pair may be carried to the product behind, with the same values."""
+"""Operations across which a symmetric pair can move to the next product without changing values."""
 
 KINDS = {
     "activation": "between a product (or the addition behind it) and its activation: the kernel behind dequantizes and "
@@ -46,21 +46,21 @@ KINDS = {
     "concat": "in front of a concatenation whose readers quantize for themselves: every part is quantized twice",
     "pooling": "in front of a pooling: it is quantized before and after",
 }
-"""The misplacements, in words."""
+"""The kinds of misplaced pairs, with a description."""
 
 DEFAULT = ("activation", "concat", "pooling")
-"""Those whose removal was never seen to move more bytes."""
+"""The kinds whose removal never moved more bytes in any measurement."""
 
 
 @dataclass(frozen=True)
 class Misplaced:
-    """A pair that stands in the way.
+    """A pair that prevents fusions.
 
     Attributes:
         kind: A key of `KINDS`.
         pair: Name of its DequantizeLinear.
-        tensor: What it quantizes.
-        reader: The node that reads it and is no convolution or product.
+        tensor: Name of the tensor that it quantizes.
+        reader: The node that reads it and is not a convolution or product.
     """
 
     kind: str
@@ -70,22 +70,24 @@ class Misplaced:
 
     @property
     def text(self) -> str:
-        """In words."""
+        """A description for people."""
         return f"{self.pair} (on {self.tensor}, before {self.reader}) stands {KINDS[self.kind]}."
 
 
 def check_kinds(kinds: Collection[str]) -> None:
-    """Refuse what is no key of `KINDS`.
+    """Check that all kinds are keys of `KINDS`.
 
     Raises:
-        ConfigError: one is none.
+        ConfigError: a kind is not a key.
     """
     if strange := [k for k in kinds if k not in KINDS]:
-        raise ConfigError(f"There is no misplacement {strange[0]!r}.", hint=f"There are: {', '.join(KINDS)}.")
+        raise ConfigError(
+            f"There is no kind of misplaced pair {strange[0]!r}.", hint=f"The kinds are: {', '.join(KINDS)}."
+        )
 
 
 def look(model: Model) -> list[Misplaced]:
-    """The misplaced pairs of a model, in the graph's order; empty for one without Q/DQ."""
+    """The misplaced pairs of a model, in the graph's order; empty for a model without Q/DQ."""
     graph = model.graph
     producers = {o: n for n in graph.nodes for o in n.outputs}
     found = []
@@ -101,7 +103,7 @@ def look(model: Model) -> list[Misplaced]:
 
 
 def _quantizes(node: Node, producers: dict[str, Node], graph: Graph) -> str | None:
-    """The activation that a DequantizeLinear stands for; None for a weight's, or for another operation."""
+    """The activation of a DequantizeLinear; None if it dequantizes a weight, or for another operation."""
     if node.op != "DequantizeLinear":
         return None
     down = producers.get(node.inputs[0])
@@ -126,7 +128,7 @@ def _kind(node: Node, source: str, producers: dict[str, Node], graph: Graph) -> 
 
 
 def _requantized(name: str, graph: Graph) -> bool:
-    """Whether all that reads a tensor quantizes it again, with at most operations in between that let a pair pass."""
+    """Whether all readers of a tensor quantize it again, with at most operations in between that a pair can cross."""
     readers = graph.consumers.get(name, [])
     return (
         bool(readers)
@@ -140,7 +142,7 @@ def _requantized(name: str, graph: Graph) -> bool:
 
 
 def _of_product(name: str, producers: dict[str, Node], graph: Graph) -> bool:
-    """Whether a tensor comes out of a product, with at most its bias or scale behind."""
+    """Whether a product computes a tensor, with at most its bias or scale after it."""
     for _ in range(4):
         node = producers.get(name)
         if node is None:
@@ -163,30 +165,30 @@ def fix(
     kinds: Collection[str] = DEFAULT,
     on_job: Callable[[Job], Any] | None = None,
 ) -> Model:
-    """`model` with the pairs that `look` finds taken out of the way; made in a worker and kept.
+    """`model` with the pairs that `look` finds moved; made in a worker and stored.
 
-    What read a misplaced pair reads the value itself. A product behind it that would no longer read a quantized
-    type gets the pair on its own input. Everything else stays as it is; `origin["moved"]` lists what was done.
+    The readers of a misplaced pair read the value itself. If a product after it would no longer read a quantized
+    type, the pair moves to its input. Nothing else changes; `origin["moved"]` lists the changes.
 
     Args:
         model: With Q/DQ pairs.
-        store: Where the result is kept.
-        kinds: Which of `KINDS`. Pairs on residuals are left by default: where the rest is FP32, TensorRT for RTX 1.7
-            then moves the other branch in FP32.
+        store: Where the result is stored.
+        kinds: Which of `KINDS` to move. By default, pairs on residuals stay: without them, if the rest is FP32,
+            TensorRT for RTX 1.7 moves the other branch in FP32.
         on_job: Called with the job, to show progress or cancel.
 
     Raises:
-        ModelError: nothing of these kinds is misplaced, or the model can't be rewritten.
-        ConfigError: there is no such kind.
+        ModelError: no pair of these kinds is misplaced, or the model can't be rewritten.
+        ConfigError: a kind is not known.
     """
     check_kinds(kinds)
     found = [m for m in look(model) if m.kind in kinds]
     if not found:
         raise ModelError(
-            f"Nothing is misplaced in {model.name}."
+            f"No Q/DQ pair is misplaced in {model.name}."
             if any(n.op == "DequantizeLinear" for n in model.graph.nodes)
             else f"{model.name} holds no Q/DQ pairs.",
-            hint="`workbench audit` shows what a build makes of it.",
+            hint="`workbench audit` shows how a build uses the pairs.",
         )
     source = model.sha256(store)
     key = f"placement-{VERSION}-{made_by(*REWRITERS)}-{'+'.join(sorted(kinds))}-{source}"
@@ -211,10 +213,10 @@ def fix(
 
 
 def fix_task(reporter: Reporter, *, path: str, folder: str, found: list[list[str]]) -> dict[str, Any]:
-    """The rewriting itself, in a worker; writes ``model.onnx`` into `folder`.
+    """Rewrite the model, in a worker; writes ``model.onnx`` into `folder`.
 
     Returns:
-        ``removed``: pairs that nobody reads any more; ``added``: pairs that moved to a product's own input.
+        ``removed``: pairs that no node reads any more; ``added``: pairs that moved to the input of a product.
     """
     from workbench.passes.ir import load_ir, save_ir
 
@@ -255,7 +257,7 @@ def fix_task(reporter: Reporter, *, path: str, folder: str, found: list[list[str
 
 
 def _pair_behind(value: ir.Value | None) -> ir.Node | None:
-    """The DequantizeLinear of an activation that a value comes out of, through operations that let a pair pass."""
+    """The DequantizeLinear of an activation that computes a value, through operations that a pair can cross."""
     while value is not None and (node := value.producer()) is not None:
         if node.op_type == "DequantizeLinear":
             down = node.inputs[0].producer() if node.inputs[0] is not None else None
@@ -267,7 +269,7 @@ def _pair_behind(value: ir.Value | None) -> ir.Node | None:
 
 
 def _copied(model: ir.Model, value: ir.Value, back: ir.Node) -> ir.Value:
-    """A pair with the scale of `back`, on `value`."""
+    """Add a pair with the scale of `back` on `value`."""
     import onnx_ir as ir
 
     first = back.inputs[0]

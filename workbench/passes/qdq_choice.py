@@ -1,4 +1,4 @@
-"""Which nodes and tensors are quantized, and why the others are not."""
+"""Chooses which nodes and tensors are quantized, and explains why the others are not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
-"""Of the operations that are quantized, those whose channels are axis 1 of the result."""
+"""Quantized operations whose output channels are axis 1 of the result."""
 
 
 HEAVY = (*CONVOLUTIONS, "Gemm", "MatMul")
@@ -27,33 +27,33 @@ HEAVY = (*CONVOLUTIONS, "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class Choice:
-    """A node that is quantized: its data input (None where only weights are) and its weight input."""
+    """A quantized node: its data input (None if only the weights are quantized) and its weight input."""
 
     node: str
     op: str
     data: str | None
     weight: str
     axis: int
-    """Output-channel axis of the weight; for INT4 the axis along which blocks run is the other one."""
+    """Output-channel axis of the weight; for INT4, blocks run along the other axis."""
 
 
 @dataclass
 class Choices:
-    """What will be quantized, and for each heavy operation that will not, why."""
+    """What will be quantized, and the reason for each heavy operation that will not."""
 
     taken: list[Choice] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
     folded: dict[str, str] = field(default_factory=dict)
-    """For each node whose weight is computed from constants, how."""
+    """How the weight is computed, for each node whose weight is computed from constants."""
 
     @property
     def tensors(self) -> list[str]:
-        """Activations that need a range, each once, in the graph's order."""
+        """Activations that need a range, in the graph's order, without duplicates."""
         return list(dict.fromkeys(c.data for c in self.taken if c.data is not None))
 
 
 def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collection[str] | None = None) -> Choices:
-    """The nodes of the main graph that scheme `to` takes.
+    """The nodes of the main graph that the scheme `to` quantizes.
 
     Args:
         model: In FP32, with types inferred.
@@ -62,7 +62,7 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
         only: Names of the only nodes to quantize; None for all.
 
     Raises:
-        ModelError: no node is what `keep` names.
+        ModelError: no node matches a name in `keep`.
     """
     import onnx_ir as ir
 
@@ -77,7 +77,7 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
         if name in asked:
             reason = "kept on request"
         elif only is not None and name not in only:
-            reason = "not among the nodes asked for"
+            reason = "not among the requested nodes"
         elif data is None or weight is None or data.dtype != ir.DataType.FLOAT or weight.dtype != ir.DataType.FLOAT:
             reason = "its inputs are not FP32"
         elif to == "int4" and node.op_type not in {"Gemm", "MatMul"}:
@@ -117,7 +117,7 @@ def choose(model: ir.Model, to: str, *, keep: Collection[str] = (), only: Collec
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Node]:
-    """The nodes of the graphs that a node holds, theirs included."""
+    """The nodes of the graphs that a node holds, including nested graphs."""
     import onnx_ir as ir
 
     if not has_body(node):
@@ -131,16 +131,16 @@ def _bodies(node: ir.Node) -> Iterator[ir.Node]:
 
 
 def _activations(node: ir.Node) -> str:
-    """Why a product of two computed values is left."""
+    """Why a product of two computed values is not quantized."""
     if node.op_type != "MatMul":
         return "its weight is computed, not stored"
     if _softmax(node):
-        return "both inputs are activations: an attention stays one kernel in the rest's precision"
+        return "both inputs are activations: attention stays one kernel in the precision of the rest"
     return "both inputs are activations"
 
 
 def _softmax(node: ir.Node) -> bool:
-    """Whether a softmax is right behind a product or right before it, with arithmetic and moves in between."""
+    """Whether a softmax directly follows or precedes a product, with only arithmetic and moves in between."""
     steps = MOVES | POINTWISE
     seen = {id(node)}
     ahead, behind = list(node.outputs), list(node.inputs)
@@ -166,7 +166,7 @@ def kept(model: ir.Model, patterns: Collection[str]) -> list[str]:
             ``layers.*.up``.
 
     Raises:
-        ModelError: the pattern that no node has: one that does nothing was not meant.
+        ModelError: no node matches a pattern: that is a mistake.
     """
     from workbench.model.provenance import scope_of
 
@@ -176,7 +176,7 @@ def kept(model: ir.Model, patterns: Collection[str]) -> list[str]:
         matched = {name for name, each in titles.items() if any(t and fnmatchcase(t, pattern) for t in each)}
         if not matched:
             raise ModelError(
-                f"No node of this model, nor a module that one comes from, matches {pattern!r}.",
+                f"No node of this model, and no module that a node comes from, matches {pattern!r}.",
                 hint=f"Nodes: {some(list(titles))}.",
             )
         found |= matched

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
-"""Operations whose presence says that a model is quantized already."""
+"""Operations that only occur in a quantized model."""
 
 
 def scale_of(amax: Any, to: str, rest: str) -> Any:
-    """Scales for magnitudes `amax`, as float32 that the rest's type holds exactly, rounded up.
+    """Scales for magnitudes `amax`, rounded up to float32 numbers that the rest's type holds exactly.
 
-    Rounded up, so that the largest value is not cut off; never zero, so that nothing is divided by it.
+    They are rounded up, so that the largest value is not clipped; they are never 0, so that no division by 0 occurs.
 
     Raises:
-        CalibrationError: a magnitude is NaN, infinite or negative (code ``calibration-range``): no scale comes of it.
+        CalibrationError: a magnitude is NaN, infinite, or negative (code ``calibration-range``), so has no scale.
     """
     import ml_dtypes
     import numpy as np
@@ -30,7 +30,7 @@ def scale_of(amax: Any, to: str, rest: str) -> Any:
     ends = np.asarray(amax, dtype=np.float64)
     if not (np.isfinite(ends) & (ends >= 0)).all():
         raise CalibrationError(
-            f"A range ends at {float(ends[~(np.isfinite(ends) & (ends >= 0))].flat[0]):g}, which is no magnitude.",
+            f"A range ends at {float(ends[~(np.isfinite(ends) & (ends >= 0))].flat[0]):g}, which is not a magnitude.",
             hint="The calibration, or the cache that it came from, is damaged: calibrate again with data.",
             code="calibration-range",
         )
@@ -46,7 +46,7 @@ def scale_of(amax: Any, to: str, rest: str) -> Any:
 
 
 def round_to(values: Any, rest: str) -> Any:
-    """`values` as float32 that the rest's type holds exactly, rounded to nearest."""
+    """`values`, rounded to the nearest float32 numbers that the rest's type holds exactly."""
     import ml_dtypes
     import numpy as np
 
@@ -55,7 +55,7 @@ def round_to(values: Any, rest: str) -> Any:
 
 
 def quantize_array(values: np.ndarray, scale: np.ndarray, to: str, *, axis: int | None, block: int = 0) -> Any:
-    """`values` / `scale` in the type's own numbers (int8, float8e4m3fn, int4), rounded to nearest even."""
+    """`values` / `scale` in the quantized type (int8, float8e4m3fn, int4), rounded to nearest even."""
     import ml_dtypes
     import numpy as np
 
@@ -80,14 +80,14 @@ def largest_of(weight: ir.Value) -> float:
 
 
 LIMIT = {"int8": 127.0, "fp8": 448.0, "int4": 7.0}
-"""The largest magnitude that each type holds, symmetric about zero."""
+"""The largest magnitude that each type holds, symmetric around 0."""
 
 
 def weights_of(value: ir.Value) -> Any:
     """A stored weight as float32.
 
     Raises:
-        ModelError: it holds a number that no scale fits.
+        ModelError: it holds a NaN or infinite number.
     """
     import numpy as np
 
@@ -96,6 +96,6 @@ def weights_of(value: ir.Value) -> Any:
         bad = int(values.size - np.isfinite(values).sum())
         raise ModelError(
             f"Weight {value.name} holds {bad} NaN or infinite value{'s'[: bad != 1]}: no scale fits it.",
-            hint="The FP32 model itself gives no numbers there; look at how it was trained or exported.",
+            hint="The FP32 model itself holds these values; check how it was trained or exported.",
         )
     return values

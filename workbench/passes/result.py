@@ -1,8 +1,8 @@
-"""Is a model that was just written a valid one? It is asked before the file gets its name.
+"""Checks that a rewritten model is valid, before the file gets its final name.
 
-ONNX's checker looks at the graph with full inference of types and shapes, ONNX Runtime at what it would load, and every
-scale of Q/DQ must be a positive number. The weights are not read for this: large ones become inputs of the graph that is
-looked at. A model whose source fails the same test is let through: then it is not the rewriting that broke it.
+ONNX's checker checks the graph with full inference of types and shapes, ONNX Runtime loads it, and every scale of Q/DQ
+must be a positive number. The checks read no large weights: these become inputs of the checked graph. If the source
+fails the same check, the model is accepted: then the rewrite is not the cause.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from workbench.core.worker import Reporter
 
 SCALED = {"QuantizeLinear": (1,), "DequantizeLinear": (1,), "QLinearConv": (1, 4, 6), "QLinearMatMul": (1, 4, 6)}
-"""Operations with scales, and which of their inputs those are."""
+"""Operations with scales, and the position of that input."""
 
 
 def check_written(path: Path, source: Path | None, reporter: Reporter) -> None:
-    """Refuse a model that was written wrong.
+    """Raise an error if a model was written incorrectly.
 
     Args:
-        path: What was written.
-        source: What it was made from; None where there is nothing to compare with.
-        reporter: Told that it is being checked.
+        path: The model that was written.
+        source: The model that it was made from; None if there is nothing to compare with.
+        reporter: Receives the progress.
 
     Raises:
         ModelError: the model at `path` is invalid (code ``invalid-result``) or holds a scale that is not a positive
-            number (``bad-scale``), and `source` has no such fault.
+            number (``bad-scale``), and `source` does not have the same problem.
     """
     reporter.progress("Checking the result", 0, 1)
     if (scale := bad_scale(path)) is not None and (source is None or bad_scale(source) is None):
         raise ModelError(
             f"The scale {scale} is not a positive number; the model was not written.",
-            hint="Look at the calibration: a range that is NaN, infinite or negative gives such a scale.",
+            hint="Check the calibration: a range that is NaN, infinite or negative gives such a scale.",
             code="bad-scale",
         )
     for look in (checked, loaded):
@@ -56,20 +56,20 @@ def check_written(path: Path, source: Path | None, reporter: Reporter) -> None:
 
 
 def checked(path: Path) -> str | None:
-    """What ONNX's checker, with types and shapes, finds wrong with the model at `path`; None where nothing is."""
+    """The error of ONNX's checker, with types and shapes, for the model at `path`; None if there is none."""
     import onnx
 
     from workbench.model.onnx_file import read_graph
 
     try:
         onnx.checker.check_model(_without_weights(read_graph(path)), full_check=True)
-    except Exception as error:  # noqa: BLE001 - the checker's C++ raises several kinds
+    except Exception as error:  # noqa: BLE001 - the checker's C++ code raises several types of errors
         return first_lines(error, 3)
     return None
 
 
 def loaded(path: Path) -> str | None:
-    """ONNX Runtime's complaint about the graph at `path`; operations that it has no kernel for are none."""
+    """The error of ONNX Runtime for the graph at `path`; a missing kernel does not count as an error."""
     from workbench.model.onnx_file import read_graph
 
     try:
@@ -84,16 +84,16 @@ def loaded(path: Path) -> str | None:
     try:
         ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except state.NotImplemented:
-        return None  # FP16 and BF16 have few kernels on a CPU; the types were checked before that
+        return None  # the CPU has few kernels for FP16 and BF16; the types were checked before that
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
         if "InsertedPrecisionFreeCast" in str(error):
-            return None  # a cast that ONNX Runtime itself put in, and can't resolve
+            return None  # a cast that ONNX Runtime inserted and can't resolve
         return first_lines(error, 2)
     return None
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its large tensors as inputs, so that nobody looks for their bytes."""
+    """The graph with its large tensors as inputs, so that their bytes are not read."""
     from onnx import helper
 
     graph = model.graph
@@ -120,7 +120,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def bad_scale(path: Path) -> str | None:
-    """The name of a scale of Q/DQ that is NaN, infinite, zero or negative; None where all are positive numbers."""
+    """The name of a Q/DQ scale that is NaN, infinite, 0, or negative; None if all are positive numbers."""
     import numpy as np
     from onnx import numpy_helper
 
