@@ -94,10 +94,10 @@ class Casting:
         elif left := {t: n for t, n in self.types.items() if t == "DOUBLE"}:
             out.append(f"{left['DOUBLE']} tensors are in DOUBLE, which a cast to {name} leaves as it is.")
         if changed := self.guard.changed:
-            told = some([one.text for one in changed], 8)
+            text = some([one.text for one in changed], 8)
             out.append(
                 f"{name} would change {len(changed)} constant{'s'[: len(changed) != 1]} too much (by more than 1 percent, 5 "
-                f"for an epsilon), so the nodes that read them stay in FP32: {told}."
+                f"for an epsilon), so the nodes that read them stay in FP32: {text}."
             )
         return out
 
@@ -113,8 +113,8 @@ class Casting:
             hint = " Export it in FP32 first." if "DOUBLE" in self.types else ""
             return f"none of its tensors is in FP32 ({', '.join(held)}).{hint}"
         if self.guarded:
-            told = "; ".join(f"{some(names, 3)}: {REASONS[rule]}" for rule, names in self.guarded.items())
-            return f"every node that could run in {name} has to stay in FP32 ({told})."
+            text = "; ".join(f"{some(names, 3)}: {REASONS[rule]}" for rule, names in self.guarded.items())
+            return f"every node that could run in {name} has to stay in FP32 ({text})."
         return (
             f"ONNX defines none of these operations in {name} at this opset, or the lists leave them all in FP32. Export "
             "with a later opset (in BF16 convolutions need 22)."

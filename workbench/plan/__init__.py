@@ -1,4 +1,4 @@
-"""What a compiler made of a model, whoever compiled it."""
+"""The Plan: how a compiler runs a model, in the same form for every compiler."""
 
 from workbench.plan.assemble import assemble
 from workbench.plan.memory import Liveness, liveness

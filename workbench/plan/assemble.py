@@ -1,7 +1,7 @@
 """Builds a Plan from a compiler's record and the model.
 
-The record says what each layer reads and writes and which nodes it names. The rest is computed here: kinds, titles,
-concrete shapes, costs, sources, and why a node is in no layer. Guesses are marked as such: what can't be found out is
+The record holds what each layer reads and writes and which nodes it names. This module computes the rest: kinds, titles,
+concrete shapes, costs, sources, and why a node is in no layer. Inferred values are marked; what can't be determined is
 ``unknown`` or None.
 """
 
@@ -43,13 +43,13 @@ def assemble(
 
     Args:
         graph: The model at the shapes to count at (`Graph.at`).
-        record: The compiler's answer.
+        record: The compiler's record of the build.
         model: The model's name and SHA-256.
         config: The build configuration as a dict.
         evidence: How the compiler's layers name their nodes.
-        renamed: Node names as the compiler got them -> node ids, where they differ.
-        provenance: Source by node id from the original model; where None it is read from `graph`.
-        vocabulary: What the compiler's own names mean.
+        renamed: Node names as the compiler received them -> node ids, if they differ.
+        provenance: Source by node id from the original model; None to read it from `graph`.
+        vocabulary: The meaning of the compiler's names.
     """
     graph.with_shapes({name: (tuple(shape), dtype) for name, (shape, dtype) in record.get("tensors", {}).items()})
     costs = node_costs(graph)
@@ -123,7 +123,7 @@ def _evidence(said: str, claimed: tuple[str, ...], nodes: tuple[str, ...]) -> st
 
 
 def layer_ids(names: list[str]) -> list[str]:
-    """The names, with a number behind those that occurred before."""
+    """The names, with a number appended to those that occurred before."""
     taken = set(names)
     used: set[str] = set()
     ids = []
@@ -148,12 +148,12 @@ def _shares(
     costs: Mapping[str, Cost],
     repeated: Sequence[bool],
 ) -> list[int | None]:
-    """FLOPs of each layer: its nodes' FLOPs, a node in several layers counted in those that fit its kind.
+    """FLOPs of each layer: those of its nodes. A node in several layers counts in the layers that fit its kind.
 
     A convolution whose scaling was split off into a pointwise kernel has its FLOPs in the convolution
-    kernel. Where several layers fit, each gets an equal part, so that the sum over layers is the sum
-    over claimed nodes; the products of a recurrence each get a part by their sizes. A layer that computes
-    and of which no node is known has unknown FLOPs.
+    kernel. If several layers fit, each gets an equal part, so that the sum over layers is the sum
+    over claimed nodes. The products of a recurrence get parts in proportion to their sizes. A layer that
+    computes and has no known node has unknown FLOPs.
     """
     where: dict[str, list[int]] = {}
     for i, nodes in enumerate(claims):
@@ -181,9 +181,9 @@ def _shares(
 
 
 def _divided(cost: int | None, sizes: Sequence[int | None], repeated: Sequence[bool]) -> list[int | None]:
-    """`cost` in parts as the multiplications in `sizes` are to each other, without loss.
+    """`cost`, divided in proportion to the multiplications in `sizes`; the parts sum to `cost`.
 
-    Where some are repeated, the others have just their own operations, and those share what is left.
+    If some products are repeated, the others get exactly their own operations, and the repeated ones share the rest.
     """
     if cost is None:
         return [None] * len(sizes)
@@ -200,7 +200,7 @@ def _divided(cost: int | None, sizes: Sequence[int | None], repeated: Sequence[b
 
 
 def _product(layer: LayerRecord) -> int | None:
-    """Multiplications of a product with constant weights, from its tensors; None where their shapes are open."""
+    """Multiplications of a product with constant weights, from its tensors; None if their shapes are open."""
     weights = max(layer.get("constants", ()), key=lambda t: math.prod(t["shape"]), default=None)
     out = layer["outputs"][0]["shape"] if layer["outputs"] else [-1]
     if weights is None or len(weights["shape"]) < 2 or -1 in (*weights["shape"], *out):
@@ -213,7 +213,8 @@ def _of_all_turns(
 ) -> int | None:
     """Bytes of all runs of a layer in a loop; None where the number of runs is unknown.
 
-    Nodes in a body run once for each iteration of the loop, unless several layers share them: then the loop was unrolled in part.
+    Nodes in a body run once for each iteration of the loop, unless several layers share them: then the loop was
+    partly unrolled.
     """
     body = [node for node in nodes if graph.by_id[node].parent is not None and owners[node] == 1]
     runs = {costs[node].runs for node in body} if len(body) == len(nodes) > 0 else {None}
@@ -222,7 +223,7 @@ def _of_all_turns(
 
 
 def _merged(graph: Graph, nodes: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Groups of siblings in one layer: the same weighty operation on the same data with other weights."""
+    """Groups of siblings in one layer: the same heavy operation on the same data with different weights."""
     return tuple(tuple(n.id for n in group) for group in siblings((graph.by_id[n] for n in nodes), graph))
 
 
@@ -245,6 +246,6 @@ class _Sources:
 
 
 def total(parts: Mapping[str, int | None]) -> int | None:
-    """The sum, or None where a part is unknown."""
+    """The sum; None if a part is unknown."""
     known = [p for p in parts.values() if p is not None]
     return sum(known) if len(known) == len(parts) else None

@@ -1,4 +1,4 @@
-"""The registry of layer columns: what a table of layers can show, wherever it is drawn.
+"""The registry of layer columns: everything that a table of layers can show, in every view.
 
 The browser's table, the command line, the HTML page and `Plan.to_frame` all take their columns from here. To add one,
 add an entry to `COLUMNS`: it then appears in all of them.
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from workbench.plan.plan import Layer, Plan
 
 View = Literal["browser", "cli", "html", "frame"]
-"""Where a table is drawn: the browser's table, the command line, the HTML page without scripts, a DataFrame."""
+"""The views of a table: the browser's table, the command line, the HTML page without scripts, a DataFrame."""
 
 EVERYWHERE: frozenset[View] = frozenset({"browser", "cli", "html", "frame"})
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What the columns of one table may read besides a layer.
+    """The data that the columns of one table may read in addition to a layer.
 
     Attributes:
         plan: The plan that the layers are in.
-        error: Relative L2 error against FP32 of what a layer stores; None where none was measured.
-        estimates: Estimated milliseconds by layer id, where a GPU was named.
+        error: Relative L2 error against FP32 of a layer's outputs; None if it was not measured.
+        estimates: Estimated milliseconds by layer id, if a GPU was named.
         efficiencies: Estimated share of the GPU's peak by layer id.
     """
 
@@ -59,13 +59,13 @@ class Column:
         name: Its name in filters and data.
         label: Its heading.
         type: text, number, bytes, or tag: a short word.
-        get: The value of a layer: what is sorted, and what a DataFrame holds.
+        get: The value of a layer, used for sorting and in a DataFrame.
         unit: Unit of the numbers.
-        source: How the numbers came to be: measured, computed, reported or estimated; "" for what is no amount.
-        text: The value for people, where that is more than the value in its unit.
+        source: The origin of the numbers: measured, computed, reported, or estimated; "" if they are not amounts.
+        text: The value for people, if that is more than the value with its unit.
         views: Where it appears.
-        frame: Its name in a DataFrame, where that differs.
-        optional: Whether it is left out where no layer has a value.
+        frame: Its name in a DataFrame, if that differs.
+        optional: Whether to omit it if no layer has a value.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Column:
     optional: bool = False
 
     def display(self, layer: Layer, rows: Rows) -> str:
-        """The cell for people; "" where the value is not known."""
+        """The cell for people; "" if the value is not known."""
         if self.text is not None:
             return self.text(layer)
         value = self.get(layer, rows)
@@ -174,4 +174,4 @@ COLUMNS: list[Column] = [
            views=frozenset({"browser", "cli"}), optional=True),
     Column("efficiency", "Share of peak", "number", _efficiency, "%", "estimated", views=frozenset({"cli"}), optional=True),
 ]  # fmt: skip
-"""Every column of a table of layers, in order."""
+"""All columns of a table of layers, in order."""

@@ -39,13 +39,13 @@ class TensorDocument(TypedDict):
 
     name: str
     shape: Shape | None
-    """At the opt shapes of the first profile; null where it is not known."""
+    """At the opt shapes of the first profile; null if it is not known."""
     dtype: str
     """ONNX data type, lower case."""
     format: str
-    """Memory layout, as the compiler names it."""
+    """Memory layout, with the compiler's name."""
     bytes: Count | None
-    """Size of the dense tensor; null where it is not known."""
+    """Size of the dense tensor; null if it is not known."""
     strides: NotRequired[list[int]]
     """In elements."""
     dynamic: NotRequired[Literal[True]]
@@ -63,12 +63,12 @@ class LayerDocument(TypedDict):
     title: str
     """A readable name."""
     type: str
-    """The compiler's own type."""
+    """The compiler's type."""
     kind: Kind
     nodes: Annotated[list[str], Field(json_schema_extra={"uniqueItems": True})]
     """Ids of the ONNX nodes that it executes, wholly or in part."""
     evidence: Evidence
-    """How `nodes` is known; "none" exactly where `nodes` is empty."""
+    """How `nodes` is known; "none" if and only if `nodes` is empty."""
     inputs: list[TensorDocument]
     outputs: list[TensorDocument]
     constants: list[TensorDocument]
@@ -87,9 +87,9 @@ class LayerDocument(TypedDict):
     partial: list[str]
     """Ids among `nodes` that other layers execute parts of."""
     inferred: NotRequired[Annotated[list[str], Field(json_schema_extra={"uniqueItems": True})]]
-    """Ids among `nodes` that the compiler does not name here but a rule of the workbench assigns; see facts.inferred."""
+    """Ids among `nodes` that the compiler does not name here: a rule assigns them; see facts.inferred."""
     branch: NotRequired[list[str]]
-    """The branches of If nodes that it is in, outermost first, as `if_1: then`; absent: it always runs."""
+    """The branches of If nodes that it is in, outermost first, such as `if_1: then`; absent if it always runs."""
     repeated: NotRequired[Literal[True]]
     """It runs once in each iteration of a loop; flops and bytes are those of all iterations."""
     time_ms: NotRequired[Annotated[float, Field(ge=0)]]
@@ -121,10 +121,10 @@ class IODocument(TypedDict):
 
     name: str
     mode: Mode
-    """Empty where it is not known."""
+    """Empty if it is not known."""
     dtype: str
     shape: OpenShape
-    """-1 where a dimension is open."""
+    """-1 for an open dimension."""
     location: NotRequired[str]
     format: NotRequired[str]
     profiles: list[ProfileShapesDocument]
@@ -136,7 +136,7 @@ class ModelDocument(TypedDict):
 
     name: str
     sha256: Sha256 | None
-    """Null where the model is not at hand."""
+    """Null if the model is not available."""
     nodes: Count | None
 
 
@@ -156,7 +156,7 @@ Seconds = Annotated[float, Field(ge=0)]
 
 @closed
 class SecondsDocument(TypedDict, total=False):
-    """Duration of the build; empty where it is not known how the engine was built."""
+    """Duration of the build; empty if it is not known how the engine was built."""
 
     load: Seconds
     parse: Seconds
@@ -178,17 +178,17 @@ class SummaryDocument(TypedDict):
     """Null without the model."""
     bytes_after: Count
     bytes_unknown: Count
-    """Nodes and layers that the sums of bytes leave out."""
+    """Nodes and layers that the sums of bytes omit."""
     bytes_unknown_before: NotRequired[Count | None]
-    """Nodes that `bytes_before` leaves out; null without the model."""
+    """Nodes that `bytes_before` omits; null without the model."""
     bytes_unknown_after: NotRequired[Count]
-    """Layers that `bytes_after` leaves out."""
+    """Layers that `bytes_after` omits."""
     flops: Count | None
     """Null without the model."""
     flops_unknown: Count | None
-    """Nodes that `flops` leaves out; null without the model."""
+    """Nodes that `flops` omits; null without the model."""
     other_branches: NotRequired[Count]
-    """Launches in branches of If nodes that the sums leave out: only one branch of each If runs."""
+    """Launches in branches of If nodes that the sums omit: only one branch of each If runs."""
     repeated: NotRequired[Count]
     """Launches that run in each iteration of a loop and are counted once."""
     layout_conversions: Count
@@ -201,7 +201,7 @@ class SummaryDocument(TypedDict):
     """Launches that execute no node."""
     peak_activation_bytes: Count
     peak_unknown: NotRequired[Count]
-    """Tensors that the peak leaves out because their size is not known."""
+    """Tensors that the peak omits because their size is not known."""
     weight_bytes: Count
     kinds: dict[str, Count]
     """Layers by kind."""
@@ -225,7 +225,7 @@ class TimingCacheDocument(TypedDict, total=False):
 
 @extensible
 class FactsDocument(TypedDict, total=False):
-    """What else the compiler reported, and what was measured; other fields may be present."""
+    """Other data that the compiler reported, and measurements; other fields may be present."""
 
     source: str
     file: str
@@ -237,7 +237,7 @@ class FactsDocument(TypedDict, total=False):
     model_problems: list[str]
     cast_warnings: list[str]
     compiler_problems: list[str]
-    """Faults of the compiler that the record proves."""
+    """Errors of the compiler that the record proves."""
     device: DeviceDocument | None
     memory: dict[str, int]
     """Bytes by purpose, as the compiler reported them."""
@@ -248,24 +248,24 @@ class FactsDocument(TypedDict, total=False):
     """The files that the plan was read from."""
     measured: MeasuredDocument
     activation_memory_reported: Count | None
-    """The compiler's own total, with scratch memory, for its largest shapes."""
+    """The total that the compiler reports, with scratch memory, for its largest shapes."""
     activation_memory_computed: Count
     """The peak by liveness at the plan's shapes."""
     activation_memory_disagrees: bool
-    """Whether the computed peak is above the compiler's own total."""
+    """Whether the computed peak is above the total that the compiler reports."""
     inferred: dict[str, str]
-    """By node, why a kernel that does not name it is taken to compute it."""
+    """By node, why a kernel that does not name it is assumed to compute it."""
 
 
 @closed
 class PlanDocument(TypedDict):
-    """What an inference compiler made of a model: layers in execution order, their tensors, and which ONNX nodes each executes."""
+    """How a compiler runs a model: layers in execution order, their tensors, and which ONNX nodes each executes."""
 
     schema: Literal["workbench.plan/1"]
     model: ModelDocument
     compiler: CompilerDocument
     config: dict[str, Any]
-    """The build configuration: what differs from its defaults."""
+    """The build configuration: the values that differ from the defaults."""
     seconds: SecondsDocument
     layers: list[LayerDocument]
     unclaimed: list[UnclaimedDocument]
@@ -275,7 +275,7 @@ class PlanDocument(TypedDict):
 
 
 def _consistent(document: PlanDocument) -> None:
-    """What the JSON schema can't say.
+    """Checks that a JSON schema can't express.
 
     Raises:
         ValueError: two layers have one id, a layer lists a node twice, or its evidence contradicts its nodes.

@@ -1,7 +1,7 @@
 """Control flow in a plan: which nodes each layer executes, the branch of an If that it is in, and whether it repeats.
 
-How a compiler reports control flow is its own: its vocabulary (`workbench.plan.vocabulary`) reads it and answers with a
-`Flow`. Here are the parts that hold for every compiler.
+Each compiler reports control flow in its own way: its vocabulary (`workbench.plan.vocabulary`) reads it and returns a
+`Flow`. This module holds the parts that are the same for every compiler.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 @dataclass(frozen=True)
 class Flow:
-    """What is known about each layer of a record, in the record's order.
+    """The control flow of each layer of a record, in the record's order.
 
     Attributes:
         claims: Ids of the layer's nodes.
-        evidence: How they are known; "" means as the record says.
-        inferred: The ids among `claims` that only follow from a rule.
+        evidence: How they are known; "" means that the record contains it.
+        inferred: The ids among `claims` that only a rule assigns.
         branches: The branches that the layer is in, outermost first: id of the If, and 0 for then, 1 for else.
         repeated: Whether the layer runs once for each iteration of a loop.
         rule: The rule behind `inferred`, for people.
@@ -40,7 +40,7 @@ class Flow:
 
 
 def straight(graph: Graph, layers: Sequence[LayerRecord], renamed: Mapping[str, str]) -> Flow:
-    """The flow that the records state: the nodes that each layer names, its branches, and whether it repeats."""
+    """The flow that the records contain: the nodes that each layer names, its branches, and whether it repeats."""
     n = len(layers)
     claims = [claimed(graph, raw["nodes"], renamed) for raw in layers]
     branches = [
@@ -51,12 +51,12 @@ def straight(graph: Graph, layers: Sequence[LayerRecord], renamed: Mapping[str, 
 
 
 def claimed(graph: Graph, names: Iterable[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
-    """Ids of the nodes called `names`; names of no node are left out."""
+    """Ids of the nodes called `names`; names that match no node are omitted."""
     return tuple(dict.fromkeys(i for name in names if (i := renamed.get(name, name)) in graph.by_id))
 
 
 def branch_of(graph: Graph) -> dict[str, tuple[tuple[str, int], ...]]:
-    """The branches that each node is in, outermost first, by node id; nodes outside of branches are left out."""
+    """The branches that each node is in, outermost first, by node id; nodes outside of branches are omitted."""
     place: dict[str, tuple[str, int]] = {}
     children: dict[str, list[str]] = {}
     for node in graph.nodes:

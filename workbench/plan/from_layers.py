@@ -1,8 +1,8 @@
-"""A Plan from what an engine says of itself, with or without the model that it was built from.
+"""Builds a Plan from an engine's description, with or without the model that the engine was built from.
 
-With the model it is `assemble`'s work: costs, sources, and why a node is in no layer. Without it, a layer's nodes
-are the names that the compiler reported, bytes follow from the tensors, and what only the model tells stays
-unknown: operations, the cost before fusion, the source, and which nodes are in no layer.
+With the model, `assemble` builds the Plan with costs, sources, and why a node is in no layer. Without it, a layer's
+nodes are the names that the compiler reported, and bytes are computed from the tensors. Everything that needs the
+model stays unknown: operations, the cost before fusion, the source, and which nodes are in no layer.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def from_layers(
 
     Args:
         record: The layers, inputs and outputs; see `workbench.compilers.tensorrt.inspector`.
-        name: What to call the model where there is none.
-        evidence: How the layers know their nodes, where a layer does not say so itself.
-        config: What the engine was built with, as far as it is known.
+        name: The model's name if there is no model.
+        evidence: How the layers name their nodes, for layers that do not contain it.
+        config: The build configuration, as far as it is known.
         model: The model that the engine was built from.
         sha256: The model's fingerprint.
-        vocabulary: What the compiler's own names mean.
+        vocabulary: The meaning of the compiler's names.
 
     Raises:
         ProfileError: the engine was not built from this model.
@@ -90,7 +90,7 @@ def from_layers(
 
 
 def input_shapes(io: Sequence[IODocument]) -> dict[str, tuple[int, ...]]:
-    """Shapes of an engine's inputs: those that are fixed, and the opt shapes of the first profile of the others."""
+    """Shapes of an engine's inputs: fixed shapes, and for the others the opt shapes of the first profile."""
     found = {}
     for entry in io:
         shape = tuple(entry["profiles"][0]["opt"] if entry.get("profiles") else entry["shape"])
@@ -100,7 +100,7 @@ def input_shapes(io: Sequence[IODocument]) -> dict[str, tuple[int, ...]]:
 
 
 def with_times(plan: Plan, times: Sequence[float | None], measured: MeasuredDocument) -> Plan:
-    """The plan with measured milliseconds on its layers, and where they come from in ``facts["measured"]``."""
+    """The plan with measured milliseconds on its layers, and their origin in ``facts["measured"]``."""
     layers = tuple(replace(layer, time_ms=t) for layer, t in zip(plan.layers, times, strict=True))
     return replace(plan, layers=layers, facts={**plan.facts, "measured": measured})
 

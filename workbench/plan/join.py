@@ -1,8 +1,8 @@
-"""Measured times of layers, joined to the layers of a plan by name and position.
+"""Joins measured times to the layers of a plan, by name and position.
 
-Where the names agree one by one, they are joined by position; where only the order differs, by name, equal names in their
-order. Anything else means that times and layers belong to two engines, which is an error that lists the first
-differences. Names are never matched by similarity.
+If all names agree in order, they are joined by position. If only the order differs, they are joined by name, with equal
+names in their order. Anything else means that times and layers belong to two engines, which is an error that lists
+the first differences. Names are never matched by similarity.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ProfiledLayers:
     Attributes:
         count: How many iterations were profiled.
         rows: One for each layer.
-        path: The file that they come from; "" where there is none.
+        path: The file that they come from; "" if there is none.
     """
 
     count: int
@@ -50,7 +50,7 @@ class ProfiledLayers:
 
 @dataclass(frozen=True)
 class Joined:
-    """Times by layer, in the order of the layers; None for a layer without a time. `how` says how they were joined."""
+    """Times by layer, in the order of the layers; None for a layer without a time. `how` describes the join."""
 
     rows: tuple[ProfiledLayer | None, ...]
     how: str
@@ -59,18 +59,18 @@ class Joined:
 def join(
     times: ProfiledLayers, layers: Sequence[Layer], *, layers_file: str = "the layers", hint: str | None = None
 ) -> Joined:
-    """Which time belongs to which layer; see the module's docstring.
+    """Match times to layers; see the module's docstring.
 
     Only layers that launch nothing (stream events, no-operations) may have no time.
 
     Args:
-        times: What was measured.
-        layers: Of the plan.
+        times: The measured times.
+        layers: The layers of the plan.
         layers_file: Where the layers come from, for the error.
-        hint: What to do where they do not belong together.
+        hint: The hint of the error if they do not belong together.
 
     Raises:
-        ProfileError: the two are not of one engine; ``details`` lists the differences.
+        ProfileError: times and layers belong to different engines; ``details`` lists the differences.
     """
     names = [layer.name for layer in layers]
     timed = [row.name for row in times.rows]
@@ -102,10 +102,10 @@ def with_layer_times(plan: Plan, means: Sequence[tuple[str, float]], measured: M
     Args:
         plan: The plan.
         means: Name and milliseconds of each layer, in the order in which they ran.
-        measured: What goes into ``facts["measured"]``; ``joined`` is added.
+        measured: The data for ``facts["measured"]``; ``joined`` is added.
 
     Raises:
-        ProfileError: they belong to another engine.
+        ProfileError: the times belong to another engine.
     """
     times = ProfiledLayers(
         1, tuple(ProfiledLayer(name, mean, mean, None, None) for name, mean in means), "the profiler's record"

@@ -1,4 +1,4 @@
-"""What a plan and a profile keep of a measurement."""
+"""The measurements that a plan and a profile store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LatencyDocument(TypedDict):
     method: NotRequired[str]
     """How the times were taken."""
     steady: NotRequired[bool]
-    """Whether the series had settled when it ended."""
+    """Whether the times were stable at the end of the series."""
     percentiles_ms: NotRequired[list[float]]
     """The 0th to the 100th percentile."""
 
@@ -35,15 +35,15 @@ class EndToEndDocument(LatencyDocument):
 
     compute_mean_ms: float
     transfers_mean_ms: float
-    """Copies of inputs and outputs; 0 where they were not measured."""
+    """Copies of inputs and outputs; 0 if they were not measured."""
 
 
 @extensible
 class OutputErrorDocument(TypedDict, total=False):
-    """How far one output is from its reference, over the values that are finite in both."""
+    """The difference of one output from its reference, over the values that are finite in both."""
 
     relative_l2: float | None
-    """Norm of the difference over the norm of the reference; null where that is 0."""
+    """Norm of the difference over the norm of the reference; null if that is 0."""
     max_abs: float | None
     cosine: float | None
     not_finite: int
@@ -52,15 +52,15 @@ class OutputErrorDocument(TypedDict, total=False):
 
 @extensible
 class ErrorDocument(TypedDict, total=False):
-    """How far the outputs are from a reference."""
+    """The difference of the outputs from a reference."""
 
     outputs: dict[str, OutputErrorDocument]
     relative_l2: float | None
     """The largest of all outputs."""
     ok: bool
-    """Whether all values are finite where the reference's are."""
+    """Whether all values are finite where the reference is finite."""
     reference: str
-    """What the outputs were compared with."""
+    """The reference of the comparison."""
 
 
 @extensible
@@ -73,7 +73,7 @@ class DeviceDocument(TypedDict, total=False):
 
 @extensible
 class CeilingsDocument(TypedDict):
-    """What the GPU reaches."""
+    """Measured peaks of the GPU."""
 
     peaks: dict[str, float]
     """FLOP/s by data type."""
@@ -97,12 +97,12 @@ class EnergyDocument(TypedDict, total=False):
 
 @extensible
 class MeasuredDocument(TypedDict, total=False):
-    """What was measured of an engine, beside the times of its layers."""
+    """Measurements of an engine, without the times of its layers."""
 
     latency: EndToEndDocument
-    """Of whole executions: in a CUDA graph where that was measured, else launch by launch."""
+    """Of whole executions: in a CUDA graph if that was measured, otherwise launch by launch."""
     ways: dict[str, LatencyDocument]
-    """By way of running: plain, graph, transfers."""
+    """By mode of execution: plain, graph, transfers."""
     error: ErrorDocument | None
     device: DeviceDocument | None
     machine: MachineDocument | None

@@ -2,9 +2,9 @@
 
 A tensor lives from the layer that writes it to the last layer that reads it, in execution order. The sum
 of the tensors alive at a layer is what a perfect allocator needs there; the largest sum is the peak.
-Inputs and outputs of the engine are the caller's memory and are counted apart; constants are weights.
-Layers on several streams may overlap, which can raise the true peak; alignment and scratch memory of
-kernels are not in it. Where the compiler reports its own total, it stands beside this one, and a peak above it is marked.
+Inputs and outputs of the engine are the caller's memory and are counted separately; constants are weights.
+Layers on several streams may overlap, which can raise the true peak; the peak does not include alignment
+and scratch memory of kernels. If the compiler reports a total, a peak above it is marked.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from workbench.plan.plan import Layer
 
 FACTOR = 1.1
-"""How far a computed peak may lie above the compiler's own total before it is marked.
+"""The ratio of a computed peak to the compiler's total above which the peak is marked.
 
-The compiler's total is for its largest shapes and holds scratch memory too, so a peak lies below it in every plan of the
-samples, of the onnx package's models, and of 34 architectures (tests/benchmarks/sweep_architectures.py).
+The compiler's total is for its largest shapes and includes scratch memory, so the peak is below it in every plan of
+the samples, of the onnx package's models, and of 34 architectures (tests/benchmarks/sweep_architectures.py).
 """
 
 
 def against_reported(peak: int, memory: Mapping[str, int]) -> FactsDocument:
-    """Facts about the computed peak, in bytes, and the compiler's own total.
+    """Facts about the computed peak, in bytes, and the compiler's total.
 
     They disagree where the computed peak is more than `FACTOR` times the reported total: then one of them is wrong.
     """
@@ -41,7 +41,7 @@ def against_reported(peak: int, memory: Mapping[str, int]) -> FactsDocument:
 
 
 def disagreement(facts: FactsDocument) -> str | None:
-    """In words, where the computed peak is more than the compiler reports; None where it is not."""
+    """A sentence if the computed peak is more than the compiler reports; otherwise None."""
     if not facts.get("activation_memory_disagrees"):
         return None
     computed, reported = facts["activation_memory_computed"], facts["activation_memory_reported"]
@@ -60,7 +60,7 @@ class Liveness:
         peak: The largest of them.
         peak_layer: Index of the layer where the peak is reached (-1 without layers).
         at_peak: Tensors alive there with their bytes, largest first.
-        unknown: Tensors left out because their size is not known.
+        unknown: Tensors omitted because their size is not known.
     """
 
     live: tuple[int, ...]
@@ -71,7 +71,7 @@ class Liveness:
 
 
 def liveness(layers: Sequence[Layer], io: Sequence[str]) -> Liveness:
-    """Liveness of the tensors between `layers`; names in `io` belong to the caller and are left out."""
+    """Liveness of the tensors between `layers`; names in `io` belong to the caller and are omitted."""
     outside = set(io)
     first: dict[str, int] = {}
     last: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """The Plan: layers in execution order, their tensors, and which ONNX nodes each executes.
 
-A Plan is plain data. It knows nothing of sessions, widgets or the compiler's own objects; `to_dict`
+A Plan is plain data. It does not depend on sessions, widgets, or the compiler's objects; `to_dict`
 returns the machine-readable form ``workbench.plan/1``, which `workbench.plan.document` describes.
 """
 
@@ -42,7 +42,7 @@ CONVERSIONS = ("layout", "cast")
 """Kinds of layers that only move or convert data."""
 
 HOST = ("sync", "shape", "noop", "control")
-"""Kinds of layers that launch no kernel: stream events, shape arithmetic on the host, layers that do nothing, and jumps."""
+"""Kinds of layers that launch no kernel: stream events, shape arithmetic on the host, no-ops, and control flow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class PlanTensor:
 
     Attributes:
         name: The compiler's name for it.
-        shape: Its shape at the profile's opt shapes; None where that can't be told.
+        shape: Its shape at the profile's opt shapes; None if it is not known.
         dtype: ONNX data type, lower case.
-        format: Memory layout in the compiler's words.
-        strides: In elements, where reported.
-        bytes: Size of the dense tensor at `shape`; None where unknown.
+        format: Memory layout, with the compiler's name.
+        strides: In elements, if reported.
+        bytes: Size of the dense tensor at `shape`; None if unknown.
         dynamic: Whether the compiler reported a shape with open dimensions, so that `shape` is
             inferred from the model's.
     """
@@ -96,25 +96,25 @@ class Layer:
     """One entry of the plan: a kernel launch, a group of them, or a stream event.
 
     Attributes:
-        id: Unique in the plan; the compiler's name where that is unique.
+        id: Unique in the plan; the compiler's name if that is unique.
         name: The compiler's name.
-        title: The name in words.
-        type: The compiler's own type.
+        title: A readable name.
+        type: The compiler's type.
         kind: conv, gemm, attention, pointwise, reduction, softmax, norm, pooling, gather, layout, cast,
             shape, sync, noop, control, foreign, other.
         nodes: Ids of the ONNX nodes that it executes, wholly or in part, in the compiler's order.
         evidence: How `nodes` is known: reported, name, tensor-region, fx-join, module, inferred, or
-            "none" where the layer owns no node.
+            "none" if the layer has no node.
         flops: Floating-point operations (of its nodes; see `workbench.model.cost`).
-        bytes_read: Distinct inputs and constants, once each. None where a shape is unknown.
+        bytes_read: Distinct inputs and constants, once each. None if a shape is unknown.
         bytes_written: Outputs.
         sources: Places in the user's program, one per distinct line.
-        merged: Groups of sibling nodes that this layer does in one (horizontal merge).
+        merged: Groups of sibling nodes that this layer executes in one kernel (horizontal merge).
         partial: Ids among `nodes` that other layers execute parts of.
-        inferred: Ids among `nodes` that the compiler does not name here: a rule of the workbench puts them here.
+        inferred: Ids among `nodes` that the compiler does not name here but that a rule of the workbench assigns.
         branch: The branches of If nodes that it is in, outermost first, as ``if_1: then``; empty: it always runs.
-        repeated: Whether it runs once for each turn of a loop; FLOPs and bytes are of all turns.
-        time_ms: Measured milliseconds, where a profile was joined.
+        repeated: Whether it runs once in each iteration of a loop; FLOPs and bytes are those of all iterations.
+        time_ms: Measured milliseconds, if a profile was joined.
     """
 
     id: str
@@ -143,7 +143,7 @@ class Layer:
 
     @property
     def launches(self) -> bool:
-        """Whether it is work for the GPU rather than a stream event or host arithmetic."""
+        """Whether it is work for the GPU and not a stream event or host arithmetic."""
         return self.kind not in HOST
 
     @property
@@ -155,12 +155,12 @@ class Layer:
 
     @property
     def intensity(self) -> float | None:
-        """Arithmetic intensity, FLOPs per byte; None where either is unknown or nothing is moved."""
+        """Arithmetic intensity, FLOPs per byte; None if either is unknown or no bytes are moved."""
         return None if not self.bytes or self.flops is None else self.flops / self.bytes
 
     @property
     def scope(self) -> str:
-        """The module scope that all of its nodes share ("" where there is none)."""
+        """The module scope that all of its nodes share; "" if there is none."""
         scopes = [s.scope.split(".") for s in self.sources if s.scope]
         shared = []
         for parts in zip(*scopes, strict=False):
@@ -171,9 +171,9 @@ class Layer:
 
     @property
     def precision(self) -> str:
-        """Data type that it computes in: of its first floating-point or integer data input, else output.
+        """Data type that it computes in: that of its first floating-point or integer data input, or else of its output.
 
-        What the tensors show; a tensor core may still accumulate wider (or, as TF32, multiply narrower).
+        It comes from the tensors; a tensor core may accumulate in a wider type (or, with TF32, multiply in a narrower).
         """
         for tensor in (*self.inputs, *self.outputs):
             if tensor.dtype and tensor.dtype not in {"int64", "int32", "bool"}:
@@ -182,7 +182,7 @@ class Layer:
 
     @property
     def converts(self) -> tuple[str, ...]:
-        """What the layer changes between its main input and output: "layout", "precision", both or none."""
+        """What the layer changes between its main input and output: "layout", "precision", both, or neither."""
         if not self.inputs or not self.outputs:
             return ()
         before, after = self.inputs[0], self.outputs[0]
@@ -236,12 +236,12 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Unclaimed:
-    """A node that no layer claims, with the reason.
+    """A node that no layer executes, with the reason.
 
     Attributes:
         node: Its id.
         reason: constant, shape, dead, view, layout, weights, quantization, cast, duplicate, body or unknown.
-        text: The reason in words.
+        text: The reason as text.
     """
 
     node: str
@@ -255,18 +255,18 @@ class Unclaimed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a compiler made of a model.
+    """How a compiler runs a model.
 
     Attributes:
         model: The model's name, fingerprint and number of nodes.
-        compiler: What compiled it, and for which target.
+        compiler: The compiler, and the target.
         config: The build configuration, as `BuildConfig.to_dict`.
         seconds: Duration of each phase of the build.
         layers: In execution order.
         unclaimed: Nodes in no layer.
         io: Inputs and outputs with their shape profiles.
         summary: Totals; see `workbench.plan.traffic.summarize`.
-        facts: What else the compiler reported (memory, phases), and what was measured.
+        facts: Other data that the compiler reported (memory, phases), and measurements.
     """
 
     model: ModelDocument
@@ -281,17 +281,17 @@ class Plan:
 
     @property
     def device_kind(self) -> Literal["gpu", "cpu"]:
-        """What the plan runs on."""
+        """The kind of device that the plan runs on."""
         return Target.recorded(str(self.compiler.get("target") or "")).kind
 
     @property
     def launches_name(self) -> str:
-        """What ``launches_after`` of the summary counts: "kernel launches" on a GPU, "kernels" on a CPU."""
+        """The unit of ``launches_after`` in the summary: "kernel launches" on a GPU, "kernels" on a CPU."""
         return "kernel launches" if self.device_kind == "gpu" else "kernels"
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the model's file, what a cast may have lost, and faults of the compiler that the plan shows."""
+        """Problems of the model's file, possible losses of a cast, and errors of the compiler that the plan shows."""
         return (
             *self.facts.get("model_problems", ()),
             *self.facts.get("cast_warnings", ()),
@@ -362,15 +362,15 @@ class Plan:
 
     @staticmethod
     def from_dict(data: Any, *, check: bool = True) -> Plan:
-        """Read what `to_dict` wrote.
+        """Read a document that `to_dict` wrote.
 
         Args:
             data: The document.
-            check: Whether to check it against the schema, which takes time; False for a plan that was checked before.
+            check: Whether to validate it, which takes time; False for a plan that was validated before.
 
         Raises:
-            StoreError: it is of another kind or of a later version (code ``not-a-plan``), or it is damaged: a field is
-                absent or of a wrong type (``damaged-plan``).
+            StoreError: it is another kind of document or a later version (code ``not-a-plan``), or it is damaged: a
+                field is absent or has a wrong type (``damaged-plan``).
         """
         found = data.get("schema") if isinstance(data, dict) else None
         if found != PLAN.id:

@@ -1,6 +1,6 @@
-"""A compiler's answer to one build, as plain data, in which each layer carries the names that the compiler reported.
+"""A compiler's record of one build, as plain data. Each layer has the names that the compiler reported.
 
-`workbench.plan.assemble` makes a `Plan` from a record and the model, so that a better analysis needs no second build.
+`workbench.plan.assemble` makes a `Plan` from a record and the model, so that a new analysis needs no second build.
 ``workbench/schemas/record.schema.json`` is generated from these types.
 """
 
@@ -22,7 +22,7 @@ class TensorRecord(TypedDict):
 
     name: str
     shape: list[int]
-    """-1 where a dimension is open."""
+    """-1 for an open dimension."""
     dtype: str
     strides: NotRequired[list[int] | None]
     format: NotRequired[str]
@@ -37,24 +37,24 @@ class LayerRecord(TypedDict):
     inputs: list[TensorRecord]
     outputs: list[TensorRecord]
     nodes: list[str]
-    """Names of nodes, as the compiler got them."""
+    """Names of nodes, as the compiler received them."""
     constants: NotRequired[list[TensorRecord]]
     tactic: NotRequired[str]
     stream: NotRequired[int]
     event: NotRequired[int | None]
     metadata: NotRequired[str]
     evidence: NotRequired[str]
-    """How `nodes` is known, where the layers of one record differ."""
+    """How `nodes` is known, if the layers of one record differ."""
     detailed: NotRequired[bool]
-    """False where only the layer's name is known, so that its tensors are unknown rather than absent."""
+    """False if only the layer's name is known, so that its tensors are unknown and not absent."""
     kind: NotRequired[str]
-    """One of `workbench.plan.kinds.KINDS`; absent: the compiler's vocabulary or the nodes tell it."""
+    """One of `workbench.plan.kinds.KINDS`; if absent, the compiler's vocabulary or the nodes determine it."""
     title: NotRequired[str]
-    """A readable name; absent: found like `kind`."""
+    """A readable name; if absent, found like `kind`."""
     branch: NotRequired[list[Annotated[tuple[str, Annotated[int, Field(ge=0, le=1)]], Field(strict=False)]]]
-    """The If nodes around it by name, outermost first, each with 0 for then and 1 for else; absent: the vocabulary tells it."""
+    """The If nodes around it by name, outermost first, with 0 for then and 1 for else; if absent, from the vocabulary."""
     repeated: NotRequired[bool]
-    """Whether a loop repeats it; absent: the vocabulary tells it."""
+    """Whether a loop repeats it; if absent, the vocabulary determines it."""
 
 
 @closed
@@ -70,7 +70,7 @@ class CompilerRecord(TypedDict):
 
 @extensible
 class Record(TypedDict):
-    """A compiler's answer to one build. JSON-able; kept beside the engine as ``record.json``."""
+    """A compiler's record of one build. JSON-able; stored next to the engine as ``record.json``."""
 
     compiler: CompilerRecord
     seconds: SecondsDocument
@@ -88,7 +88,7 @@ class Record(TypedDict):
 
 
 def _consistent(document: Record) -> None:
-    """What the JSON schema can't say.
+    """Checks that a JSON schema can't express.
 
     Raises:
         ValueError: an entry of `tensors` is not a shape and a data type.

@@ -1,9 +1,9 @@
 """Concrete shapes of a plan's tensors.
 
-With dynamic inputs a compiler reports -1 for each open dimension. The model at its opt shapes knows the sizes: what a
-layer reads or writes is, perhaps merged, transposed or cut, some tensor on the border of the layer's nodes. Which
-dimensions of that tensor are open is told by the model at a second set of shapes. A size is taken only where it is the
-only one that fits; else it stays unknown.
+With dynamic inputs, a compiler reports -1 for each open dimension. The sizes come from the model at its opt shapes: what
+a layer reads or writes is a tensor on the border of the layer's nodes, perhaps merged, transposed, or sliced. The model
+at a second set of shapes shows which dimensions of that tensor are open. A size is used only if it is the only one that
+fits; otherwise it stays unknown.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Shape = tuple[int, ...]
 
 _SUFFIX = re.compile(r"_myl\d+$|\.\d+$|_\d+$|_before_shuffle$")
 _MOST = 12
-"""Dimensions up to which a grouping is searched for."""
+"""Maximum number of dimensions for which a grouping is searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sized:
     """A tensor of the model: its shape at the opt shapes, and which dimensions change with the inputs.
 
-    `told` is False where those are not known; `open` then says so of every dimension.
+    If `known` is False, the open dimensions are not known, and every entry of `open` is True.
     """
 
     shape: Shape
     open: tuple[bool, ...]
-    told: bool = True
+    known: bool = True
 
     @property
     def elements(self) -> int:
@@ -51,7 +51,7 @@ class _Sized:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A layer that writes or reads a tensor; `operand` is the model's tensor where its place among them tells that."""
+    """A layer that writes or reads a tensor; `operand` is the model's tensor, if the position determines it."""
 
     nodes: list[Node]
     writes: bool
@@ -60,7 +60,7 @@ class _Side:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """A way in which a reported shape can be a tensor of the model; `shapes` is empty where only the size is known."""
+    """A way in which a reported shape can be a tensor of the model; `shapes` is empty if only the size is known."""
 
     elements: int
     shapes: tuple[Shape, ...]
@@ -68,7 +68,7 @@ class _Fit:
 
 
 _EXACT, _AGREES, _MERGED, _DIVIDED = range(4)
-"""Dimension by dimension, the same ones open, or others; neighbors merged; only the number of elements fits."""
+"""Same dimensions with the same ones open, or with others open; neighbors merged; only the number of elements fits."""
 
 
 class Sizes:
@@ -76,9 +76,9 @@ class Sizes:
 
     Args:
         graph: The model at its opt shapes.
-        record: The compiler's answer.
+        record: The compiler's record of the build.
         claims: Ids of the nodes of each layer of the record.
-        vocabulary: What the compiler's own names mean.
+        vocabulary: The meaning of the compiler's names.
     """
 
     def __init__(self, graph: Graph, record: Record, claims: Sequence[tuple[str, ...]], vocabulary: Vocabulary) -> None:
@@ -108,7 +108,7 @@ class Sizes:
         self._found: dict[tuple[str, Shape], tuple[Shape | None, int | None]] = {}
 
     def tensor(self, raw: TensorRecord) -> PlanTensor:
-        """The tensor with its shape and bytes; None for what can't be told."""
+        """The tensor with its shape and bytes; None if they are not known."""
         reported = tuple(raw["shape"])
         dynamic = -1 in reported
         shape: Shape | None = reported
@@ -138,7 +138,7 @@ class Sizes:
         sizes = {self._elsewhere(*other) for other in self._moved.get((name, reported), ())} - {None}
         if len(sizes) == 1 and (elements := sizes.pop()) is not None:
             return _one_open(reported, elements), elements
-        # The same tensor under another view, where its writer or reader names nodes.
+        # The same tensor in another view, if its writer or reader names nodes.
         fixed = math.prod(d for d in reported if d != -1)
         views = {
             found[1]
@@ -148,7 +148,7 @@ class Sizes:
         }  # fmt: skip
         if len(views) == 1 and (elements := views.pop()) is not None:
             return _one_open(reported, elements), elements
-        # A part of a tensor, cut along a dimension that is not open.
+        # A part of a tensor, sliced along a dimension that is not open.
         cut = {
             tuple(whole if r == -1 else r for r, whole in zip(reported, found[0], strict=True))
             for other in self._views.get(name, ())
@@ -161,7 +161,7 @@ class Sizes:
         return self._batched(name, reported)
 
     def _elsewhere(self, name: str, reported: Shape) -> int | None:
-        """Elements of the other end of a kernel that only moves data."""
+        """Elements at the other end of a kernel that only moves data."""
         if -1 not in reported:
             return math.prod(reported)
         found = self._by_nodes(name, reported)
@@ -170,7 +170,7 @@ class Sizes:
     def _by_nodes(self, name: str, reported: Shape) -> tuple[Shape | None, int | None] | None:
         sides = self._sides.get((name, reported), [])
         written, read = ({n.id for s in sides if s.writes == w for n in s.nodes} for w in (True, False))
-        # What a node's parts hand to each other may be no tensor of the model, but the means of a normalization.
+        # A tensor between the parts of a node may not be in the model: for example, the means of a normalization.
         means = [m for name in sorted(written & read) for m in self._means(self._graph.by_id[name])]
         weakest = _DIVIDED
         if written & read and math.prod(d for d in reported if d != -1) == 1:
@@ -187,7 +187,7 @@ class Sizes:
             ]
             if found := self._only(candidates, reported, weakest):
                 return found
-            # Names are a hint, not evidence: a copy may be called after what is made of it.
+            # Names are a hint, not evidence: a copy may be named after a tensor that is computed from it.
             if (named := self._named(name)) and (found := self._only([*candidates, named], reported, weakest)):
                 return found
         return None
@@ -195,13 +195,13 @@ class Sizes:
     def _only(
         self, sides: Sequence[Iterable[_Sized]], reported: Shape, weakest: int
     ) -> tuple[Shape | None, int | None] | None:
-        """What all sides agree on, those left out that know nothing; None where that is not one size."""
+        """The size on which all sides agree, without sides that know none; None if there is not exactly one."""
         found = [[fit for t in side if (fit := _fit(t, reported)) is not None] for side in sides]
         fits = [side for side in found if side]
         for strength in range(weakest + 1):
             counts = [c for side in fits if (c := {f.elements for f in side if f.strength <= strength})]
             if not counts:
-                continue  # a weaker resemblance counts only where no side has a stronger one
+                continue  # a weaker match counts only if no side has a stronger one
             common = set.intersection(*counts)
             if len(common) != 1:
                 return None
@@ -211,7 +211,7 @@ class Sizes:
         return None
 
     def _named(self, name: str) -> list[_Sized]:
-        """The model's tensor that the compiler's name leads back to: ``add_255.1_myl0`` is ``add_255``."""
+        """The model's tensor that the compiler's name refers to: ``add_255.1_myl0`` is ``add_255``."""
         while name not in self._graph.tensors:
             shorter = _SUFFIX.sub("", name)
             if shorter == name:
@@ -237,14 +237,14 @@ class Sizes:
         return self._sized(t for node in nodes for t in node.inputs if t and t not in self._graph.initializers)
 
     def _rows(self, side: _Side, reported: Shape) -> list[_Sized]:
-        """What a reader takes of a tensor, where the layer before cut it out."""
+        """The part of a tensor that a reader takes, if the layer before sliced it."""
         takes = [n for n in side.nodes if n.op in {"Gather", "Slice"}] if not side.writes else []
         return self._sized(
             n.outputs[0] for n in takes if any(_is_slice(reported, whole) for whole in self._sized(n.inputs[:1]))
         )
 
     def _means(self, node: Node) -> list[_Sized]:
-        """What a normalization, a softmax or a reduction is about to divide by: its data with the axes reduced to 1."""
+        """The divisor of a normalization, a softmax, or a reduction: its data with the axes reduced to 1."""
         data = self._sized(node.inputs[:1])
         if not data or not data[0].shape:
             return []
@@ -259,10 +259,10 @@ class Sizes:
         else:
             return []
         shape = tuple(1 if k in axes else d for k, d in enumerate(data[0].shape))
-        return [_Sized(shape, tuple(o and k not in axes for k, o in enumerate(data[0].open)), data[0].told)]
+        return [_Sized(shape, tuple(o and k not in axes for k, o in enumerate(data[0].open)), data[0].known)]
 
     def _steps(self, nodes: Sequence[Node]) -> list[_Sized]:
-        """What a recurrence works on within: the states, inputs and gates of one step, and the gates of all."""
+        """The inner tensors of a recurrence: states, inputs, and gates of one step, and the gates of all steps."""
         out = []
         for node in nodes:
             if node.op not in RECURRENT:
@@ -279,7 +279,7 @@ class Sizes:
         return out
 
     def _side_by_side(self, nodes: Sequence[Node]) -> list[_Sized]:
-        """What products of the same data write where they are done in one: their columns beside each other."""
+        """The output of merged products of the same data: their columns next to each other."""
         out = []
         for group in siblings(nodes, self._graph):
             parts = self._sized(node.outputs[0] for node in group)
@@ -300,7 +300,7 @@ class Sizes:
                     if other is not None and len(other) == len(shape):
                         self._cache[name] = _Sized(shape, tuple(a != b for a, b in zip(shape, other, strict=True)))
                     else:
-                        self._cache[name] = _Sized(shape, (True,) * len(shape), told=False)
+                        self._cache[name] = _Sized(shape, (True,) * len(shape), known=False)
                 else:
                     self._cache[name] = None
             if (sized := self._cache[name]) is not None:
@@ -309,7 +309,7 @@ class Sizes:
 
     @cached_property
     def _other(self) -> Graph | None:
-        """The model at other sizes of what is open: a profile's largest, or its smallest where that is its opt."""
+        """The model at other sizes of the open dimensions: a profile's max, or its min if max equals opt."""
         shapes: dict[str, Shape] = {}
         for entry in self._record["io"]:
             if entry.get("mode") == "input" and entry["name"] in self._graph.inputs and entry.get("profiles"):
@@ -320,7 +320,7 @@ class Sizes:
 
     @cached_property
     def _batch(self) -> int | None:
-        """The size of the open dimension, where the inputs have one alone (a batch)."""
+        """The size of the open dimension, if the inputs have only one (a batch)."""
         values = {
             actual
             for entry in self._record["io"]
@@ -331,7 +331,7 @@ class Sizes:
         return values.pop() if len(values) == 1 else None
 
     def _batched(self, name: str, reported: Shape) -> tuple[Shape | None, int | None]:
-        """The one open dimension is the batch where that is all that is open, and no node says otherwise.
+        """The one open dimension is the batch, if nothing else is open and no node contradicts it.
 
         In a matrix it may be the batch times a length.
         """
@@ -343,14 +343,14 @@ class Sizes:
 
 
 def _operands(graph: Graph, raw: LayerRecord, nodes: Sequence[Node]) -> tuple[str, ...] | None:
-    """The model's tensors that a plain product of two activations reads, in the order in which it lists them."""
+    """The model's tensors that a plain product of two activations reads, in the order of its inputs."""
     if raw["type"] != "gemm" or len(nodes) != 1 or nodes[0].op != "MatMul" or len(raw["inputs"]) != 2:
         return None
     return None if graph.constants.intersection(nodes[0].inputs) else nodes[0].inputs
 
 
 def siblings(nodes: Iterable[Node], graph: Graph) -> list[list[Node]]:
-    """Groups of nodes that do the same weighty operation on the same data with other weights."""
+    """Groups of nodes that apply the same heavy operation to the same data with different weights."""
     groups: dict[tuple[str, str], list[Node]] = {}
     for node in nodes:
         if (
@@ -370,7 +370,7 @@ def _known(graph: Graph, name: str) -> Shape | None:
 
 
 def _at_other(graph: Graph, shapes: Mapping[str, Shape]) -> Graph | None:
-    """`graph` with its inputs at `shapes`, whatever they are fixed to now."""
+    """`graph` with its inputs at `shapes`, independent of the shapes that they have now."""
     import onnx
 
     model = onnx.ModelProto()
@@ -390,13 +390,13 @@ def _agree(reported: Shape, actual: Shape) -> bool:
 
 
 def _fit(sized: _Sized, reported: Shape) -> _Fit | None:
-    """How the reported shape can be this tensor; None where it can't."""
+    """How the reported shape can be this tensor; None if it can't."""
     if (found := _fit_whole(sized, reported)) is not None:
         return found
-    for k, size in enumerate(reported):  # an odd dimension filled up to the next even one, and others merged
+    for k, size in enumerate(reported):  # an odd dimension padded to the next even one, and others merged
         if size > 2 and size % 2 == 0:
             found = _fit_whole(sized, (*reported[:k], size - 1, *reported[k + 1 :]))
-            if found is not None and (found.strength <= _MERGED or not sized.told):
+            if found is not None and (found.strength <= _MERGED or not sized.known):
                 shapes = tuple((*s[:k], size, *s[k + 1 :]) for s in found.shapes)
                 return _Fit(found.elements // (size - 1) * size, shapes, _DIVIDED)
     return None
@@ -404,31 +404,31 @@ def _fit(sized: _Sized, reported: Shape) -> _Fit | None:
 
 def _fit_whole(sized: _Sized, reported: Shape) -> _Fit | None:
     if _agree(reported, sized.shape):
-        same = sized.told and all((r == -1) == is_open for r, is_open in zip(reported, sized.open, strict=True))
+        same = sized.known and all((r == -1) == is_open for r, is_open in zip(reported, sized.open, strict=True))
         return _Fit(sized.elements, (sized.shape,), _EXACT if same else _AGREES)
     if (padded := _padded(reported, sized)) is not None:
         return _Fit(math.prod(padded), (padded,), _AGREES)
     fixed = math.prod(d for d in reported if d != -1)
-    static = [d for d, is_open in zip(sized.shape, sized.open, strict=True) if d != 1 and not (is_open and sized.told)]
+    static = [d for d, is_open in zip(sized.shape, sized.open, strict=True) if d != 1 and not (is_open and sized.known)]
     if not fixed or math.prod(static) % fixed or not any(sized.open):
         return None
     grouped = tuple(dict.fromkeys(_groupings(reported, sized)))
     places = reported.count(-1)
     reduced = reported[-1] == 1 and sized.shape[-1:] == (1,)  # the last axis was reduced in both
-    if grouped and (fixed > 1 or not static or reduced or (sized.told and 1 < places == sum(sized.open))):
-        return _Fit(sized.elements, grouped, _MERGED if sized.told else _DIVIDED)
+    if grouped and (fixed > 1 or not static or reduced or (sized.known and 1 < places == sum(sized.open))):
+        return _Fit(sized.elements, grouped, _MERGED if sized.known else _DIVIDED)
     if _is_slice(reported, sized):
         return None
     if not grouped and (fixed == 1 or not _part(static, fixed)):
-        return None  # nothing of its fixed dimensions is left, or they would have to be split
+        return None  # none of its fixed dimensions remains, or they would have to be split
     filled = _one_open(reported, sized.elements)
     return _Fit(sized.elements, grouped or (() if filled is None else (filled,)), _DIVIDED)
 
 
 def _padded(reported: Shape, sized: _Sized) -> Shape | None:
-    """The shape with one dimension filled up: an odd one to the next even one, or an image's few channels."""
-    missing = len(reported) - len(sized.shape)  # a signal of one dimension may be an image of width 1
-    if missing not in {0, 1} or not sized.told:
+    """The shape with one dimension padded: an odd one to the next even one, or an image's few channels."""
+    missing = len(reported) - len(sized.shape)  # a 1-D signal may be an image of width 1
+    if missing not in {0, 1} or not sized.known:
         return None
     actual, is_open = (*sized.shape, *([1] * missing)), (*sized.open, *([False] * missing))
     differ = [k for k, (r, a) in enumerate(zip(reported, actual, strict=True)) if r not in (-1, a)]
@@ -442,7 +442,7 @@ def _padded(reported: Shape, sized: _Sized) -> Shape | None:
 
 
 def _one_open(reported: Shape, elements: int) -> Shape | None:
-    """The reported shape with its one open dimension filled in; None where there are more."""
+    """The reported shape with its one open dimension filled in; None if there are more."""
     fixed = math.prod(d for d in reported if d != -1)
     if reported.count(-1) != 1 or not fixed or elements % fixed:
         return None
@@ -450,8 +450,8 @@ def _one_open(reported: Shape, elements: int) -> Shape | None:
 
 
 def _is_slice(reported: Shape, sized: _Sized) -> bool:
-    """Whether it is the tensor but for a fixed dimension of 1: then a row of it, not all of it in another order."""
-    if len(reported) != len(sized.shape) or not sized.told:
+    """Whether it is the tensor except for a fixed dimension of 1: then it is a row of it and not a permutation."""
+    if len(reported) != len(sized.shape) or not sized.known:
         return False
     rows = zip(reported, sized.shape, sized.open, strict=True)
     differ = [(r, is_open) for r, a, is_open in rows if r != a and not (r == -1 and is_open)]
@@ -459,7 +459,7 @@ def _is_slice(reported: Shape, sized: _Sized) -> bool:
 
 
 def _part(sizes: Sequence[int], product: int) -> bool:
-    """Whether some of `sizes` have this product."""
+    """Whether a subset of `sizes` has this product."""
     reached = {1}
     for size in sizes:
         reached |= {r * size for r in reached}
@@ -467,12 +467,12 @@ def _part(sizes: Sequence[int], product: int) -> bool:
 
 
 def _groupings(reported: Shape, sized: _Sized) -> list[Shape]:
-    """The shapes that `sized` has if neighboring dimensions are merged to give the reported ones.
+    """The shapes of `sized` with neighboring dimensions merged to match the reported shape.
 
-    An open dimension of the report holds at least one that is open; a number holds none.
+    An open dimension of the report contains at least one open dimension; a fixed one contains none.
     """
     dims = [(d, is_open) for d, is_open in zip(sized.shape, sized.open, strict=True) if d != 1 or is_open]
-    strict = sized.told
+    strict = sized.known
     if len(dims) > _MOST:
         return []
 

@@ -1,13 +1,13 @@
-"""What fusion saved: kernel launches and bytes moved, before and after.
+"""The savings of fusion: kernel launches and bytes moved, before and after.
 
 Before: each node that computes or moves data is one kernel, which reads each distinct input once and
 writes each output once (`workbench.model.cost`). After: each layer that is work for the GPU is one
 launch, which reads each distinct input and constant once and writes its outputs, at the types and shapes
-that the compiler reports. A table from which rows are gathered counts the rows. Caches are not modelled:
-these are the bytes that kernels ask for, a lower bound on time spent on memory, not a measurement.
+that the compiler reports. For a table from which rows are gathered, only those rows count. Caches are not
+modeled: these are the bytes that kernels request, not a measurement.
 
-Of each If one branch runs: the one with more kernels is counted, before and after. What runs at each turn of a
-loop counts with all its turns where their number is known, and is unknown where not.
+One branch of each If runs: the one with more kernels counts, before and after. Work in a loop counts with all
+iterations if their number is known; otherwise it is unknown.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _ROWS = {"Gather", "GatherND", "GatherElements", "Slice"}
 
 
 def gathered(graph: Graph, nodes: Sequence[str], tensor: PlanTensor, written: Sequence[PlanTensor] = ()) -> int | None:
-    """Bytes that a layer reads of `tensor`: all, or what its nodes take where all that read it take a part.
+    """Bytes that a layer reads of `tensor`: all, or the parts that its nodes take if all that read it take a part.
 
     Args:
         graph: The model at the plan's shapes.
         nodes: Ids of the layer's nodes.
         tensor: One of its inputs or constants.
-        written: Its outputs; where one is as large as `tensor`, all of that is read.
+        written: Its outputs; if one is as large as `tensor`, all of `tensor` is read.
     """
     elements = _elements(tensor)
     if elements is None or elements in {_elements(t) for t in written}:
@@ -66,14 +66,14 @@ def _elements(tensor: PlanTensor) -> int | None:
 
 
 def read(parts: Iterable[tuple[PlanTensor, int | None]], largest: Mapping[str, int]) -> int | None:
-    """Bytes that a layer reads: each tensor once, its parts of other shapes added up to the whole.
+    """Bytes that a layer reads: each tensor once; parts of a tensor are summed, up to its whole size.
 
     Args:
         parts: The layer's tensors, each with the bytes that are read of it.
         largest: The most bytes that any layer has of a tensor, by name.
 
     Returns:
-        None where a size is unknown.
+        None if a size is unknown.
     """
     sizes: dict[str, dict[tuple[int, ...] | None, int]] = {}
     for tensor, size in parts:
@@ -84,7 +84,7 @@ def read(parts: Iterable[tuple[PlanTensor, int | None]], largest: Mapping[str, i
 
 
 def left_out(layers: Sequence[Layer]) -> set[str]:
-    """Branches of If nodes, as in `Layer.branch`, that sums leave out: of each If the one with fewer kernels."""
+    """Branches of If nodes, as in `Layer.branch`, that sums omit: for each If the one with fewer kernels."""
     count: Counter[str] = Counter()
     for layer in layers:
         for branch in layer.branch:
@@ -99,9 +99,9 @@ def left_out(layers: Sequence[Layer]) -> set[str]:
 
 
 def moved(summary: Mapping[str, Any]) -> tuple[str | None, str]:
-    """Bytes moved before and after fusion in words, with "at least" where a part of the sum is not known.
+    """Bytes moved before and after fusion as text, with "at least" if a part of the sum is not known.
 
-    Before is None where the engine was read without its model.
+    Before is None if the engine was read without its model.
     """
     after = at_least(summary["bytes_after"], summary.get("bytes_unknown_after", 0))
     if summary["bytes_before"] is None:
@@ -110,7 +110,7 @@ def moved(summary: Mapping[str, Any]) -> tuple[str | None, str]:
 
 
 def moved_text(summary: Mapping[str, Any]) -> str:
-    """Both sums in one line; an arrow stands between them only where both are whole, so that they compare."""
+    """Both sums in one line, with an arrow only if both are complete, so that they can be compared."""
     before, after = moved(summary)
     if before is None:
         return f"{after} moved"
@@ -122,12 +122,12 @@ def moved_text(summary: Mapping[str, Any]) -> str:
 
 
 def comparable(summary: Mapping[str, Any]) -> bool:
-    """Whether the sums of bytes before and after fusion are both whole."""
+    """Whether the sums of bytes before and after fusion are both complete."""
     return summary["bytes_before"] is not None and not summary.get("bytes_unknown")
 
 
 def at_least(size: int, unknown: int) -> str:
-    """A sum of bytes in words, where the sizes of `unknown` of its parts are not known."""
+    """A sum of bytes as text; the sizes of `unknown` of its parts are not known."""
     return bytes_text(size) if not unknown else f"at least {bytes_text(size)}" if size else "?"
 
 
@@ -138,16 +138,17 @@ def summarize(
     unclaimed: Sequence[Unclaimed],
     io: Sequence[str],
 ) -> SummaryDocument:
-    """The totals of a plan; what only the model tells is None without a `graph`.
+    """The totals of a plan; without a `graph`, totals that need the model are None.
 
     Returns:
         ``nodes``; ``layers``; ``launches_before`` and ``launches_after``; ``bytes_before`` and
         ``bytes_after`` (sums over what is known; ``bytes_unknown_before`` and ``bytes_unknown_after`` count the
-        nodes and layers left out, ``bytes_unknown`` both); ``flops`` (``flops_unknown`` counts the nodes left out);
+        nodes and layers omitted, ``bytes_unknown`` both); ``flops`` (``flops_unknown`` counts the nodes omitted);
         ``other_branches`` (launches in branches of If nodes that are not counted) and ``repeated`` (launches
-        that run at each turn of a loop and are counted once); ``layout_conversions`` and ``precision_conversions`` (layers that only convert);
-        ``merged`` (layers that do siblings in one); ``without_nodes`` (launches that own no node);
-        ``peak_activation_bytes`` (``peak_unknown`` counts the tensors left out); ``weight_bytes``; ``kinds`` and ``precisions`` (counts of layers);
+        that run in each iteration of a loop and are counted once); ``layout_conversions`` and ``precision_conversions``
+        (layers that only convert); ``merged`` (layers that execute siblings in one kernel); ``without_nodes`` (launches
+        that have no node); ``peak_activation_bytes`` (``peak_unknown`` counts the tensors omitted); ``weight_bytes``;
+        ``kinds`` and ``precisions`` (counts of layers);
         ``unclaimed`` (counts by reason); ``streams``.
     """
     out = left_out(layers)
@@ -164,7 +165,7 @@ def summarize(
     ]
     known_after = [layer.bytes for layer in after if layer.bytes is not None]
     weights: dict[str, int] = {}
-    for layer in launched:  # the weights of all branches are there
+    for layer in launched:  # the weights of all branches are in memory
         weights.update({t.name: t.bytes for t in layer.constants if t.bytes is not None})
     memory = liveness(layers, io)
     flops, flops_unknown = (None, None) if graph is None else totals(graph, costs)
