@@ -196,8 +196,8 @@ def test_wrong_outputs_are_an_alarm(how: dict[str, Any], said: str, fresh: Sessi
 def test_what_is_not_known_or_not_steady_is_a_note(fresh: Session) -> None:
     profiles.measure(fresh.engines[-1], reference=False, unsteady=True)
     panel = fresh.panel("profile")
-    assert "whether the outputs are right is not known" in panel._facts.value
-    assert "did not settle" in panel._facts.value
+    assert "it is unknown whether the outputs are correct" in panel._facts.value
+    assert "did not become steady" in panel._facts.value
     assert "wbp-error" not in panel._facts.value
     assert "relative error" not in panel._facts.value
 
