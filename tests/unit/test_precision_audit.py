@@ -109,7 +109,10 @@ def test_what_the_products_read_is_told_against_what_was_asked() -> None:
 
 
 def test_the_verdict_compares_only_what_is_known() -> None:
-    assert verdict(OURS, OURS) == f"INT8 and FP16 move the same number of bytes: {bytes_text(audit(OURS).figures['bytes'])}."
+    assert (
+        verdict(OURS, OURS)
+        == f"INT8 and FP16 move the same number of bytes: {bytes_text(audit(OURS).figures['bytes'])}."
+    )
     assert verdict(plan(), OURS) == verdict(OURS, plan()) == "The bytes are unknown."
     blind = plan(*DEFAULT.layers[:2], replace(DEFAULT.layers[2], bytes_read=None, bytes_written=None))
     assert verdict(OURS, blind).endswith("(The bytes of 1 kernels are unknown and not counted.)")

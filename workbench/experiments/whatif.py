@@ -296,7 +296,7 @@ def parse(asked: Asked) -> str | Scheme | Cast:
             )
         given: dict[str, Any] = {k: (v,) if isinstance(v, str) else v for k, v in data.items()}
         if wrong := [k for k, v in given.items() if not isinstance(v, bool | list | tuple | set | frozenset)]:
-            raise ConfigError(f"{to}: {wrong[0]} is {given[wrong[0]]!r:.60}, which is not a name, names, true or false.")
+            raise ConfigError(f"{to}: {wrong[0]} is {given[wrong[0]]!r:.60}, not names, true or false.")
         options: dict[str, Any] = {k: v if isinstance(v, bool) else tuple(v) for k, v in given.items()}
         lists = Lists(**options)
         return to if lists == Lists() else Cast(to, lists)
