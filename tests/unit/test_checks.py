@@ -331,7 +331,7 @@ def test_long_build_with_its_phases() -> None:
     assert one.message.startswith(
         "build 57.0 s, parse 2.0 s and load 1.0 s. Of the build: Formats and tactics selection"
     )
-    assert "60 s are saved" in one.remedy
+    assert "saves the 60 s" in one.remedy
 
 
 def test_precision_that_was_not_given() -> None:

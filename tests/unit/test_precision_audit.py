@@ -165,7 +165,7 @@ def test_compared_counts_stay_whole_numbers() -> None:
 def test_an_unknown_precision_is_refused_and_equal_bytes_are_as_many() -> None:
     with pytest.raises(ConfigError, match="no precision 'foo'"):
         audit(OURS, "foo")
-    assert verdict(OURS, OURS).startswith("INT8 and FP16 move as many bytes: ")
+    assert verdict(OURS, OURS).startswith("INT8 and FP16 move the same number of bytes: ")
 
 
 def test_no_hint_asks_for_what_was_done_or_would_change_nothing() -> None:

@@ -584,7 +584,7 @@ def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> 
         "power": ("311 W", "mean, whole GPU"),
     }  # fmt: skip
     assert "150 mJ" in panel._facts.value
-    assert "held back meanwhile: power limit" in panel._facts.value
+    assert "throttled during the measurement: power limit" in panel._facts.value
     assert sweep_rows(EXTRAS) == [
         ["1", "1.000 ms", "1.100 ms", "1,000", "CUDA graph"],
         ["64", "", "", "", "Input x is 1 to 32 <script>"],

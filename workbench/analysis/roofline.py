@@ -34,7 +34,7 @@ QUANTIZED = (
     "estimates of whole engines are further off in INT8 and FP8: on an H100 at batch 32 they took 2.6 to 4.0 times as long, "
     "in FP16 1.6 to 2.3 times, and none in INT8 or FP8 was faster than FP16"
 )
-"""The same for quantized engines, from ``docs/results/h100_precision_rtx_1.5.json`` (a test compares it with that file)."""
+"""The same for quantized engines, from ``docs/results/h100_precision_rtx_1.5.json`` (also compared by a test)."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ results file are not measured again, so you can continue a stopped run.
 
 INT8 and FP8 models are quantized by the session (`session.precision.quantize`), calibrated on random samples like the
 inputs of the sample model; their eager column is in FP16. Each TensorRT row stores the time of every layer. For a
-quantized row that is slower than FP16, this shows which kernels are slower (`workbench.precision.audit_changes.losses`).
+quantized row that is slower than FP16, this shows the slower kernels (`workbench.precision.audit_changes.losses`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ class Bench:
         unknown = [m for m in self.models if m not in samples()]
         if unknown:
             raise ConfigError(
-                f"{', '.join(unknown)} is no sample model.", hint="`workbench samples` lists them; bench runs samples."
+                f"{', '.join(unknown)} is not a sample model.",
+                hint="`workbench samples` lists them; bench runs samples.",
             )
         if any(w not in WAYS for w in self.ways):
             raise ConfigError("There is no such way.", hint="There are " + ", ".join(WAYS) + ".")

@@ -47,7 +47,7 @@ class Latency:
 
 
 def percentiles(samples: Sequence[float], percents: Sequence[float] = range(101)) -> list[float]:
-    """The times that the given percentages of samples do not exceed (nearest rank); 0 is the minimum, 100 the maximum."""
+    """The times that the given percentages of samples do not exceed (nearest rank); 0: minimum, 100: maximum."""
     ordered = sorted(samples)
     return [ordered[max(0, math.ceil(percent * len(ordered) / 100) - 1)] for percent in percents]
 
@@ -69,7 +69,7 @@ def measured_latency(
     device: Device, step: Callable[[], None], method: str, warm_up: float, duration: float, name: str, reporter: Reporter,
     gauge: Gauge | None = None,
 ) -> Latency:  # fmt: skip
-    """Measure `step`: warm up for `warm_up` ms, then measure for `duration` ms and until steady, for at most 4 times `duration`.
+    """Measure `step`: warm up for `warm_up` ms, then measure for `duration` to 4 times `duration` ms, until steady.
 
     Args:
         device: Where it executes.
