@@ -97,7 +97,7 @@ def test_quicker_by_an_estimate_alone_is_told(found: WhatIf, monkeypatch: pytest
 
     def said(ms: float) -> list[str]:
         monkeypatch.setitem(found["int8"].__dict__, "time", (ms, source, gpu))
-        return [text for text in found.warnings if text.startswith("Quicker than fp16 only by an estimate")]
+        return [text for text in found.warnings if text.startswith("Faster than fp16 only by an estimate")]
 
     assert not said(2 * half)
     (one,) = said(half / 2)
