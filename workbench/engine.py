@@ -215,7 +215,7 @@ class Engine:
             "and running it runs that code.",
             hint=f"Build it here from its model: session.engines.rebuild({self.id!r}). If you trust who made it: "
             f"session.engines.trust({self.id!r}).",
-            shell_hint=f"Build it here from its model. If you trust who made it: workbench trust {self.id} --session NAME.",
+            shell_hint=f"Build it here from its model. If you trust its author: workbench trust {self.id} --session NAME.",
             code="untrusted",
         )
 

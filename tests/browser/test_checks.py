@@ -30,7 +30,7 @@ def test_an_operator_that_is_refused(theme: str, width: int, lab: Lab, context: 
     assert book.errors() == []
     panel = book.panel("Checks")
     panel.button("Ask TensorRT").click()
-    panel.box.get_by_text("TensorRT does not take Det").wait_for(timeout=60_000)
+    panel.box.get_by_text("TensorRT does not support Det").wait_for(timeout=60_000)
     # Seven nodes, the one that falls back, and three: the strip says so.
     assert panel.box.locator(".wbc-part").count() == 3
     assert panel.box.locator(".wbc-part.wbc-back").inner_text().split("\n") == ["falls back", "Det"]

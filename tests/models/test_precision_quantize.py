@@ -327,7 +327,7 @@ def test_a_tied_head_is_quantized_and_its_cost_told(
     assert low.origin["folded"] == {"head": {"weight": "Transpose of e", "bytes": stored, "shared": ["e"]}}
     text = dict(summary(low))["weight computed"]
     assert text.startswith("head: Transpose of e, ")
-    assert text.endswith("beside e, which other nodes still read")
+    assert text.endswith("in addition to e, which other nodes still read")
     assert "turn" not in low.graph.by_id
     found = accuracy(exact, {"low": low}, session.store, data=data)
     assert float(found.models["low"]["relative_l2"] or 0) < (0.2 if options["to"] == "int4" else 0.06)

@@ -252,7 +252,7 @@ def test_refit_asks_for_an_engine_made_for_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not built to be refitted"):
         refit(made, W, tmp_path / "new")  # type: ignore[arg-type]
     made.config = BuildConfig.of(compiler="tensorrt_rtx", refit=True)
-    with pytest.raises(ConfigError, match="is not there"):
+    with pytest.raises(ConfigError, match="does not exist"):
         refit(made, tmp_path / "none.onnx", tmp_path / "new")  # type: ignore[arg-type]
     made.model, made.path = "m", tmp_path / "engine"
     made.plan = SimpleNamespace(compiler={})

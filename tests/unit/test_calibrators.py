@@ -48,8 +48,8 @@ def test_the_cache_is_read_written_and_told_from_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no calibration cache of TensorRT"), ("x: 3c010204\n", "no calibration cache of TensorRT"),
-        ("TRT-1-E\n", "holds no tensor"), ("TRT-1-E\nx 3c010204\n", "Line 2"), ("TRT-1-E\nx: 3c01\n", "Line 2"),
+        ("", "not a TensorRT calibration cache"), ("x: 3c010204\n", "not a TensorRT calibration cache"),
+        ("TRT-1-E\n", "contains no tensors"), ("TRT-1-E\nx 3c010204\n", "Line 2"), ("TRT-1-E\nx: 3c01\n", "Line 2"),
         ("TRT-1-E\nx: zz010204\n", "Line 2"), ("TRT-1-E\nx: 7fc00000\n", "scale of nan"), ("TRT-1-E\nx: bf800000\n", "scale of -1.0"),
     ],
 )  # fmt: skip

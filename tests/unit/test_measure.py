@@ -171,7 +171,7 @@ def test_input_files_that_are_none_are_refused(made: Any, tmp_path: Path) -> Non
     module, _, device, path = made
     np.save(tmp_path / "one.npy", X)
     (tmp_path / "empty.npz").write_bytes(b"")
-    for name, told in (("one.npy", "one array without a name"), ("empty.npz", "is no .npz file")):
+    for name, told in (("one.npy", "one array without a name"), ("empty.npz", "is not an .npz file")):
         with pytest.raises(ConfigError, match=told):
             profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device,
                     inputs=str(tmp_path / name))  # fmt: skip
@@ -399,7 +399,7 @@ def test_a_full_gpu_has_no_ceilings(made: Any, tmp_path: Path) -> None:
     document = profile(Silent(), module=module.__name__, engine=str(path), folder=str(tmp_path), device=device,
                        layer_iterations=0)  # fmt: skip
     assert document["ceilings"] is None
-    assert "not measured what this GPU reaches: CUDA out of memory." in document["notes"]
+    assert "the peaks of this GPU were not measured: CUDA out of memory." in document["notes"]
 
 
 @pytest.mark.parametrize(
@@ -428,7 +428,7 @@ def test_random_inputs_and_a_missing_reference_are_told(made: Any, tmp_path: Pat
     text = "\n".join(document["notes"])
     for said in (
         "inputs are random",
-        "nothing is known of the outputs' correctness",
+        "it is unknown whether the outputs are correct",
         "no CUDA graph: operation not permitted",
     ):
         assert said in text

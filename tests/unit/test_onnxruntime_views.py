@@ -81,7 +81,7 @@ def test_the_command_line_prints_fusions(cli, tmp_path: Path) -> None:
     assert plan["compiler"]["target"] == "cpu"
     refused = cli("fusions", model, "--compiler", "onnxruntime", "--estimate", "a100")
     assert refused.returncode != 0
-    assert "ceilings of GPUs only" in refused.stderr + refused.stdout
+    assert "ceilings only for GPUs" in refused.stderr + refused.stdout
 
 
 def test_doctor_lists_it(cli) -> None:

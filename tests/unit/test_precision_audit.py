@@ -91,7 +91,7 @@ def test_plans_side_by_side_and_the_verdict() -> None:
     assert frame.loc["double_requantization", "default"] == 1
     assert frame.loc["requantizations", "default"] == 2
     assert frame.loc["bytes", "default"] > frame.loc["bytes", "ours"]
-    assert "more. It may well be slower" in verdict(DEFAULT, OURS, ("a", "b"))
+    assert "more. It may be slower" in verdict(DEFAULT, OURS, ("a", "b"))
     assert "less." in verdict(OURS, DEFAULT)
 
 
@@ -109,10 +109,13 @@ def test_what_the_products_read_is_told_against_what_was_asked() -> None:
 
 
 def test_the_verdict_compares_only_what_is_known() -> None:
-    assert verdict(OURS, OURS) == f"INT8 and FP16 move as many bytes: {bytes_text(audit(OURS).figures['bytes'])}."
-    assert verdict(plan(), OURS) == verdict(OURS, plan()) == "The bytes are not known."
+    assert (
+        verdict(OURS, OURS)
+        == f"INT8 and FP16 move the same number of bytes: {bytes_text(audit(OURS).figures['bytes'])}."
+    )
+    assert verdict(plan(), OURS) == verdict(OURS, plan()) == "The bytes are unknown."
     blind = plan(*DEFAULT.layers[:2], replace(DEFAULT.layers[2], bytes_read=None, bytes_written=None))
-    assert verdict(OURS, blind).endswith("(Of 1 kernels they are not known, and not counted.)")
+    assert verdict(OURS, blind).endswith("(The bytes of 1 kernels are unknown and not counted.)")
 
 
 def test_forms() -> None:
@@ -162,7 +165,7 @@ def test_compared_counts_stay_whole_numbers() -> None:
 def test_an_unknown_precision_is_refused_and_equal_bytes_are_as_many() -> None:
     with pytest.raises(ConfigError, match="no precision 'foo'"):
         audit(OURS, "foo")
-    assert verdict(OURS, OURS).startswith("INT8 and FP16 move as many bytes: ")
+    assert verdict(OURS, OURS).startswith("INT8 and FP16 move the same number of bytes: ")
 
 
 def test_no_hint_asks_for_what_was_done_or_would_change_nothing() -> None:

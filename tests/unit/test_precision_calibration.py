@@ -110,9 +110,9 @@ def test_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        ([], "holds no batch"),
-        (normal(0, 8), "holds no batch"),
-        (normal(4, 8), "holds 4 samples; at least 8"),
+        ([], "contains no batch"),
+        (normal(0, 8), "contains no batch"),
+        (normal(4, 8), "contains 4 samples; at least 8"),
         (np.ones((16, 8), np.float32), "1 in every element"),
         ([normal(4, 8)] * 4, "the same"),
         ([normal(4, 9)] * 4, r"shape \[4, 9\]; the model declares \[4, 8\]"),
@@ -123,9 +123,9 @@ def test_images(tmp_path: Path) -> None:
         (np.where(np.arange(128).reshape(16, 8) == 5, np.inf, normal(16, 8)), "1 infinite"),
         ([{"y": normal(4, 8)}], "no input x"),
         ({"y": normal(16, 8)}, "no data for input x"),
-        ("random:0", "no number of batches"),
-        ("random:many", "no number of batches"),
-        ("random:²", "no number of batches"),
+        ("random:0", "does not give a number of batches"),
+        ("random:many", "does not give a number of batches"),
+        ("random:²", "does not give a number of batches"),
         ("no/such/place", "no calibration data 'no/such/place'"),
         ("no_such_module:f", "can't be loaded"),
         (7, "An object of type int holds no calibration data"),
@@ -274,7 +274,7 @@ def test_a_cache_of_another_model_or_of_another_kind_is_refused(tmp_path: Path) 
         json.dumps({"schema": "workbench.calibration/9"}),
     ):
         (tmp_path / "x.json").write_text(text)
-        with pytest.raises(CalibrationError, match="no calibration cache"):
+        with pytest.raises(CalibrationError, match="not a calibration cache"):
             Calibration.load(tmp_path / "x.json")
     with pytest.raises(CalibrationError, match=r"absent\.json can.t be read"):
         Calibration.load(tmp_path / "absent.json")
@@ -395,19 +395,19 @@ def test_a_module_that_does_not_parse(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_of_no_batches_is_named(limit: int, tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match=f"At most {limit} batches leaves none"):
+    with pytest.raises(CalibrationError, match=f"A limit of {limit} batches leaves no data"):
         gather(normal(64, 8), X, tmp_path / "out", limit=limit)
 
 
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ('{"schema": "workbench.calibration/1", "tensors": {}, "model": "m", "data": {}}', "does not say its data's"),
+        ('{"schema": "workbench.calibration/1", "tensors": {}, "model": "m", "data": {}}', "does not record its data's"),
         ('{"schema": "workbench.calibration/1", "tensors": [], "model": "m", "data": {"source": 1, "digest": 1, '
-         '"batches": 1, "samples": 1}}', "does not say its data's source"),
+         '"batches": 1, "samples": 1}}', "does not record its data's source"),
         ('{"schema": "workbench.calibration/1", "tensors": [], "model": "m", "data": {"source": "s", "digest": "d", '
          '"batches": 1, "samples": 1}}', "it has no tensors"),
-        ('{"schema": "workbench.calibration/1"}', "does not say which model"),
+        ('{"schema": "workbench.calibration/1"}', "does not record its model"),
         ('{"schema": "workb', "Unterminated"),
     ],
 )  # fmt: skip

@@ -73,7 +73,7 @@ def test_refusals_are_one_line_and_a_way_out(cli, tmp_path: Path, data: Path) ->
         (("quantize", SAMPLES / "conv_relu_qdq_good.onnx", "-c", "random:8", "-o", out), "quantized already"),
         (("audit", "deadbeef"), "No engine"),
         (("audit", model, "--asked", "int3"), "no precision 'int3'"),
-        (("calibration", data), "no calibration cache"),
+        (("calibration", data), "not a calibration cache"),
     ]:
         done = cli(*arguments)
         assert done.returncode == 1, arguments

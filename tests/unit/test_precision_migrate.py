@@ -64,7 +64,7 @@ def test_an_option_is_no_part_of_another_ones_value() -> None:
 
 def test_what_is_not_carried_over_is_named() -> None:
     notes = " ".join(migrate("trtexec --onnx=m.onnx --fp16 --minShapes=x:1x3 --maxShapes=x:8x3 --saveEngine=e").notes)
-    assert "Not carried over" in notes
+    assert "Not converted" in notes
     assert "--minShapes, --maxShapes" in notes
     assert "--shape NAME=MIN:OPT:MAX" in notes
-    assert "Not carried over" not in " ".join(migrate("trtexec --onnx=m.onnx --fp16 --saveEngine=e").notes)
+    assert "Not converted" not in " ".join(migrate("trtexec --onnx=m.onnx --fp16 --saveEngine=e").notes)

@@ -170,7 +170,7 @@ def test_labels_are_read_or_refused(tmp_path: Path, session: Session) -> None:
     with pytest.raises(CalibrationError, match="There is no file"):
         read_labels(str(tmp_path / "none.npy"))
     model = session.add(save(net(), tmp_path / "net.onnx"))
-    with pytest.raises(CalibrationError, match="brings no data"):
+    with pytest.raises(CalibrationError, match="does not come with data"):
         data_of(model, session.store, "sample")
     assert data_of(model, session.store, "random:8").test == "random:8"
     assert data_of(model, session.store, "random:8", "t.npy").test == "t.npy"

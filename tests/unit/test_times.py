@@ -138,7 +138,7 @@ def test_the_gpu_that_it_was_measured_on_comes_first() -> None:
         ({"relative_l2": 0.02, "ok": True}, "float16", False, ""),
         ({"relative_l2": 0.02, "ok": True}, "float32", True, "more than 0.01"),
         ({"relative_l2": None, "ok": False, "outputs": {"y": {"not_finite": 3}}}, "float32", True, "3 values of y are NaN"),
-        ({"relative_l2": 0.001, "ok": False}, "float32", True, "of no use"),
+        ({"relative_l2": 0.001, "ok": False}, "float32", True, "meaningless"),
         (None, "float32", False, "No reference was given"),
     ],
 )  # fmt: skip

@@ -84,14 +84,14 @@ def test_a_build_that_is_refused_shows_why(session: Session) -> None:
     panel = session.panel("checks")
     with pytest.raises(UnsupportedNodesError):
         session.build("unsupported", target="sm89")
-    assert wait_for(lambda: "TensorRT does not take Det" in text(panel))
+    assert wait_for(lambda: "TensorRT does not support Det" in text(panel))
     assert panel.subject.value == "model:unsupported"
     assert panel._parts.value.count("<b>") == 3
     assert wait_for(lambda: not panel.ask.disabled)
     panel.subject.value = "model:attention"
     assert panel._parts.value == ""
     panel.subject.value = "model:unsupported"
-    assert "TensorRT does not take Det" in text(panel)  # asked once
+    assert "TensorRT does not support Det" in text(panel)  # asked once
 
 
 @needs_rtx
@@ -101,7 +101,7 @@ def test_a_build_that_the_builder_refuses_shows_why(session: Session, tmp_path: 
     panel = session.panel("checks")
     with pytest.raises(BuildError):
         session.build(path, target="sm86", shapes={"q": "1x4x16x64"})
-    assert wait_for(lambda: "TensorRT does not take Attention" in text(panel))
+    assert wait_for(lambda: "TensorRT does not support Attention" in text(panel))
     assert "target='sm86'" in panel.code
     assert "shapes={'q': '1x4x16x64'}" in panel.code
     assert panel.found.partition.settings["target"] == "sm86"

@@ -219,10 +219,10 @@ def test_findings_without_a_profile_that_can_not_be_read(content: str, session: 
     (other.folder / "profiles").mkdir(exist_ok=True)
     (other.folder / "profiles" / "1.json").write_text(content)
     found = session.checks(engine)
-    assert any("what open shapes cost" in text for text in found.unchecked)
+    assert any("the cost of dynamic shapes" in text for text in found.unchecked)
     panel = session.panel("checks")
     assert panel.error == ""
-    assert any("what open shapes cost" in text for text in panel.found.unchecked)
+    assert any("the cost of dynamic shapes" in text for text in panel.found.unchecked)
 
 
 def test_end_to_end_has_colours_of_its_own(built: Session) -> None:

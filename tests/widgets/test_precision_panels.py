@@ -137,7 +137,7 @@ def test_placements_side_by_side_and_what_eats_the_gain(small: Session, data: Pa
     assert "kernels that requantize twice" in panel._figures.value
     assert all(name in panel._figures.value for name in names)
     assert "placed by ONNX Runtime, rest fp32 moves" in panel._warnings.value
-    assert "may well be slower" in panel._warnings.value
+    assert "may be slower" in panel._warnings.value
     variant = panel._variant()
     assert variant.name == names[2]
     losses = panel._found.losses(variant.name)
@@ -203,7 +203,7 @@ def test_what_leaves_fp16s_range_is_named_and_can_be_kept(session: Session, tmp_
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("quantized", "quantized already"), ("empty", "holds no batch"), ("constant", "is constant"), ("nan", "NaN"),
+        ("quantized", "quantized already"), ("empty", "contains no batch"), ("constant", "is constant"), ("nan", "NaN"),
         ("few", "at least 8 are needed"), ("shape", "has shape"), ("dynamic", "has dynamic axes"),
         ("cache", "made from another model"), ("opset", "opset"), ("nothing", "Nothing in this model can be quantized"),
     ],
@@ -343,7 +343,7 @@ def test_calibration_shows_saves_loads_and_compares(small: Session, data: Path, 
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((0, 8, 8, 8), np.float32), "holds no batch"), (np.ones((16, 8, 8, 8), np.float32), "is constant"),
+        (np.zeros((0, 8, 8, 8), np.float32), "contains no batch"), (np.ones((16, 8, 8, 8), np.float32), "is constant"),
         (np.full((16, 8, 8, 8), np.nan, np.float32), "NaN"), (RNG.standard_normal((3, 8, 8, 8)).astype(np.float32), "at least 8"),
         (RNG.standard_normal((16, 8, 8, 7)).astype(np.float32), "has shape"), (np.arange(16 * 512).reshape(16, 8, 8, 8), "int64"),
     ],
@@ -371,7 +371,7 @@ def test_a_cache_of_another_model_is_refused(small: Session, tmp_path: Path) -> 
     assert "made from another model" in panel.error
     (tmp_path / "ranges.json").write_text("{}")
     panel.load.click()
-    assert "is no calibration cache" in panel.error
+    assert "is not a calibration cache" in panel.error
     assert panel.calibration is None
 
 

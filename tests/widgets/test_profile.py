@@ -196,8 +196,8 @@ def test_wrong_outputs_are_an_alarm(how: dict[str, Any], said: str, fresh: Sessi
 def test_what_is_not_known_or_not_steady_is_a_note(fresh: Session) -> None:
     profiles.measure(fresh.engines[-1], reference=False, unsteady=True)
     panel = fresh.panel("profile")
-    assert "whether the outputs are right is not known" in panel._facts.value
-    assert "did not settle" in panel._facts.value
+    assert "it is unknown whether the outputs are correct" in panel._facts.value
+    assert "did not become steady" in panel._facts.value
     assert "wbp-error" not in panel._facts.value
     assert "relative error" not in panel._facts.value
 
@@ -584,7 +584,7 @@ def test_batches_kernels_clocks_energy_and_measured_ceilings(fresh: Session) -> 
         "power": ("311 W", "mean, whole GPU"),
     }  # fmt: skip
     assert "150 mJ" in panel._facts.value
-    assert "held back meanwhile: power limit" in panel._facts.value
+    assert "throttled during the measurement: power limit" in panel._facts.value
     assert sweep_rows(EXTRAS) == [
         ["1", "1.000 ms", "1.100 ms", "1,000", "CUDA graph"],
         ["64", "", "", "", "Input x is 1 to 32 <script>"],

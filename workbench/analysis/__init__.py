@@ -1,1 +1,1 @@
-"""What plans, graphs and measurements prove: times, roofline, differences, checks. Pure functions of data."""
+"""Analyze plans, graphs and measurements: times, roofline, differences, checks. All are pure functions of data."""

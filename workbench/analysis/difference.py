@@ -1,4 +1,4 @@
-"""What changed between two plans of one model: options, totals, and which nodes share a kernel."""
+"""Differences between two plans of one model: options, totals, and which nodes share a kernel."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two plans held against each other.
+    """A comparison of two plans.
 
     Attributes:
         options: Options that differ: name, value before, value after; None is the compiler's default.
-        kinds: By kind of layer: how many layers before and after, where that differs.
+        kinds: Number of layers before and after, by kind, if it differs.
         same: Pairs of layers that execute the same nodes.
-        before: Layers of the first plan whose set of nodes is no layer's of the second.
-        after: Layers of the second plan whose set of nodes is no layer's of the first.
-        shared: How many nodes both plans execute; 0 says that they are of different models.
+        before: Layers of the first plan whose set of nodes matches no layer of the second.
+        after: Layers of the second plan whose set of nodes matches no layer of the first.
+        shared: Number of nodes that both plans execute; 0 means that they are of different models.
     """
 
     options: tuple[tuple[str, Any, Any], ...]
@@ -32,15 +32,15 @@ class Difference:
 
     @property
     def tactics(self) -> tuple[tuple[Layer, Layer], ...]:
-        """The pairs of `same` that run another kernel; those of which either tells none are left out."""
+        """The pairs of `same` that run different kernels; pairs without a known kernel are left out."""
         return tuple((a, b) for a, b in self.same if a.tactic and b.tactic and a.tactic != b.tactic)
 
 
 def difference(before: Plan, after: Plan) -> Difference:
-    """What changed from one plan to the other.
+    """Compare two plans.
 
-    Layers are compared by the set of nodes that they execute; those that execute none (copies, changes of layout)
-    count by kind only. Where several layers execute the same set, they are paired in order.
+    Layers are matched by the set of nodes that they execute; layers without nodes (copies, layout changes) are only
+    counted by kind. Several layers with the same set are paired in order.
     """
     asked = [
         (name, left, right)
@@ -70,7 +70,7 @@ def _option(plan: Plan, name: str) -> Any:
     if name in {"version", "target"}:
         return plan.compiler.get(name)
     if name == "targets":
-        return None  # said by "target"
+        return None  # "target" covers this
     if name == "compiler":
         return plan.config.get(name) or plan.compiler.get("name")
     return plan.config.get(name)

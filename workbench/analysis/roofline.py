@@ -1,12 +1,12 @@
-"""The shortest time that a layer can take: the roofline model, with datasheet values.
+"""Estimate the shortest time of a layer with the roofline model and datasheet values.
 
 ``time = max(operations / peak rate, bytes / bandwidth) + launch overhead``. This is an estimate, and every view says so.
 It assumes that a kernel reaches the datasheet's peak, that no byte comes from a cache, that no byte moves twice, and that
-kernels run one after the other. Real kernels reach a part of the peak; the efficiency (estimated time without overhead
-divided by measured time) says how much.
+kernels run one after the other. Real kernels reach part of the peak; the efficiency (estimated time without overhead
+divided by measured time) shows how much.
 
-The peaks of GPUs are in `workbench.hardware.devices`. Measure the ceilings of your own GPU if you need certainty:
-a profile does (`workbench.measure`).
+The peaks of GPUs are in `workbench.hardware.devices`. For accurate values, measure the ceilings of your GPU with a
+profile (`workbench.measure`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ERROR = (
     "measured on an H100 in FP16, a layer took this many times its datasheet estimate in the median: at batch 32 "
     "1.6 (unet), 1.7 (gpt2-small, bert-base) and 2.1 (resnet50), at batch 1 2.7 (bert-base) and 3.3 (resnet50)"
 )
-"""How far estimates are off, from ``docs/results/h100_profiles_rtx_1.5.json`` (a test holds it to that file)."""
+"""Error of the estimates, from ``docs/results/h100_profiles_rtx_1.5.json`` (a test compares it with that file)."""
 
 QUANTIZED = (
     "estimates of whole engines are further off in INT8 and FP8: on an H100 at batch 32 they took 2.6 to 4.0 times as long, "
     "in FP16 1.6 to 2.3 times, and none in INT8 or FP8 was faster than FP16"
 )
-"""The same for quantized engines, from ``docs/results/h100_precision_rtx_1.5.json`` (a test holds it to that file)."""
+"""The same for quantized engines, from ``docs/results/h100_precision_rtx_1.5.json`` (also compared by a test)."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Estimate:
     """The shortest time of a layer on a device. Always an estimate.
 
     Attributes:
-        compute_ms: Operations at the peak rate; None where either is unknown.
-        memory_ms: Bytes at the full bandwidth; None where the bytes are unknown.
+        compute_ms: Operations at the peak rate; None if either is unknown.
+        memory_ms: Bytes at the full bandwidth; None if the bytes are unknown.
         overhead_ms: Launch overhead.
-        bound: "compute", "memory", or "launch" where the overhead is larger than both; "" where unknown.
+        bound: "compute", "memory", or "launch" if the overhead is larger than both; "" if unknown.
         efficiency: Estimated time without overhead divided by measured time; None without a measured time.
     """
 
@@ -72,7 +72,7 @@ def estimate(layer: Layer, on: DeviceSpec, *, tf32: bool = True, launch_seconds:
     """The shortest time of `layer` on a device (see the top of this module).
 
     Convolutions, matrix products and attention run on tensor cores. All other operations are counted at the FP32 rate of
-    the CUDA cores, which gives a lower bound on their time too.
+    the CUDA cores, which also gives a lower bound on their time.
     """
     if not layer.launches:
         return Estimate(0.0, 0.0, 0.0, "", None)
@@ -97,7 +97,7 @@ def estimate(layer: Layer, on: DeviceSpec, *, tf32: bool = True, launch_seconds:
 
 
 def estimable(plan: Plan) -> bool:
-    """Whether layers can be estimated, and held against ceilings: there are ceilings of GPUs only, none of CPUs."""
+    """Whether layers can be estimated and compared with ceilings, which exist only for GPUs."""
     return plan.device_kind == "gpu"
 
 
@@ -109,7 +109,7 @@ def estimates(plan: Plan, on: DeviceSpec, *, launch_seconds: float = LAUNCH_SECO
     """
     if not estimable(plan):
         raise ConfigError(
-            "The engine was built for a CPU. The workbench has ceilings of GPUs only, so it can't estimate its times.",
+            "The engine was built for a CPU. The workbench has ceilings only for GPUs, so it can't estimate times.",
             hint="Measure it: session.measure.profile(engine).",
             code="no-ceilings",
         )
@@ -134,32 +134,34 @@ def document(found: Mapping[str, Estimate], on: DeviceSpec) -> dict[str, Any]:
 
 
 def notes(found: Mapping[str, Estimate], on: DeviceSpec) -> list[str]:
-    """The notes that belong beside estimates, one sentence each."""
+    """Notes to show with estimates, one sentence each."""
     total, unknown = total_ms(found)
     partial = sum(not e.complete for e in found.values()) - unknown
     basis = "measured ceilings" if on.measured else "datasheet values, not measured"
     lines = [
         f"estimated on {on.name}: at least {total:.3f} ms, {LAUNCH_SECONDS * 1e6:.0f} µs of launch overhead per "
-        f"kernel included, caches not counted ({basis}: {on.source})",
+        f"kernel included, caches ignored ({basis}: {on.source})",
         ERROR,
     ]
     if partial:
-        lines.append(f"of {partial} layers only the bytes or only the operations count: their true bound may be higher")
+        lines.append(
+            f"for {partial} layers only the bytes or only the operations are known: their true bound may be higher"
+        )
     if unknown:
-        lines.append(f"{unknown} layers are left out of the estimate: neither operations nor bytes are known")
+        lines.append(f"{unknown} layers are left out of the estimate: their operations and bytes are unknown")
     return lines
 
 
 def estimate_error(plan: Plan, on: DeviceSpec, *, least_ms: float = 0.005) -> dict[str, Any]:
-    """How far estimates are from measured times, on a plan that has both.
+    """Compare estimates with measured times.
 
     Args:
-        plan: With `time_ms` of its layers.
+        plan: A plan with `time_ms` of its layers.
         on: The GPU that it was measured on.
-        least_ms: Layers that took less are left out of the quotients: the profiler itself costs as much.
+        least_ms: Shorter layers are left out of the quotients: the profiler's overhead is as large.
 
     Returns:
-        ``layers``, how many were compared; ``measured_over_estimated``: quotients of the layers' times at the 10th,
+        ``layers``, the number of compared layers; ``measured_over_estimated``: quotients of the layers' times at the 10th,
         50th and 90th percentile (nearest rank); ``total``, the quotient of the sums over the same layers; all None
         if no layer can be compared.
     """
@@ -184,6 +186,6 @@ def estimate_error(plan: Plan, on: DeviceSpec, *, least_ms: float = 0.005) -> di
 
 
 def total_ms(found: Mapping[str, Estimate]) -> tuple[float, int]:
-    """The sum of the estimated times, and how many layers it leaves out because nothing is known about them."""
+    """The sum of the estimated times, and the number of layers without an estimate."""
     times = [e.time_ms for e in found.values()]
     return sum(t for t in times if t is not None), sum(t is None for t in times)

@@ -1,6 +1,6 @@
-"""Times of a plan's layers, measured or estimated: the slowest, when each runs, and how near to the roofline.
+"""Times of a plan's layers, measured or estimated: the slowest layers, the timeline, and the roofline.
 
-Whatever draws or tabulates times takes a `LayerTimes`, so that an estimate can't be taken for a measurement.
+All charts and tables of times take a `LayerTimes`, so that an estimate can't be mistaken for a measurement.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench.plan.plan import Layer, Plan
 
 TENSOR_CORES = ("conv", "gemm", "attention")
-"""Kinds of layers whose operations run on tensor cores; all others are held against the CUDA cores."""
+"""Kinds of layers whose operations run on tensor cores; all others are compared with the CUDA cores."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class LayerTimes:
     """Milliseconds of each layer.
 
     Attributes:
-        ms: By layer id; None where nothing is known of a layer.
+        ms: By layer id; None if unknown.
         estimated: Whether they are estimates (see `workbench.analysis.roofline`) rather than measured.
-        source: Where they come from, in words.
+        source: Description of their source.
     """
 
     ms: Mapping[str, float | None]
@@ -48,7 +48,7 @@ class LayerTimes:
 
 
 def measured_times(plan: Plan) -> LayerTimes | None:
-    """The times that were joined to the plan; None where no layer has one."""
+    """The measured times in the plan; None if no layer has one."""
     if all(layer.time_ms is None for layer in plan.layers):
         return None
     facts = plan.facts.get("measured") or {}
@@ -65,11 +65,11 @@ def estimated_times(plan: Plan, on: DeviceSpec) -> LayerTimes:
 
 
 def device_of(plan: Plan) -> DeviceSpec | None:
-    """The GPU to hold a plan against: the one that it was measured on, else one that it was built for.
+    """The GPU to compare a plan with: the one that it was measured on, else one that it was built for.
 
-    With measured ceilings where they were taken, else from the table, where the card that stands for an architecture
-    takes the place of one that is not in it: its name is told with every figure. None where there is neither, and for a
-    plan that was built for a CPU.
+    Ceilings are measured if available, else from the table. A GPU that is not in the table is replaced by the
+    representative of its architecture, whose name is shown with every figure. None if there is neither, or if the plan
+    was built for a CPU.
     """
     if not estimable(plan):
         return None
@@ -88,7 +88,7 @@ def device_of(plan: Plan) -> DeviceSpec | None:
 
 
 def measured_ceilings(plan: Plan) -> DeviceSpec | None:
-    """What the GPU that the plan was measured on reached then; None where that was not measured."""
+    """The measured ceilings of the GPU that the plan was measured on; None if they were not measured."""
     found = plan.facts.get("measured", {}).get("ceilings")
     bandwidth = found and found.get("bandwidth")
     if not found or not bandwidth:
@@ -98,7 +98,7 @@ def measured_ceilings(plan: Plan) -> DeviceSpec | None:
 
 
 def slowest(plan: Plan, times: LayerTimes, top: int = 15) -> tuple[list[tuple[Layer, float]], float, int]:
-    """The `top` slowest layers with their milliseconds, the sum of the others, and how many those are."""
+    """The `top` slowest layers with their milliseconds, the sum of the others, and the number of others."""
     timed = [(layer, ms) for layer in plan.layers if (ms := times.ms.get(layer.id))]
     timed.sort(key=lambda item: -item[1])
     rest = timed[top:]
@@ -115,10 +115,10 @@ def by_kind(plan: Plan, times: LayerTimes) -> dict[str, float]:
 
 
 def schedule(plan: Plan, times: LayerTimes) -> list[tuple[Layer, float, float]]:
-    """Layers that take time, each with its begin and duration in milliseconds.
+    """Layers that take time, each with its start and duration in milliseconds.
 
-    Only durations are known: the begin is computed, as if each stream ran its layers back to back in the order of
-    the plan, and a wait held its stream until the signal of its event was given.
+    Only durations are known. The start is computed as if each stream ran its layers back to back in the plan's order,
+    and a wait blocked its stream until the signal of its event.
     """
     at: dict[int, float] = {}
     signals: dict[int, float] = {}
@@ -138,7 +138,7 @@ def schedule(plan: Plan, times: LayerTimes) -> list[tuple[Layer, float, float]]:
 
 @dataclass(frozen=True)
 class RooflinePoint:
-    """One layer on the roofline: FLOPs per byte, operations per second, and the share of its ceiling that it reaches."""
+    """One layer on the roofline: FLOPs per byte, operations per second, and the reached fraction of its ceiling."""
 
     layer: Layer
     intensity: float
@@ -148,7 +148,7 @@ class RooflinePoint:
 
 
 def roofline_points(plan: Plan, times: LayerTimes, on: DeviceSpec) -> tuple[list[RooflinePoint], int]:
-    """The layers whose operations, bytes and time are known, and how many layers that take time are left out."""
+    """The layers with known operations, bytes and time, and the number of other layers that take time."""
     found, left = [], 0
     tf32 = plan.config.get("tf32") is not False
     for layer in plan.layers:
@@ -166,12 +166,12 @@ def roofline_points(plan: Plan, times: LayerTimes, on: DeviceSpec) -> tuple[list
 
 
 def peak_of(layer: Layer, on: DeviceSpec, *, tf32: bool = True) -> float | None:
-    """Operations per second that the device offers to this layer; None where that is not known."""
+    """The device's peak operations per second for this layer; None if unknown."""
     return on.peak(layer.precision, tf32=tf32) if layer.kind in TENSOR_CORES else on.peaks.get("fp32")
 
 
 def ceilings(plan: Plan, on: DeviceSpec) -> list[tuple[str, float]]:
-    """The peaks that the plan's layers run under, with a name each, highest first."""
+    """The peaks that limit the plan's layers, each with a name, highest first."""
     tf32 = plan.config.get("tf32") is not False
     names = {rate: kind for kind, rate in list(on.peaks.items())[::-1]}
     rates = {peak for layer in plan.layers if layer.flops and (peak := peak_of(layer, on, tf32=tf32))}
@@ -179,15 +179,15 @@ def ceilings(plan: Plan, on: DeviceSpec) -> list[tuple[str, float]]:
 
 
 def cards() -> list[tuple[str, str]]:
-    """GPUs to choose from, as name for people and name in the table."""
+    """GPUs to choose from: display name and name in the table."""
     return [(f"{entry.name} ({entry.sm})", key) for key, entry in DEVICES.items() if entry.peaks]
 
 
 def doubts(plan: Plan) -> list[tuple[bool, str]]:
-    """What must be said beside the plan's measured times, and whether it is grave: wrong outputs, an unsteady series.
+    """Warnings for the plan's measured times, and whether each is severe: wrong outputs, an unsteady series.
 
-    Outputs count as wrong where a value is not finite, or where the relative error is over `tolerance`. An engine
-    that computes something else may well be fast.
+    Outputs count as wrong if a value is not finite, or if the relative error exceeds `tolerance`. An engine
+    with wrong results may be fast.
     """
     measured = plan.facts.get("measured") or {}
     out: list[tuple[bool, str]] = []
@@ -198,27 +198,27 @@ def doubts(plan: Plan) -> list[tuple[bool, str]]:
         relative = error.get("relative_l2")
         if not error.get("ok", True) or bad:
             told = ", ".join(f"{n} value{'s' * (n > 1)} of {name}" for name, n in bad.items()) or "some values"
-            out.append((True, f"The outputs are wrong: {told} are NaN or infinite. These times are of no use."))
+            out.append((True, f"The outputs are wrong: {told} are NaN or infinite. These times are meaningless."))
         elif relative is not None and relative > limit:
             out.append(
                 (True, f"The outputs are wrong: relative error {relative:.2g} against {error.get('reference', 'the reference')}, "
-                       f"more than {limit:g}. An engine that computes something else may well be fast.")
+                       f"more than {limit:g}. An engine with wrong results may be fast.")
             )  # fmt: skip
     elif measured.get("ways"):
-        out.append((False, "No reference was given: whether the outputs are right is not known."))
+        out.append((False, "No reference was given: it is unknown whether the outputs are correct."))
     held = (measured.get("clocks") or {}).get("held_back_by")
     if held:
-        out.append((False, f"The GPU's clocks were held back meanwhile: {', '.join(held)}."))
+        out.append((False, f"The GPU's clocks were throttled during the measurement: {', '.join(held)}."))
     shaky = [name for name, way in (measured.get("ways") or {}).items() if not way.get("steady", True)]
     if shaky:
         out.append(
-            (False, f"The series did not settle ({', '.join(shaky)}): clocks or other work may have changed meanwhile.")
+            (False, f"The series did not become steady ({', '.join(shaky)}): clocks or other work may have changed.")
         )
     return out
 
 
 def tolerance(plan: Plan) -> float:
-    """The relative error up to which outputs count as right: 0.01, with 16-bit layers 0.03, with narrower ones 0.1."""
+    """The relative error up to which outputs count as correct: 0.01, with 16-bit layers 0.03, with narrower ones 0.1."""
     kinds = {layer.precision for layer in plan.layers}
     if kinds & QUANTIZED:
         return 0.1
@@ -226,9 +226,9 @@ def tolerance(plan: Plan) -> float:
 
 
 def explain(plan: Plan) -> list[str]:
-    """The sum of the layers' times beside the end-to-end latency, and why they differ, in sentences.
+    """Sentences that compare the sum of the layers' times with the end-to-end latency and explain the difference.
 
-    Empty where the plan has no measured times.
+    Empty if the plan has no measured times.
     """
     measured = plan.facts.get("measured") or {}
     timed = [layer for layer in plan.layers if layer.time_ms is not None]
@@ -264,7 +264,7 @@ def explain(plan: Plan) -> list[str]:
                 f"a profiled layer is timed with events around it, {difference / max(launches, 1) * 1e3:.1f} µs "
                 f"for each of {launches} launches, and neither runs in a CUDA graph nor overlaps with its neighbors"
                 if plan.device_kind == "gpu"
-                else "timing each layer takes time as well"
+                else "timing each layer also takes time"
             )
         )
     elif difference < -0.01 * compute:
@@ -278,13 +278,13 @@ def explain(plan: Plan) -> list[str]:
             )
         )
     if latency["transfers_mean_ms"] > 0:
-        # trtexec's latency includes the copies; the first of our own ways does not.
+        # trtexec's latency includes the copies; the workbench's plain latency does not.
         how = "come on top of it, with" if measured.get("ways") else "take"
         lines.append(
             f"copies between host and GPU {how} {latency['transfers_mean_ms']:.3f} ms{'' if measured.get('ways') else ' of the latency'}"
         )
     if plan.summary["streams"] > 1:
-        lines.append(f"layers run on {plan.summary['streams']} streams: their times overlap and may not be added up")
+        lines.append(f"layers run on {plan.summary['streams']} streams: their times overlap and must not be added up")
     return lines
 
 

@@ -1,1 +1,1 @@
-"""Questions that take several builds or runs to answer: what-if over precisions, the benchmark, dynamic shapes."""
+"""Experiments with several builds or runs: what-if over precisions, the benchmark, dynamic shapes."""

@@ -1,12 +1,12 @@
 """The performance table: the same model and inputs through PyTorch eager, torch.compile, Torch-TensorRT and TensorRT.
 
-Every way is timed on one GPU in one run, with CUDA events after a warm-up (`workbench.measure.latency`), and has
-its error against PyTorch in FP32 with TF32 off. A row is one model, batch and precision. Rows that are already in the
-results file are not measured again, so a run that was stopped continues.
+All ways are timed on one GPU in one run, with CUDA events after a warm-up (`workbench.measure.latency`). Each has its
+error against PyTorch in FP32 with TF32 off. A row is one model, batch and precision. Rows that are already in the
+results file are not measured again, so you can continue a stopped run.
 
 INT8 and FP8 models are quantized by the session (`session.precision.quantize`), calibrated on random samples like the
-inputs of the sample model; their eager column is in FP16. Each TensorRT row keeps the time of every layer, so that
-a quantized row that is slower than FP16 shows which kernels are slower (`workbench.precision.audit_changes.losses`).
+inputs of the sample model; their eager column is in FP16. Each TensorRT row stores the time of every layer. For a
+quantized row that is slower than FP16, this shows the slower kernels (`workbench.precision.audit_changes.losses`).
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ if TYPE_CHECKING:
     from workbench.workspace import Workspace
 
 WAYS = ("eager", "torch.compile", "torch_tensorrt", "tensorrt", "tensorrt graph")
-"""Columns of the table, in order. ``torch.compile`` is mode reduce-overhead: it uses CUDA graphs itself."""
+"""Columns of the table, in order. ``torch.compile`` uses mode reduce-overhead, which includes CUDA graphs."""
 
 PLAIN = ("fp32", "fp16")
 SAMPLES = 32
-"""Samples that a quantized row is calibrated on, or one batch where that is larger."""
+"""Number of calibration samples of a quantized row, or one batch if that is larger."""
 
 TORCH_TENSORRT = "workbench.compilers.torch_tensorrt.live:compile_any"
-"""What compiles a module for the Torch-TensorRT column; the worker imports it."""
+"""Function that compiles a module for the Torch-TensorRT column; the worker imports it."""
 
 QUANTIZED_ERROR = 0.1
-"""Relative error up to which a quantized row's outputs are called right."""
+"""Relative error up to which a quantized row's outputs count as correct."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,22 @@ class Variant:
 
 
 VARIANTS = {"int8": Variant({"to": "int8"}), "fp8": Variant({"to": "fp8"})}
-"""What the names of quantized precisions stand for."""
+"""Variants by name of the quantized precision."""
 
 
 @dataclass
 class Bench:
-    """What to measure, and where the results go.
+    """What to measure, and where to write the results.
 
     Args:
         session: Builds the engines.
         models: Names of sample models.
         batches: Sizes of the first dimension of every input.
         precisions: fp32, fp16, int8, fp8, or a name among `variants`.
-        variants: Quantized precisions by name, beside and instead of `VARIANTS`.
-        out: Results file (JSON), kept after every row; None keeps them in memory only.
-        ways: Which columns.
-        duration_ms: How long each latency is measured at least.
+        variants: Quantized precisions by name; they extend and override `VARIANTS`.
+        out: Results file (JSON), written after every row; None keeps them in memory only.
+        ways: The columns to measure.
+        duration_ms: Minimum duration of each latency measurement.
     """
 
     session: Workspace
@@ -98,7 +98,8 @@ class Bench:
         unknown = [m for m in self.models if m not in samples()]
         if unknown:
             raise ConfigError(
-                f"{', '.join(unknown)} is no sample model.", hint="`workbench samples` lists them; bench runs samples."
+                f"{', '.join(unknown)} is not a sample model.",
+                hint="`workbench samples` lists them; bench runs samples.",
             )
         if any(w not in WAYS for w in self.ways):
             raise ConfigError("There is no such way.", hint="There are " + ", ".join(WAYS) + ".")
@@ -111,7 +112,7 @@ class Bench:
             self.document = _results(self.out)
 
     def run(self, on_row: Callable[[RowDocument], None] | None = None) -> BenchDocument:
-        """Measure what is missing.
+        """Measure the missing rows.
 
         Raises:
             CompilerUnavailableError: there is no NVIDIA GPU.
@@ -126,10 +127,10 @@ class Bench:
         return self.document
 
     def prepare(self, rows: Iterable[tuple[str, int, str]], at_once: int = 4) -> None:
-        """Build the engines of `rows` (model, batch, precision), several at a time, so that measuring need not wait.
+        """Build the engines of `rows` (model, batch, precision), several at a time, so that measurements do not wait.
 
-        Only for a compiler that times nothing on the GPU while it builds, as TensorRT for RTX: full TensorRT chooses
-        its kernels by their times, which other work on the GPU would spoil. What can't be built is told by `row`.
+        Only for a compiler that times nothing on the GPU while it builds, such as TensorRT for RTX: full TensorRT times
+        kernels to choose them, which other work on the GPU would disturb. `row` reports failed builds.
         """
         done = {(r["model"], r["batch"], r["precision"]) for r in self.document["rows"]}
         groups: dict[tuple[str, int], list[str]] = {}
@@ -138,7 +139,7 @@ class Bench:
                 groups.setdefault((model, batch), []).append(precision)
 
         def build(model: str, batch: int) -> None:
-            for precision in groups[model, batch]:  # one after the other: they share a calibration
+            for precision in groups[model, batch]:  # sequentially: they share a calibration
                 with contextlib.suppress(WorkbenchError):
                     self._engine(model, _shapes(model, batch), precision, None)
 
@@ -147,7 +148,7 @@ class Bench:
                 work.result()
 
     def row(self, model: str, batch: int, precision: str) -> RowDocument:
-        """One row: that of the results file, or measured now and kept.
+        """One row: from the results file, or measured now and stored.
 
         Raises:
             CompilerUnavailableError: there is no NVIDIA GPU.
@@ -158,15 +159,15 @@ class Bench:
                 return known
         if not gpus():
             raise CompilerUnavailableError(
-                "There is no NVIDIA GPU here: nothing can be timed.",
-                hint="Run it on a machine with one, or look at fusions with `workbench fusions`.",
+                "This machine has no NVIDIA GPU, so nothing can be timed.",
+                hint="Run it on a machine with a GPU, or look at fusions with `workbench fusions`.",
             )
         here, before = machine(), self.document.get("machine") if self.document["rows"] else None
         if before and before.get("gpus") != here["gpus"]:
             was, now = (", ".join(f"{g['name']}, driver {g['driver']}" for g in m["gpus"]) for m in (before, here))
             raise ConfigError(
-                f"{self.out} was measured on {was}; here is {now}.",
-                hint="Name another file: figures of two machines do not belong in one table.",
+                f"{self.out} was measured on {was}; this machine has {now}.",
+                hint="Use another file: one table must not mix results of two machines.",
             )
         self.document["machine"] = here
         self.document["version"] = __version__
@@ -223,7 +224,7 @@ class Bench:
         return row
 
     def _engine(self, model: str, shapes: Mapping[str, list[int]], precision: str, row: RowDocument | None) -> Engine:
-        """The engine of a row; of a quantized one the row also gets what was quantized, and on what data."""
+        """The engine of a row; for a quantized model the row also records what was quantized, and on what data."""
         texts = {n: "x".join(map(str, s)) for n, s in shapes.items()}
         if precision in PLAIN:
             return self.session.build(model, precision=precision, shapes=texts)
@@ -241,7 +242,7 @@ class Bench:
     def _quantized(
         self, name: str, source: Model, shapes: Mapping[str, list[int]], scheme: Mapping[str, Any]
     ) -> tuple[Model, int]:
-        """The quantized model. One calibration serves all schemes of a model and batch that have ranges there."""
+        """The quantized model. All schemes of a model and batch share one calibration if it has their ranges."""
         from workbench.precision.quantize import calibration
 
         batch = next(iter(shapes.values()))[0]
@@ -266,7 +267,7 @@ class Bench:
         return low, count
 
     def _layers(self, row: RowDocument, plan: Plan, times: Sequence[tuple[str, float]]) -> None:
-        """Keep the time of each layer, by kind in sum, and set a quantized row beside FP16's."""
+        """Store the time of each layer and the sums by kind, and compare a quantized row with FP16's."""
         from workbench.plan.join import with_layer_times
 
         try:
@@ -288,7 +289,7 @@ class Bench:
             row["missing"]["layers"] = error.message
 
     def _half(self, row: RowDocument) -> Plan | None:
-        """The FP16 plan of the same model and batch with the times of its layers, where that row was measured."""
+        """The FP16 plan of the same model and batch with the times of its layers, if that row was measured."""
         from dataclasses import replace
 
         same = [r for r in self.document["rows"] if (r["model"], r["batch"]) == (row["model"], row["batch"])]
@@ -311,7 +312,7 @@ def _results(file: Path) -> BenchDocument:
     """The results of an earlier run.
 
     Raises:
-        ConfigError: the file holds something else, or a row that the table can't show.
+        ConfigError: the file is not a results file, or has a row that the table can't show.
         LimitError: it is too large or nested too deeply.
     """
     try:
@@ -342,9 +343,9 @@ def table(document: BenchDocument) -> list[list[str]]:
 
 
 def right(row: RowDocument, way: str) -> bool:
-    """Whether a way's outputs may be called right: finite, and an error of at most 1 % or ten times eager's own.
+    """Whether a way's outputs count as correct: finite, with an error of at most 1 % or ten times eager's error.
 
-    Of a quantized row `QUANTIZED_ERROR` is allowed.
+    A quantized row may have an error of up to `QUANTIZED_ERROR`.
     """
     error = row["ways"][way]["error"]
     if row["precision"] not in PLAIN and way != "eager":

@@ -16,10 +16,10 @@ from workbench.model.origin import SchemeDocument
 
 @extensible
 class WayError(TypedDict):
-    """How far a way's output is from PyTorch's in FP32 with TF32 off."""
+    """Error of a way's output against PyTorch in FP32 with TF32 off."""
 
     ok: bool
-    """Whether all values are finite where the reference's are."""
+    """Whether all values are finite that are finite in the reference."""
     relative_l2: float | None
 
 
@@ -41,7 +41,7 @@ class WayDocument(TypedDict):
 
 @extensible
 class LostDocument(TypedDict):
-    """Kernels that are slower than those of FP16 that do the same."""
+    """Kernels that are slower than the FP16 kernels for the same nodes."""
 
     nodes: str
     low: str
@@ -55,7 +55,7 @@ class LostDocument(TypedDict):
 
 @extensible
 class AgainstDocument(TypedDict):
-    """A quantized row beside FP16's."""
+    """Comparison of a quantized row with the FP16 row."""
 
     low_ms: float
     """Sum of the quantized engine's layers."""
@@ -66,7 +66,7 @@ class AgainstDocument(TypedDict):
 
 @extensible
 class BenchCompiler(TypedDict):
-    """What built the engine."""
+    """The compiler that built the engine."""
 
     name: str
     version: str
@@ -89,13 +89,13 @@ class RowDocument(TypedDict):
     torch: NotRequired[str]
     """Version of PyTorch."""
     eager_precision: NotRequired[str]
-    """Precision of the eager way, where it is not the row's."""
+    """Precision of the eager way, if it differs from the row's."""
     scheme: NotRequired[SchemeDocument]
     """How the model was quantized."""
     quantized: NotRequired[Count]
     """Nodes that were quantized."""
     left: NotRequired[Count]
-    """Nodes that were not."""
+    """Nodes that were not quantized."""
     calibration: NotRequired[str]
     layer_ms: NotRequired[list[float | None]]
     """Mean time of each layer of the plan."""

@@ -1,4 +1,4 @@
-"""The worker's part of the benchmark: it draws calibration samples and times one row, every way on the same inputs."""
+"""The benchmark in a worker: draw calibration samples and time one row, all ways on the same inputs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from workbench.core.worker import Reporter
 
 LAYER_ITERATIONS = 10
-"""Runs with the layer profiler that the mean time of each layer is taken from."""
+"""Runs with the layer profiler; layer times are their mean."""
 
 
 def draw(reporter: Reporter, *, file: str, out: str, count: int, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
     """Write calibration samples like the inputs of a sample model to an .npz file; in a worker.
 
     Floating-point inputs are normally distributed with the mean and standard deviation of the example; token ids are
-    drawn at random from the ids of the example; inputs that hold only 0 and 1 (masks) are repeated unchanged.
+    drawn at random from the ids of the example; inputs that contain only 0 and 1 (masks) are repeated unchanged.
     """
     import numpy as np
 
@@ -53,22 +53,22 @@ def measure(
     duration_ms: float,
     torch_tensorrt: str,
 ) -> dict[str, Any]:
-    """One row, in a worker: every way on the same inputs.
+    """Measure one row in a worker: all ways on the same inputs.
 
     Args:
-        reporter: Where progress goes.
+        reporter: Receives progress.
         file: The sample model's Python file.
         shapes: The shape of each input.
         precision: fp32 or fp16, for PyTorch's ways.
         engine: ``runner`` and ``arguments`` for `open_runner`; None if there is no engine.
-        ways: What to time.
-        duration_ms: Least duration of each measurement, in milliseconds.
+        ways: The ways to time.
+        duration_ms: Minimum duration of each measurement, in milliseconds.
         torch_tensorrt: ``module:function`` that compiles the module with Torch-TensorRT.
 
     Returns:
         ``ways``: by name the latency (`Latency.to_dict`) with ``error`` against FP32; ``missing``: why a way was
-        not timed; ``torch``: its version; ``layers``: name and mean milliseconds of each, of the engine without a
-        CUDA graph.
+        not timed; ``torch``: its version; ``layers``: name and mean milliseconds of each layer, for the engine
+        without a CUDA graph.
     """
     import torch
 
@@ -86,7 +86,7 @@ def measure(
     with torch.no_grad():
         module = module.cuda()
         reference = {"output": device.download(_first(module(*on_gpu)).float())}
-        # TF32 from here on, as TensorRT uses it for FP32 by default.
+        # Use TF32 from here on, as TensorRT does for FP32 by default.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         if precision == "fp16":
             module = module.half()
@@ -150,7 +150,7 @@ def measure(
                 try:
                     rows = runner.layer_times(LAYER_ITERATIONS)
                     layers[:] = [(name, sum(times) / len(times)) for name, times in rows]
-                except WorkbenchError as error:  # the latency is valid without them
+                except WorkbenchError as error:  # the latency is valid without layer times
                     missing["layers"] = error.message
 
         for way in ("tensorrt", "tensorrt graph"):

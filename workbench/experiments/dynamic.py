@@ -1,4 +1,4 @@
-"""What a dynamic shape costs: the same model built for one shape and for a range, both run at the usual shape."""
+"""Measure the cost of a dynamic shape: build a model for one shape and for a range, and run both at the opt shape."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def dynamic_overhead(session: Workspace, model: Any, config: BuildConfig, **opti
         "dynamic": _measured(session, dynamic, {**options, "shapes": at}),
     }
     if found["dynamic"].pop("specialization"):
-        # What a shape costs that comes for the first time, and always where a graph was captured too early.
+        # The cost of a new shape, or of a CUDA graph that was captured too early.
         found["fallback"] = _measured(session, dynamic, {**options, "shapes": at, "specialization": "none"})
     for one in found.values():
         one.pop("specialization", None)
-    # A graph of one and launches one by one of the other would compare launches.
+    # Comparing a CUDA graph with separate launches would compare launch overhead.
     way = "graph" if all("graph" in one["ways"] for one in found.values()) else "plain"
     for one in found.values():
         one["latency"] = one.pop("ways")[way]

@@ -1,12 +1,11 @@
-"""What if: one model in several precisions, side by side, before anyone runs it.
+"""What if: compare one model in several precisions before you run it.
 
     found = session.precision.what_if("digits", ["fp32", "fp16", "int8"], target="sm89", data="sample")
     found.to_frame()
     found.warnings
 
-Every variant is made, built and compared by the workbench's own calls (`cast`, `quantize`, `Session.build`,
-`accuracy`), each of which keeps its result: the second time is a look-up. A variant that can't be made is a row
-with the reason, and the others go on.
+Every variant is converted, built and compared with the workbench's API (`cast`, `quantize`, `Session.build`,
+`accuracy`), which caches each result. A variant that fails is a row with the reason, and the others continue.
 
 Kernels, operations and bytes are computed from the plan; times are estimated (`workbench.analysis.roofline`) unless
 the engine was profiled on a GPU; errors are measured with ONNX Runtime on the CPU, FP16 and BF16 simulated
@@ -43,14 +42,14 @@ if TYPE_CHECKING:
 FLOATS = ("fp32", "fp16", "bf16")
 QUANTIZED = ("int8", "fp8", "int4")
 SLOWER = 1.02
-"""From this ratio of times on, a quantized variant is called slower than FP16."""
+"""From this ratio of times, a quantized variant is reported as slower than FP16."""
 
 Asked = str | Scheme | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Cast:
-    """FP16 or BF16 with lists of what stays in FP32."""
+    """FP16 or BF16 with lists of the nodes that stay in FP32."""
 
     to: str
     lists: Lists
@@ -58,20 +57,20 @@ class Cast:
 
 @dataclass(frozen=True)
 class Variant:
-    """One precision that was tried.
+    """One tested precision.
 
     Attributes:
-        name: In words, unique among the variants of a `WhatIf`.
+        name: Description, unique among the variants of a `WhatIf`.
         to: fp32, fp16, bf16, int8, fp8 or int4.
-        asked: How it was asked for, as `what_if` takes it.
-        model: Name of the model in the session; the FP32 model's own where only the build casts.
-        engine: What was built; None where it could not be.
+        asked: The request, in the form that `what_if` takes.
+        model: Name of the model in the session; the FP32 model's name if only the build casts.
+        engine: The engine; None if the build failed.
         problem: Why there is no engine.
         error: Figures of `workbench.precision.accuracy.Accuracy.models`, measured with ONNX Runtime on the CPU;
-            empty where not measured.
+            empty if not measured.
         error_problem: Why there is no error.
-        warnings: Of the data and the quantization.
-        samples: On how many samples the error was measured.
+        warnings: Warnings about the data and the quantization.
+        samples: Number of samples for the error.
     """
 
     name: str
@@ -87,7 +86,7 @@ class Variant:
 
     @cached_property
     def audit(self) -> Audit | None:
-        """What the plan really has, against what was asked."""
+        """The audit of the plan against the request."""
         scheme = self.asked.to_dict() if isinstance(self.asked, Scheme) else None
         return None if self.engine is None else audit(self.engine.plan, self.to, scheme)
 
@@ -95,8 +94,8 @@ class Variant:
     def time(self) -> tuple[float | None, str, str]:
         """Milliseconds, "measured" or "estimated", and on which GPU.
 
-        Measured is the median latency of the engine's newest profile, in a CUDA graph where it ran in one; estimated is the roofline's lower
-        bound on the card that stands for the target.
+        Measured is the median latency of the engine's newest profile, in a CUDA graph if available; estimated is the roofline's
+        lower bound on the representative GPU of the target.
         """
         from workbench.analysis import roofline
         from workbench.hardware.devices import device
@@ -136,12 +135,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class WhatIf:
-    """The variants of one model side by side.
+    """Comparison of the variants of one model.
 
     Attributes:
         model: Name of the FP32 model.
-        target: GPU architecture that was built for.
-        variants: In the order asked.
+        target: GPU architecture of the builds.
+        variants: The variants in the requested order.
     """
 
     model: str
@@ -155,17 +154,17 @@ class WhatIf:
         raise ConfigError(f"{name!r} was not tried.", hint=f"Tried: {', '.join(v.name for v in self.variants)}.")
 
     def behind(self, earlier: WhatIf | None) -> WhatIf:
-        """These variants with those of an earlier look at the same model and target before them."""
+        """These variants, preceded by those of an earlier comparison of the same model and target."""
         if earlier is None or (earlier.model, earlier.target) != (self.model, self.target):
             return self
         fresh = {v.name for v in self.variants}
         return replace(self, variants=(*(v for v in earlier.variants if v.name not in fresh), *self.variants))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a variant.
+        """One row per variant.
 
         Columns: ``kernels``; ``bytes`` moved; operations by the type that kernels read (``flops_int8``, ...), and
-        for how many kernels they are not known (``flops_unknown``);
+        the number of kernels without known operations (``flops_unknown``);
         ``weight_bytes`` (constants of the layers); ``engine_bytes`` (the file); ``time_ms`` with ``time_source``
         and ``time_on``; errors against FP32; ``findings`` of the audit; ``problem``.
         """
@@ -175,14 +174,14 @@ class WhatIf:
 
     @property
     def figures(self) -> pd.DataFrame:
-        """The audit's figures, one column a variant: placements and precisions side by side."""
+        """The audit's figures, one column per variant."""
         import pandas as pd
 
         rows = {v.name: v.audit.figures for v in self.variants if v.audit is not None}
         return pd.DataFrame(rows, dtype=object)
 
     def losses(self, low: str) -> tuple[Change, ...]:
-        """Where a quantized variant moves more bytes than FP16 does, the largest first.
+        """Where a quantized variant moves more bytes than FP16, largest first.
 
         Raises:
             ConfigError: FP16 or this variant was not built.
@@ -196,7 +195,7 @@ class WhatIf:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What must be known before anyone runs a variant: among others, that INT8 moves more bytes than FP16."""
+        """Warnings about the variants before you run them, for example that INT8 moves more bytes than FP16."""
         from workbench.analysis import roofline
         from workbench.precision.audit_changes import verdict
 
@@ -216,7 +215,7 @@ class WhatIf:
                 )
             elif mine and theirs and [source, gpu] == same and source == "estimated" and mine < theirs:
                 out.append(
-                    f"Quicker than {half.name} by an estimate only: {roofline.QUANTIZED}. Measure it on your GPU."
+                    f"Faster than {half.name} only by an estimate: {roofline.QUANTIZED}. Measure it on your GPU."
                 )
         return tuple(dict.fromkeys([*out, *(w for v in self.variants for w in v.warnings)]))
 
@@ -225,12 +224,12 @@ class WhatIf:
 
 
 def moves_more(low: Plan, wide: Plan) -> bool:
-    """Whether the first plan asks for more bytes than the second."""
+    """Whether the first plan moves more bytes than the second."""
     return bool(audit(low).figures["bytes"] > audit(wide).figures["bytes"])
 
 
 def title(asked: str | Scheme | Cast) -> str:
-    """A variant in few words: what differs from the scheme's defaults, and nothing else."""
+    """A short description of a variant: only the differences from the scheme's defaults."""
     if isinstance(asked, str):
         return asked
     if isinstance(asked, Cast):
@@ -265,7 +264,7 @@ def title(asked: str | Scheme | Cast) -> str:
 
 
 def _listed(what: str, names: Sequence[str]) -> str:
-    """The first two names; of more also a few digits of all, since variants and models are told apart by their title."""
+    """The first two names; for more names also digits of a hash of all, because titles must be unique."""
     if len(names) <= 2:
         return f"{what} {', '.join(names) or 'none'}"
     digits = hashlib.sha256("\n".join(names).encode()).hexdigest()[:4]
@@ -273,7 +272,7 @@ def _listed(what: str, names: Sequence[str]) -> str:
 
 
 def parse(asked: Asked) -> str | Scheme | Cast:
-    """A scheme from what people write: "int8", ``{"to": "int8", "weights": "tensor"}`` or a Scheme.
+    """Convert user input to a scheme: "int8", ``{"to": "int8", "weights": "tensor"}`` or a Scheme.
 
     Raises:
         ConfigError: there is no such precision or option.
@@ -297,7 +296,7 @@ def parse(asked: Asked) -> str | Scheme | Cast:
             )
         given: dict[str, Any] = {k: (v,) if isinstance(v, str) else v for k, v in data.items()}
         if wrong := [k for k, v in given.items() if not isinstance(v, bool | list | tuple | set | frozenset)]:
-            raise ConfigError(f"{to}: {wrong[0]} is {given[wrong[0]]!r:.60}, and not names or true or false.")
+            raise ConfigError(f"{to}: {wrong[0]} is {given[wrong[0]]!r:.60}, not names, true or false.")
         options: dict[str, Any] = {k: v if isinstance(v, bool) else tuple(v) for k, v in given.items()}
         lists = Lists(**options)
         return to if lists == Lists() else Cast(to, lists)
@@ -326,7 +325,7 @@ def what_if(
     several = (schemes,) if isinstance(schemes, str | Scheme | Mapping) else schemes
     asked = list(dict.fromkeys(parse(scheme) for scheme in several))
     if not asked:
-        raise ConfigError("No precision is asked for.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
+        raise ConfigError("No precision is given.", hint=f"Precisions: {', '.join((*FLOATS, *QUANTIZED))}.")
     build = (config or BuildConfig()).replace(targets=target)
     if shapes:
         build = build.replace(profiles=(profile_of(shapes),))
@@ -345,7 +344,7 @@ def what_if(
 
 @dataclass
 class _One:
-    """The work on one variant after the other; `folder` is for what all of them need."""
+    """Processes the variants in sequence; `folder` holds shared files."""
 
     session: Workspace
     exact: Model
@@ -359,9 +358,9 @@ class _One:
     _read: list[tuple[Any, Any]] = field(default_factory=list)
 
     def _batches(self, data: Any) -> Any:
-        """The data as batches that are read once for all variants: an iterator gives them but once.
+        """The data as batches that are read once for all variants, because an iterator yields them only once.
 
-        A calibration, or the path of one, stays what it is.
+        A calibration, or the path of one, is returned unchanged.
         """
         from workbench.precision.calibration import Calibration
         from workbench.precision.calibration_cache import TensorRTCache
@@ -381,14 +380,14 @@ class _One:
             except CancelledError:
                 raise
             except WorkbenchError as error:
-                found = error  # what was wrong with them for one variant is wrong for the next
+                found = error  # an error in the data applies to all variants
             self._read.append((data, found))
         if isinstance(found, WorkbenchError):
             raise found
         return found
 
     def variant(self, scheme: str | Scheme | Cast) -> Variant:
-        """The variant, or the reason why there is none."""
+        """The variant, or the reason why it failed."""
         to = scheme if isinstance(scheme, str) else scheme.to
         empty = Variant(title(scheme), to, scheme, self.exact.name, None)
         try:
@@ -452,7 +451,7 @@ class _One:
 
 
 def _slug(text: str) -> str:
-    """A title as part of a model's name; where signs of a pattern are lost, digits of the title stand for them."""
+    """A title as part of a model's name; if pattern characters are lost, a hash of the title replaces them."""
     plain = text.replace(", ", "-").replace(" ", "-")
     slug = "".join(c if c.isalnum() or c in "._-" else "-" for c in plain)
     return slug if slug == plain else f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:4]}"

@@ -1,4 +1,4 @@
-"""How far outputs are from a reference."""
+"""Errors of outputs against a reference."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def compare(outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> ErrorDocument:
-    """The error of each output, and the largest relative error of all.
+    """Compute the error of each output and the largest relative error.
 
     Returns:
         ``outputs``, for the values that are finite in both, by name ``relative_l2`` (norm of the difference over the
-        norm of the reference; None where that is 0), ``max_abs``, ``cosine``, ``not_finite`` (values that are NaN or infinite in the output but
-        not in the reference); ``relative_l2``: the largest; ``ok``: whether all values are finite where the
-        reference's are.
+        norm of the reference; None if that is 0), ``max_abs``, ``cosine``, ``not_finite`` (values that are NaN or infinite in the output but
+        not in the reference); ``relative_l2``: the largest; ``ok``: whether all values are finite that are finite
+        in the reference.
 
     Raises:
-        ConfigError: an output is missing or of another shape.
+        ConfigError: an output is missing or has another shape.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""A profile: what was measured of an engine, as a JSON document, ``workbench.profile/1``.
+"""A profile: the measurements of an engine as a JSON document, ``workbench.profile/1``.
 
 ``workbench/schemas/profile.schema.json`` is generated from these types.
 """
@@ -28,12 +28,12 @@ from workbench.plan.measured import (
 
 @extensible
 class ProfiledCompiler(TypedDict, total=False):
-    """What ran the engine."""
+    """The compiler whose runtime ran the engine."""
 
     name: str
     version: str
     validity: str | None
-    """What the compiler says about the engine on this machine."""
+    """The compiler's information about the engine on this machine."""
 
 
 @extensible
@@ -43,7 +43,7 @@ class ProfiledDevice(DeviceDocument, total=False):
     memory: int
     """Bytes."""
     free: int
-    """Bytes of memory that were free."""
+    """Bytes of free memory."""
     torch: str
     cuda: str
 
@@ -64,7 +64,7 @@ class KernelDocument(TypedDict):
     name: str
     ms: NotRequired[float | None]
     layer: NotRequired[str | None]
-    """The layer that launched it; null where it is not known."""
+    """The layer that launched it; null if unknown."""
 
 
 @extensible
@@ -73,12 +73,12 @@ class KernelsDocument(TypedDict):
 
     rows: list[KernelDocument]
     joined: str
-    """How kernels were matched with layers; empty where none was."""
+    """How kernels were matched with layers; empty if none was matched."""
 
 
 @extensible
 class InspectedLayer(TypedDict):
-    """A layer as the engine describes it: a name, a type, and usually the other fields of a `LayerRecord`."""
+    """A layer as reported by the engine: a name, a type, and usually the other fields of a `LayerRecord`."""
 
     name: str
     type: str
@@ -86,7 +86,7 @@ class InspectedLayer(TypedDict):
 
 @extensible
 class InspectorDocument(TypedDict):
-    """What the engine says about its own layers."""
+    """The engine's information about its layers."""
 
     layers: list[InspectedLayer]
     io: list[IODocument]
@@ -95,7 +95,7 @@ class InspectorDocument(TypedDict):
 
 @extensible
 class SweepDocument(TypedDict):
-    """Latency at one batch size, or why there is none."""
+    """Latency at one batch size, or the reason why it is missing."""
 
     batch: Count
     way: NotRequired[str]
@@ -109,7 +109,7 @@ class SweepDocument(TypedDict):
 
 @extensible
 class Profile(TypedDict):
-    """What was measured of an engine. What could not be measured is absent or null, and `notes` says why."""
+    """The measurements of an engine. Values that could not be measured are absent or null, and `notes` says why."""
 
     schema: Literal["workbench.profile/1"]
     engine: NotRequired[str]
@@ -118,19 +118,19 @@ class Profile(TypedDict):
     device: ProfiledDevice
     machine: MachineDocument
     time: NotRequired[float]
-    """When, in seconds since the epoch."""
+    """Time of the measurement, in seconds since the epoch."""
     shapes: dict[str, list[int]]
     """Of the inputs."""
     first_ms: NotRequired[float]
     """The first execution, which may compile kernels."""
     latency: dict[str, LatencyDocument]
-    """By way of running: plain always; graph and transfers where they were measured."""
+    """By way of running: always plain; graph and transfers if they were measured."""
     layers: list[LayerTimeDocument]
-    """In the order of execution; empty where layers were not timed."""
+    """In the order of execution; empty if layers were not timed."""
     layer_iterations: Count
-    """Executions in which layers were timed."""
+    """Number of executions in which layers were timed."""
     layer_statistic: NotRequired[Literal["mean", "median"]]
-    """Which of a layer's times is shown; absent: the mean."""
+    """Which of a layer's times is shown; if absent, the mean."""
     layer_method: NotRequired[str]
     """How layers were timed."""
     error: ErrorDocument | None
@@ -141,9 +141,9 @@ class Profile(TypedDict):
     energy: NotRequired[EnergyDocument | None]
     kernels: NotRequired[KernelsDocument | None]
     specialization: NotRequired[str | None]
-    """When kernels for the shapes at hand were compiled; null where it means nothing."""
+    """When kernels for the current shapes were compiled; null if not applicable."""
     ceilings: NotRequired[CeilingsDocument | None]
-    """What this GPU reaches."""
+    """Measured peaks of this GPU."""
     inspector: NotRequired[InspectorDocument]
     notes: list[str]
     sweep: NotRequired[list[SweepDocument]]
@@ -158,10 +158,10 @@ PROFILE = DocumentType(Profile, title="Profile", schema="workbench.profile/1", c
 
 
 def read_profile(file: Path) -> Profile:
-    """The profile in `file`.
+    """Read the profile in `file`.
 
     Raises:
-        ProfileError: it can't be read, is another document, or is damaged.
+        ProfileError: it can't be read, is another kind of document, or is damaged.
     """
     hint = f"Remove {file} and measure again."
     try:
@@ -169,7 +169,7 @@ def read_profile(file: Path) -> Profile:
     except (OSError, ValueError, RecursionError) as error:
         raise ProfileError(f"The profile {file.name} can't be read: {error}.", hint=hint) from None
     if not isinstance(data, dict) or data.get("schema") != PROFILE.id:
-        raise ProfileError(f"{file.name} is no {PROFILE.id} document.", hint=hint)
+        raise ProfileError(f"{file.name} is not a {PROFILE.id} document.", hint=hint)
     try:
         return PROFILE.check(data, "profile")
     except DocumentError as error:

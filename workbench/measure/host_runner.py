@@ -18,7 +18,7 @@ class HostRunner(ABC):
     Args:
         inputs: The engine's inputs.
         outputs: The engine's outputs.
-        compiler: ``name`` and ``version`` of what made it.
+        compiler: ``name`` and ``version`` of the compiler.
         profile: Which shape profile to use.
     """
 
@@ -51,7 +51,7 @@ class HostRunner(ABC):
         """
 
     def opt_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The opt shape of each input; an open dimension without a shape profile counts as 1."""
+        """The opt shape of each input; a dynamic dimension without a shape profile counts as 1."""
         return {
             port.name: port.ranges[self.profile][1] if port.ranges else tuple(1 if d < 0 else d for d in port.shape)
             for port in self.inputs
@@ -71,7 +71,7 @@ class HostRunner(ABC):
     def bind(
         self, given: Mapping[str, Any], *, finite: bool = True, into: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Set the inputs; see `workbench.measure.runner.Runner`. The outputs are there after `run`.
+        """Set the inputs; see `workbench.measure.runner.Runner`. The outputs are available after `run`.
 
         Raises:
             ConfigError: the inputs do not fit.
@@ -91,11 +91,11 @@ class HostRunner(ABC):
         return dict(self._given)
 
     def release(self) -> None:
-        """Let go of the inputs and outputs."""
+        """Release the inputs and outputs."""
         self._given, self._found = {}, {}
 
     def run(self) -> None:
-        """Execute once; returns when the outputs are there."""
+        """Execute once; returns when the outputs are available."""
         self._found.update(self.execute(self._given))
 
     def layer_times(
@@ -103,11 +103,11 @@ class HostRunner(ABC):
         iterations: int,  # noqa: ARG002 - for compilers that time layers
         step: Callable[[int], None] = lambda _: None,  # noqa: ARG002
     ) -> list[tuple[str, list[float]]]:
-        """No times: override it where the runtime times layers."""
+        """No times; override this if the runtime times layers."""
         return []
 
     def memory(self) -> dict[str, int]:
-        """Nothing: override it where the runtime says what it needs."""
+        """Empty; override this if the runtime reports its memory needs."""
         return {}
 
     def facts(self) -> dict[str, Any]:

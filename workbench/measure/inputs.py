@@ -1,4 +1,4 @@
-"""What an engine is measured on: random inputs, files of arrays, and the outputs that are right."""
+"""Data for measuring an engine: random inputs, files of arrays, and reference outputs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def check_batches(batches: Any) -> None:
-    """Refuse anything but a list of batch sizes.
+    """Check that the value is a list of batch sizes.
 
     Raises:
-        ConfigError: it is no list of whole numbers from 1.
+        ConfigError: it is not a list of integers of at least 1.
     """
     if batches is None:
         return
@@ -29,14 +29,14 @@ def check_batches(batches: Any) -> None:
     if not listed or wrong:
         said = ", ".join(map(repr, wrong)) if listed else repr(batches)
         raise ConfigError(f"Not a list of batch sizes: {said}." if not listed else f"No batch size: {said}.",
-                          hint="Give whole numbers from 1, as in batches=[1, 8, 32].")  # fmt: skip
+                          hint="Give integers of at least 1, as in batches=[1, 8, 32].")  # fmt: skip
 
 
 def check_names(runner: Runner, shapes: Mapping[str, Any]) -> None:
-    """Refuse shapes of inputs that the engine does not have.
+    """Check that the engine has all inputs for which shapes are given.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: the engine does not have an input.
     """
     names = [port.name for port in runner.inputs]
     if unknown := [name for name in shapes if name not in names]:
@@ -50,7 +50,7 @@ def random_inputs(runner: Runner, shapes: Mapping[str, list[int]], seed: int) ->
     Args:
         runner: The engine.
         shapes: Shapes by input; those that the engine was tuned for by default.
-        seed: Of the random numbers.
+        seed: Seed of the random numbers.
 
     Raises:
         ConfigError: there are no random values of an input's data type.
@@ -76,7 +76,7 @@ def read_arrays(path: str) -> dict[str, Any]:
     """The arrays of an .npz file by name.
 
     Raises:
-        ConfigError: it is no such file.
+        ConfigError: it is not such a file.
     """
     import zipfile
 
@@ -85,15 +85,15 @@ def read_arrays(path: str) -> dict[str, Any]:
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ConfigError(f"{path} holds one array without a name.", hint="np.savez(path, NAME=array)")
+            raise ConfigError(f"{path} contains one array without a name.", hint="np.savez(path, NAME=array)")
         with file:
             return {name: _typed(file[name]) for name in file.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path} is no .npz file of arrays: {error}.") from None
+        raise ConfigError(f"{path} is not an .npz file of arrays: {error}.") from None
 
 
 def _typed(array: Any) -> Any:
-    """NumPy writes ml_dtypes' bfloat16 as two bytes without a type; nothing else is written like that."""
+    """NumPy writes ml_dtypes' bfloat16 as two bytes without a type; no other type is written like that."""
     if array.dtype.kind != "V" or array.dtype.itemsize != 2:
         return array
     import ml_dtypes
@@ -102,12 +102,12 @@ def _typed(array: Any) -> Any:
 
 
 def reference_outputs(path: str, host: Mapping[str, Any], notes: list[str]) -> dict[str, Any] | None:
-    """The outputs to compare with; None, with a note, where ONNX Runtime can't run the model.
+    """The outputs to compare with; None, with a note, if ONNX Runtime can't run the model.
 
     Args:
         path: An .npz file of outputs by name, or an ONNX file, which ONNX Runtime runs on the CPU.
         host: The inputs by name.
-        notes: Where a note goes.
+        notes: Receives the note.
     """
     if path.endswith(".npz"):
         return read_arrays(path)
@@ -115,7 +115,7 @@ def reference_outputs(path: str, host: Mapping[str, Any], notes: list[str]) -> d
         return _by_onnxruntime(path, host)
     except ImportError:
         notes.append("no reference: pip install onnxruntime")
-    except Exception as error:  # noqa: BLE001 - its exceptions have no common base; times can be taken all the same
+    except Exception as error:  # noqa: BLE001 - its exceptions have no common base; times can still be measured
         notes.append(f"no reference: ONNX Runtime can't run {Path(path).name} on the CPU: {first_lines(error)}")
     return None
 
@@ -126,7 +126,7 @@ def _by_onnxruntime(path: str, host: Mapping[str, Any]) -> dict[str, Any]:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-    # The reference may be in FP32 where the engine takes FP16: the same values, widened.
+    # The reference may be in FP32 while the engine takes FP16: use the same values, widened.
     given = {i.name: np.asarray(host[i.name]).astype(types.get(i.type, np.asarray(host[i.name]).dtype))
              for i in session.get_inputs() if i.name in host}  # fmt: skip
     names = [o.name for o in session.get_outputs()]
@@ -134,5 +134,5 @@ def _by_onnxruntime(path: str, host: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reference_name(reference: str) -> str:
-    """What the outputs were compared with, for people."""
+    """Description of the reference."""
     return f"{Path(reference).name}" + ("" if reference.endswith(".npz") else ", ONNX Runtime on the CPU")

@@ -1,4 +1,4 @@
-"""Latency: how it is taken, its percentiles, and when a series of times is steady enough to stop."""
+"""Measure latency, compute percentiles, and decide when a series of times is steady enough to stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workbench.plan.measured import LatencyDocument
 
 BATCH = 20
-"""Iterations that are queued at a time; also the window in which steadiness is judged."""
+"""Iterations that are queued at a time; also the window for judging steadiness."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Latency:
     """A series of measured times.
 
     Attributes:
-        samples: Milliseconds, one an iteration, in order.
+        samples: Milliseconds, one per iteration, in order.
         method: How they were measured.
-        steady: Whether the series had settled when it ended (see `steady`).
+        steady: Whether the series was steady when it ended (see `steady`).
     """
 
     samples: tuple[float, ...]
@@ -33,7 +33,7 @@ class Latency:
     steady: bool = True
 
     def percentile(self, percent: float) -> float:
-        """The time that `percent` of the iterations stay within (nearest rank)."""
+        """The time that `percent` of the iterations do not exceed (nearest rank)."""
         return percentiles(self.samples, [percent])[0]
 
     def to_dict(self) -> LatencyDocument:
@@ -47,7 +47,7 @@ class Latency:
 
 
 def percentiles(samples: Sequence[float], percents: Sequence[float] = range(101)) -> list[float]:
-    """The times that so many percent of the samples stay within (nearest rank); 0 is the least, 100 the largest."""
+    """The times that the given percentages of samples do not exceed (nearest rank); 0: minimum, 100: maximum."""
     ordered = sorted(samples)
     return [ordered[max(0, math.ceil(percent * len(ordered) / 100) - 1)] for percent in percents]
 
@@ -55,8 +55,8 @@ def percentiles(samples: Sequence[float], percents: Sequence[float] = range(101)
 def steady(samples: Sequence[float], *, window: int = 20, tolerance: float = 0.01) -> bool:
     """Whether the medians of the last two windows differ by at most `tolerance`.
 
-    A clock that still rises or a cache that still fills shows as a drift between windows; single outliers
-    do not matter to a median.
+    A rising clock or a filling cache appears as a drift between windows; single outliers do not affect
+    a median.
     """
     if len(samples) < 2 * window:
         return False
@@ -69,17 +69,17 @@ def measured_latency(
     device: Device, step: Callable[[], None], method: str, warm_up: float, duration: float, name: str, reporter: Reporter,
     gauge: Gauge | None = None,
 ) -> Latency:  # fmt: skip
-    """Measure `step`: warm up for `warm_up` ms, then measure for `duration` ms and until steady, at most 4 times as long.
+    """Measure `step`: warm up for `warm_up` ms, then measure for `duration` to 4 times `duration` ms, until steady.
 
     Args:
         device: Where it executes.
         step: One execution.
-        method: How it is measured, for people.
+        method: Description of the method.
         warm_up: Milliseconds of executions that do not count.
-        duration: Milliseconds to measure at least.
+        duration: Minimum milliseconds to measure.
         name: For the progress message.
-        reporter: Where progress goes.
-        gauge: Sampled between two batches of executions, when the GPU has just worked.
+        reporter: Receives progress.
+        gauge: Sampled between two batches of executions, right after GPU work.
     """
     warm_up_with(device, step, warm_up)
     samples: list[float] = []

@@ -13,7 +13,7 @@ def apply(plan: Plan, document: Profile) -> Plan:
     """The plan with the measured time of each layer, and all else in ``facts["measured"]``.
 
     Raises:
-        ProfileError: the document is of another engine.
+        ProfileError: the document belongs to another engine.
     """
     count = document["layer_iterations"] or 1
     rows = tuple(

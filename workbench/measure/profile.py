@@ -1,9 +1,9 @@
 """Measure an engine of any compiler, in a worker.
 
-Latency is measured around each execution, after a warm-up and until the series is steady; on a GPU between CUDA events,
-without and with a CUDA graph, and where asked for with the copies of inputs and outputs. Layers are timed in a pass of
-their own, because that slows everything else down. The outputs of the same inputs are compared with a reference, and the
-error is kept beside the times.
+Latency is measured around each execution, after a warm-up and until the series is steady. On a GPU it is measured between
+CUDA events, without and with a CUDA graph, and optionally with the copies of inputs and outputs. Layers are timed in a
+separate pass, because that slows down the execution. The outputs for the same inputs are compared with a reference, and
+the error is stored with the times.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def check_options(
     *, warm_up_ms: float = 0.0, duration_ms: float = 1.0, layer_iterations: int = 0, batches: Sequence[int] | None = None,
     **others: Any,
 ) -> None:  # fmt: skip
-    """Refuse options that `profile` does not have, and numbers that it can't use.
+    """Check that `profile` has these options, and that their numbers are valid.
 
     Raises:
         ConfigError: there is no such option, a time or count is too small or not finite, or `batches` is not a list of batch
@@ -73,7 +73,7 @@ def check_options(
         ("layer_iterations", layer_iterations, 0),
     ):
         if not least <= value < float("inf"):
-            raise ConfigError(f"{name} is {value}.", hint=f"Give a number from {least}.")
+            raise ConfigError(f"{name} is {value}.", hint=f"Give a number of at least {least}.")
 
 
 def profile(
@@ -103,32 +103,32 @@ def profile(
     A compiler's `profile_task` calls this with its own device and runner; it takes the keyword arguments and may add some.
 
     Args:
-        reporter: Where progress goes.
-        device: Where the engine executes. What only a GPU has (CUDA graphs, copies, kernels, ceilings, clocks) is left out
-            on other devices.
-        open_engine: Opens the engine; called once, so that the memory that it takes is measured.
+        reporter: Receives progress.
+        device: The device that executes the engine. GPU measurements (CUDA graphs, copies, kernels, ceilings, clocks) are
+            skipped on other devices.
+        open_engine: Opens the engine; called once, so that its memory use can be measured.
         engine: Path of the engine.
-        folder: Where the profile goes; created if absent.
+        folder: Folder for the profile; created if absent.
         file: The profile's file name.
         inputs: An .npz file of inputs by name; random values by default, integers all 1.
         shapes: Shapes of random inputs; those that the engine was tuned for by default.
         reference: The outputs to compare with: an .npz file by name, or an ONNX file, run by ONNX Runtime on the CPU.
         warm_up_ms: Milliseconds of executions that do not count.
-        duration_ms: How long each latency is measured at least; up to four times as long until it is steady.
+        duration_ms: Minimum duration of each latency measurement; up to four times as long until it is steady.
         layer_iterations: Executions in which layers are timed; 0 for none.
         graph: Also measure in a CUDA graph.
         transfers: Also measure with copies of inputs and outputs.
-        batches: Also measure at these sizes of the first dimension of every input (for an engine with open shapes).
-        kernels: Also name the kernels behind the layers, by torch.profiler, in a separate pass.
-        ceilings: Also measure what this GPU reaches: one copy, one GEMM for each precision; about a second.
-        seed: Of the random inputs.
+        batches: Also measure at these sizes of the first dimension of every input (for an engine with dynamic shapes).
+        kernels: Also find the kernels of the layers with torch.profiler, in a separate pass.
+        ceilings: Also measure the peaks of this GPU: one copy, one GEMM for each precision; about a second.
+        seed: Seed of the random inputs.
         gauge: Clocks and energy; `workbench.hardware.nvml.Gauge` by default, where NVML is available.
 
     Returns:
         The profile, with what `Runner.facts` adds.
 
     Raises:
-        BuildError: the engine can't be used here; the message says why.
+        BuildError: the engine can't run here; the message gives the reason.
         ConfigError: inputs, shapes or reference do not fit the engine, or an option is out of range.
     """
     check_options(warm_up_ms=warm_up_ms, duration_ms=duration_ms, layer_iterations=layer_iterations, batches=batches)
@@ -151,16 +151,16 @@ def profile(
     used = max(0, device.used() - before)
     wanted: dict[str, Any] | None = None
     if reference:
-        # Before anything is timed, so that a reference that does not fit costs no measurement.
+        # Run the reference before timing, so that a reference that does not fit fails early.
         reporter.progress("Running the reference", 0, 1)
         wanted = reference_outputs(reference, host, notes)
-        if wanted is not None:  # other names or shapes are refused here
+        if wanted is not None:  # raises an error for other names or shapes
             compare({name: device.download(tensor) for name, tensor in outputs.items()}, wanted)
         reporter.progress("Running the reference", 1, 1)
     else:
-        notes.append("no reference was given: nothing is known of the outputs' correctness")
+        notes.append("no reference was given: it is unknown whether the outputs are correct")
 
-    # A CUDA graph keeps the kernels that it was captured with, so the first execution is not the one to capture.
+    # A CUDA graph keeps the kernels that it was captured with, so do not capture the first execution.
     warm_up_with(device, runner.run, warm_up_ms)
     ways: dict[str, Callable[[], None]] = {"plain": runner.run}
     methods = {"plain": device.clock}
@@ -168,7 +168,7 @@ def profile(
         try:
             ways["graph"] = gpu.capture(runner.run)
             methods["graph"] = methods["plain"] + ", replayed as a CUDA graph"
-        except Exception as error:  # noqa: BLE001 - whatever CUDA says, the rest can still be measured
+        except Exception as error:  # noqa: BLE001 - after any CUDA error, the rest can still be measured
             notes.append(f"no CUDA graph: {first_lines(error)}")
     if transfers and gpu is not None:
         there, back = gpu.copies(host, runner.bound_inputs(), outputs)
@@ -190,7 +190,7 @@ def profile(
             taken = measured_latency(device, meter.step, methods[name], warm_up_ms, duration_ms, name, reporter, gauge)
         figures[name] = {**taken.to_dict(), "percentiles_ms": percentiles(taken.samples)}
         energy = meter.found(name) or energy
-    # Of the kernels that were timed, which need not be those of the first execution.
+    # These are the timed kernels, which may differ from those of the first execution.
     got = {name: device.download(tensor) for name, tensor in outputs.items()}
     wrong: ErrorDocument | None = None
     if wanted is not None:
@@ -207,7 +207,7 @@ def profile(
     traced = _kernels(gpu, runner, facts, notes) if kernels and gpu is not None else None
     reached: CeilingsDocument | None = None
     if ceilings and gpu is not None:
-        reporter.progress("Measuring what this GPU reaches", 0, 1)
+        reporter.progress("Measuring the peaks of this GPU", 0, 1)
         source = "measured on this GPU: one copy, one square GEMM by torch for each precision"
         try:
             found = gpu.ceilings()
@@ -216,8 +216,8 @@ def profile(
                 "peaks": found["peaks"], "source": source, "measured": True,
             }  # fmt: skip
         except Exception as error:  # noqa: BLE001 - another process may fill the GPU; the rest was measured
-            notes.append(f"not measured what this GPU reaches: {first_lines(error)}")
-        reporter.progress("Measuring what this GPU reaches", 1, 1)
+            notes.append(f"the peaks of this GPU were not measured: {first_lines(error)}")
+        reporter.progress("Measuring the peaks of this GPU", 1, 1)
     document: Profile = {
         "schema": "workbench.profile/1",
         "engine": engine,
@@ -240,7 +240,7 @@ def profile(
     document.update(cast("Profile", facts))
     _write(document, Path(folder) / file)
     if batches:
-        # Last, because it binds other inputs and too large a batch may end the process; the rest is written by then.
+        # Last, because it binds other inputs, and too large a batch may end the process; the rest is then already written.
         document["sweep"] = _sweep(runner, device, batches, seed, (warm_up_ms, duration_ms), graph, reporter)
         _write(document, Path(folder) / file)
     return document
@@ -252,20 +252,20 @@ def _write(document: Profile, path: Path) -> None:
 
 
 def _gauge(device: GraphDevice, notes: list[str]) -> Gauge | None:
-    """NVML's gauge of the GPU of `device`; None, with a note, where it is not available."""
+    """NVML's gauge of the GPU of `device`; None, with a note, if it is not available."""
     from workbench.hardware.nvml import Gauge
 
     try:
         return Gauge(uuid=device.uuid())
     except ImportError:
         notes.append("no clocks and no energy: pip install nvidia-ml-py")
-    except Exception as error:  # noqa: BLE001 - the library's own errors; a profile does not depend on it
+    except Exception as error:  # noqa: BLE001 - errors of the library; a profile does not depend on it
         notes.append(f"no clocks and no energy: {error}")
     return None
 
 
 class _Energy:
-    """Joules of each execution of `step` while it is open, all of them counted. None without a gauge."""
+    """Joules per execution of `step` while this context is open; None without a gauge."""
 
     def __init__(self, gauge: Gauge | None, step: Callable[[], None]) -> None:
         self._gauge, self._step = gauge, step
@@ -285,7 +285,7 @@ class _Energy:
         self._step()
 
     def found(self, way: str) -> EnergyDocument | None:
-        """What is kept; None where the GPU does not count energy."""
+        """The result to store; None if the GPU does not count energy."""
         if self._begin is None or self._end is None or not self._runs:
             return None
         spent = self._end - self._begin
@@ -293,15 +293,16 @@ class _Energy:
 
 
 def _kernels(device: GraphDevice, runner: Runner, facts: Mapping[str, Any], notes: list[str]) -> KernelsDocument | None:
-    """The kernels of one execution with the layer of each, as far as there is evidence for it.
+    """The kernels of one execution and the layer of each, if there is evidence for it.
 
-    A kernel has the name or the tactic of a layer, or neither (kernels of libraries). Where as many kernels ran as there
-    are layers on one stream that start one, and no kernel's name contradicts it, they are joined by position. Otherwise a
-    kernel is joined whose name belongs to one layer alone. ``joined`` says which, and how many names agree.
+    A kernel has the name or the tactic of a layer, or neither (kernels of libraries). Kernels are joined by position if
+    their number equals the number of layers on one stream that start a kernel, and no kernel's name contradicts this.
+    Otherwise a kernel is joined if its name belongs to exactly one layer. ``joined`` states the method, and how many
+    names agree.
     """
     try:
         rows = device.kernels(runner.run)
-    except Exception as error:  # noqa: BLE001 - CUPTI may be refused to this user; the rest was measured
+    except Exception as error:  # noqa: BLE001 - this user may lack permission for CUPTI; the rest was measured
         notes.append(f"no kernel names: {first_lines(error)}")
         return None
     layers = (facts.get("inspector") or {}).get("layers") or []
@@ -335,7 +336,7 @@ def _sweep(
     graph: bool,
     reporter: Reporter,
 ) -> list[SweepDocument]:
-    """Latency and throughput at several batch sizes; a size that the engine or the GPU does not take says so."""
+    """Latency and throughput at several batch sizes; an unsupported size gives its error."""
     rows: list[SweepDocument] = []
     for batch in batches:
         row: SweepDocument = {"batch": batch}
@@ -346,10 +347,10 @@ def _sweep(
             warm_up_with(device, runner.run, ms[0])
             step, row["way"] = runner.run, "plain"
             if graph and isinstance(device, GraphDevice):
-                with contextlib.suppress(Exception):  # measured as plain, then
+                with contextlib.suppress(Exception):  # then measured without a graph
                     step, row["way"] = device.capture(runner.run), "graph"
             taken = measured_latency(device, step, "", *ms, f"batch {batch}", reporter)
-        except Exception as error:  # noqa: BLE001 - out of memory, say: the other sizes can still be measured
+        except Exception as error:  # noqa: BLE001 - for example out of memory: the other sizes can still be measured
             row["missing"] = first_lines(error)
             continue
         median = taken.percentile(50)

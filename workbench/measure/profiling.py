@@ -1,4 +1,4 @@
-"""Start a worker that measures an engine; the profile is kept beside the engine."""
+"""Start a worker that measures an engine; the profile is stored with the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _number(engine: Engine) -> int:
-    """The number of the next profile: above all earlier ones, even if the clock was set back."""
+    """The number of the next profile: larger than all earlier ones, even if the clock was set back."""
     stems = [file.stem for file in (engine.folder / "profiles").glob("*.json")]
     return max([time.time_ns(), *(int(stem) + 1 for stem in stems if stem.isdecimal())])
 
@@ -34,12 +34,12 @@ def start(
     options: Mapping[str, Any],
     on_change: Callable[[Job], None],
 ) -> Job:
-    """Begin to measure `engine`; see `session.measure.profile`. `on_change` is called at each progress and at the end.
+    """Start to measure `engine`; see `session.measure.profile`. `on_change` is called at each progress and at the end.
 
     The worker writes the profile into ``profiles/`` of the engine's folder when it is complete.
 
     Raises:
-        ConfigError: a file is not there, or a shape is not understood.
+        ConfigError: a file does not exist, or a shape is invalid.
     """
     check_batches(options.get("batches"))
     compiler = compilers.get(engine.config.compiler, Profiles)

@@ -1,7 +1,7 @@
 """`Runner`: an engine of any compiler, opened in a worker and ready to execute.
 
 A compiler with `workbench.compilers.base.Runs` provides one; `workbench.measure.serve` and `workbench.measure.profile` use
-it and know nothing else of the compiler. In-process users (the benchmark's worker) open one by `open_runner`.
+it and do not depend on the compiler otherwise. In-process users (the benchmark's worker) open one by `open_runner`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Port:
     Attributes:
         name: Its name.
         input: Whether it is an input.
-        dtype: Data type by NumPy's name, ``bfloat16`` and ``float8e4m3fn`` among them; "" where it is not known.
-        shape: -1 for an open dimension.
+        dtype: Data type by NumPy's name, including ``bfloat16`` and ``float8e4m3fn``; "" if unknown.
+        shape: -1 for a dynamic dimension.
         ranges: min, opt and max shape of each shape profile; empty for a fixed shape and for an output.
     """
 
@@ -57,7 +57,7 @@ class Runner(Protocol):
 
     @property
     def cached(self) -> int:
-        """Bytes of compiled kernels that an earlier run left and this one uses; 0 where there are none."""
+        """Bytes of compiled kernels from an earlier run that this run reuses; 0 if there are none."""
         ...
 
     def opt_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -65,7 +65,7 @@ class Runner(Protocol):
         ...
 
     def output_shapes(self, given: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and data type of each output for inputs of the shapes and types of `given`; values are not read.
+        """Shape and data type of each output for inputs with the shapes and types of `given`; values are not read.
 
         Raises:
             ConfigError: the inputs do not fit, or an output's shape depends on values.
@@ -75,11 +75,11 @@ class Runner(Protocol):
     def bind(
         self, given: Mapping[str, Any], *, finite: bool = True, into: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Set the inputs and make room for the outputs.
+        """Set the inputs and allocate the outputs.
 
         Args:
             given: Arrays or tensors by name.
-            finite: Refuse inputs that hold NaN or infinity.
+            finite: Refuse inputs that contain NaN or infinity.
             into: Tensors on the device for the outputs; allocated by default.
 
         Returns:
@@ -95,11 +95,11 @@ class Runner(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go of the tensors that `bind` was given."""
+        """Release the tensors passed to `bind`."""
         ...
 
     def run(self) -> None:
-        """Start one execution; `Device.synchronize` waits for its end.
+        """Start one execution; `Device.synchronize` waits until it ends.
 
         Raises:
             BuildError: the compiler's runtime failed.
@@ -112,19 +112,19 @@ class Runner(Protocol):
         """Milliseconds of each layer in each iteration, in the order of execution, in a separate pass.
 
         Args:
-            iterations: How many executions.
+            iterations: Number of executions.
             step: Called with the number of each finished execution.
         """
         ...
 
     def memory(self) -> dict[str, int]:
-        """Bytes that the engine needs, by name, where that is known."""
+        """Bytes that the engine needs, by name, if known."""
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What a profile keeps of the engine: ``compiler`` (``name``, ``version``) and what this compiler adds.
+        """Facts of the engine for a profile: ``compiler`` (``name``, ``version``) and fields that this compiler adds.
 
-        ``layer_method`` says how layers are timed. ``inspector``, where it is there, holds ``layers``: records (`workbench.plan.record.LayerRecord`) as the loaded
+        ``layer_method`` says how layers are timed. ``inspector``, if present, contains ``layers``: records (`workbench.plan.record.LayerRecord`) as the loaded
         engine reports them.
         """
         ...
@@ -137,21 +137,21 @@ class Runner(Protocol):
         """Write the kernels compiled so far to `path`, for the next run.
 
         Returns:
-            Bytes written; 0 for a compiler that compiles none at run time.
+            Bytes written; 0 for a compiler that does not compile kernels at run time.
         """
         ...
 
 
 def open_runner(opener: str, arguments: Mapping[str, Any]) -> Runner:
-    """The runner of an engine, in this process: for workers only.
+    """Open the runner of an engine in this process; for workers only.
 
     Args:
         opener: `workbench.compilers.base.Runs.runner`.
         arguments: ``engine`` (path), those of `Compiler.arguments`, and further ones of the compiler.
 
     Raises:
-        BuildError: the engine can't be used here.
-        CompilerUnavailableError: the device or a library is absent.
+        BuildError: the engine can't run here.
+        CompilerUnavailableError: the device or a library is missing.
     """
     module, _, function = opener.partition(":")
     runner: Runner = getattr(importlib.import_module(module), function)(**arguments)
@@ -164,7 +164,7 @@ def check_inputs(
     describe: Callable[[Any], tuple[tuple[int, ...], str]],
     profile: int = 0,
 ) -> None:
-    """Refuse inputs that an engine does not take.
+    """Check that inputs fit an engine.
 
     Args:
         ports: The engine's inputs.
@@ -195,6 +195,6 @@ def check_inputs(
         if not fits:
             raise ConfigError(
                 f"Input {port.name} has shape {list(shape)}; the engine takes {allowed}.",
-                hint="Build it with a shape profile that holds this shape." if port.ranges else
-                "The engine was built for this shape alone; build it with min:opt:max shapes for others.",
+                hint="Build it with a shape profile that includes this shape." if port.ranges else
+                "The engine was built for this shape only; build it with min:opt:max shapes for other shapes.",
             )  # fmt: skip

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 
 class Running:
-    """An engine ready to be called; made by `Engine.open`.
+    """An engine that is ready to run; `Engine.open` creates it.
 
-    The worker that holds it ends with `close`, with the ``with`` block, when no reference to this object is left, and with
-    this process.
+    Its worker ends with `close`, with the ``with`` block, when no references to this object are left, and with this
+    process.
 
     Args:
         engine: What to run.
         profile: Which shape profile to use.
         weight_budget: Bytes of weights on the GPU, for an engine built with weight streaming; by default TensorRT decides.
-        finite: Refuse inputs that hold NaN or infinity.
+        finite: Refuse inputs that contain NaN or infinity.
 
     Raises:
         CompilerUnavailableError: the device is missing, or the compiler is not installed.
-        BuildError: the engine can't be used here; the message says why.
-        ConfigError: there is no such shape profile, or the engine streams no weights.
+        BuildError: the engine can't run here; the message gives the reason.
+        ConfigError: there is no such shape profile, or the engine does not support weight streaming.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Running:
     ) -> None:
         if weight_budget is not None and engine.config.option("weight_streaming") is None:
             raise ConfigError(
-                f"Engines of {engine.config.compiler} stream no weights.", hint="Leave out weight_budget."
+                f"Engines of {engine.config.compiler} do not support weight streaming.", hint="Leave out weight_budget."
             )
         cache = runtime_cache(engine)
         compiler = compilers.get(engine.config.compiler, Runs)
@@ -74,20 +74,20 @@ class Running:
             self._end()
             raise
         self.first_ms: float | None = None
-        """Milliseconds of the first execution, in which some compilers compile kernels; None before it."""
+        """Milliseconds of the first execution, in which some compilers compile kernels; None before that."""
         self.last_ms: float | None = None
-        """Milliseconds of the last execution and the wait for its end, by the worker's clock, without copies."""
+        """Milliseconds of the last execution until it ended, by the worker's clock, without copies."""
         self.cached_bytes = int(self._ports["cached_bytes"])
-        """Bytes of compiled kernels that an earlier run left for this GPU and driver; 0 where there were none."""
+        """Bytes of compiled kernels from an earlier run for this GPU and driver; 0 if there were none."""
 
     @property
     def inputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Data type and shape of each input; -1 where the shape profile leaves it open."""
+        """Data type and shape of each input; -1 if the shape profile leaves it dynamic."""
         return {n: (dtype, tuple(shape)) for n, (dtype, shape) in self._ports["inputs"].items()}
 
     @property
     def outputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Data type and shape of each output; -1 where it depends on the inputs'."""
+        """Data type and shape of each output; -1 if it depends on the inputs."""
         return {n: (dtype, tuple(shape)) for n, (dtype, shape) in self._ports["outputs"].items()}
 
     @property
@@ -99,14 +99,14 @@ class Running:
         """Execute once and wait for the outputs.
 
         Args:
-            inputs: By name: all NumPy arrays, all torch tensors on the CPU, or all torch tensors on the GPU. Those on
-                the GPU are used where they are, and so are the outputs: nothing is copied.
+            inputs: By name: all NumPy arrays, all torch tensors on the CPU, or all torch tensors on the GPU. GPU
+                tensors are used in place, and outputs stay on the GPU: nothing is copied.
 
         Returns:
-            The outputs by name, of the kind of the inputs; bfloat16 outputs are float32 in NumPy.
+            The outputs by name, of the same kind as the inputs; bfloat16 outputs are float32 in NumPy.
 
         Raises:
-            ConfigError: a wrong or missing name, data type or shape, NaN; the engine stays open.
+            ConfigError: a wrong or missing name, data type or shape, or NaN; the engine stays open.
             WorkerCrashedError: the worker died; the engine can be opened again.
             WorkbenchError: it was closed.
         """
@@ -114,17 +114,19 @@ class Running:
             raise WorkbenchError("This engine was closed.", hint="engine.open() opens it again.")
         kinds = {_kind(name, value) for name, value in inputs.items()}
         if len(kinds) > 1:
-            raise ConfigError(f"The inputs are mixed: {' and '.join(sorted(kinds))}.", hint="Give all of one kind.")
+            raise ConfigError(
+                f"The inputs are mixed: {' and '.join(sorted(kinds))}.", hint="Give all inputs as the same kind."
+            )
         kind = kinds.pop() if kinds else "NumPy"
         with self._turn:
             return self._on_gpu(inputs) if kind == "torch on the GPU" else self._through_memory(inputs, kind)
 
     def close(self) -> None:
-        """End the worker; kernels that it compiled are kept for the next one. Closing again does nothing."""
+        """End the worker; its compiled kernels are stored for the next run. Closing again does nothing."""
         if not self._closed:
             self._closed = True
             if self._job.status == "running":
-                with contextlib.suppress(WorkbenchError):  # it died before, so there is nothing to close
+                with contextlib.suppress(WorkbenchError):  # the worker has already died, so there is nothing to close
                     self._job.ask({"do": "close"})
             self._end()
             self._shared.close()
@@ -153,7 +155,7 @@ class Running:
         from multiprocessing.reduction import ForkingPickler
 
         import torch
-        import torch.multiprocessing  # teaches the pickler to share memory of the GPU
+        import torch.multiprocessing  # registers picklers that share GPU memory
 
         if not self._ports["gpu"]:
             raise ConfigError("The engine runs on the CPU.", hint="Move the inputs: x.cpu().")
@@ -169,7 +171,7 @@ class Running:
             n: torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=device)
             for n, (shape, dtype) in self._shapes[key].items()
         }
-        torch.cuda.current_stream(device).synchronize()  # the worker must not read what is still being written
+        torch.cuda.current_stream(device).synchronize()  # the worker must not read tensors while they are written
         try:
             data = bytes(ForkingPickler.dumps((given, outputs)))
         except RuntimeError as error:
@@ -199,7 +201,7 @@ def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, ti
     shared = SentArrays()
     if isinstance(weights, (str, Path)):
         if not Path(weights).is_file():
-            raise ConfigError(f"{weights} is not there.", hint="Give the path of an ONNX file, or arrays by name.")
+            raise ConfigError(f"{weights} does not exist.", hint="Give the path of an ONNX file, or arrays by name.")
         given: dict[str, Any] = {"model": str(Path(weights).resolve())}
     else:
         given = {"weights": shared.put({n: host(n, v) for n, v in weights.items()})}
@@ -215,7 +217,7 @@ def refit(engine: Engine, weights: Mapping[str, Any] | str | Path, out: Path, ti
 
 
 def _made(engine: Engine) -> dict[str, Any]:
-    """What made the engine, for the tasks that open it."""
+    """The engine's compiler, for the tasks that open it."""
     return {
         **engine.plan.compiler, "version_compatible": engine.config.option("version_compatible"),
         "hardware_compatibility": engine.config.option("hardware_compatibility"),
@@ -223,14 +225,14 @@ def _made(engine: Engine) -> dict[str, Any]:
 
 
 def host(name: str, value: Any) -> Any:
-    """An input as a NumPy array; bfloat16 as ml_dtypes has it."""
+    """An input as a NumPy array; bfloat16 uses ml_dtypes."""
     import numpy as np
 
     return _bits(value.cpu()) if _kind(name, value).startswith("torch") else np.asarray(value)
 
 
 def runtime_cache(engine: Engine) -> Path | None:
-    """Where kernels compiled for this engine on this machine's GPU are kept; None without a GPU."""
+    """Cache of the kernels compiled for this engine on this machine's GPU; None without a GPU."""
     if not gpus():
         return None
     made = engine.plan.compiler
@@ -249,7 +251,7 @@ def _kind(name: str, value: Any) -> str:
 
 
 def _bits(tensor: Any) -> Any:
-    """A CPU tensor as a NumPy array; NumPy has bfloat16 by ml_dtypes."""
+    """A CPU tensor as a NumPy array; bfloat16 uses ml_dtypes."""
     import torch
 
     tensor = tensor.detach().contiguous()

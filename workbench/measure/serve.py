@@ -1,4 +1,4 @@
-"""Keep an engine loaded in a worker and execute it each time that `workbench.measure.running.Running` asks.
+"""Keep an engine loaded in a worker and execute it on each request of `workbench.measure.running.Running`.
 
 This is the worker's side of `workbench.compilers.base.Runs`. The task opens a `Runner` and calls `serve`. The messages are
 JSON objects; arrays go through shared memory (`workbench.core.shared_arrays`):
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 
 def serve(reporter: Reporter, runner: Runner, *, cache: Path | None = None, finite: bool = True) -> dict[str, Any]:
-    """Execute an engine until asked to close.
+    """Execute an engine until a close message arrives.
 
     Args:
-        reporter: Where messages come from and answers go.
+        reporter: Receives messages and sends answers.
         runner: The engine.
         cache: File of compiled kernels, written after the first execution and at the end; None keeps none.
-        finite: Refuse inputs that hold NaN or infinity.
+        finite: Refuse inputs that contain NaN or infinity.
 
     Returns:
         ``{"calls": executions}``.
@@ -94,9 +94,9 @@ def answered(
         return {
             "arrays": shared.put({n: device.download(t) for n, t in outputs.items()}), "types": types, "ms": spent
         }  # fmt: skip
-    # Tensors of the other process, on the GPU: inputs and outputs are used where they are.
+    # GPU tensors of the other process: inputs and outputs are used in place.
     try:
-        inputs, outputs = pickle.loads(base64.b64decode(message["tensors"]))  # noqa: S301 - of our own parent
+        inputs, outputs = pickle.loads(base64.b64decode(message["tensors"]))  # noqa: S301 - from the parent process
     except RuntimeError as error:
         raise ConfigError(
             f"The tensors on the GPU could not be shared with the worker: {first_lines(error)}",
@@ -104,7 +104,7 @@ def answered(
         ) from None
     runner.bind(inputs, finite=finite, into=outputs)
     spent = _execute(runner)
-    runner.release()  # their owner frees them
+    runner.release()  # the owner frees the tensors
     return {"ms": spent}
 
 
@@ -116,7 +116,7 @@ def _execute(runner: Runner) -> float:
 
 
 def _save(runner: Runner, path: Path) -> int:
-    # A full disk costs the next process some compile time, not this one its result.
+    # With a full disk, the next process compiles again; this process keeps its result.
     with contextlib.suppress(OSError):
         return runner.save_cache(path)
     return 0

@@ -127,7 +127,7 @@ class Audit:
 
     @property
     def words(self) -> str:
-        """A sentence on how many convolutions, matrix products and attentions read the requested type; "" without any."""
+        """How many convolutions, matrix products and attentions read the requested type, as a sentence; "" without any."""
         heavy = [layer for layer in self.launches if layer.kind in HEAVY]
         other = Counter(layer.precision or "unknown" for layer in heavy if not _as_asked(layer, self.asked))
         if not heavy:

@@ -103,7 +103,7 @@ def quantize(
     on_job: Callable[[Job], Any] | None = None,
     **options: Any,
 ) -> Model:
-    """Quantize `model` in a worker and cache the result; its `origin` records which nodes were quantized and which were not.
+    """Quantize `model` in a worker and cache the result; its `origin` records which nodes were quantized.
 
     Args:
         model: An FP32 model.
@@ -314,7 +314,7 @@ def summary(model: Model) -> Sequence[tuple[str, str]]:
     for node, entry in info.get("folded", {}).items():
         cost = f"{bytes_text(entry['bytes'])} quantized"
         if entry["shared"]:
-            cost += f", beside {', '.join(entry['shared'])}, which other nodes still read"
+            cost += f", in addition to {', '.join(entry['shared'])}, which other nodes still read"
         out.append(("weight computed", f"{node}: {entry['weight']}, {cost}"))
     if info.get("kept"):
         out.append(("in FP32", ", ".join(f"{n} {op}" for op, n in info["kept"].items())))

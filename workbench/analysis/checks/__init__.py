@@ -1,4 +1,4 @@
-"""Checks: problems, costs and notes that the data of a model or an engine prove.
+"""Checks: find problems, costs and notes in a model or an engine, with evidence from its data.
 
 Each check is a pure function of a graph, a plan or a measurement and returns findings. None is general advice: a check that
 finds nothing in the data returns nothing. Add one to `model_checks` or `engine_checks` and to the list in `run`.

@@ -20,7 +20,7 @@ Severity = Literal["problem", "cost", "note"]
 
 
 SEVERITIES: tuple[Severity, ...] = ("problem", "cost", "note")
-"""From worst to least: it does not work, it costs time or memory, it is good to know."""
+"""From worst to least: it does not work, it costs time or memory, it is useful to know."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Finding:
     """One finding.
 
     Attributes:
-        kind: What was found, one word or several with dashes.
-        title: In one line.
+        kind: Kind of finding, as words joined by dashes.
+        title: One line.
         message: What it means here.
         severity: problem (it does not work), cost (time or memory), note.
-        evidence: What proves it, and whether that was measured, computed or reported.
-        remedy: What to do, as Python where it is a call.
-        layers: Ids of the plan's layers that it concerns.
-        nodes: Ids of the graph's nodes that it concerns.
+        evidence: The evidence, and whether it was measured, computed or reported.
+        remedy: What to do, as Python if it is a call.
+        layers: Ids of the affected layers of the plan.
+        nodes: Ids of the affected nodes of the graph.
         shapes: Shapes and values to build with, by input, in the form that `workbench.ShapeProfile.parse` takes.
     """
 
@@ -56,14 +56,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings about one model or engine, the worst first.
+    """The findings of one model or engine, worst first.
 
     Attributes:
-        name: Of the model.
-        engine: Id of the engine; "" where there is none.
-        findings: What was found.
-        unchecked: What could not be looked at, with the reason.
-        partition: What TensorRT's parser or builder takes of the model; None where neither was asked.
+        name: Name of the model.
+        engine: Id of the engine; "" if there is none.
+        findings: The findings.
+        unchecked: Checks that could not run, with the reason.
+        partition: The nodes that TensorRT's parser or builder supports; None if neither ran.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Findings:
         return len(self.findings)
 
     def __getitem__(self, kind: str) -> Finding:
-        """The finding of a kind; KeyError where there is none."""
+        """The finding of a kind; raises KeyError if there is none."""
         for finding in self.findings:
             if finding.kind == kind:
                 return finding
@@ -89,7 +89,7 @@ class Findings:
         return any(f.kind == kind for f in self.findings)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a finding."""
+        """One row per finding."""
         import pandas as pd
 
         columns = ["severity", "kind", "title", "message", "evidence", "remedy", "layers", "nodes"]
@@ -107,7 +107,7 @@ class Findings:
         head = ", ".join(f"{counts[s]} {s}{'s' if counts[s] > 1 else ''}" for s in SEVERITIES if counts[s]) or "nothing"
         lines = [f"<Findings of {self.name}{f' engine {self.engine}' if self.engine else ''}: {head}"]
         lines += [f"  {f.severity:8} {f.title}" for f in self.findings]
-        lines += [f"  not looked at: {text}" for text in self.unchecked]
+        lines += [f"  not checked: {text}" for text in self.unchecked]
         return "\n".join(lines) + ">"
 
 

@@ -1,4 +1,4 @@
-"""All checks of a model or an engine, the worst findings first."""
+"""Run all checks of a model or an engine; worst findings first."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def of_model(
     model: Model, partition: Partition | None = None, unchecked: Sequence[str] = (), profile: ShapeProfile | None = None,
     precision: str = "fp32",
 ) -> Findings:  # fmt: skip
-    """What the graph alone proves, with what TensorRT's parser or builder said of it.
+    """Findings from the graph and from TensorRT's parser or builder.
 
     Args:
         model: The model.
-        partition: By TensorRT's parser or builder (`session.torch.partition`); None where neither was asked.
-        unchecked: What could not be looked at.
-        profile: Shapes and values that it is to be built with.
-        precision: That it is to be built in; fp32 leaves the graph as it is.
+        partition: By TensorRT's parser or builder (`session.torch.partition`); None if neither ran.
+        unchecked: Checks that could not run.
+        profile: Shapes and values of the planned build.
+        precision: Precision of the planned build; fp32 leaves the graph unchanged.
     """
     graph = model.graph
     at = graph if profile is None else graph.at(profile.sizes, profile.usual)
@@ -64,13 +64,13 @@ def of_model(
 def of_engine(
     engine: Engine, *, here: Sequence[Gpu] = (), installed: str | None = None, others: Sequence[Engine] = ()
 ) -> Findings:
-    """What an engine's plan, record and measurements prove, and the graph where its file is still there.
+    """Findings from an engine's plan, record and measurements, and from the graph if its file still exists.
 
     Args:
         engine: The engine.
         here: The GPUs of this machine.
-        installed: Version of the compiler that is installed here; None where it is not.
-        others: Engines of the same session, for comparisons of what was measured.
+        installed: Installed version of the compiler; None if it is not installed.
+        others: Engines of the same session, to compare measurements.
     """
     from workbench.core.errors import ModelError, ProfileError
 
@@ -82,9 +82,9 @@ def of_engine(
     try:
         found += dynamic_shapes(engine, others)
     except ProfileError as error:
-        unchecked.append(f"what open shapes cost: {error.message}")
+        unchecked.append(f"the cost of dynamic shapes: {error.message}")
     except (KeyError, TypeError) as error:
-        unchecked.append(f"what open shapes cost: a profile is not whole: {error}")
+        unchecked.append(f"the cost of dynamic shapes: a profile is incomplete: {error}")
     try:
         source = engine.source()
         graph = engine.graph()

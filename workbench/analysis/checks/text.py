@@ -1,4 +1,4 @@
-"""Words that checks share."""
+"""Text helpers for checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def layers_of(plan: Plan | None, nodes: Iterable[str]) -> tuple[str, ...]:
-    """Ids of the layers that execute these nodes; none without a plan."""
+    """Ids of the layers that execute these nodes; empty without a plan."""
     return () if plan is None else tuple(dict.fromkeys(la.id for n in nodes for la in plan.layers_of.get(n, ())))
 
 
@@ -24,7 +24,7 @@ def count_text(n: int, noun: str) -> str:
 
 
 def name_of(layer: Layer) -> str:
-    """The first node of a layer; its title where it owns none."""
+    """The first node of a layer, or the layer's title if it has no node."""
     return layer.nodes[0] if layer.nodes else layer.title
 
 
@@ -34,7 +34,7 @@ def place_text(source: Source) -> str:
 
 
 def method_text(partition: Partition) -> str:
-    """How a partition was found, with versions."""
+    """The method of a partition, with versions."""
     versions = ", ".join(f"{k} {v}" for k, v in partition.versions.items())
     return f"{partition.how} ({versions})"
 

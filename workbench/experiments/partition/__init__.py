@@ -1,1 +1,1 @@
-"""Partitions: which operators of a model a compiler takes, found by asking its parser or its builder."""
+"""Partitions: the operators of a model that a compiler supports, according to its parser or builder."""

@@ -1,8 +1,8 @@
-"""Finds the partition of a model by the method that fits.
+"""Find the partition of a model with the method that fits.
 
-There are three: Torch-TensorRT's own partitioner on the exported torch graph, which is what `torch_tensorrt.compile` would do;
-the ONNX parser of TensorRT on the ONNX graph; and its builder, which refuses some of what the parser takes. The last two need
-no Torch-TensorRT and also take ONNX files, but their operators are ONNX's.
+There are three methods: Torch-TensorRT's partitioner on the exported torch graph, as in `torch_tensorrt.compile`;
+TensorRT's ONNX parser on the ONNX graph; and TensorRT's builder, which refuses some nodes that the parser accepts. The
+last two do not need Torch-TensorRT and also accept ONNX files, but report ONNX operators.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ def partition(
     source: Any, as_onnx: Callable[[], Model], store: Store, engine_of: Build, *, by_torch: Callable[..., Partition],
     missing: str | None, method: str | None, on_job: OnJob, **options: Any,
 ) -> Partition:  # fmt: skip
-    """The partition by `method`, or by the one that fits `source`; see `session.torch.partition`.
+    """The partition by `method`, or by the method that fits `source`; see `session.torch.partition`.
 
     Args:
-        source: What the user gave; a `Model` if the session has it.
-        as_onnx: Gives the ONNX model, exporting it if need be.
-        store: Where files go meanwhile.
+        source: The user's argument; a `Model` if the session has it.
+        as_onnx: Returns the ONNX model, and exports it if necessary.
+        store: For temporary files.
         engine_of: Builds a model, for the method ``builder``.
         by_torch: Torch-TensorRT's partitioner: called with the torch source, the store, ``name``, ``on_job`` and `options`.
         missing: How to install Torch-TensorRT; None if it is installed.
         method: A key of `METHODS`, or None.
         on_job: Called with each job.
-        options: For the method.
+        options: Options of the method.
 
     Raises:
         ConfigError: there is no such method, or it does not have an option.
@@ -52,7 +52,7 @@ def partition(
     given, name = source, None
     if isinstance(source, Model):
         name = source.name
-        # Code that came with an archive runs only if the user chose the method that runs it, or trusts the model.
+        # Code from an archive runs only if the user chose the method that runs it, or trusts the model.
         given = torch_source(source) if method == "torch_tensorrt" or trusted(source) else None
     is_torch = hasattr(given, "forward") or (
         isinstance(given, str)
@@ -81,13 +81,13 @@ def by_tensorrt(
 
     Args:
         model: The model.
-        store: Where files go meanwhile.
+        store: For temporary files.
         engine_of: Builds the model, for the builder.
         missing: How to install Torch-TensorRT, for an error's hint; None if it is installed.
         method: ``parser``, ``builder``, or None for the builder if `why_not` finds no reason against it.
         on_job: Called with each job.
         profile: Shapes and values, for the builder.
-        inputs: Example inputs of a torch module; not used here, since it is exported already.
+        inputs: Example inputs of a torch module; not used here, because it is already exported.
         options: ``target``, which only the builder uses, and ``precision``.
 
     Raises:
@@ -112,7 +112,7 @@ def by_tensorrt(
     )  # fmt: skip
     reason = why_not(model, config, compiler.name) if method is None else ""
     if method is None and store.unwritable is not None:
-        reason = "its engine can't be kept, since WORKBENCH_HOME can't be written"
+        reason = "its engine can't be stored, because WORKBENCH_HOME can't be written"
     if method == "builder" or (method is None and not reason):
         return by_builder(model, store, config, engine_of, on_job=on_job)
     if config.precision != "fp32":
@@ -120,14 +120,14 @@ def by_tensorrt(
 
         model = cast(model, config.precision, store, on_job=on_job)
     found = by_parser(model, compiler, store=store, on_job=on_job)
-    notes = [f"The builder was not asked: {reason}."] if reason else []
+    notes = [f"The builder did not run: {reason}."] if reason else []
     if config.targets:
-        notes.append(f"The parser gives the same answer for every target; only the builder uses {config.target}.")
+        notes.append(f"The parser gives the same result for every target; only the builder uses {config.target}.")
     return replace(found, settings={"precision": config.precision}, notes=(*found.notes, *notes))
 
 
 def why_not(model: Model, config: BuildConfig, flavour: str) -> str:
-    """Why the builder is not asked by default; "" if it answers within seconds."""
+    """Why the builder is not the default; "" if it finishes within seconds."""
     if flavour != "tensorrt_rtx":
         return f"{flavour} times kernels while it builds, which can take minutes"
     nodes = len(model.graph.nodes)
