@@ -174,7 +174,7 @@ class _Match:
             else:
                 continue
             for t, o in pairs:
-                # A conversion behind it may carry the model's name: both are then the same tensor.
+                # A conversion after it may have the model's name: both are then the same tensor.
                 found[t] = o
                 by_name.add(t)
         return found, by_name
@@ -204,7 +204,7 @@ class _Match:
                 self._scope(theirs.get(attribute, ()), body)
 
     def _release(self) -> None:
-        """Add views that no node executes: they only rename bytes, and ONNX Runtime removed them."""
+        """Remove views from the nodes that a computing node executes: a view only renames bytes, and ONNX Runtime removed it."""
         for node in self.optimized.nodes:
             claimed = self.claims[node.id]
             if len(claimed) < 2 or node.op in VIEWS:

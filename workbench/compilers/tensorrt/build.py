@@ -1,7 +1,7 @@
-"""The build itself, run in a worker: parse, configure, build, read the layers from the log.
+"""The build task: parse, configure, build, and read the layers from the log.
 
 One code path serves `tensorrt` 10 and 11 and `tensorrt_rtx` 1.4 to 1.7. They differ in which attributes
-exist, so attributes are looked for, never version numbers.
+exist, so this module checks for attributes, never for version numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workbench.plan.document import SecondsDocument, TimingCacheDocument
 from workbench.plan.record import Record
 
 MOST_TIMED = 50
-"""Entries of a timing cache that are listed one by one."""
+"""How many entries of a timing cache are listed."""
 
 
 def build(
@@ -44,16 +44,16 @@ def build(
         model: Path of the ONNX file.
         config: `BuildConfig` as a dict.
         folder: An existing folder.
-        cache: File in which timings of kernels are kept for the next build on this GPU, where the flavour keeps any.
+        cache: File in which timings of kernels are kept for the next build on this GPU, if the flavor keeps any.
 
     Returns:
-        ``{"seconds": total}``; everything else lies in ``record.json``.
+        ``{"seconds": total}``; everything else is in ``record.json``.
 
     Raises:
-        ConfigError: an option that this flavour lacks, or shapes that do not fit.
+        ConfigError: an option that this flavor lacks, or shapes that do not fit.
         UnsupportedNodesError: the parser refused nodes.
         BuildError: the builder refused the network.
-        ListingError: the log held no listing that can be read.
+        ListingError: the log has no readable listing.
     """
     begin = time.perf_counter()
     trt = load(module)
@@ -123,7 +123,7 @@ def build(
 
 
 def features(_reporter: Reporter, *, module: str) -> dict[str, Any]:
-    """What this TensorRT offers, read from the module itself: targets, flags, options."""
+    """What this TensorRT offers, read from the module: targets, flags, options."""
     trt = load(module)
     names = _members
     return {
@@ -140,7 +140,7 @@ def load(module: str) -> Any:
     """Import a TensorRT module.
 
     Raises:
-        CompilerUnavailableError: it, or a library that it needs, is absent.
+        CompilerUnavailableError: it, or a library that it needs, is missing.
     """
     try:
         return importlib.import_module(module)
@@ -158,8 +158,8 @@ def _members(enum: Any) -> list[str]:
 class _Timings:
     """The builder's timing cache, kept in a file between builds.
 
-    The file holds what this version on this GPU measured; TensorRT refuses one of another. Two builds at a time lose
-    nothing: what another one wrote meanwhile is taken in before it is replaced.
+    The file holds measurements of this version on this GPU; TensorRT refuses the file of another. Two builds at the same
+    time lose nothing: entries that another one wrote meanwhile are merged before the file is replaced.
     """
 
     def __init__(self, options: Any, path: Path) -> None:
@@ -173,7 +173,7 @@ class _Timings:
             options.set_timing_cache(self._cache, False)
 
     def save(self) -> TimingCacheDocument:
-        """Write it; ``bytes_before`` and ``bytes_after`` this build, and what it holds (see `_contents`)."""
+        """Write it; ``bytes_before`` and ``bytes_after`` this build, and the cache's content (see `_contents`)."""
         cache = self._options.get_timing_cache() or self._cache
         meanwhile = self._read()
         if meanwhile and meanwhile != self._loaded:
@@ -181,7 +181,7 @@ class _Timings:
             if other is not None:
                 cache.combine(other, False)
         data, held = cache.serialize(), _contents(cache)
-        # A full disk makes the next build slower; it must not cost this one its engine.
+        # A full disk makes the next build slower, but must not fail this one.
         with contextlib.suppress(OSError), replacing(self._path) as draft:
             return {"bytes_before": self.before, "bytes_after": draft.write_bytes(data), **held}
         return {"bytes_before": self.before, "bytes_after": self.before, **held}
@@ -194,10 +194,10 @@ class _Timings:
 
 
 def _contents(cache: Any) -> TimingCacheDocument:
-    """What a timing cache holds: ``entries``, how many, and ``slowest``, hash of the tactic and milliseconds of each.
+    """The content of a timing cache: ``entries``, their number, and ``slowest``, each with tactic hash and milliseconds.
 
-    TensorRT 10.13 and 11 report it, TensorRT 8 does not. Keys are hashes of layers, so it is not known to which layer an entry
-    belongs. A negative or NaN time means no time (TimingCacheValue in NVIDIA's C++ reference).
+    TensorRT 10.13 and 11 report it, TensorRT 8 does not. Keys are hashes of layers, so the layer of an entry is
+    unknown. A negative or NaN time means no time (TimingCacheValue in NVIDIA's C++ reference).
     """
     if not hasattr(cache, "queryKeys"):
         return {}
@@ -213,7 +213,7 @@ def _fix_shapes(network: Any, config: BuildConfig, model: Path) -> set[str]:
     """Give inputs with only one shape that shape, so that the network is built static.
 
     Returns:
-        Names of the inputs that need no optimization profile: they are static, and are not read as a shape.
+        Names of the inputs that need no optimization profile: they are static, and not read as a shape.
 
     Raises:
         ConfigError: a shape or values do not fit, or are missing.
@@ -263,7 +263,7 @@ def _fix_shapes(network: Any, config: BuildConfig, model: Path) -> set[str]:
 
 
 def _configure(trt: Any, builder: Any, network: Any, settings: Any, config: BuildConfig, fixed: set[str]) -> None:
-    """Set every option that the config names; refuse by name what this TensorRT lacks."""
+    """Set every option that the config names; raise an error that names an option that this TensorRT lacks."""
     options = options_of_tensorrt(config)
 
     def lacks(what: str, have: list[str]) -> ConfigError:
@@ -384,7 +384,7 @@ def _listing(logger: Any, version: str, outputs: list[str]) -> Listing:
 def parser_refused(
     trt: Any, parser: Any, model: str, logger: Any, config: BuildConfig
 ) -> UnsupportedNodesError | BuildError:
-    """Every error of the parser with its node and what it means."""
+    """Every error of the parser with its node and its meaning."""
     complaints = [refused.Complaint.of(parser.get_error(i)) for i in range(parser.num_errors)]
     if not complaints:
         return BuildError(
@@ -397,7 +397,7 @@ def parser_refused(
 
 
 def builder_refused(trt: Any, config: BuildConfig, logger: Any, model: Path) -> BuildError | ConfigError:
-    """What the builder's errors mean."""
+    """The meaning of the builder's errors."""
     return refused.builder_error(_case(trt, config, model, list(logger.errors)))
 
 

@@ -1,4 +1,4 @@
-"""What every use of TensorRT's builder shares: its logger, its progress monitor, and the flags of a network."""
+"""What all uses of TensorRT's builder share: the logger, the progress monitor and the flags of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PHASE = re.compile(
 
 
 def log_to(trt: Any, path: Path) -> Any:
-    """An `ILogger` that writes the whole VERBOSE log to the file `path` and keeps what is needed later."""
+    """An `ILogger` that writes the whole VERBOSE log to the file `path` and keeps the lines that are needed later."""
     errors = {int(trt.ILogger.Severity.INTERNAL_ERROR), int(trt.ILogger.Severity.ERROR)}
     warning = int(trt.ILogger.Severity.WARNING)
     letters = {0: "F", 1: "E", 2: "W", 3: "I", 4: "V"}

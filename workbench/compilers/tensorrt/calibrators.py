@@ -1,4 +1,4 @@
-"""TensorRT 10's own INT8 calibrators over the workbench's calibration data; in a worker, on a GPU.
+"""Runs TensorRT 10's INT8 calibrators on the workbench's calibration data, in a worker on a GPU.
 
 TensorRT 11 and TensorRT for RTX have no calibrators, but can use their results: the scales of the cache become Q/DQ pairs in the
 graph (`workbench.precision.quantize`, method ``entropy_calibration_2`` and others).
@@ -27,7 +27,7 @@ CALIBRATORS = {
     "minmax_calibration": "IInt8MinMaxCalibrator",
     "legacy_calibration": "IInt8LegacyCalibrator",
 }
-"""Calibration methods of TensorRT 10, by its names in CalibrationAlgoType, and their classes."""
+"""Calibration methods of TensorRT 10, named as in CalibrationAlgoType, and their classes."""
 
 
 def calibrate(
@@ -50,16 +50,16 @@ def calibrate(
         model: Path of the ONNX file, in FP32.
         method: A key of `CALIBRATORS`.
         batches: Folder of batches that `workbench.precision.data.gather` wrote.
-        cache: The cache file: read where it is there, so that TensorRT runs no batch; written otherwise.
+        cache: The cache file: if it exists it is read, and TensorRT runs no batch; otherwise it is written.
         folder: For the build log.
         percentile: For the legacy calibrator.
         device: The GPU; torch's by default.
 
     Returns:
-        ``batches``: how many TensorRT asked for; ``read``: whether the cache was there already.
+        ``batches``: how many TensorRT read; ``read``: whether the cache already existed.
 
     Raises:
-        ConfigError: this flavour has no such calibrator; the hint is the strongly typed way.
+        ConfigError: this flavor has no such calibrator; the hint is the strongly typed alternative.
         CalibrationError: it wrote no cache.
         BuildError: the parser or the builder refused the model.
     """
@@ -71,7 +71,7 @@ def calibrate(
         device = TorchDevice()
     logger = log_to(trt, Path(folder) / "calibration.log")
     builder = trt.Builder(logger)
-    # Not strongly typed: a calibrator chooses types, which is what it was for.
+    # Not strongly typed: a calibrator needs the builder to choose types.
     flags = trt.NetworkDefinitionCreationFlag
     network = builder.create_network(1 << int(flags.EXPLICIT_BATCH) if hasattr(flags, "EXPLICIT_BATCH") else 0)
     parser = trt.OnnxParser(network, logger)
@@ -104,10 +104,10 @@ def calibrate(
 
 
 def check(trt: Any, method: str) -> None:
-    """Refuse, by name, a calibrator that this flavour lacks.
+    """Refuse a calibrator that this flavor lacks.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: this flavor lacks it; the message names it.
     """
     name = CALIBRATORS[method]
     if hasattr(trt, name) and hasattr(trt.BuilderFlag, "INT8"):
@@ -118,7 +118,7 @@ def check(trt: Any, method: str) -> None:
     raise ConfigError(
         f"{trt.__name__} {getattr(trt, '__version__', '')} has no {name} ({method.upper()}): calibrators ended with "
         "TensorRT 10.",
-        hint=f"The strongly typed way gives the same as Q/DQ in the graph: {equivalent}",
+        hint=f"Strongly typed networks get the same result from Q/DQ in the graph: {equivalent}",
     )
 
 
@@ -127,7 +127,7 @@ def calibrator(
 ) -> Any:
     """An instance of TensorRT's calibrator class that reads `batches` and keeps `cache`.
 
-    ``shapes`` has the shapes of the first batch by input, ``done`` how many batches were asked for.
+    ``shapes`` has the shapes of the first batch by input, ``done`` how many batches were read.
     """
     import numpy as np
 
@@ -141,7 +141,7 @@ def calibrator(
 
     class Calibrator(base):  # type: ignore[misc]
         def __init__(self) -> None:
-            base.__init__(self)  # pybind11 wants the base by name
+            base.__init__(self)  # pybind11 requires calling the base by name
             self.shapes = {name: tuple(array.shape) for name, array in first.items()}
             self.done = 0
             self._left = read_batches(batches)
@@ -168,7 +168,7 @@ def calibrator(
             with replacing(cache) as draft:
                 draft.write_bytes(bytes(data))
 
-        # Asked of the legacy calibrator only.
+        # Only the legacy calibrator calls this.
         def get_quantile(self) -> float:
             return percentile / 100
 

@@ -1,4 +1,4 @@
-"""One refused model, and how a rule reads it: the material of `causes`."""
+"""One refused model, and the rules that explain it; used by `causes`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from workbench.model.node import Node
 from workbench.model.onnx_file import read_graph
 
 MOST_COLONS = 20
-"""Places of a message at which a node's name may end: names may hold colons."""
+"""How many colons of a message may end a node's name: names may contain colons."""
 LONGEST = 4_000
-"""Characters of one message that are looked at: a message may hold a whole graph."""
+"""Characters of one message that are read: a message may contain a whole graph."""
 
 _WRAPPED = re.compile(
     r"\A(?:[\w:]+: |\[[^\]\n]{0,200}\] )?(?:Error Code:? \d+: )(?P<kind>[A-Za-z ]{1,40}) \((?P<words>.*)\)\s*\Z",
@@ -29,7 +29,7 @@ _BARE = re.compile(r"\AError Code:? \d+: (?P<words>.*)\Z", re.DOTALL)
 _PLACE = re.compile(r"\s*In \S{1,80} at /\S{1,200}:\d+\.?")
 _MYELIN = re.compile(r"\A\[\w+\.\w+:\d+: \w+\] (?:MyelinCheckException: )?")
 DRIVER = re.compile(r"cudaError 35\b|failure with error: 35\b|CUDA driver version is insufficient")
-"""What TensorRT also says of any API error on a machine without a driver: no cause unless nothing else was said."""
+"""TensorRT adds this to any API error on a machine without a driver: a cause only if there is no other message."""
 _IMPORTER = re.compile(r"\A\w+\.cpp:\d+: |\A\s*--- (?:Begin|End) node ---")
 """Lines in which the parser reports a complaint that it also gives as an object."""
 
@@ -39,14 +39,14 @@ class Case:
     """One refused model.
 
     Attributes:
-        config: What was asked for.
+        config: The build's config.
         model: The ONNX file that TensorRT got.
-        said: The builder's error messages, as logged, in their order.
-        offered: Targets that the installed TensorRT offers, such as ``sm89``; empty where it builds for the GPU present.
-        compiler: Name and version of the flavour.
-        gpus: GPUs of this machine, in words; empty without a driver.
-        blamed: The node that the parser names, or that a message says could not be computed.
-        source: What the parser gives as the source file of its complaint; for an input, the input's name.
+        said: The builder's error messages, in the order of the log.
+        offered: Targets that the installed TensorRT offers, such as ``sm89``; empty if it builds only for the present GPU.
+        compiler: Name and version of TensorRT.
+        gpus: GPUs of this machine, as text; empty without a driver.
+        blamed: The node that the parser names, or that a message reports as not computable.
+        source: The source file in the parser's error; for an input, the input's name.
     """
 
     config: BuildConfig
@@ -65,20 +65,20 @@ class Case:
 
     @cached_property
     def words(self) -> list[str]:
-        """What was said without the wrapping, and without what only follows from a missing driver; the last first."""
+        """The messages without the wrapping, and without those that only follow from a missing driver; the last first."""
         kept = [words(text) for text in self.said if not DRIVER.search(text) and not _IMPORTER.search(text)]
         return list(dict.fromkeys(reversed([text for text in kept if text])))
 
     @property
     def targets(self) -> str:
-        """The targets in words."""
+        """The targets as text."""
         return self.config.target or "this GPU"
 
     def node_of(self, layer: str) -> Node | None:
-        """The node that one of TensorRT's layers was made of, by the layer's name.
+        """The node that a layer of TensorRT was made from, by the layer's name.
 
         The parser names layers after nodes and adds to them (``nms_0``, ``att_AttentionInput``, ``if_OutputLayer``), so it is
-        the node with the longest name that `layer` begins with. None where there is none.
+        the node with the longest name that `layer` begins with. None if there is none.
         """
         layer = re.sub(r"\AI[A-Z]\w*Layer ", "", layer)
         best: Node | None = None
@@ -95,7 +95,7 @@ class Case:
         return best
 
     def subject(self, text: str) -> Node | None:
-        """The node that a message begins with (``/model/Reshape: volume mismatch``), else the one that was blamed."""
+        """The node that a message begins with (``/model/Reshape: volume mismatch``), else `blamed`."""
         for end in [m.start() for m in re.finditer(":", text)][:MOST_COLONS]:
             if (node := self.node_of(text[:end])) is not None:
                 return node
@@ -108,7 +108,7 @@ class Case:
         return list({n.id: n for n in found if n is not None}.values())
 
     def value(self, name: str) -> list[Any] | None:
-        """A small constant of the graph as a flat list; None where it is none, or not kept with the graph."""
+        """A small constant of the graph as a flat list; None if it is not a constant, or not stored in the graph."""
         import onnx
 
         proto = next((t for t in self.graph.proto.graph.initializer if t.name == name), None)
@@ -124,13 +124,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a rule found.
+    """A rule's explanation of an error.
 
     Attributes:
-        message: What happened, in plain words.
-        hint: The way out; None where none is known.
+        message: What happened.
+        hint: What to do; None if unknown.
         nodes: Ids of the nodes concerned.
-        quote: Whether TensorRT's own words are added.
+        quote: Whether to add TensorRT's message.
         kind: The class of the error.
     """
 
@@ -143,7 +143,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Rule:
-    """`explain` is called where `pattern` is found in one message; it gives None where the graph does not confirm the cause."""
+    """`explain` is called if `pattern` matches a message; it returns None if the graph does not confirm the cause."""
 
     code: str
     pattern: re.Pattern[str]

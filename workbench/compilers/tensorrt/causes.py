@@ -30,7 +30,7 @@ from workbench.model.node import Node, dtype_name
 
 TAKEN = {"float32", "float16", "bfloat16", "float64", "int32", "int64", "int8", "uint8", "bool", "float8e4m3fn", "int4",
                 "float4e2m1"}  # fmt: skip
-"""Types of inputs and weights that TensorRT's parser takes (1.7.1 of the RTX flavour)."""
+"""Types of inputs and weights that TensorRT's parser takes (1.7.1 of the RTX flavor)."""
 
 HEADS = (12, 256)
 """Head sizes for which TensorRT for RTX 1.7.1 built the ONNX operator Attention in FP16 and BF16; 8 and 264 were refused."""

@@ -234,7 +234,7 @@ def _gpu(m: re.Match[str], case: Case) -> Explanation:
     offered = f", or name a target to build for: {', '.join(case.offered)}" if case.offered else ""
     return Explanation(
         f"This TensorRT does not run on this machine's GPU: {words(m.string)}.",
-        f"Install the flavour for it (`workbench doctor`){offered}.",
+        f"Install the flavor for it (`workbench doctor`){offered}.",
         quote=False,
     )
 

@@ -1,4 +1,4 @@
-"""Where engines of TensorRT run: they are bound to a version and a GPU architecture."""
+"""Where TensorRT engines run: they depend on a version and a GPU architecture."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SMALLEST = 64
 
 
 def requirements(built: Mapping[str, Any], config: BuildConfig, version: str | None) -> list[Requirement]:
-    """The version and the GPU that an engine needs, against those of this machine.
+    """The version and the GPU that an engine needs, compared with those of this machine.
 
     Args:
         built: What made it: ``name``, ``version``, ``target``, ``gpu`` (of a plan's ``compiler``).
-        config: What was asked of it.
-        version: The installed version; None where TensorRT is not installed.
+        config: What was requested.
+        version: The installed version; None if TensorRT is not installed.
     """
     found = [] if version is None else [_version(built, config, version)]
     return [*found, _gpu(built, config)]
@@ -45,7 +45,7 @@ def _version(built: Mapping[str, Any], config: BuildConfig, version: str) -> Req
 
 
 def runs_on(arch: str, made_for: Sequence[str], compiler: str, level: str | None) -> bool | None:
-    """Whether an engine made for some architectures runs on another; None where it may.
+    """Whether an engine made for some architectures runs on another; None if it might.
 
     Args:
         arch: The GPU's architecture, as ``sm90``.
@@ -59,7 +59,7 @@ def runs_on(arch: str, made_for: Sequence[str], compiler: str, level: str | None
     if (level or "").lower() == "ampere_plus":
         return number >= 80
     if compiler == "tensorrt_rtx" and number >= min(map(_number, made_for), default=999) >= 80:
-        return None  # an engine for SM80 was seen to run on SM90
+        return None  # an engine for SM80 has run on SM90
     return False
 
 
@@ -69,10 +69,10 @@ def check_file(path: Path, built: Mapping[str, Any] | None = None, here: Mapping
     Args:
         path: The engine.
         built: What made it, if known: ``name``, ``version``, ``target``, ``gpu``.
-        here: What is in use: ``name``, ``version``, and the GPU's ``sm``.
+        here: What is installed: ``name``, ``version``, and the GPU's ``sm``.
 
     Raises:
-        BuildError: it is no engine, or one for another flavour, version or GPU; the hint offers the rebuild.
+        BuildError: it is not an engine, or is for another flavor, version or GPU; the hint suggests a rebuild.
     """
     again = "Build it again on this machine: session.build(model, ...) takes the same config."
     try:

@@ -1,4 +1,4 @@
-"""Which TensorRT is installed, and what is known about it without loading it."""
+"""Which TensorRT is installed, and facts about it that are known without loading it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INSTALL = {
 
 
 class TensorRT:
-    """One or several flavours of TensorRT; the first that is installed is used.
+    """One or several flavors of TensorRT; the first that is installed is used.
 
     Implements every protocol of `workbench.compilers.base`.
 
@@ -54,19 +54,19 @@ class TensorRT:
 
     @property
     def name(self) -> str:
-        """The module in use: the first that is installed, else the last of the candidates."""
+        """The module in use: the first that is installed, else the last candidate."""
         return next((m for m in self._modules if _version(m)), self._modules[-1])
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """What a worker can import while it waits."""
+        """Modules that a worker can import while it waits."""
         return (self.name, self.build_task.partition(":")[0])
 
     def version(self) -> str:
         """The installed version.
 
         Raises:
-            CompilerUnavailableError: none of the flavours is installed.
+            CompilerUnavailableError: no flavor is installed.
         """
         found = _version(self.name)
         if found is None:
@@ -76,7 +76,7 @@ class TensorRT:
         return found
 
     def describe(self) -> CompilerInfo:
-        """What this flavour is and can do here."""
+        """What this flavor is and can do here."""
         name, found = self.name, _version(self.name)
         gpu = bool(gpus())
         need_gpu = "it needs an NVIDIA GPU and its driver"
@@ -101,12 +101,12 @@ class TensorRT:
         )  # fmt: skip
 
     def complete(self, config: BuildConfig) -> BuildConfig:
-        """Name the flavour and the target if the config leaves them open.
+        """Set the flavor and the target if the config leaves them open.
 
         Raises:
-            CompilerUnavailableError: none of the flavours is installed.
-            ConfigError: this flavour does not build for a target, the GPU of this machine is asked for and there is none, a
-                target has no BF16 and BF16 is asked for, or this flavour has no such option.
+            CompilerUnavailableError: no flavor is installed.
+            ConfigError: this flavor does not build for a target, the target is this machine's GPU and there is none, the
+                precision is BF16 and a target has no BF16, or this flavor has no such option.
         """
         found = self.version()
         config = config.replace(compiler=self.name)
@@ -136,7 +136,7 @@ class TensorRT:
         return config.replace(targets=targets)
 
     def vocabulary(self) -> Vocabulary:
-        """What TensorRT's own names mean."""
+        """The meaning of TensorRT's names."""
         from workbench.compilers.tensorrt.vocabulary import TensorRTVocabulary
 
         return TensorRTVocabulary()
@@ -172,7 +172,7 @@ def _before_11(found: str) -> bool:
 def _version(module: str) -> str | None:
     spec = importlib.util.find_spec(module)
     if spec is None or (spec.origin is None and not spec.submodule_search_locations):
-        # The second is a stand-in: where torch_tensorrt was imported, it gives TensorRT for RTX the name `tensorrt`.
+        # Not torch_tensorrt's alias: once imported, torch_tensorrt gives TensorRT for RTX the name `tensorrt`.
         return None
     for distribution in (module, f"{module}_cu13", f"{module}_cu12", f"{module}_cu13_bindings"):
         try:

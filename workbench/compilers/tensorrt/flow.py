@@ -1,8 +1,8 @@
 """Control flow and recurrence in TensorRT's records: the layers of If, Loop and Scan, and of LSTM, GRU and RNN.
 
 TensorRT lists the layers of all branches one after the other, with jumps between them. Where it unrolls a loop, it names
-the nodes of one step only. Both are read from what it does say: the names of nodes within a body, the number of the loop
-in the names of a product's constants, and which layer feeds which.
+the nodes of one step only. This module infers both from the names of nodes within a body, the number of the loop in the
+names of a product's constants, and which layer feeds which.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def flow(graph: Graph, layers: Sequence[LayerRecord], renamed: Mapping[str, str]
 
 
 def _claimed(graph: Graph, names: Iterable[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
-    """Ids of the nodes that a layer names; a name that is no node of the model stays in its raw record."""
+    """Ids of the nodes that a layer names; a name that is not a node of the model stays in its raw record."""
     return tuple(dict.fromkeys(i for name in names if (i := _id_of(graph, name, renamed)) is not None))
 
 
@@ -59,7 +59,7 @@ def _id_of(graph: Graph, name: str, renamed: Mapping[str, str]) -> str | None:
 
 
 def _by_name(graph: Graph, name: str, renamed: Mapping[str, str]) -> tuple[str, ...]:
-    """Nodes in a body that a layer without metadata is called after: ``...then^conv1+conv2_myl0_3``."""
+    """Nodes in a body that a layer without metadata is named after: ``...then^conv1+conv2_myl0_3``."""
     if "$$myelin$$" not in name:
         return ()
     parts = [_SCOPE.sub("", part) for part in _PART.sub("", name).split("+")]
@@ -69,7 +69,7 @@ def _by_name(graph: Graph, name: str, renamed: Mapping[str, str]) -> tuple[str, 
 def _branches(
     graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]]
 ) -> list[tuple[tuple[str, int], ...]]:
-    """Read the jumps: a conditional one begins an If's then, the next one its else, and the one after that ends it."""
+    """Read the jumps: a conditional jump begins an If's then branch, the next its else branch, the one after that ends it."""
     out: list[tuple[tuple[str, int], ...]] = []
     open_: list[tuple[str, int]] = []
     for raw, nodes in zip(layers, claims, strict=True):
@@ -83,13 +83,13 @@ def _branches(
         out.append(tuple(open_))
         if raw["type"] == "cjmp" and owners:
             open_.append((owners[-1], 0))
-    if open_:  # the jumps are not understood: then nothing is said
+    if open_:  # the jumps do not match this pattern: report no branches
         return [()] * len(layers)
     return out
 
 
 def _repeated(layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], graph: Graph) -> list[bool]:
-    """Read the jumps back: what lies between one and the set-up of its counter runs at each turn."""
+    """Read the backward jumps: layers between one and the setup of its counter run in each iteration."""
     out = [False] * len(layers)
     for end, raw in enumerate(layers):
         if (
@@ -102,7 +102,7 @@ def _repeated(layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], 
         while start and (layers[start - 1]["type"] == "add" or not is_control(layers[start - 1])):
             start -= 1
         written = [{t["name"] for t in layers[i]["outputs"]} for i in range(start, end)]
-        # What a later layer of the loop writes again was only set up by the first.
+        # If a later layer of the loop writes the same tensor again, the first one only initializes it.
         while written and written[0] & set().union(*written[1:]) and layers[start]["type"] != "add":
             start, written = start + 1, written[1:]
         for i in range(start, end):
@@ -113,10 +113,10 @@ def _repeated(layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], 
 def _linked(
     graph: Graph, layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], renamed: Mapping[str, str]
 ) -> dict[int, tuple[str, ...]]:
-    """Nodes of layers that name none: the steps of an unrolled loop, and the products of a recurrence.
+    """Nodes of layers without node names: the steps of an unrolled loop, and the products of a recurrence.
 
-    A product's constants carry the number of its loop, and often the name of its node; what else belongs to a loop
-    lies between its products.
+    A product's constants carry the number of its loop, and often the name of its node; other layers of a loop
+    are between its products.
     """
     loop: dict[int, int] = {}
     named: dict[int, tuple[str, ...]] = {}
@@ -157,7 +157,7 @@ def _owners(graph: Graph, numbers: Iterable[int]) -> dict[int, str]:
 
 
 def _spread(layers: Sequence[LayerRecord], claims: Sequence[tuple[str, ...]], loop: dict[int, int]) -> None:
-    """Give a layer without a loop number the one of the products that feed it or that it feeds, if they have the same."""
+    """Give a layer without a loop number that of the products that feed it or that it feeds, if they all agree."""
     writers: dict[str, list[int]] = {}
     readers: dict[str, list[int]] = {}
     for i, raw in enumerate(layers):

@@ -6,12 +6,12 @@ Two generations of the schema are in use, and both become the records that `list
 - TensorRT 11, TensorRT for RTX 1.5 and later: ``I/O Tensors`` is a list of objects with ``ProfileInfo``; a
   tensor has ``Format`` and ``Datatype``, and may have ``Strides``; a layer may have ``Constants``.
 
-From TensorRT 8.6 on, ``Metadata`` says which ONNX nodes a layer executes (evidence "reported"). Before that
-only the layer's name tells: ``conv1 + relu1``, ``PWN(mul, sigmoid)``, ``q || k || v`` (evidence "name").
-An engine built without ``--profilingVerbosity=detailed`` has bare names for layers: their tensors are unknown.
+From TensorRT 8.6 on, ``Metadata`` lists the ONNX nodes that a layer executes (evidence "reported"). Before that,
+the nodes are known only from the layer's name: ``conv1 + relu1``, ``PWN(mul, sigmoid)``, ``q || k || v`` (evidence "name").
+An engine built without ``--profilingVerbosity=detailed`` has only the names of layers: their tensors are unknown.
 
-Layer parameters that are not needed here (``Kernel``, ``Stride`` ...) differ by layer type and version; they are
-left alone. A layer or tensor that lacks what is needed is an error that names it, never a layer left out.
+Layer parameters that are not needed here (``Kernel``, ``Stride`` ...) differ by layer type and version and are
+ignored. A layer or tensor that lacks a needed field is an error that names it; no layer is ever left out.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ KINDS = {
     "device-metadata": "properties of a GPU",
     "plan": "a plan that the workbench wrote",
 }
-"""Kinds of files that `kind_of_file` tells apart, in words."""
+"""Descriptions of the kinds of files that `kind_of_file` distinguishes."""
 
 _WEIGHTS = ("Weights", "Bias", "ConvWeights", "ConvBias")
 _MADE = re.compile(
     r"\(Unnamed Layer\*|(unsqueeze_node_after|copied_squeeze_after|squeeze_after|"
     r"reshape_after|reshape_before|shuffle_after|shuffle_before)_|__my[el]"
 )
-"""Beginnings of names that TensorRT gave to layers which it added itself."""
+"""Prefixes of the names of layers that TensorRT added."""
 _REFORMAT = "Reformatting CopyNode for "
 _SCALE = re.compile(r"_(?:de)?quantize_scale_node$")
 _REGION = ("{ForeignNode[", "]}")
@@ -56,20 +56,20 @@ _FURTHER = re.compile(r" \[profile [0-9]+\]$")
 _MARK = re.compile(r"\(| \+ | \|\| ")
 _MARK_OR_COMMA = re.compile(r"\(| \+ | \|\| |, |,")
 _PIECE = re.compile(r"[-+.0-9eE]{1,3}|t|tr|tru|f|fa|fal|fals|n|nu|nul")
-"""What may be left of a number or word where a file was cut."""
+"""The rest of a number or word at the end of a file that was cut off."""
 _MARKS = re.compile(r"[\x1d-\x1f]+")
 
 
 @dataclass
 class Inspection:
-    """What the file says.
+    """The content of the file.
 
     Attributes:
         layers: In execution order.
         io: Inputs and outputs of the engine.
         generation: "8 to 10" or "11": which TensorRT's schema it follows.
-        detailed: Whether layers have tensors and types; without, only their names are known.
-        evidence: "reported" where any layer names its nodes in its metadata, else "name".
+        detailed: Whether layers have tensors and types; otherwise only their names are known.
+        evidence: "reported" if any layer names its nodes in its metadata, else "name".
     """
 
     layers: list[LayerRecord] = field(default_factory=list)
@@ -80,10 +80,10 @@ class Inspection:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a file of trtexec's; control characters inside strings, which TensorRT 8.6 wrote, are accepted.
+    """Read a file of trtexec; control characters inside strings, which TensorRT 8.6 wrote, are accepted.
 
     Raises:
-        ProfileError: there is no such file, or it is no JSON.
+        ProfileError: there is no such file, or it is not JSON.
         LimitError: it is too large or nested too deeply.
     """
     place = Path(path)
@@ -104,12 +104,12 @@ def read_json(path: str | Path) -> Any:
         if rest and not error.msg.startswith("Unterminated") and not (error.pos and _PIECE.fullmatch(rest)):
             raise ProfileError(
                 f"{place} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}.",
-                hint="Files of --exportLayerInfo, --exportProfile and --exportTimes are meant.",
+                hint="Give a file of --exportLayerInfo, --exportProfile or --exportTimes.",
                 code="not-json",
             ) from None
         raise ProfileError(
             f"{place} ends in the middle of its JSON, after {len(text)} characters.",
-            hint="It was cut off: copy it again, or let trtexec write it again.",
+            hint="It was cut off: copy it again, or run trtexec again.",
             code="file-cut",
         ) from None
     except ValueError as error:
@@ -117,7 +117,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def kind_of_file(data: Any) -> str:
-    """Which of `KINDS` the JSON document is; "" where it is none."""
+    """Which of `KINDS` the JSON document is; "" if none."""
     if isinstance(data, Mapping):
         if data.get("schema") == "workbench.plan/1":
             return "plan"
@@ -145,12 +145,12 @@ def expect(data: Any, wanted: str, path: str | Path) -> None:
     """Refuse a document of another kind than `wanted`.
 
     Raises:
-        ProfileError: it is of another kind; the message says of which.
+        ProfileError: it is of another kind; the message names it.
     """
     found = kind_of_file(data)
     if found == wanted:
         return
-    is_what = f"is {KINDS[found]}" if found else "is of no kind that is known here"
+    is_what = f"is {KINDS[found]}" if found else "is of an unknown kind"
     options = {"layers": "as the first argument", "profile": "with --profile", "times": "with --times"}
     raise ProfileError(
         f"{path} {is_what}; {KINDS[wanted]} was expected.",
@@ -177,8 +177,8 @@ def parse_inspection(data: Mapping[str, Any] | str, name: str = "", known: Colle
     Args:
         data: The document, or its text.
         name: What to call it in errors.
-        known: Ids of the model's nodes, where there is a model; names that hold TensorRT's own separators
-            are then told from lists of names.
+        known: Ids of the model's nodes, where there is a model; names that contain TensorRT's separators
+            can then be distinguished from lists of names.
 
     Raises:
         ListingError: it does not follow a known schema; the error names the layer and the field.
@@ -197,19 +197,19 @@ def parse_inspection(data: Mapping[str, Any] | str, name: str = "", known: Colle
         raise _bad(
             name,
             "its list of Layers is empty",
-            "An engine built with --profilingVerbosity=none says nothing of itself.",
+            "An engine built with --profilingVerbosity=none has no layer information.",
         )
     objects = [layer for layer in layers if isinstance(layer, Mapping)]
     found = Inspection(detailed=bool(objects))
-    told = any(_metadata(layer, name) for layer in objects)
-    found.evidence = "reported" if told else "name"
+    reported = any(_metadata(layer, name) for layer in objects)
+    found.evidence = "reported" if reported else "name"
     found.generation = "11" if "I/O Tensors" in data or any(_is_new(layer) for layer in objects) else "8 to 10"
     nodes = frozenset(known)
     for i, layer in enumerate(layers):
         if isinstance(layer, str):
             found.layers.append(_bare(layer, nodes))
         elif isinstance(layer, Mapping):
-            found.layers.append(_layer(layer, f"{name}, layer {i}", told, nodes))
+            found.layers.append(_layer(layer, f"{name}, layer {i}", reported, nodes))
         else:
             raise _bad(name, f"layer {i} is neither an object nor a name but {type(layer).__name__}")
     if "I/O Tensors" in data:
@@ -220,11 +220,10 @@ def parse_inspection(data: Mapping[str, Any] | str, name: str = "", known: Colle
 
 
 def nodes_in(name: str, known: Collection[str] = ()) -> list[str]:
-    """The nodes that a layer's name tells of, in order; see the module's head for the forms.
+    """The nodes in a layer's name, in order; see the module's docstring for the forms.
 
-    Names that TensorRT made up for layers of its own are left out, and the suffixes that it gives to
-    quantization nodes are taken off. Constants that were merged into a layer look like nodes; a model
-    tells them apart.
+    Names of layers that TensorRT added are left out, and the suffixes that it gives to quantization nodes
+    are removed. Constants that were merged into a layer look like nodes; a model distinguishes them.
     """
     if name in known:
         return [name]
@@ -238,7 +237,7 @@ def nodes_in(name: str, known: Collection[str] = ()) -> list[str]:
 
 
 def _listed(name: str, known: Collection[str]) -> list[str]:
-    """The nodes of a list such as ``a + PWN(PWN(b), c) || d``, in order, each once.
+    """The nodes of a list such as ``a + PWN(PWN(b), c) || d``, in order, without duplicates.
 
     Lists may be nested as deeply as a chain of pointwise operations is long: each character is read once.
     """
@@ -272,7 +271,7 @@ def _stripped(text: str, begin: int, end: int) -> tuple[int, int]:
 
 
 def _pairs_of(text: str) -> dict[int, int]:
-    """Where each opened parenthesis is closed; those that are not closed are left out."""
+    """The position of each parenthesis's closing one; unclosed ones are left out."""
     found: dict[int, int] = {}
     opened: list[int] = []
     for at in (match.start() for match in re.finditer(r"[()]", text)):
@@ -305,7 +304,7 @@ def _bare(name: str, known: Collection[str]) -> LayerRecord:
     }  # fmt: skip
 
 
-def _layer(layer: Mapping[str, Any], where: str, told: bool, known: Collection[str]) -> LayerRecord:
+def _layer(layer: Mapping[str, Any], where: str, reported: bool, known: Collection[str]) -> LayerRecord:
     if not isinstance(layer.get("Name"), str):
         raise _bad(where, f"it has no Name; it has {_keys(layer)}")
     name: str = layer["Name"]
@@ -313,10 +312,10 @@ def _layer(layer: Mapping[str, Any], where: str, told: bool, known: Collection[s
     if not {"LayerType", "Inputs", "Outputs"} & set(layer):
         return _bare(name, known)
     metadata = _metadata(layer, where)
-    if told:
+    if reported:
         names = owners(metadata)
         if names is None:
-            raise _bad(where, "its Metadata names ONNX layers that can't be told apart")
+            raise _bad(where, "its Metadata names ONNX layers that can't be separated")
         nodes = names
         if not nodes and metadata.strip():  # Torch-TensorRT and others write their own marks
             nodes = list(dict.fromkeys(part.strip() for part in _MARKS.split(metadata) if part.strip()))
@@ -342,7 +341,7 @@ def _layer(layer: Mapping[str, Any], where: str, told: bool, known: Collection[s
         "event": None if layer.get("EventId") is None else _integer(layer["EventId"], where, "EventId"),
         "nodes": nodes,
         "metadata": metadata,
-        "evidence": "reported" if told else "name",
+        "evidence": "reported" if reported else "name",
         "detailed": "Inputs" in layer or "Outputs" in layer,
     }
 
@@ -420,7 +419,7 @@ def _io(entry: Any, where: str) -> IODocument:
 
 
 def _bindings(names: Sequence[Any], layers: list[LayerRecord], where: str) -> list[IODocument]:
-    """The engine's inputs and outputs by name; the layers that read and write them tell the rest."""
+    """The engine's inputs and outputs by name; shapes and types come from the layers that read and write them."""
     read = {t["name"]: t for layer in reversed(layers) for t in layer["inputs"]}
     written = {t["name"]: t for layer in layers for t in layer["outputs"]}
     found: list[IODocument] = []
@@ -428,7 +427,7 @@ def _bindings(names: Sequence[Any], layers: list[LayerRecord], where: str) -> li
         if not isinstance(name, str):
             raise _bad(where, f"its Bindings hold {type(name).__name__} in place of names")
         if _FURTHER.search(name):
-            continue  # the same input once more, for a further shape profile
+            continue  # the same input again, for a further shape profile
         tensor = written.get(name) or read.get(name)
         mode: Mode = "output" if name in written else "input" if name in read else ""
         found.append(
@@ -454,10 +453,10 @@ def _numbers(value: Any, where: str, key: str) -> list[int]:
 
 
 def _shape(value: Any, where: str, key: str) -> list[int]:
-    """Dimensions: none below -1, which stands for an open one, and no more elements than a tensor may have."""
+    """Dimensions: none below -1 (an open dimension), and no more elements than a tensor may have."""
     shape = _numbers(value, where, key)
     if len(shape) > RANK or any(dimension < -1 for dimension in shape):
-        raise _bad(where, f"its {key} are no shape: {value!r:.60}")
+        raise _bad(where, f"its {key} are not a shape: {value!r:.60}")
     limits.check("TENSOR_ELEMENTS", math.prod(abs(d) or 1 for d in shape), f"{where}: {key}")
     return shape
 
@@ -481,6 +480,6 @@ def _bad(where: str, what: str, hint: str | None = None) -> ListingError:
     return ListingError(
         f"The layer information {where} can't be read: {what}.".replace("  ", " "),
         hint=hint
-        or "Known are the schemas of TensorRT 8 to 11 and of TensorRT for RTX 1.4 and later; please report "
+        or "The schemas of TensorRT 8 to 11 and of TensorRT for RTX 1.4 and later are known; please report "
         "others with the version that wrote them.",
     )

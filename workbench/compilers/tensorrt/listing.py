@@ -1,23 +1,23 @@
 """Read the builder's listing of layers: the ``Layers:`` message of a VERBOSE build log.
 
-With detailed profiling verbosity, TensorRT's builder logs what the engine inspector would say, as text.
-That text is the only account of the fusions on a machine without a GPU. Its form is undocumented and
-drifts: TensorRT for RTX 1.4 writes ``Format/Datatype`` in one field; 1.5 splits it and adds strides and
-constants; 1.7 adds an ``Engine Metadata`` part. So it is read by a grammar that accounts for every
-character, and what does not fit is an error that names the line, never a layer left out.
+With detailed profiling verbosity, TensorRT's builder logs the content of the engine inspector, as text.
+That text is the only source of the fusions on a machine without a GPU. Its format is undocumented and
+changes: TensorRT for RTX 1.4 writes ``Format/Datatype`` in one field; 1.5 splits it and adds strides and
+constants; 1.7 adds an ``Engine Metadata`` part. So the reader's grammar accounts for
+every character. A line that does not match is an error that names the line; no layer is ever left out.
 
     listing  = "Layers:" layer* "I/O Tensors:" io* ["Engine Metadata:" ...]   (1.5 and later)
              | "Layers:" layer* "Bindings:" name*                              (1.4, TensorRT 10)
     layer    = "Name: " name ", LayerType: " type ", Inputs: " tensors [", Constants: " tensors]
                ", Outputs: " tensors {", " key ": " value} ", Metadata: " owners
     tensors  = "[" ["{ " tensor " }" {", { " tensor " }"}] "]"
-    owners   = {"[ONNX Layer: " name "]" [note]}, set apart by the control character 0x1e or 0x1f, or nothing
-    note     = text without brackets, as "__gemm_from_conv1x1" of a convolution that became a matrix product (1.7)
+    owners   = {"[ONNX Layer: " name "]" [note]}, separated by the control character 0x1e or 0x1f, or nothing
+    note     = text without brackets, such as "__gemm_from_conv1x1" for a convolution that became a matrix product (1.7)
 
-The text has no end mark. A listing that was cut short is known by what it lacks: the part with inputs and outputs
-(always the last but one or the last), the end of a line, or an output: a tensor that a layer writes and no layer reads.
+The text has no end mark. A listing that was cut short lacks something: the part with inputs and outputs (always the
+last or the last but one), the end of a line, or an output, which is a tensor that a layer writes and no layer reads.
 
-Every pattern here reads a line from left to right and never goes back over it, so time grows with the text's length.
+Every pattern reads a line from left to right without backtracking, so the time is linear in the text's length.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ def parse_listing(text: str, version: str = "", outputs: Collection[str] = ()) -
     Args:
         text: The message, from ``Layers:`` on.
         version: Compiler and version, for the error's text.
-        outputs: Names of the network's outputs, where they are known: a listing that lacks one was cut short.
+        outputs: Names of the network's outputs, if known: a listing that lacks one was cut short.
 
     Raises:
         ListingError: a line does not have the known form (the error holds the line), or the end is missing.
-        LimitError: the message or one of its lines is longer than is read.
+        LimitError: the message or one of its lines is too long.
     """
     limits.check("DOCUMENT_BYTES", len(text), "The layer listing")
     listing = Listing()
@@ -94,7 +94,7 @@ def parse_listing(text: str, version: str = "", outputs: Collection[str] = ()) -
         elif part == "I/O Tensors:":
             listing.io.append(_io(line, version))
         elif part == "Bindings:":
-            # A further shape profile names its inputs and outputs once more.
+            # Each further shape profile names its inputs and outputs again.
             if not _FURTHER.search(heading) and heading not in {io["name"] for io in listing.io}:
                 listing.io.append({"name": heading, "mode": "", "dtype": "", "shape": [], "profiles": []})
         elif part != "Engine Metadata:":
@@ -106,7 +106,7 @@ def parse_listing(text: str, version: str = "", outputs: Collection[str] = ()) -
 
 
 def _check_end(listing: Listing, part: str, version: str, outputs: Collection[str]) -> None:
-    """Refuse a listing whose end is missing; see the module's head."""
+    """Refuse a listing whose end is missing; see the module's docstring."""
     if part == "Layers:":
         raise _cut("it ends before the part with inputs and outputs", version)
     named = [io["name"] for io in listing.io]
@@ -117,7 +117,7 @@ def _check_end(listing: Listing, part: str, version: str, outputs: Collection[st
     known = read | set(written)
     last = named[-1] if named else ""
     if named and last not in known and not listing.io[-1]["mode"]:
-        # The name in the last line of Bindings may itself be cut.
+        # The name in the last line of Bindings may be cut.
         longer = next((name for name in known if name.startswith(last) or last.startswith(f"{name} [")), None)
         if longer is not None:
             raise _cut(f"its last name, {last}, is not whole", version)
@@ -142,7 +142,7 @@ def _layer(line: str, version: str) -> LayerRecord:
             layer["constants" if key == "Constants" else "outputs"] = tensors
             continue
         if key == "Metadata":
-            # The last field: whatever follows belongs to it.
+            # The last field: the rest belongs to it.
             layer["metadata"] = line[at:]
             names = owners(layer["metadata"])
             if names is None:
@@ -165,7 +165,7 @@ def _layer(line: str, version: str) -> LayerRecord:
 
 
 def owners(metadata: str) -> list[str] | None:
-    """The ONNX node names in a layer's metadata, in order, each once; None where they can't be told apart."""
+    """The unique ONNX node names in a layer's metadata, in order; None if they can't be separated."""
     found = []
     for part in metadata.split(_OWNER)[1:]:
         end = part.rfind("]")
@@ -219,7 +219,7 @@ def split_format(text: str) -> tuple[str, str]:
 
 def _io(line: str, version: str) -> IODocument:
     match = _IO.match(line)
-    # The line ends with the profiles' bracket, and that with the last profile's.
+    # The line ends with the bracket of the profiles, which ends with that of the last profile.
     if not match or not (line.endswith(" }]") or (match.end() == len(line) - 1 and line.endswith("]"))):
         raise _unreadable(line, 0, version)
     profiles = line[match.end() : -1]
@@ -243,7 +243,7 @@ def _io(line: str, version: str) -> IODocument:
 
 
 def _shape(text: str, line: str, at: int, version: str) -> list[int]:
-    """Dimensions: none below -1, which stands for an open one, and no more elements than a tensor may have."""
+    """Dimensions: none below -1 (an open dimension), and no more elements than a tensor may have."""
     shape = _numbers(text, line, at, version)
     if len(shape) > RANK or any(dimension < -1 for dimension in shape):
         raise _unreadable(line, at, version)
@@ -252,7 +252,7 @@ def _shape(text: str, line: str, at: int, version: str) -> list[int]:
 
 
 def _numbers(text: str, line: str, at: int, version: str) -> list[int]:
-    """Whole numbers that fit 64 bits, with commas between."""
+    """Integers that fit 64 bits, separated by commas."""
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(_WHOLE.fullmatch(part) for part in parts):
         raise _unreadable(line, at, version)

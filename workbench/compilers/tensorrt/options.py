@@ -1,4 +1,4 @@
-"""Options of TensorRT's builder, beside those that every compiler has.
+"""Options of TensorRT's builder, in addition to those of every compiler.
 
 The names follow the workbench's Python API; each description names TensorRT's own term. The build worker refuses an option
 that the installed version lacks.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TensorRTOptions(Options):
-    """What both TensorRT and TensorRT for RTX have."""
+    """Options of both TensorRT and TensorRT for RTX."""
 
     tf32: bool | None = Field(None, description="Use TF32 tensor cores for FP32 (TensorRT's default is on).")
     sparse_weights: bool = Field(False, description="Use 2:4 structured sparsity where the weights have it.")
@@ -44,7 +44,7 @@ class TensorRTOptions(Options):
 
 
 class FullTensorRTOptions(TensorRTOptions):
-    """What the full TensorRT has beside them."""
+    """Options of the full TensorRT; it also has those of `TensorRTOptions`."""
 
     build_route: str | None = Field(None, description="Fusion switches (TensorRT 11.1 and later).")
 

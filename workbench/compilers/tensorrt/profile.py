@@ -35,11 +35,11 @@ def profile(
         module: The TensorRT module to use.
         engine: Path of the serialized engine.
         folder: Where the profile goes; created if absent.
-        built: What made the engine, where it is known; see `compatibility.check_file`.
+        built: What made the engine, if known; see `compatibility.check_file`.
         shape_profile: Which shape profile to use.
         specialization: When TensorRT for RTX compiles kernels for the current shapes of an engine with open shapes:
             "eager", before anything is timed; "none", never: its kernels for any shape are timed; "lazy", its default,
-            in the background, so that the times are of some kernels now and of others later.
+            in the background, so that different kernels are timed at different moments.
         device: The GPU; torch's by default.
         options: Of `workbench.measure.profile.profile`.
 
@@ -50,7 +50,7 @@ def profile(
     Raises:
         BuildError: the engine can't be used here; the message says why.
         ConfigError: inputs, shapes or reference do not fit the engine, or an option is out of range.
-        CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+        CompilerUnavailableError: there is no GPU, or the flavor is not installed.
     """
     check_options(**options)
     if specialization not in SPECIALIZATIONS:

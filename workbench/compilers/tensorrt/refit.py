@@ -1,6 +1,6 @@
-"""Put other weights into a built engine, in a worker: no new build, the same kernels.
+"""Replaces the weights of a built engine, in a worker. The kernels stay the same, without a new build.
 
-Written for `Refitter` and `OnnxParserRefitter` of TensorRT 10.13, 11.4 and RTX 1.7. Not yet run: building a refittable engine
+Written for `Refitter` and `OnnxParserRefitter` of TensorRT 10.13, 11.4 and RTX 1.7. Not yet tested: building a refittable engine
 needs a driver.
 """
 
@@ -37,10 +37,10 @@ def refit(
         reporter: Where progress goes.
         module: The TensorRT module to use.
         engine: Path of the serialized engine.
-        out: Where the new one goes.
+        out: Path of the new engine.
         weights: Arrays by the names of the model's initializers, in shared memory; or
         model: Path of an ONNX file with the same graph and other weights.
-        built: What made the engine, where it is known; see `compatibility.check_file`.
+        built: What made the engine, if known; see `compatibility.check_file`.
 
     Returns:
         ``{"bytes": size, "weights": how many were replaced}``; ``weights`` is None for an ONNX file.
@@ -48,7 +48,7 @@ def refit(
     Raises:
         ConfigError: the engine can't be refitted; a weight that is not in it, does not fit it, or is missing.
         BuildError: TensorRT refused the engine or the weights.
-        CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+        CompilerUnavailableError: there is no GPU, or the flavor is not installed.
     """
     need_gpu(bool(gpus()))
     trt = load(module)

@@ -1,4 +1,4 @@
-"""The errors of a refused model: TensorRT's parser and builder as they are read by the rules of `causes`."""
+"""The errors of a refused model: the rules of `causes` applied to the messages of TensorRT's parser and builder."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def _first(rules: Sequence[Rule], texts: Sequence[str], case: Case) -> tuple[str
 
 
 def builder_error(case: Case) -> BuildError | ConfigError:
-    """What the builder's last message means; without a rule that holds, the message as it is.
+    """The meaning of the builder's last message; the message itself if no rule matches.
 
-    Errors before the last one are no causes: the builder logs errors of kernels that it tries and leaves.
+    Earlier errors are not causes: the builder logs errors of kernels that it tries and discards.
     """
     raw = [e.strip() for e in case.said]
     details: dict[str, Any] = {"errors": [r[:LONGEST] for r in raw[-10:]]}
@@ -62,7 +62,7 @@ def builder_error(case: Case) -> BuildError | ConfigError:
 
 
 def _without_words(case: Case, raw: Sequence[str], details: dict[str, Any]) -> BuildError | ConfigError:
-    """TensorRT said nothing, or only that the driver is missing or too old."""
+    """The error if TensorRT gave no message, or only that the driver is missing or too old."""
     if not any(DRIVER.search(text) for text in raw):
         last = words(raw[-1]) if raw else "it gave no reason"
         return BuildError(f"TensorRT could not build the engine: {last}", details=details, code="build-failed")
@@ -90,7 +90,7 @@ def _suggested(offered: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Complaint:
-    """One error of TensorRT's parser, as plain data. `index` is -1 where the parser names no node."""
+    """One error of TensorRT's parser, as plain data. `index` is -1 if the parser names no node."""
 
     code: str
     index: int
@@ -110,9 +110,9 @@ class Complaint:
 
 
 def blamed(complaint: Complaint, graph: Graph) -> Node | None:
-    """The node that a complaint is about: by the name that the parser gives, else by an index that fits the operation.
+    """The node of a parser error: by the parser's node name, else by an index that matches the operation.
 
-    Where the parser gives neither (index -1), the importer's function names the operation, and the node is known if the model
+    If the parser gives neither (index -1), the importer's function names the operation, and the node is known if the model
     has only one of it. In the body of an If or Loop the index counts the outer node's, so it must agree with the operation.
     """
     if complaint.name and complaint.name in graph.by_id and complaint.op in {"", graph.by_id[complaint.name].op}:
@@ -126,7 +126,7 @@ def blamed(complaint: Complaint, graph: Graph) -> Node | None:
 
 
 def reason(text: str) -> str:
-    """The parser's own words, without the C++ assertion around them and without what only follows from a missing driver."""
+    """The parser's message, without the C++ assertion around it and without what only follows from a missing driver."""
     lines = [words(line) for line in text[:LONGEST].splitlines() if not DRIVER.search(line)]
     lines = [line for line in lines if line and not line.startswith("Invalid Node - ")]
     if not lines:
@@ -142,10 +142,10 @@ def reason(text: str) -> str:
 
 
 def parser_error(complaints: Sequence[Complaint], case: Case) -> UnsupportedNodesError:
-    """Each complaint of the parser with its node and what it means.
+    """Each error of the parser with its node and meaning.
 
     Args:
-        complaints: What the parser said; at least one.
+        complaints: The parser's errors; at least one.
         case: The model; `Case.said` holds the log's errors.
     """
     nodes: list[dict[str, Any]] = []
@@ -185,5 +185,5 @@ def parser_error(complaints: Sequence[Complaint], case: Case) -> UnsupportedNode
 
 
 def _without_rule(complaint: Complaint) -> str:
-    """The parser's own error code, where no rule knows its words."""
+    """An error code from the parser's own code, if no rule matches its message."""
     return "refused-by-parser" if "Invalid Node" in complaint.text else complaint.code.lower().replace("_", "-")

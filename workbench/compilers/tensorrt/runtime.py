@@ -1,8 +1,8 @@
 """Run a serialized engine: deserialize, inspect, bind tensors, execute. In a worker only.
 
-A Runtime without a driver, or a damaged plan, can end the process that loads it. So everything that is known beforehand is
-checked first, and the rest happens in a worker, where a crash does no harm. The same code runs TensorRT 10 and 11 and
-TensorRT for RTX: what differs is looked up by attribute.
+A Runtime without a driver, or a damaged plan, can end the process that loads it. So this module checks
+what it can first, and loads the plan in a worker, where a crash does no harm. The same code runs TensorRT 10 and 11 and
+TensorRT for RTX: it checks for attributes where they differ.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SPECIALIZATIONS = ("eager", "lazy", "none")
 background while slower kernels for any shape run, or never."""
 
 _INVALID = {
-    "MALFORMED_ENGINE": "it is damaged, or not an engine of this flavour",
+    "MALFORMED_ENGINE": "it is damaged, or not an engine of this flavor",
     "VERSION_MISMATCH": "another version made it",
     "UNSUPPORTED_CC": "it was built for another GPU",
     "OLD_CUDA_DRIVER": "this machine's NVIDIA driver is too old for it",
@@ -40,7 +40,7 @@ _INVALID = {
     "INSUFFICIENT_GPU_MEMORY": "the GPU has too little free memory for it",
     "CUDA_ERROR": "CUDA does not work here",
 }
-"""What the members of EngineInvalidityDiagnostics mean."""
+"""The meaning of the members of EngineInvalidityDiagnostics."""
 
 _SAID = (
     ("cannot run on this GPU", "this TensorRT refuses this machine's GPU"),
@@ -49,7 +49,7 @@ _SAID = (
     ("engine plan file is not compatible", "another version of TensorRT made it, or it is for another platform"),
     ("version tag does not match", "another version of TensorRT made it"),
     ("incompatible version", "another version of TensorRT made it"),
-    ("magicTag", "it is damaged, or not an engine of this flavour"),
+    ("magicTag", "it is damaged, or not an engine of this flavor"),
     ("Serialization assertion", "it is damaged, or another version of TensorRT made it"),
     ("insufficient for CUDA", "this machine's NVIDIA driver is absent or too old"),
     ("cudaError 35", "this machine's NVIDIA driver is absent or too old"),
@@ -57,7 +57,7 @@ _SAID = (
     ("out of memory", "the GPU has too little free memory for it"),
     ("OutOfMemory", "the GPU has too little free memory for it"),
 )
-"""What the log's messages mean when deserializing fails."""
+"""The meaning of the log's messages when deserializing fails."""
 
 
 class Log:
@@ -90,7 +90,7 @@ class Runner:
         device: The GPU.
         profile: Which shape profile to use.
         weight_budget: Bytes of weights kept on the GPU, for an engine built with weight streaming; the rest is streamed
-            from the host in each execution. By default TensorRT decides. Written for `ICudaEngine`; not yet run with an
+            from the host in each execution. By default TensorRT decides. Written for `ICudaEngine`; not yet tested with an
             engine that streams.
         cache: File of kernels that earlier runs compiled (TensorRT for RTX). It is not used if it is absent or does not fit,
             nor by the full TensorRT. `save_cache` writes it.
@@ -144,9 +144,9 @@ class Runner:
         self._profiler: Any = None
 
     def _examine(self, data: bytes) -> tuple[str, list[str]]:
-        """What TensorRT for RTX says about an engine before it is deserialized: a verdict, and the reasons.
+        """TensorRT for RTX's check of an engine before it is deserialized: a verdict, and the reasons.
 
-        Only a damaged engine is refused because of it. Other verdicts explain a failure but do not cause one: engines have
+        Only a damaged engine is refused because of the verdict. Other verdicts explain a failure but do not cause one: engines have
         run on GPUs that are not supported.
 
         Raises:
@@ -234,7 +234,7 @@ class Runner:
             dtype = NAMES.get(str(engine.get_tensor_dtype(name)).rpartition(".")[2], "")
             if is_input and engine.get_tensor_location(name) == self.trt.TensorLocation.HOST:
                 raise ConfigError(
-                    f"Input {name} is read as a shape, on the host. The workbench builds engines with such inputs but can't run them.",
+                    f"TensorRT reads input {name} as a shape, on the host. The workbench builds engines with such inputs but can't run them.",
                     hint="Run it through the TensorRT API: set_tensor_address takes an address in host memory for it. Or "
                     f"make {name} a constant of the model and build again.",
                     code="host-input",
@@ -298,7 +298,7 @@ class Runner:
 
         Args:
             given: NumPy arrays or tensors by name; tensors on the GPU are used where they are.
-            finite: Refuse inputs that hold NaN or infinity.
+            finite: Refuse inputs with NaN or infinity.
             into: Tensors on the GPU for the outputs, contiguous and as `output_shapes` says; allocated by default.
 
         Returns:
@@ -352,7 +352,7 @@ class Runner:
         return {port.name: self.bound[port.name] for port in self.inputs}
 
     def release(self) -> None:
-        """Let go of the tensors that `bind` was given; bind again before the next `run`."""
+        """Release the tensors that `bind` got; call `bind` again before the next `run`."""
         self.bound = {}
 
     def facts(self) -> dict[str, Any]:
@@ -375,7 +375,7 @@ class Runner:
     ) -> list[tuple[str, list[float]]]:
         """Milliseconds of each layer in each iteration, by `IProfiler`, in the order of execution.
 
-        Equal names are kept apart by their order within an iteration.
+        Layers with equal names are distinguished by their order within an iteration.
         """
         heard: list[tuple[str, float]] = []
 
@@ -413,7 +413,7 @@ class Runner:
         return rows
 
     def memory(self) -> dict[str, int]:
-        """Bytes that the engine reports to need on the GPU."""
+        """Bytes of GPU memory that the engine reports to need."""
         found = {}
         for key in ("device_memory_size_v2", "device_memory_size", "streamable_weights_size"):
             with contextlib.suppress(AttributeError):
@@ -435,7 +435,7 @@ def open_runner(
     Args:
         module: The TensorRT module to use.
         engine: Path of the serialized engine.
-        built: What made the engine, where it is known; see `check_file`.
+        built: What made the engine, if known; see `check_file`.
         shape_profile: Which shape profile to use.
         device: The GPU; torch's by default.
         options: Further arguments of `Runner`.
@@ -443,7 +443,7 @@ def open_runner(
     Raises:
         BuildError: the engine can't be used here; the message says why.
         ConfigError: there is no such shape profile, or the engine streams no weights.
-        CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+        CompilerUnavailableError: there is no GPU, or the flavor is not installed.
     """
     if device is None:
         from workbench.hardware.cuda import TorchDevice

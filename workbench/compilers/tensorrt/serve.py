@@ -26,13 +26,13 @@ def serve(
     finite: bool = True,
     device: GraphDevice | None = None,
 ) -> dict[str, Any]:
-    """Load an engine and execute it until asked to close.
+    """Load an engine and execute it on request until it is closed.
 
     Args:
         reporter: Where messages come from and answers go.
         module: The TensorRT module to use.
         engine: Path of the serialized engine.
-        built: What made the engine, where it is known; see `compatibility.check_file`.
+        built: What made the engine, if known; see `compatibility.check_file`.
         shape_profile: Which shape profile to use.
         weight_budget: See `runtime.Runner`.
         cache: File of compiled kernels, written after the first execution and at the end.
@@ -45,7 +45,7 @@ def serve(
     Raises:
         BuildError: the engine can't be used here; the message says why.
         ConfigError: there is no such shape profile or weight budget.
-        CompilerUnavailableError: there is no GPU, or the flavour is not installed.
+        CompilerUnavailableError: there is no GPU, or the flavor is not installed.
     """
     kept = Path(cache) if cache else None
     runner = open_runner(

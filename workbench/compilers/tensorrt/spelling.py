@@ -1,7 +1,7 @@
-"""Whether a generated kernel name holds an ONNX operation: ``__myl_FcAddSilu`` is a product, an addition and a SiLU.
+"""Whether a generated kernel name contains an ONNX operation: ``__myl_FcAddSilu`` is a product, an addition and a SiLU.
 
-TensorRT does not name every node that a kernel executes. Where a word of the kernel's name is left over once the known
-nodes are spelled in it, a neighboring node with that operation runs in the kernel, too.
+TensorRT does not name every node that a kernel executes. If the kernel's name has a word that no known node
+accounts for, a neighboring node with that operation also runs in the kernel.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _SPELLED: dict[str, tuple[tuple[str, ...], ...]] = {
 """How Myelin spells ONNX operators in kernel names, as seen in builds of one operator at a time."""
 
 _SILU = "Silu (product)"
-"""The second node of a SiLU: the word Silu stands for the sigmoid and for the product with it."""
+"""The second node of a SiLU: the word Silu means both the sigmoid and the product with it."""
 
 
 def spells(name: str, others: Sequence[Node], node: Node) -> bool:
-    """Whether the kernel's name holds the operation of `node` beyond the operations of `others`, its known nodes."""
+    """Whether the kernel's name contains the operation of `node` beyond the operations of `others`, its known nodes."""
     words = Counter(words_of(name))
     if not words or node.op not in _SPELLED or node.domain not in {"", "ai.onnx"} or node.op == "Cast":
         return False
     if any(other.op not in _SPELLED and other.op not in SILENT for other in others):
-        return False  # unknown how that one is spelled, so unknown what is left over
+        return False  # its spelling is unknown, so the remaining words are too
     left = words.copy()
     for other in others:
         _spend(left, other, others)
@@ -56,7 +56,7 @@ def spells(name: str, others: Sequence[Node], node: Node) -> bool:
 
 
 def _spend(left: Counter[str], node: Node, among: Sequence[Node]) -> bool:
-    """Take the words of `node` out of `left`; False if they are not there."""
+    """Remove the words of `node` from `left`; False if they are not in it."""
     if node.op == "Mul" and _gates(node, among) and left[_SILU] > 0:
         left[_SILU] -= 1
         return True

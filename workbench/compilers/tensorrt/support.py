@@ -1,4 +1,4 @@
-"""Which nodes TensorRT's ONNX parser accepts; asked in a worker, without a build."""
+"""Finds which nodes TensorRT's ONNX parser accepts, in a worker and without a build."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
     """Ask the parser about every node.
 
     The parser stops at its first error and reports the nodes after it as supported without checking them. To learn about all
-    of them, cut out what was refused and ask again (`workbench.experiments.partition.by_parser.by_parser`).
+    of them, cut out the refused nodes and ask again (`workbench.experiments.partition.by_parser.by_parser`).
 
     Args:
         reporter: Where progress goes.
@@ -32,7 +32,7 @@ def support(reporter: Reporter, *, module: str, model: str, operators: list[str]
         import at all; ``version``: of TensorRT.
 
     Raises:
-        CompilerUnavailableError: the flavour is not installed or its parser can't be asked.
+        CompilerUnavailableError: the flavor is not installed, or its parser does not support this query.
     """
     trt = load(module)
     reporter.progress("Asking the parser", 0, 1)

@@ -31,7 +31,7 @@ _TACTIC_NAME = re.compile(r", TacticName: ([^,]+)(?:,|$)")
 
 @dataclass
 class _Group:
-    """The tactics of one layer in one combination of formats, and the one that the builder took."""
+    """The tactics of one layer in one combination of formats, and the one that the builder chose."""
 
     layer: str
     rows: list[Tactic] = field(default_factory=list)
@@ -41,7 +41,7 @@ class _Group:
 def parse_tactics(lines: Iterable[str]) -> list[Tactic]:
     """The tactics in a VERBOSE build log, in its order.
 
-    A tactic counts as chosen if the builder took it for a combination of formats and the listing of the finished engine
+    A tactic counts as chosen if the builder chose it for a combination of formats and the listing of the finished engine
     names it, by number or name, for the layer. For a layer without such an entry, the builder's choice counts if only one
     combination was tried. Otherwise nothing is marked: the fastest tactic alone need not be in the engine.
 

@@ -1,6 +1,6 @@
-"""What TensorRT can build for each GPU architecture: one table, used by every message that names a target.
+"""What TensorRT can build for each GPU architecture, used by every message that names a target.
 
-Which types a target has was tried with TensorRT for RTX 1.7.1: a small model of each type was built for each target that it
+The types of each target were tested with TensorRT for RTX 1.7.1: a small model of each type was built for each target that it
 offers; `tests/models/test_failing_builds.py` does it again. For the architectures that it does not offer (sm87, sm90,
 sm100, ...) the source is the "Hardware and Precision" table of NVIDIA's support matrix:
 https://docs.nvidia.com/deeplearning/tensorrt/latest/getting-started/support-matrix.html
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from workbench.hardware.target import CURRENT, GPUS, Target
 
 FIRST = {"fp32": 75, "fp16": 75, "int8": 75, "bf16": 80, "int4": 80, "fp8": 89, "fp4": 100}
-"""The first architecture that has each type; later ones have it too."""
+"""The first architecture that has each type; later ones also have it."""
 
 NAMES = {
     "b16": "bf16",
@@ -34,16 +34,16 @@ REPORTED = {
 """What users report about engines of TensorRT for RTX on a target. Not reproduced by the workbench's authors."""
 
 CAN_NOT = {"sm75": "It also builds no matrix products in FP32 for sm75: use --precision fp16."}
-"""What TensorRT for RTX does not build for a target, although the GPU has it (tried with 1.7.1)."""
+"""What TensorRT for RTX does not build for a target, although the GPU has it (tested with 1.7.1)."""
 
 _OFFERED = {(1, 4): "sm75 sm80 sm86 sm89 sm120", (1, 7): "sm75 sm80 sm86 sm89 sm120 sm121"}
 """``ComputeCapability`` of TensorRT for RTX up to a version, from the Python bindings of 1.4.0, 1.5.0, 1.6.1 and 1.7.1."""
 
 
 def offered_targets(version: str | None) -> tuple[Target, ...]:
-    """What a version of TensorRT for RTX builds for; None for the latest version that is known.
+    """The targets of a version of TensorRT for RTX; None means the latest known version.
 
-    Of a later version, every architecture: which of them it has is known when it builds.
+    A later version gets every architecture: which ones it supports is known only when it builds.
     """
     found = re.match(r"(\d+)\.(\d+)", version or "1.7")
     names = next((names for last, names in _OFFERED.items() if found and (int(found[1]), int(found[2])) <= last), None)
@@ -52,7 +52,7 @@ def offered_targets(version: str | None) -> tuple[Target, ...]:
 
 
 def number(target: str) -> int | None:
-    """``sm89`` -> 89; None for ``current`` and for text that names no architecture."""
+    """``sm89`` -> 89; None for ``current`` and for text that is not an architecture."""
     return Target.recorded(target).number
 
 

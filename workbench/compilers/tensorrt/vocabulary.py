@@ -1,7 +1,7 @@
 """TensorRT's vocabulary for the analysis of plans: what its layer types and generated names mean.
 
-TensorRT's records stay as the compiler wrote them. The words are applied when a plan is assembled, so that better words
-also renew the plans of engines that are already built.
+TensorRT's records stay as the compiler wrote them. The vocabulary is applied when a plan is assembled, so an
+improved vocabulary also updates the plans of existing engines.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _CONVERT = {"Mul", "Div", "Min", "Max", "Roun", "Cast", "Conc", "Move", "Resh", 
 """Words of kernels that only scale, round, move and convert."""
 
 _REQUANTIZE = ("Min", "Max", "Roun", "Cast")
-"""How a conversion to INT8 reads in a kernel's name."""
+"""The words of a conversion to INT8 in a kernel's name."""
 
 
 class TensorRTVocabulary(Vocabulary):
     """Reads TensorRT's and Myelin's names."""
 
     def kind(self, layer: LayerRecord, ops: Sequence[str]) -> str | None:
-        """The kind that the layer's type and name tell."""
+        """The layer's kind, from its type and name."""
         if words.is_control(layer):
             return "control"
         if layer["type"] in {"memset", "copy"}:
@@ -82,10 +82,10 @@ class TensorRTVocabulary(Vocabulary):
         return "Cast" in found and found <= _CONVERT
 
     def requantizations(self, name: str) -> int:
-        """How often the name holds min, max, round and cast in a row."""
+        """How often the name contains min, max, round and cast in a row."""
         found, n = words.words_of(name), len(_REQUANTIZE)
         return sum(tuple(found[i : i + n]) == _REQUANTIZE for i in range(len(found) - n + 1))
 
     def tactic(self, tactic: str) -> str:
-        """Names the placeholder of TensorRT for RTX in words."""
+        """Replaces the placeholder of TensorRT for RTX with a description."""
         return words.tactic_of(tactic)

@@ -1,8 +1,8 @@
-"""TensorRT's own words: layer types, and the names that its compiler gives to kernels.
+"""TensorRT's vocabulary: layer types, and the names that its compiler gives to kernels.
 
 TensorRT's names are terse: ``__myl_CorrMulAddRelu_myl0_7`` is a convolution with a multiply, an add and a ReLU in its
-epilogue. Myelin, the compiler inside of TensorRT, builds such names from words of up to five letters. Everything here
-works on the names alone; `workbench.compilers.tensorrt.vocabulary` hands it to the analysis of plans.
+epilogue. Myelin, the compiler inside TensorRT, builds such names from words of up to five letters. Everything here
+uses only the names; `workbench.compilers.tensorrt.vocabulary` provides it to the analysis of plans.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def words_of(name: str) -> list[str]:
 
 
 def kind_of(layer_type: str, name: str, ops: Collection[str]) -> str | None:
-    """The kind that a layer's type and name tell; None where only its operators can tell.
+    """The kind of a layer, from its type and name; None if it depends on the layer's operators.
 
     Args:
         layer_type: TensorRT's type of the layer.
         name: TensorRT's name of the layer.
-        ops: ONNX operators of its nodes; they tell a normalization from a reduction.
+        ops: ONNX operators of its nodes; they distinguish a normalization from a reduction.
     """
     if "mha" in name.lower():
         return "attention"
@@ -120,7 +120,7 @@ def _kind_of_words(words: list[str], ops: Collection[str]) -> str:
 
 
 def title_of(layer_type: str, name: str, kind: str, ops: Sequence[str]) -> str | None:
-    """A layer's name in plain words; None where its type and name tell nothing that its operators do not."""
+    """A readable layer name; None if its type and name add nothing to its operators."""
     if kind == "sync":
         return "signal a stream event" if layer_type == "signal" else "wait for a stream event"
     if kind == "control":
@@ -139,5 +139,5 @@ def title_of(layer_type: str, name: str, kind: str, ops: Sequence[str]) -> str |
 
 
 def tactic_of(tactic: str) -> str:
-    """A tactic's name for people."""
+    """A readable tactic name."""
     return "chosen when the engine first runs on its GPU" if tactic == _STUB else tactic

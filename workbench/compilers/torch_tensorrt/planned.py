@@ -1,4 +1,4 @@
-"""The partition that Torch-TensorRT makes of a module, found in a worker; no engine is needed, and no GPU."""
+"""Finds Torch-TensorRT's partition of a module in a worker, without an engine or a GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OnJob = Callable[[Job], None] | None
 
 MIN_BLOCK_SIZE = 5
-"""Torch-TensorRT's own default: a block of fewer operators is left to PyTorch."""
+"""Torch-TensorRT's default: a block with fewer operators stays in PyTorch."""
 
 
 def missing() -> str | None:
@@ -60,7 +60,7 @@ def by_torch_tensorrt(
     here = bool(gpus())
     if build and not here:
         raise CompilerUnavailableError(
-            "Engines of Torch-TensorRT are built on an NVIDIA GPU, and there is none here.",
+            "Torch-TensorRT builds engines on an NVIDIA GPU, and this machine has none.",
             hint="Leave out build: planning a partition needs no GPU.",
         )
     with store.scratch("partition") as folder:
@@ -176,7 +176,7 @@ def task(
 
 
 def specification(torch_tensorrt: Any, name: str, example: Any, profile: ShapeProfile | None) -> Any:
-    """`torch_tensorrt.Input` of one input: min, opt and max shapes where the profile opens it."""
+    """`torch_tensorrt.Input` of one input: with min, opt and max shapes if the profile opens it."""
     shapes = (profile.inputs if profile else {}).get(name)
     if shapes is None or shapes.fixed:
         return torch_tensorrt.Input(shape=tuple(example.shape), dtype=example.dtype, name=name)
