@@ -77,7 +77,7 @@ def test_errors_of_the_builder(made, tmp_path: Path) -> None:
     for text, kind, told in (
         ("cudaError 35: CUDA driver version is insufficient", ConfigError, "no NVIDIA driver"),
         ("Cannot compile operation 'n174' for Turing (SM75): FP32 GEMM is not supported)", BuildError, "n174"),
-        ("[a.cpp::b::1] Error Code 2: OutOfMemory (Requested size was 12 bytes.)", BuildError, "memory was out when it asked for 12 B"), ("Something else", BuildError, "Something else"),
+        ("[a.cpp::b::1] Error Code 2: OutOfMemory (Requested size was 12 bytes.)", BuildError, "ran out of memory when TensorRT requested 12 B"), ("Something else", BuildError, "Something else"),
     ):  # fmt: skip
         state.complaint = text
         with pytest.raises(kind, match=told):

@@ -52,10 +52,10 @@ def told(file: Path, *said: str, gpus: Sequence[str] = (), **config: Any) -> Bui
 RECORDED = {
     "the GPU's memory is full": (
         "[virtualMemoryBuffer.cpp::resizePhysical::140] Error Code 2: OutOfMemory (Requested size was 4966055936 bytes.)",
-        "out-of-memory", "The GPU's memory was out when it asked for 4.97 GB", [], {},
+        "out-of-memory", "The GPU ran out of memory when TensorRT requested 4.97 GB", [], {},
     ),
-    "the host's memory is full": ("Error Code 2: Internal Error (std::bad_alloc)", "out-of-memory", "The machine's memory was out", [], {}),
-    "CUDA's memory is full": ("[resources.cpp::alloc::12] Error Code 1: Cuda Runtime (out of memory)", "out-of-memory", "GPU's memory", [], {}),
+    "the host's memory is full": ("Error Code 2: Internal Error (std::bad_alloc)", "out-of-memory", "The machine ran out of memory", [], {}),
+    "CUDA's memory is full": ("[resources.cpp::alloc::12] Error Code 1: Cuda Runtime (out of memory)", "out-of-memory", "GPU ran out of memory", [], {}),
     "another GPU": (
         "TensorRT for RTX cannot run on this GPU, which has compute capability 9.0", "gpu-not-supported", "does not run on this machine's GPU", [], {},
     ),
@@ -156,7 +156,7 @@ def test_errors_before_the_last_are_no_causes(file: Path) -> None:
     assert told(file, none).code == "no-kernel"
     both = told(file, full, none)
     assert (both.code, both.details["nodes"]) == ("out-of-memory", ["conv2"])
-    assert "reported that memory was out while it tried kernels" in both.message
+    assert "ran out of memory while it tried kernels" in both.message
     detail = "ITensor::getDimensions: Error Code 4: Shape Error (reshape changes volume. Reshaping [4,3] to [3]. In o at /_src/s.cpp:4)"
     follows = "IBuilder::buildSerializedNetwork: Error Code 4: API Usage Error (Output shape can not be computed for node relu1. In n at /_src/g.cpp:3)"
     assert told(file, detail, NO_DRIVER, follows).details["nodes"] == ["relu1"]

@@ -13,8 +13,8 @@ from workbench.core.errors import ModelError
 RECORDED = [
     (IMPORT, "torch-without-cuda", "Torch not compiled with CUDA enabled", "without CUDA"),
     (IMPORT, "torch-without-cuda", "libtorch_cuda.so: cannot open shared object file: No such file or directory", "without CUDA"),
-    (IMPORT, "torch-mismatch", "/x/libtorchtrt.so: undefined symbol: _ZN3c10", "version of torch"),
-    (IMPORT, "tensorrt-missing", "import error when try to import _TensorRTProxyModule, got error Could not find libtensorrt_rtx.so.1", "install the one"),
+    (IMPORT, "torch-mismatch", "/x/libtorchtrt.so: undefined symbol: _ZN3c10", "must match"),
+    (IMPORT, "tensorrt-missing", "import error when try to import _TensorRTProxyModule, got error Could not find libtensorrt_rtx.so.1", "install the version"),
     (IMPORT, "tensorrt-mismatch", "module 'tensorrt_rtx' has no attribute 'IAlgorithmSelector'", "another TensorRT"),
     (LOAD, "damaged-file", "PytorchStreamReader failed reading zip archive: failed finding central directory", "damaged"),
     (LOAD, "engine-mismatch", "Unable to deserialize the TensorRT engine", "one GPU"),

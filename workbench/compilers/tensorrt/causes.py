@@ -1,11 +1,11 @@
-"""From TensorRT's error messages to a cause, the node, and a way out.
+"""Maps TensorRT's error messages to a cause, the node, and a hint.
 
-TensorRT adds "cudaError 35" to any API error on a machine without a GPU, names layers of its own instead of nodes, and asserts
-in C++. The tables here say what a message proves: each rule has a stable code, a pattern for the exact words of TensorRT, and a
-function that puts them into plain words with what the graph confirms. A rule that can't confirm its cause gives None. A message
-that no rule knows is passed on in TensorRT's own words and named "build-failed" or "unsupported-operator": no cause is guessed.
+TensorRT adds "cudaError 35" to any API error on a machine without a GPU, names its layers instead of nodes, and asserts
+in C++. The tables here list what a message proves. Each rule has a stable code, a pattern for the exact words of TensorRT, and a
+function that explains them with facts from the graph. A rule that can't confirm its cause returns None. A message
+that no rule matches is passed on unchanged with the code "build-failed" or "unsupported-operator": no cause is guessed.
 
-`tests/models/test_failing_builds.py` has a model for every rule that can be reached without a GPU, and builds the ways out.
+`tests/models/test_failing_builds.py` has a model for every rule that can be reached without a GPU, and builds the suggested fixes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workbench.model.node import Node, dtype_name
 
 TAKEN = {"float32", "float16", "bfloat16", "float64", "int32", "int64", "int8", "uint8", "bool", "float8e4m3fn", "int4",
                 "float4e2m1"}  # fmt: skip
-"""Types of inputs and weights that TensorRT's parser takes (1.7.1 of the RTX flavor)."""
+"""Types of inputs and weights that TensorRT's parser supports (1.7.1 of the RTX flavor)."""
 
 HEADS = (12, 256)
 """Head sizes for which TensorRT for RTX 1.7.1 built the ONNX operator Attention in FP16 and BF16; 8 and 264 were refused."""
@@ -79,7 +79,7 @@ def _volume(m: re.Match[str], case: Case) -> Explanation:
 )
 def _reshaping(m: re.Match[str], case: Case) -> Explanation:
     node, want = case.blamed, dims_of(m[2])
-    if node is None:  # the message names no layer: it is the node with this constant if there is only one
+    if node is None:  # the message names no layer: use the node with this constant if there is only one
         same = [
             n for n in case.graph.nodes if n.op == "Reshape" and len(n.inputs) > 1 and case.value(n.inputs[1]) == want
         ]
@@ -188,7 +188,7 @@ def _differ(m: re.Match[str], case: Case) -> Explanation:
     left, right = (TYPE.get(g, g) for g in m.groups() if g)
     low = {left, right} & {"FP16", "BF16"}
     if node is not None and node.op in RECURRENT and low and "FP32" in {left, right}:
-        message = f"TensorRT mixes {left} and {right} inside {label(node)}, which it takes in FP32."
+        message = f"TensorRT mixes {left} and {right} inside {label(node)}, which it supports in FP32."
         to = low.pop().lower()
         hint = f"Keep it in FP32: `workbench cast MODEL --to {to} --keep-op {node.op} -o OUT`, and build OUT."
         return Explanation(message, hint, [node.id])
@@ -198,7 +198,7 @@ def _differ(m: re.Match[str], case: Case) -> Explanation:
 
 @rule("type-mismatch", r"Input 0's element type \((\w+)\) differs from input 1's element type \((\w+)\)")
 def _differ_inside(m: re.Match[str], case: Case) -> Explanation | None:
-    """The code generator names no node. An Attention with a mask of another type is seen in the graph."""
+    """The code generator names no node. The graph shows an Attention with a mask of another type."""
     types = {TYPE.get(g, g) for g in m.groups()}
     for node in case.graph.nodes:
         if node.op != "Attention" or len(node.inputs) < 4:
@@ -227,7 +227,7 @@ def _bias(m: re.Match[str], case: Case) -> Explanation | None:
     users = [u for u in case.graph.consumers.get(made, []) if u.op in BIASED and made in u.inputs[2:3]]
     if not users:
         return None
-    message = f"{label(node)} holds the bias of {label(users[0])} in INT32, and TensorRT takes no quantized biases."
+    message = f"{label(node)} holds the bias of {label(users[0])} in INT32, and TensorRT supports no quantized biases."
     return Explanation(message, _ORT, [node.id])
 
 
@@ -238,7 +238,7 @@ BIASED = {"Conv", "ConvTranspose", "Gemm"}
 @rule("zero-point", r"Non-zero zero point is not supported|shiftIsAllZeros")
 def _zero_point(_m: re.Match[str], case: Case) -> Explanation:
     node = case.blamed
-    message = f"{label(node)} has a zero point other than 0; TensorRT takes only symmetric quantization."
+    message = f"{label(node)} has a zero point other than 0; TensorRT supports only symmetric quantization."
     qlinear = any(WAYS_OUT.get(n.op) == _QDQ for n in case.graph.nodes)
     return Explanation(message, _QDQ if qlinear else _ORT, ids(node), quote=False)
 
@@ -247,8 +247,8 @@ def _zero_point(_m: re.Match[str], case: Case) -> Explanation:
 def _scale(_m: re.Match[str], case: Case) -> Explanation:
     node = case.blamed
     shown = case.value(node.inputs[1]) if node is not None and len(node.inputs) > 1 else None
-    least = f": the least is {min(shown):g}" if shown else ""
-    hint = "Quantize the model again with data that reach this tensor."
+    least = f": the smallest is {min(shown):g}" if shown else ""
+    hint = "Quantize the model again with data that give this tensor nonzero values."
     return Explanation(f"{label(node)} has a scale that is not above 0{least}.", hint, ids(node), quote=False)
 
 
@@ -272,12 +272,12 @@ def _cast_to(_m: re.Match[str], case: Case) -> Explanation | None:
 @rule("unsupported-input-type", r"Failed to convert ONNX dat[ea] type to TensorRT data type")
 def _input_type(_m: re.Match[str], case: Case) -> Explanation | None:
     wrong = {n: t for n in case.graph.inputs if (t := case.graph.tensor(n).dtype) not in TAKEN}
-    if case.source in wrong:  # the parser names the input where a source file would stand
+    if case.source in wrong:  # the parser puts the input's name in the field of the source file
         wrong = {case.source: wrong[case.source]}
     if not wrong:
         return None
     inputs = listed(f"{n} ({t})" for n, t in wrong.items())
-    hint = _NO_STRINGS if "string" in wrong.values() else "Export the model with int32 or float32 in that place."
+    hint = _NO_STRINGS if "string" in wrong.values() else "Export the model with int32 or float32 for that input."
     return Explanation(
         f"Input {inputs} has a type that TensorRT does not have.", hint, _users(wrong, case), quote=False
     )
@@ -300,33 +300,35 @@ def _dimensions(_m: re.Match[str], case: Case) -> Explanation | None:
     wide = {n: len(s) for n in case.graph.inputs if (s := case.graph.tensor(n).shape) is not None and len(s) > 8}
     if not wide:
         return None
-    message = f"TensorRT takes at most 8 dimensions; input {listed(f'{n} has {k}' for n, k in wide.items())}."
-    return Explanation(message, "Join dimensions with a Reshape before the model.", _users(wide, case), quote=False)
+    message = f"TensorRT supports at most 8 dimensions; input {listed(f'{n} has {k}' for n, k in wide.items())}."
+    return Explanation(message, "Merge dimensions with a Reshape before the model.", _users(wide, case), quote=False)
 
 
 def _users(names: Iterable[str], case: Case) -> list[str]:
     return [n.id for name in names for n in case.graph.consumers.get(name, [])]
 
 
-_NO_STRINGS = "TensorRT has no strings: do that work before the model."
-_CAST = "Cast its inputs before it to a type that TensorRT takes (a Cast node to FP32 or INT32), and back behind it."
+_NO_STRINGS = "TensorRT has no strings: preprocess them before the model."
+_CAST = (
+    "Cast its inputs to a type that TensorRT supports (with a Cast node to FP32 or INT32), and cast its output back."
+)
 TYPES = (
     _differ, _differ_inside, _bias, _zero_point, _scale, _fp8_cast,
     plain("unsupported-type", r"layer does not support operator \w+ and the given inputs with type (BOOL)",
-          "{node} is not taken with inputs of {1}.", "Use And, Or or Xor in its place, or cast its inputs first.", quote=False),
+          "TensorRT does not support {node} with inputs of {1}.", "Use And, Or or Xor instead, or cast its inputs first.", quote=False),
     plain("unsupported-type", r"Found unsupported input type of (\w+)|layer does not support operator \w+ and the given inputs with type "
           r"(\w+)|does not support the given operator \w+ with the given input data type (\w+)",
-          "{node} is not taken with inputs of {1}{2}{3}.", _CAST, quote=False),
+          "TensorRT does not support {node} with inputs of {1}{2}{3}.", _CAST, quote=False),
     plain("unsupported-type", r"requires inputs with type (.*?)\. But type is (\w+)",
-          "{node} is not taken with inputs of {2}; TensorRT takes {1}.", _CAST, quote=False),
+          "TensorRT does not support {node} with inputs of {2}, only {1}.", _CAST, quote=False),
     plain("unsupported-type", r"input has type (\w+) but must have type ([^.]*)",
-          "{node} is not taken with inputs of {1}; TensorRT takes {2}.", _CAST, quote=False),
+          "TensorRT does not support {node} with inputs of {1}, only {2}.", _CAST, quote=False),
 )  # fmt: skip
 
 # --- operators ----------------------------------------------------------------------------------------
 
 NMS = (
-    "Cut it off and run it behind the engine (ONNX Runtime, torchvision.ops.nms), or use the "
+    "Cut it off and run it after the engine (ONNX Runtime, torchvision.ops.nms), or use the "
     "full TensorRT, whose operator list has it."
 )
 _QDQ = "Quantize in the QDQ format: quant_format=QuantFormat.QDQ. " + _ORT
@@ -350,16 +352,16 @@ WAYS_OUT: Mapping[str, str] = {
         ["StringNormalizer", "StringConcat", "StringSplit", "RegexFullMatch", "TfIdfVectorizer", "LabelEncoder"], _NO_STRINGS
     ),
 }  # fmt: skip
-"""What to do about an operator that the parser does not take, where there is more to say than "replace it"."""
+"""Hints for operators that the parser does not support, if there is a better one than "replace it"."""
 
 
 @rule("plugin-needs-driver", r"plugin was not found in the plugin registry")
 def _plugin_driver(_m: re.Match[str], case: Case) -> Explanation | None:
-    """TensorRT has the plugin, but its constructor asks the GPU for its properties and the log says that this failed."""
+    """TensorRT has the plugin, but its constructor queries the GPU, and the log reports that this failed."""
     failed = [t for t in case.said if re.search(r"plugin.*Cuda Error in \S+: 35\b", t, re.IGNORECASE)]
     if not failed or case.blamed is None or case.blamed.op.lower() not in failed[0].lower():
         return None
-    message = f"{label(case.blamed)} is a plugin in TensorRT that asks for an NVIDIA driver when it is made; there is none here."
+    message = f"{label(case.blamed)} is a plugin in TensorRT that needs an NVIDIA driver when it is created, and this machine has none."
     return Explanation(
         message, "Build on a machine with a GPU, or cut the graph around it.", ids(case.blamed), quote=False
     )
@@ -379,14 +381,14 @@ def _no_operator(m: re.Match[str], case: Case) -> Explanation:
         return Explanation(why, REPLACE, quote=False)
     hint = WAYS_OUT.get(node.op, REPLACE)
     if node.domain == "com.microsoft" and node.op not in WAYS_OUT:
-        hint = f"It is an operator of ONNX Runtime's own: take the model as it was before ONNX Runtime's optimizer. {REPLACE}"
+        hint = f"It is an operator of ONNX Runtime: use the model from before ONNX Runtime's optimizer. {REPLACE}"
     return Explanation(why, hint, [node.id], quote=False)
 
 
 @rule("unsupported-attribute", r"only supports half_pixel, .*? transformation modes")
 def _transformation(_m: re.Match[str], case: Case) -> Explanation:
     mode = case.blamed.attribute("coordinate_transformation_mode", "half_pixel") if case.blamed else ""
-    has = "TensorRT has half_pixel, pytorch_half_pixel, tf_half_pixel_for_nn, asymmetric and align_corners."
+    has = "TensorRT supports half_pixel, pytorch_half_pixel, tf_half_pixel_for_nn, asymmetric and align_corners."
     return Explanation(
         f"{label(case.blamed)} has coordinate_transformation_mode={mode}.", has, ids(case.blamed), quote=False
     )
@@ -397,15 +399,15 @@ def _transformation(_m: re.Match[str], case: Case) -> Explanation:
 )
 def _reduction(_m: re.Match[str], case: Case) -> Explanation:
     kind = f"={case.blamed.attribute('reduction', 'none')}" if case.blamed else ""
-    message = f"{label(case.blamed, 'A scatter')} has reduction{kind}, which this TensorRT does not take."
+    message = f"{label(case.blamed, 'A scatter')} has reduction{kind}, which this TensorRT does not support."
     return Explanation(message, REPLACE, ids(case.blamed), quote=False)
 
 
 @rule("unsupported-output", r"doesn't support mode than 1 outputs for (\w+) nodes")
 def _outputs(m: re.Match[str], case: Case) -> Explanation:
     more = [o for o in case.blamed.outputs[1:] if o] if case.blamed else []
-    hint = _EVAL if m[1] == "BatchNormalization" else "Leave the other outputs away, or compute them otherwise."
-    message = f"{label(case.blamed)} has outputs beside the one that TensorRT gives: {', '.join(more)}."
+    hint = _EVAL if m[1] == "BatchNormalization" else "Remove the other outputs, or compute them in another way."
+    message = f"{label(case.blamed)} has outputs in addition to the one that TensorRT supports: {', '.join(more)}."
     return Explanation(message, hint, ids(case.blamed), quote=False)
 
 
@@ -418,14 +420,14 @@ def _missing(_m: re.Match[str], case: Case) -> Explanation | None:
         return None
     reads = f"{label(case.blamed)} reads" if case.blamed else "The model gives"
     hint = "The model is not valid ONNX: `python -m onnx.checker FILE` says more; export it again."
-    return Explanation(f"{reads} {listed(absent)}, which no node makes.", hint, ids(case.blamed), quote=False)
+    return Explanation(f"{reads} {listed(absent)}, which no node computes.", hint, ids(case.blamed), quote=False)
 
 
 @rule("topk-limit", r"K exceeds the maximum value allowed \((\d+)\)")
 def _topk(m: re.Match[str], case: Case) -> Explanation:
     node = case.subject(m.string)
     k = case.value(node.inputs[1]) if node is not None and len(node.inputs) > 1 else None
-    message = f"{label(node, 'A TopK')} asks{f' for {k[0]:,}' if k else ''}; TensorRT gives at most {int(m[1]):,}."
+    message = f"{label(node, 'A TopK')} asks{f' for {k[0]:,}' if k else ''}; TensorRT supports at most {int(m[1]):,}."
     return Explanation(message, f"Use a k of {m[1]} or less.", ids(node))
 
 
@@ -438,14 +440,14 @@ def _window(_m: re.Match[str], case: Case) -> Explanation:
     hint = (
         "A window that covers the whole image is GlobalAveragePool (nn.AdaptiveAvgPool2d(1)), which has no such limit."
     )
-    message = f"The window{asked} of {label(node, 'a pooling')} is larger than TensorRT takes."
+    message = f"The window{asked} of {label(node, 'a pooling')} is larger than TensorRT supports."
     return Explanation(message, hint if average else "Use a smaller window.", ids(node))
 
 
 LIMITS = (
     _topk, _window,
-    plain("window-limit", r"windowSize >= kLRN_MIN_WINDOW", "The size of {node} is not one that TensorRT takes.",
-          "TensorRT for RTX 1.7 takes odd sizes up to 15."),
+    plain("window-limit", r"windowSize >= kLRN_MIN_WINDOW", "TensorRT does not support the size of {node}.",
+          "TensorRT for RTX 1.7 supports odd sizes up to 15."),
     plain("unsupported-attribute", r"padding size is larger than or equal to the filter size for exclusive-counting pooling",
           "{node} pads by as much as its window or more.", "Use less padding, or a Pad node before it."),
     plain("unsupported-dimensions", r"\(kernelSize\)\.nbDims == 2 \|\| \(kernelSize\)\.nbDims == 3",
@@ -458,21 +460,21 @@ LIMITS = (
 
 PARSER = (
     _input_type, _dimensions, _weight_type, _missing, _cast_to,
-    plain("unsupported-attribute", r"[Aa]ntialiasing is not supported", "{node} smooths (antialias=1), which TensorRT does not do.",
+    plain("unsupported-attribute", r"[Aa]ntialiasing is not supported", "{node} smooths (antialias=1), which TensorRT does not support.",
           "Export with antialias=False: results then differ where the image shrinks.", quote=False),
     plain("unsupported-attribute", r"does not support dilations other than 1",
-          "{node} has dilations other than 1, which TensorRT's poolings do not have.", REPLACE, quote=False),
+          "{node} has dilations other than 1, which TensorRT's poolings do not support.", REPLACE, quote=False),
     plain("unsupported-attribute", r"does not support (?:training_mode == 1|the Dropout operator in training mode)",
           "{node} was exported in training mode.", _EVAL, quote=False),
     plain("unsupported-attribute", r"Setting softcap is not supported",
-          "{node} has a softcap, which TensorRT's attention does not have.", OPSET, quote=False),
+          "{node} has a softcap, which TensorRT's attention does not support.", OPSET, quote=False),
     _transformation, _reduction, _outputs,
     plain("loop-scan-length", r"cannot infer the shape of scan output (.+?) since no trip limit was set",
           "{node} collects an output ({1}) at each step and has no trip count, so its length is not known.",
           "Give the Loop a trip count (its first input), as the export of `for i in range(n)` does.", quote=False),
     _plugin_driver, _no_operator, *TYPES, *LIMITS, *SHAPES,
 )  # fmt: skip
-"""Rules for what the parser says of one node, the first that holds."""
+"""Rules for the parser's error about one node; the first that matches is used."""
 
 
 # --- targets, kernels and the machine -----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the builder's error messages prove; see  for the parser's."""
+"""The causes that the builder's error messages prove; see  for the parser's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workbench.core.units import bytes_text
 from workbench.model.graph import Graph
 from workbench.model.node import Node
 
-_LESS_MEMORY = "Use smaller shapes or a smaller batch, or a lower workspace limit, and end other programs that use it."
+_LESS_MEMORY = "Use smaller shapes or a smaller batch, or a lower workspace limit, and stop other programs that use it."
 
 
 _WEIGHTS = {
@@ -132,7 +132,7 @@ def _no_runners(m: re.Match[str], case: Case) -> Explanation:
 
 @rule("int8-convolution", r"CHECK\(dtype == myelinTypeFloat\b.*?myelinTypeFP8E4M3\) failed")
 def _no_int8(_m: re.Match[str], case: Case) -> Explanation | None:
-    """A list of a convolution's types that lacks INT8, for a model that has convolutions in INT8."""
+    """The builder's list of a convolution's types lacks INT8, and the model has convolutions in INT8."""
     nodes = int8_convolutions(case.graph)
     return _int8(nodes) if nodes else None
 
@@ -174,12 +174,12 @@ def _workspace(m: re.Match[str], case: Case) -> Explanation:
 
 @rule("out-of-memory", r"[Cc]ould not find any implementation for (?:node|operation) (?P<layer>[^\n]+?)[.)]*(?:\n|\Z)")
 def _no_memory_for(m: re.Match[str], case: Case) -> Explanation | None:
-    """The builder reports memory that is out for each kernel that it tries, goes on, and at last has none left."""
+    """The builder reports out of memory for each kernel that it tries, goes on, and finally has no kernel left."""
     if not any(_memory.pattern.search(text) for text in case.said):
         return None
     nodes = case.nodes_in(m["layer"].strip())
     named = listed(map(label, nodes)) or m["layer"].strip("'{} ")
-    message = f"TensorRT found no kernel for {named}, and reported that memory was out while it tried kernels."
+    message = f"TensorRT found no kernel for {named}, and it ran out of memory while it tried kernels."
     return Explanation(message, _LESS_MEMORY, ids(*nodes) or [named])
 
 
@@ -199,7 +199,7 @@ def _no_implementation(m: re.Match[str], case: Case) -> Explanation:
 
 @rule("code-generator", r"Error during shape inference of\s+(?P<what>[^\n]{1,300})")
 def _generator(m: re.Match[str], case: Case) -> Explanation:
-    """TensorRT accepted the model's shapes and then contradicted itself: not a shape of the model's."""
+    """TensorRT accepted the model's shapes and then contradicted itself: the model's shapes are not the cause."""
     inner = re.search(r"\(([^(),]+)", m["what"])
     node = case.node_of(inner[1]) if inner else None
     where = f" near {label(node)}" if node is not None else ""
@@ -209,7 +209,7 @@ def _generator(m: re.Match[str], case: Case) -> Explanation:
         ops = "|".join(dict.fromkeys(n.op for n in loops))
         hint = f"The model has {ops}: with TensorRT for RTX 1.7 such a model failed in BF16 and was built with --precision fp16. Try that."
     return Explanation(
-        f"TensorRT took the model's shapes, and its code generator then failed on operations of its own{where}.",
+        f"TensorRT accepted the model's shapes, but its code generator failed on internal operations{where}.",
         hint,
         ids(node),
     )
@@ -221,10 +221,10 @@ def _generator(m: re.Match[str], case: Case) -> Explanation:
 )
 def _memory(m: re.Match[str], _case: Case) -> Explanation:
     size = re.search(r"Requested size was (\d+) bytes", m.string)
-    asked = f" when it asked for {bytes_text(int(size[1]))}" if size else ""
-    where = "The machine's memory" if "bad_alloc" in m[0] else "The GPU's memory"
+    asked = f" when TensorRT requested {bytes_text(int(size[1]))}" if size else ""
+    where = "The machine" if "bad_alloc" in m[0] else "The GPU"
     return Explanation(
-        f"{where} was out{asked}.",
+        f"{where} ran out of memory{asked}.",
         _LESS_MEMORY,
     )
 
@@ -252,7 +252,7 @@ def _refit(_m: re.Match[str], case: Case) -> Explanation | None:
     if not asked or case.gpus:
         return None
     return Explanation(
-        "Refittable and stripped engines need an NVIDIA driver while they are built, and there is none here.",
+        "Refittable and stripped engines need an NVIDIA driver while they are built, and this machine has none.",
         f"Build without {listed(asked)}, or on a machine with a GPU.",
     )
 
@@ -262,7 +262,7 @@ def _library(m: re.Match[str], case: Case) -> Explanation:
     hint = (
         "TensorRT for RTX comes without it: build without version_compatible."
         if "lean" in m["file"] and case.config.option("version_compatible")
-        else "Install the package that holds it."
+        else "Install the package that contains it."
     )
     return Explanation(f"TensorRT needs the library {m['file']}, which can't be loaded here.", hint)
 
@@ -271,11 +271,11 @@ BUILDER = (
     _memory, _gpu, _target_type, _target_operation, _refit, _library, _attention, _no_runners, _no_int8, _no_int8_named, _workspace, _no_memory_for,
     _no_implementation, *TYPES, *LIMITS, *SHAPES, _generator,
 )  # fmt: skip
-"""Rules for what the builder says, the first that holds."""
+"""Rules for the builder's errors; the first that matches is used."""
 
 
 def int8_convolutions(graph: Graph) -> list[str]:
-    """Ids of the convolutions whose data come out of a DequantizeLinear of INT8."""
+    """Ids of the convolutions whose input comes from a DequantizeLinear of INT8."""
     found = []
     for node in graph.nodes:
         source = graph.producer.get(node.inputs[0]) if node.op in {"Conv", "ConvTranspose"} and node.inputs else None

@@ -1,4 +1,4 @@
-"""Words that the tables of causes share: nodes, dimensions, shapes, and TensorRT's own text made plain."""
+"""Text that the tables of causes share: nodes, dimensions, shapes, and TensorRT's names in plain English."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ONNX_TYPE = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
 
 
 def label(node: Node | None, otherwise: str = "A node") -> str:
-    """Operation and id of a node, or `otherwise` where it is not known."""
+    """Operation and id of a node, or `otherwise` if it is unknown."""
     return otherwise if node is None else f"{node.op} {node.id}"
 
 
@@ -43,24 +43,24 @@ def show_dims(dims: Sequence[int]) -> str:
 
 
 def shape_hint(case: Case) -> str:
-    """What to change where shapes do not fit each other."""
+    """What to change if shapes do not fit each other."""
     given = [f"{n}={r}" for p in case.config.profiles[:1] for n, r in p.inputs.items()]
     if given:
         return (
-            f"The build was asked for {', '.join(given)}. Give shapes that fit together (--shape), or export the model so that "
+            f"The build's shapes are {', '.join(given)}. Give shapes that fit together (--shape), or export the model so that "
             "these dimensions are open."
         )
     return "No shape was given, so the model's own shapes disagree: export it again, or correct this node."
 
 
 def shortened(node: Node, graph: Graph) -> str:
-    """How to leave away a node at the end of a model: the tensors that it reads become outputs."""
+    """How to cut off a node at the end of a model: the tensors that it reads become outputs."""
     reads = [name for name in node.inputs if name and name not in graph.constants]
     return f"onnx.utils.extract_model(MODEL, OUT, INPUTS, {reads})"
 
 
 def plain(code: str, pattern: str, message: str, hint: str | None = None, *, quote: bool = True) -> Rule:
-    """A rule whose message proves all that is said: ``{node}`` is the node, ``{1}`` the first group of the pattern.
+    """A rule whose pattern alone proves the message: ``{node}`` is the node, ``{1}`` the first group of the pattern.
 
     Groups that are shapes or types are written as everywhere else. `hint` None: shapes disagree, see `shape_hint`.
     """
