@@ -88,7 +88,7 @@ RECORDED = {
         "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([shape.cpp:175: ~op_constraints_msg_streamer_t] \nError during shape "
         "inference of\n__resh3474 = reshape(relu1_first_transpose_output.1), shape=(1, 2, 16)\nError is:\nMismatched number of elements in "
         "reshape op: __resh3474 input tensor relu1_first_transpose_output.1 has shape [5,2,16]", "code-generator",
-        "its code generator then failed on operations of its own near Relu relu1", ["relu1"], {},
+        "its code generator failed on internal operations near Relu relu1", ["relu1"], {},
     ),
     "no rule": ("Error Code 4: Internal Error (relu1: something odd In f at /_src/a.cpp:12)", "build-failed", "at Relu relu1: relu1: something odd", ["relu1"], {}),
 }  # fmt: skip

@@ -158,7 +158,7 @@ def test_compile_without_a_gpu(session: Session, monkeypatch: pytest.MonkeyPatch
     from workbench.compilers.torch_tensorrt import live, shim
 
     monkeypatch.setattr(shim, "installed", lambda: "2.13.0")
-    with pytest.raises(CompilerUnavailableError, match="none here") as error:
+    with pytest.raises(CompilerUnavailableError, match="this machine has none") as error:
         session.torch.compile(object(), ())
     assert "session.torch.partition" in str(error.value.hint)
     with pytest.raises(ConfigError, match="no way 'jit'"):

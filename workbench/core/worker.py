@@ -137,7 +137,7 @@ _SYSTEM = {
     errno.ENOMEM: (
         "out-of-memory",
         "The machine has too little free memory",
-        "End other programs, or use a smaller model.",
+        "Stop other programs, or use a smaller model.",
     ),
 }
 """Code, message and hint by error number of the operating system. Other numbers have no hint."""
@@ -160,12 +160,12 @@ def _unexpected(error: Exception) -> WorkbenchError:
         return (StoreError if code == "disk-full" else WorkbenchError)(f"{what}: {error}.", hint=hint, code=code)
     if isinstance(error, MemoryError):
         return WorkbenchError(
-            "The worker ran out of memory.", hint="End other programs, or use a smaller model.", code="out-of-memory"
+            "The worker ran out of memory.", hint="Stop other programs, or use a smaller model.", code="out-of-memory"
         )
     if isinstance(error, RuntimeError) and _GPU_MEMORY.search(str(error)):
         return WorkbenchError(
             f"The GPU has too little free memory: {first_lines(error)}",
-            hint="End what else fills the GPU (nvidia-smi lists it), or use a smaller batch.",
+            hint="Stop other programs that use the GPU (nvidia-smi lists them), or use a smaller batch.",
             code="gpu-out-of-memory",
         )
     traceback.print_exc()

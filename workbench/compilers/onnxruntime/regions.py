@@ -204,7 +204,7 @@ class _Match:
                 self._scope(theirs.get(attribute, ()), body)
 
     def _release(self) -> None:
-        """Remove views from the nodes that a computing node executes: a view only renames bytes, and ONNX Runtime removed it."""
+        """Remove views from the claims of nodes that compute: views only rename bytes, and ONNX Runtime removed them."""
         for node in self.optimized.nodes:
             claimed = self.claims[node.id]
             if len(claimed) < 2 or node.op in VIEWS:

@@ -172,7 +172,7 @@ def _before_11(found: str) -> bool:
 def _version(module: str) -> str | None:
     spec = importlib.util.find_spec(module)
     if spec is None or (spec.origin is None and not spec.submodule_search_locations):
-        # Not torch_tensorrt's alias: once imported, torch_tensorrt gives TensorRT for RTX the name `tensorrt`.
+        # A spec without a place is an alias: torch_tensorrt, once imported, registers TensorRT for RTX as `tensorrt`.
         return None
     for distribution in (module, f"{module}_cu13", f"{module}_cu12", f"{module}_cu13_bindings"):
         try:

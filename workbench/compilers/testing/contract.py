@@ -438,7 +438,7 @@ class CompilerContract:
 
 
 def parameters_of(_reporter: Reporter, *, tasks: list[str]) -> dict[str, Any]:
-    """The keyword parameters of worker tasks, those of them that have no default, and whether they take any other; a task of its own, in a worker."""
+    """A worker task: the keyword parameters of other tasks, those without a default, and whether they take any others."""
     found = {}
     for task in tasks:
         module, _, function = task.partition(":")
