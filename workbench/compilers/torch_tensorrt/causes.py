@@ -21,12 +21,12 @@ EXPORT: _Rows = (
 
 IMPORT: _Rows = (
     ("torch-without-cuda", r"Torch not compiled with CUDA enabled|libtorch_cuda\.so",
-     "This torch was built without CUDA, and torch_tensorrt needs one with it."),
-    ("torch-mismatch", r"undefined symbol: ", "torch_tensorrt must be of the version of torch: install the two together."),
+     "This torch was built without CUDA, and torch_tensorrt needs a build with CUDA."),
+    ("torch-mismatch", r"undefined symbol: ", "The versions of torch_tensorrt and torch must match: install the two together."),
     ("tensorrt-missing", r"Could not find (?:libtensorrt_rtx|libnvinfer)|No module named 'tensorrt(?:_rtx)?(?:_bindings|_libs)?'",
-     "It needs TensorRT: install the one that it was made for (torch_tensorrt 2.11 for RTX: tensorrt_rtx 1.3 or 1.4)."),
+     "It needs TensorRT: install the version that it was built for (torch_tensorrt 2.11 for RTX: tensorrt_rtx 1.3 or 1.4)."),
     ("tensorrt-mismatch", r"module 'tensorrt\w*(?:\.\w+)*' has no attribute ",
-     "It was made for another TensorRT (torch_tensorrt 2.11 for RTX: tensorrt_rtx 1.3 or 1.4)."),
+     "It was built for another TensorRT version (torch_tensorrt 2.11 for RTX: tensorrt_rtx 1.3 or 1.4)."),
 )  # fmt: skip
 """Errors of ``import torch_tensorrt``."""
 
@@ -41,13 +41,13 @@ LOAD: _Rows = (
 
 COMPILE: _Rows = (
     ("gpu-out-of-memory", r"CUDA (?:error: )?out of memory|Error Code:? \d+: OutOfMemory",
-     "End what else fills the GPU (nvidia-smi lists it), or use a smaller batch."),
+     "Stop other programs that use the GPU (nvidia-smi lists them), or use a smaller batch."),
 )  # fmt: skip
 """Of ``torch_tensorrt.compile``."""
 
 
 def way_out(rows: _Rows, error: BaseException) -> tuple[str | None, str | None]:
-    """Code and hint of the first row whose pattern is in what `error` or its causes say; None and None without one."""
+    """Code and hint of the first row whose pattern matches `error` or one of its causes; None and None without a match."""
     said: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(said) < 5:

@@ -31,7 +31,7 @@ def prepare(
         order = list(call.signature.parameters)[: len(call.arguments)]
         raise ConfigError(
             f"Inputs {', '.join(call.arguments)} are not the first arguments of forward, which are {', '.join(order)}, "
-            "or are no tensors.",
+            "or are not tensors.",
             hint="Wrap the module so that its inputs are tensors and come first.",
         )
     ranges: dict[str, dict[int, tuple[int, int]]] = {}
@@ -62,7 +62,7 @@ def prepare(
 
 
 def cast(module: Any, examples: dict[str, Any], precision: str) -> tuple[Any, dict[str, Any]]:
-    """A copy of the module in `precision`, and the examples likewise; both unchanged for fp32.
+    """A copy of the module and of the examples in `precision`; both unchanged for fp32.
 
     Raises:
         ConfigError: there is no such precision.
@@ -72,7 +72,7 @@ def cast(module: Any, examples: dict[str, Any], precision: str) -> tuple[Any, di
     import torch
 
     if precision not in PRECISIONS:
-        raise ConfigError(f"There is no precision {precision!r} here.", hint="There are " + ", ".join(PRECISIONS) + ".")
+        raise ConfigError(f"There is no precision {precision!r}.", hint="There are " + ", ".join(PRECISIONS) + ".")
     if precision == "fp32":
         return module, examples
     kind = torch.float16 if precision == "fp16" else torch.bfloat16
@@ -106,7 +106,7 @@ def export(module: Any, examples: Mapping[str, Any], dynamic: Mapping[str, Mappi
 
 
 def _own_error(module: Any, examples: Mapping[str, Any]) -> Exception | None:
-    """What the module raises when it is called without any export; None where it runs."""
+    """The error that the module raises when called without export; None if it runs."""
     import torch
 
     try:

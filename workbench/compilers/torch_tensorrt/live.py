@@ -49,7 +49,7 @@ class Compiled:
         return self.module(*args, **kwargs)
 
     def save(self, path: str | Path, *, retrace: bool = True) -> Path:
-        """Write it to `path` as an exported program that `load` reads, also without the module's source.
+        """Write it to `path` as an exported program. `load` reads it even without the module's source.
 
         Args:
             path: The .pt2 file to write.
@@ -110,7 +110,7 @@ def compile_module(
         raise CompilerUnavailableError("torch_tensorrt is not installed.", hint=shim.INSTALL)
     if not gpus():
         raise CompilerUnavailableError(
-            "Torch-TensorRT compiles on an NVIDIA GPU, and there is none here.",
+            "Torch-TensorRT compiles on an NVIDIA GPU, and this machine has none.",
             hint="session.torch.partition(module, inputs) plans what would run in TensorRT.",
         )
     torch_tensorrt = shim.importable(None)
@@ -154,7 +154,7 @@ def compile_module(
             raise BuildError(
                 f"Torch-TensorRT could not compile {type(module).__name__}: {first_lines(error, 2)}",
                 hint=hint
-                or "session.torch.partition shows what it would run where; torch_executed_ops leaves operators in PyTorch.",
+                or "session.torch.partition shows what would run where; torch_executed_ops leaves operators in PyTorch.",
                 code=code or "torch-tensorrt-failed",
             ) from error
     segments = tuple(
@@ -205,7 +205,9 @@ def load(path: str | Path) -> Compiled:
     if not place.is_file():
         raise StoreError(f"There is no file {place}.")
     if not gpus():
-        raise CompilerUnavailableError("A module compiled with Torch-TensorRT needs the NVIDIA GPU it was made for.")
+        raise CompilerUnavailableError(
+            "A module compiled with Torch-TensorRT needs the NVIDIA GPU that it was compiled for."
+        )
     torch_tensorrt = shim.importable(None)
     try:
         program = torch_tensorrt.load(str(place))

@@ -1,7 +1,7 @@
-"""What Torch-TensorRT's partitioner decides, listened to while it works.
+"""Records the decisions of Torch-TensorRT's partitioner while it runs.
 
-`torch_tensorrt.dynamo` prints its partition as text. The functions that make it are called by name from its compiler
-module, so they are wrapped for the time of one compilation and what they return is read.
+`torch_tensorrt.dynamo` prints its partition as text only. Its compiler module calls the functions that make the partition
+by name, so this module wraps them during one compilation and reads their results.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Recorder:
     _whole: list[Operator] | None = None
 
     def graph(self, module: Any) -> None:
-        """A graph is about to be partitioned; it runs in PyTorch as a whole unless `parts` follows."""
+        """A graph is about to be partitioned; all of it runs in PyTorch unless `parts` follows."""
         self.finish()
         self.graphs += 1
         self._whole = [

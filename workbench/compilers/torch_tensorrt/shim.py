@@ -1,9 +1,9 @@
-"""Torch-TensorRT in a process that has no GPU: enough of CUDA's answers that its partitioner can be asked.
+"""Runs Torch-TensorRT's partitioner in a process without a GPU, by simulating the CUDA calls that it needs.
 
 Torch-TensorRT asks for the GPU's compute capability when it is imported and loads a library that needs CUDA, so that
-on a machine without a GPU the import fails. The partitioner itself needs neither. `importable` answers for a named
-target and hides the library. It must only be called in a worker process, since from then on the whole process is told
-of a GPU that is not there.
+on a machine without a GPU the import fails. The partitioner itself needs neither. `importable` reports a named
+target's capability and hides the library. Call it only in a worker process: from then on, the whole process sees a GPU
+that does not exist.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def importable(target: str | None) -> Any:
 
     Raises:
         CompilerUnavailableError: it is not installed, or does not fit this torch or TensorRT.
-        ConfigError: `target` is no architecture.
+        ConfigError: `target` is not an architecture.
     """
     if installed() is None:
         raise CompilerUnavailableError("torch_tensorrt is not installed.", hint=INSTALL)
@@ -59,7 +59,7 @@ def _pretended(target: str) -> Any:
 
     found = re.fullmatch(r"sm(\d{1,2})(\d)", target)
     if found is None:
-        raise ConfigError(f"{target!r} is no GPU architecture.", hint="Write sm89, for example.")
+        raise ConfigError(f"{target!r} is not a GPU architecture.", hint="Write sm89, for example.")
     major, minor = int(found[1]), int(found[2])
     memory = 24 << 30  # defaults read it; no plan depends on it
     properties = types.SimpleNamespace(
