@@ -276,7 +276,7 @@ def test_absent_empty_and_folder(tmp_path: Path) -> None:
     assert "resnet.onnx" in str(info.value.hint)
     with pytest.raises(ModelError, match="no file") as info:
         read_graph(tmp_path / "nowhere" / "m.onnx")
-    assert "no folder" in str(info.value.hint)
+    assert "does not exist" in str(info.value.hint)
     with pytest.raises(ModelError) as info:
         read_graph(tmp_path)
     assert (info.value.code, info.value.details["files"]) == ("is-folder", ["resnet.onnx"])
