@@ -42,7 +42,7 @@ def test_an_operator_that_is_refused(theme: str, width: int, lab: Lab, context: 
     book.page.screenshot(path=shots / f"{name}-selected.png")
     # An engine's findings: the panel follows what is built.
     book.run("engine = session.build('resnet50', target='sm89', precision='fp16')", 200)
-    panel.box.get_by_text("The engine belongs to sm89").wait_for(timeout=30_000)
+    panel.box.get_by_text("The engine requires sm89").wait_for(timeout=30_000)
     book.show(1)
     book.page.screenshot(path=shots / f"{name}-engine.png")
     # Nothing is wider than its place.

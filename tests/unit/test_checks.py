@@ -345,7 +345,7 @@ def test_precision_that_was_not_given() -> None:
     assert precision(plan(low, config=asked)) == []
     assert precision(plan(layer("product", "gemm", ("matmul",)))) == []
     cast = layer("cast", "cast", ("c",), ("float32", "float16"))
-    assert precision(plan(cast, low, config=asked))[0].title == "1 kernel that only changes the type"
+    assert precision(plan(cast, low, config=asked))[0].title == "1 kernel that only converts the type"
 
 
 def test_layers_without_nodes() -> None:
@@ -504,7 +504,7 @@ def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
     assert document["schema"] == "workbench.analysis.checks.model_checks/1"
     assert document["findings"][0]["nodes"] == ["node_Det_6"]
     table = cli("checks", "attention", "--build", "--precision", "fp16")
-    assert "The engine belongs to sm89" in table.stdout
+    assert "The engine requires sm89" in table.stdout
     assert "Nothing found." in table.stdout
     wrong = cli("checks", "no-such-model")
     assert wrong.returncode == 1

@@ -73,7 +73,7 @@ def test_kernels_for_a_shape_are_compiled_before_anything_is_timed(made: Any, tm
 def test_an_input_that_is_read_on_the_host_is_refused(made: Any) -> None:
     module, engine, device, path = made
     engine.on_host = True
-    with pytest.raises(ConfigError, match="Input x is read as a shape") as error:
+    with pytest.raises(ConfigError, match="TensorRT reads input x as a shape") as error:
         Runner(module, path, device)
     assert error.value.code == "host-input"
 

@@ -87,7 +87,7 @@ def test_shapes_as_a_build_takes_them(session: Session, pretended: None) -> None
     session.build(BLOCK, compiler="fake")
     given = {"x": "4x3x8x8", "y": "1x2:2x2:8x2", "z": [5, 6]}
     assert session.measure.profile(shapes=given)["shapes"] == {"x": [4, 3, 8, 8], "y": [2, 2], "z": [5, 6]}
-    with pytest.raises(ConfigError, match="is not understood"):
+    with pytest.raises(ConfigError, match="is not valid"):
         session.measure.profile(shapes={"x": "many"})
 
 
