@@ -128,7 +128,7 @@ def test_images(tmp_path: Path) -> None:
         ("random:²", "does not give a number of batches"),
         ("no/such/place", "no calibration data 'no/such/place'"),
         ("no_such_module:f", "can't be loaded"),
-        (7, "An object of type int holds no calibration data"),
+        (7, "An object of type int is not calibration data"),
     ],
     ids=lambda v: v if isinstance(v, str) else "data",
 )
@@ -168,7 +168,7 @@ def test_several_inputs_need_names_or_their_order(tmp_path: Path) -> None:
     ids, mask = np.random.default_rng(0).integers(0, 9, (16, 5)), np.ones((16, 5), bool)
     assert gather({"ids": ids, "mask": mask}, TWO, tmp_path / "a").samples == 16
     assert gather([(ids, mask)], TWO, tmp_path / "b").samples == 16
-    with pytest.raises(CalibrationError, match="names none"):
+    with pytest.raises(CalibrationError, match="gives no input names"):
         gather(ids, TWO, tmp_path / "c")
     with pytest.raises(CalibrationError, match="different numbers"):
         gather({"ids": ids, "mask": mask[:3]}, TWO, tmp_path / "d")
@@ -521,5 +521,5 @@ def test_values_that_the_input_can_not_hold_are_refused(tmp_path: Path, dtype: s
     data = (np.arange(16) // 3 % 2).reshape(16, 1).astype("float64" if isinstance(value, float) else "int64")
     assert gather(data, [Input("x", ("n", 1), dtype)], tmp_path / "a").samples == 16
     data[3] = value
-    with pytest.raises(CalibrationError, match=f"values from 0 to .*, which {dtype} does not"):
+    with pytest.raises(CalibrationError, match=f"values from 0 to .*, which {dtype} can't represent"):
         gather(data, [Input("x", ("n", 1), dtype)], tmp_path / "b")

@@ -16,13 +16,13 @@ pytestmark = pytest.mark.tiny
 @pytest.mark.parametrize(
     ("request_", "parts", "note"),
     [
-        ("trtexec --onnx=m.onnx --fp16", ["precision='fp16'", "'m.onnx'"], "permission"),
+        ("trtexec --onnx=m.onnx --fp16", ["precision='fp16'", "'m.onnx'"], "optional for each layer"),
         ("trtexec --onnx=m.onnx --int8 --fp16 --calib=c.cache", ["to='int8'", "rest='fp16'"], "calibrate again"),
         ("config.set_flag(trt.BuilderFlag.INT8)", ["to='int8'", "rest='fp16'"], "slower than FP16"),
         ("config.int8_calibrator = MyCal(trt.IInt8MinMaxCalibrator)", ["method='minmax'"], "audit"),
         ("trt.CalibrationAlgoType.ENTROPY_CALIBRATION_2", ["method='entropy'"], "audit"),
         ("--best --onnx=a.onnx", ["precision='fp16'"], "timing"),
-        ("build_engine(model, fp16=True)", ["precision='fp16'"], "permission"),
+        ("build_engine(model, fp16=True)", ["precision='fp16'"], "optional for each layer"),
         ("trtexec --onnx=m.onnx --fp8 --bf16", ["to='fp8'", "rest='bf16'"], "audit"),
         ("--int8 --layerPrecisions=conv1:fp32", ["to='int8'"], "keep="),
         ("BuilderFlag.BF16 NetworkDefinitionCreationFlag.EXPLICIT_BATCH", ["precision='bf16'"], "EXPLICIT_BATCH"),

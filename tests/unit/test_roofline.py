@@ -90,7 +90,7 @@ def test_sums_and_notes_say_what_they_leave_out() -> None:
         "estimated on card",
         "datasheet values, not measured",
         "made up",
-        "of 1 layers only",
+        "for 1 layers only",
         "1 layers are left",
     ):
         assert said in text
