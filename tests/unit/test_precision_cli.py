@@ -344,4 +344,4 @@ def test_a_range_check_on_random_numbers_says_so(cli, tmp_path: Path, data: Path
 def test_data_of_a_sample_are_taken_by_name(cli, tmp_path: Path) -> None:
     told = cli("quantize", "conv_bn_relu", "-c", "sample", "-o", tmp_path / "low.onnx")
     assert told.returncode == 1
-    assert "conv_bn_relu brings no data of its own" in told.stderr
+    assert "conv_bn_relu does not come with data" in told.stderr
