@@ -146,7 +146,7 @@ def test_wrong_inputs(session: Session) -> None:
         session.add(Mlp(), torch.randn(3, 8), shapes={"y": "1x8"})
     with pytest.raises(ModelError, match="dimensions"):
         session.add(Mlp(), torch.randn(3, 8), shapes={"x": "1x8x8"})
-    with pytest.raises(ModelError, match="not a model"):
+    with pytest.raises(ModelError, match="make a model"):
         session.add(object())
 
 

@@ -93,7 +93,7 @@ def resolve(
     if hasattr(source, "SerializeToString") and hasattr(source, "graph"):
         return _proto(source, store, name or source.graph.name or "model")
     raise ModelError(
-        f"The workbench can't make a model from a {type(source).__name__}.",
+        f"The workbench can't make a model from an object of type {type(source).__name__}.",
         hint="Pass a path to an ONNX file, a torch module with inputs=, the name of a sample, or package.module:factory.",
     )
 
