@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -13,7 +14,7 @@ from workbench.core.errors import ConfigError
 from workbench.hardware.device import GraphDevice
 from workbench.hardware.host import HostDevice, numpy_type
 from workbench.measure.host_runner import HostRunner
-from workbench.measure.inputs import random_inputs
+from workbench.measure.inputs import random_inputs, reference_outputs
 from workbench.measure.runner import Port
 
 pytestmark = pytest.mark.tiny
@@ -88,3 +89,30 @@ def test_random_inputs_have_the_types_of_the_engine(dtype: str) -> None:
     found = random_inputs(made, {}, seed=0)["x"]
     assert found.dtype == numpy_type(dtype)
     made.bind({"x": found})
+
+
+def test_the_reference_keeps_a_relu_in_front_of_fp8(tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 drops it at its default level, which would call right outputs wrong."""
+    from onnx import TensorProto, helper, save
+
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "fp8",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])],
+        [
+            helper.make_tensor("scale", TensorProto.FLOAT, [], [1.0]),
+            helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0]),
+        ],
+    )
+    file = tmp_path / "fp8.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9), file)
+    x = np.array([-2, -1, 1, 2], np.float32)
+    outputs = reference_outputs(str(file), {"x": x}, [])
+    assert outputs is not None
+    assert outputs["y"].tolist() == [0, 0, 1, 2]
