@@ -108,7 +108,7 @@ def test_figures_of_two_gpus_do_not_mix(
         return Bench(session, [MODEL], out=tmp_path / "r.json", ways=["eager"]).row(MODEL, 1, precision)
 
     on("A", "fp32")
-    with pytest.raises(ConfigError, match="was measured on A, driver 1; here is B, driver 1"):
+    with pytest.raises(ConfigError, match="was measured on A, driver 1; this machine has B, driver 1"):
         on("B", "fp16")
     assert on("B", "fp32")["ways"]  # what is there can be read anywhere
     on("A", "fp16")
