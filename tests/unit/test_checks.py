@@ -501,7 +501,7 @@ def test_the_command(cli: Callable[..., CompletedProcess[str]]) -> None:
     told = cli("checks", "unsupported", "--format", "json")
     assert told.returncode == 0, told.stderr
     document = json.loads(told.stdout)
-    assert document["schema"] == "workbench.analysis.checks.model_checks/1"
+    assert document["schema"] == "workbench.checks/1"
     assert document["findings"][0]["nodes"] == ["node_Det_6"]
     table = cli("checks", "attention", "--build", "--precision", "fp16")
     assert "The engine requires sm89" in table.stdout

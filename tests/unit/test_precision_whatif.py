@@ -229,7 +229,7 @@ def test_requantize_needs_no_calibration_that_is_gone(session: Session, tmp_path
         session.precision.requantize(low, keep=["conv1"], method="minmax")
     assert "give data" in str(info.value.hint)
     silent = replace(low, origin={**low.origin, "ranges": {}})
-    with pytest.raises(CalibrationError, match="does not tell its ranges") as info:
+    with pytest.raises(CalibrationError, match="does not record its ranges") as info:
         session.precision.requantize(silent, keep=["conv1"])
     assert "session.precision.quantize(model, data" in str(info.value.hint)
 
