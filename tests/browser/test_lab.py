@@ -43,7 +43,9 @@ def test_build_with_progress_and_cancel(lab: Lab, context: Window, shots: Path) 
     until(lambda: not lab.workers(), what="the end of the worker")
 
     # For every target at once, at another precision: that takes a while.
-    panel.box.locator("select[multiple]").select_option(["sm75", "sm80", "sm86", "sm89", "sm120"])
+    panel.box.locator("select[multiple]").select_option(
+        label=["sm75 (RTX 20)", "sm80 (A100)", "sm86 (RTX 30)", "sm89 (RTX 40)", "sm120 (RTX 50)"]
+    )
     panel.button("fp16").click()
     panel.button("Build").click()
     until(lambda: lab.workers() and panel.button("Cancel").is_enabled(), what="a worker")
@@ -56,7 +58,7 @@ def test_build_with_progress_and_cancel(lab: Lab, context: Window, shots: Path) 
 
     # The same again comes from the cache.
     panel = book.panel("Build")
-    panel.box.locator("select[multiple]").select_option(["sm89"])
+    panel.box.locator("select[multiple]").select_option(label=["sm89 (RTX 40)"])
     panel.button("fp32").click()
     panel.button("Build").click()
     panel.box.get_by_text("Found in the cache").first.wait_for()
