@@ -403,13 +403,7 @@ def _with_names(model: Model, renamed: Mapping[str, str], folder: Path) -> Path:
         found[node_id].proto.name = name
     place = folder / "named"
     place.mkdir()
-    for file in [model.path, *model.companions]:
-        link = place / file.relative_to(model.path.parent)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(file.resolve())
-    path = place / "workbench-named.onnx"
-    path.write_bytes(copy.SerializeToString())
-    return path
+    return model.write_copy(copy, place / "workbench-named.onnx")
 
 
 def _with_places(error: BuildError, provenance: Mapping[str, Source]) -> BuildError:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import NotRequired, TypedDict
 
@@ -25,6 +25,8 @@ from workbench.model.onnx_file import fingerprint
 from workbench.plan import Plan, assemble
 from workbench.plan.document import SecondsDocument
 from workbench.plan.record import RECORD, Record
+
+T = TypeVar("T")
 
 
 @extensible
@@ -92,11 +94,8 @@ def note_in(folder: Path) -> BuildNote:
         StoreError: it is missing or damaged.
     """
     try:
-        data = (folder / "build.json").read_bytes()
-        if not sound(folder, "build.json", data):
-            raise DocumentError("its content was changed")
-        return NOTE.check(json.loads(data), "build.json")
-    except (OSError, ValueError, RecursionError) as error:
+        return _read(folder, "build.json", lambda document: NOTE.check(document, "build.json"))
+    except FileNotFoundError as error:
         raise damaged(folder, "build.json", error) from None
 
 
@@ -107,18 +106,8 @@ def plan_in(folder: Path) -> Plan:
         FileNotFoundError: there is no plan.
         StoreError: it is damaged.
     """
-    try:
-        data = (folder / "plan.json").read_bytes()
-        if not sound(folder, "plan.json", data):
-            raise DocumentError("its content was changed")
-        # A plan with a seal was created here, or checked when it was imported.
-        return Plan.from_dict(json.loads(data), check=read_seal(folder) is None)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise damaged(folder, "plan.json", error) from None
-    except StoreError as error:
-        raise damaged(folder, "plan.json", error) from None
+    # A plan with a seal was created here, or checked when it was imported.
+    return _read(folder, "plan.json", lambda document: Plan.from_dict(document, check=read_seal(folder) is None))
 
 
 def record_in(folder: Path) -> Record:
@@ -128,15 +117,25 @@ def record_in(folder: Path) -> Record:
         FileNotFoundError: there is no record.
         StoreError: it is damaged.
     """
+    return _read(folder, "record.json", lambda document: RECORD.check(document, "record.json"))
+
+
+def _read(folder: Path, name: str, checked: Callable[[Any], T]) -> T:
+    """A document of a build folder, if its content is what was sealed.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        StoreError: it is damaged.
+    """
     try:
-        data = (folder / "record.json").read_bytes()
-        if not sound(folder, "record.json", data):
+        data = (folder / name).read_bytes()
+        if not sound(folder, name, data):
             raise DocumentError("its content was changed")
-        return RECORD.check(json.loads(data), "record.json")
+        return checked(json.loads(data))
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise damaged(folder, "record.json", error) from None
+    except (OSError, ValueError, RecursionError, StoreError) as error:
+        raise damaged(folder, name, error) from None
 
 
 def assembled(

@@ -15,7 +15,7 @@ from tests.support.small_models import INT64, constant, mlp, model, node, save, 
 from workbench import BuildConfig, Session
 from workbench.core.errors import BuildError, ConfigError
 from workbench.experiments.partition import by_builder, find
-from workbench.experiments.partition.rest import STAND_IN, named, ordered, reads, rest, segments, sources, write
+from workbench.experiments.partition.rest import STAND_IN, named, ordered, reads, rest, segments, sources
 from workbench.model.graph import Graph
 from workbench.model.model import Model
 from workbench.plan.partition import Partition
@@ -51,7 +51,7 @@ def test_a_graph_without_some_of_its_nodes(tmp_path: Path) -> None:
     assert rest(Graph(mlp("batch")), {1}) is None  # the shape of an input is not known
     assert rest(Graph(mlp("batch")), {1}, open_shapes=True) is not None
     (tmp_path / "rest").mkdir()
-    path = write(Model("m", save(mlp(), tmp_path / "m.onnx")), left, tmp_path / "rest")
+    path = Model("m", save(mlp(), tmp_path / "m.onnx")).write_copy(left, tmp_path / "rest" / "workbench-rest.onnx")
     assert [n.id for n in Model("rest", path).graph.nodes] == ["mm1", "mm2"]
 
 

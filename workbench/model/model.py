@@ -17,6 +17,7 @@ from workbench.model.origin import Origin
 from workbench.model.provenance import Source, Sources, kept_sources, source_of
 
 if TYPE_CHECKING:
+    import onnx
     import pandas as pd
 
     from workbench.core.store import Store
@@ -57,6 +58,23 @@ class Model:
     def companions(self) -> list[Path]:
         """Files next to `path` that hold weights, sorted."""
         return sorted(external_files(self.graph.proto, self.path))
+
+    def write_copy(self, proto: onnx.ModelProto, path: Path) -> Path:
+        """Write another graph over the weights of this model: links next to `path` lead to the files that hold them.
+
+        Args:
+            proto: The graph; where it has external data, it names them as this model's file does.
+            path: The file to write, in a folder that exists and holds none of these names.
+
+        Returns:
+            `path`.
+        """
+        for file in [self.path, *self.companions]:
+            link = path.parent / file.relative_to(self.path.parent)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.resolve())
+        path.write_bytes(proto.SerializeToString())
+        return path
 
     def sha256(self, store: Store) -> str:
         """Fingerprint of the file and its external data, cached in `store`."""

@@ -26,7 +26,6 @@ from workbench.experiments.partition.rest import (
     segments,
     sources,
     tops,
-    write,
 )
 from workbench.model.model import Model
 from workbench.model.shape_profile import ShapeProfile, ValueRange
@@ -150,7 +149,7 @@ def _builds(
         if on_job is not None:
             on_job(job)
         job.start(
-            model=str(write(model, proto, folder / "model")), config=config.to_dict(), folder=str(folder / "build"),
+            model=str(model.write_copy(proto, folder / "model" / "workbench-rest.onnx")), config=config.to_dict(), folder=str(folder / "build"),
             **compiler.arguments(),
         )  # fmt: skip
         try:

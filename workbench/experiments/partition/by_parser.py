@@ -20,7 +20,6 @@ from workbench.experiments.partition.rest import (
     segments,
     sources,
     tops,
-    write,
 )
 from workbench.model.model import Model
 from workbench.model.provenance import Source
@@ -71,7 +70,7 @@ def by_parser(model: Model, compiler: Partitions, *, store: Store, on_job: OnJob
                 if without is None:
                     proven = len(refused) == len(nodes)
                     break
-                file = write(model, without[0], place)
+                file = model.write_copy(without[0], place / "workbench-rest.onnx")
             operators = sorted({nodes[i].op for i in left if nodes[i].domain in {"", "ai.onnx"}})
             job = Job(
                 compiler.partition_task,

@@ -9,12 +9,10 @@ from __future__ import annotations
 import graphlib
 import math
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.errors import ModelError
 from workbench.model.graph import Graph
-from workbench.model.model import Model
 from workbench.model.node import Node
 
 if TYPE_CHECKING:
@@ -163,17 +161,6 @@ def rest(graph: Graph, cut: Collection[int], *, open_shapes: bool = False) -> tu
         del place[:]
         place.extend(items)
     return model, assumed
-
-
-def write(model: Model, proto: onnx.ModelProto, folder: Path) -> Path:
-    """Write `proto` into an empty `folder`, with links to the files that hold the weights of `model`."""
-    for file in [model.path, *model.companions]:
-        link = folder / file.relative_to(model.path.parent)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(file.resolve())
-    path = folder / "workbench-rest.onnx"
-    path.write_bytes(proto.SerializeToString())
-    return path
 
 
 def named(details: Mapping[str, Any], graph: Graph) -> dict[str, str]:
