@@ -106,7 +106,7 @@ class Workspace(Protocol):
         precision: Literal["fp32", "fp16", "bf16"] = "fp32",
         on_job: Callable[[Job], None] | None = None,
     ) -> Findings:
-        """What is likely to surprise about an engine or a model."""
+        """Problems found in an engine or a model."""
 
     def panel(self, name: str, plan: Plan | None = None, *, model: Any = None) -> Any:
         """A panel for a notebook."""

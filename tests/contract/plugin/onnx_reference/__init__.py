@@ -1,4 +1,4 @@
-"""A compiler in a package of its own: ONNX's reference evaluator, which executes one node after another on the CPU."""
+"""A compiler from a separate package: ONNX's reference evaluator, which executes one node after another on the CPU."""
 
 from __future__ import annotations
 
